@@ -1,0 +1,196 @@
+//! The checked configuration: data only, it builds nothing and connects to nothing.
+//!
+//! Owns: every key of `imsync.toml` and of the environment, its default, its range, its error message.
+//! Must not know: databases, HTTP, what a command does with it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::model::{Region, Service};
+
+/// A configuration that passed every check that file, environment and arguments allow.
+///
+/// `Debug` never shows a secret: secrets are [`SecretString`], URLs are [`PgUrl`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it was read from; errors of later stages name it.
+    pub path: PathBuf,
+    /// Names this sync in the state tables.
+    pub name: String,
+    pub source: Source,
+    pub state: State,
+    pub im: Im,
+    pub attributes: Vec<Attribute>,
+    pub removal: Removal,
+    pub schedule: Schedule,
+    pub http: Http,
+    pub alerts: Alerts,
+    pub history: History,
+    pub log: Log,
+}
+
+/// A Postgres URL. It may hold a password, so it shows itself without one.
+#[derive(Clone)]
+pub struct PgUrl(pub SecretString);
+
+impl std::fmt::Debug for PgUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PgUrl(…)")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub url: PgUrl,
+    /// As written: `table` or `schema.table`, quoted parts allowed.
+    pub table: String,
+    pub account_column: String,
+    pub account_prefix: String,
+    pub account_format: AccountFormat,
+    pub watermark_column: Option<String>,
+    pub watermark_timezone: String,
+    pub watermark_grace: Duration,
+    pub deleted_column: Option<String>,
+    pub filter: Option<String>,
+    pub page_size: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountFormat {
+    Text,
+    /// A uuid without its hyphens.
+    Hex,
+}
+
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The source's URL unless one of its own is given.
+    pub url: PgUrl,
+    pub schema: String,
+    pub migrate: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Im {
+    pub endpoint: Endpoint,
+    pub service: Service,
+    pub sdk_app_id: u32,
+    pub identifier: String,
+    /// `None` only for commands that do not call IM.
+    pub secret_key: Option<SecretString>,
+    pub usersig_lifetime: Duration,
+    pub users_per_call: usize,
+    /// For each vendor command.
+    pub calls_per_second: u32,
+    pub max_in_flight: usize,
+    pub timeout: Duration,
+    pub retry_for: Duration,
+    pub max_rejected_share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Region(Region),
+    /// A proxy or the simulator: scheme, host, port, an optional path.
+    BaseUrl(url::Url),
+}
+
+/// One attribute of the mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    pub name: String,
+    pub column: String,
+    pub values: Option<BTreeMap<String, String>>,
+    pub unlisted: Unlisted,
+    pub too_long: TooLong,
+    pub null: Null,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    Reject,
+    Send,
+    Keep,
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooLong {
+    Reject,
+    Truncate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Null {
+    Remove,
+    Keep,
+}
+
+#[derive(Clone, Debug)]
+pub struct Removal {
+    pub gone: KeepOrRemove,
+    pub unmapped: KeepOrRemove,
+    pub max_share: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepOrRemove {
+    Keep,
+    Remove,
+}
+
+/// `None` in a duration means "never".
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub interval: Duration,
+    pub notify_channel: Option<String>,
+    pub full_every: Option<Duration>,
+    pub rejected_retry: Duration,
+    pub verify_every: Option<Duration>,
+    pub verify_sample: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: Option<SocketAddr>,
+    pub public: bool,
+    pub show_accounts: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub webhook: Option<SecretString>,
+}
+
+#[derive(Clone, Debug)]
+pub struct History {
+    /// `None`: nothing is kept.
+    pub keep: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+    Journald,
+}

@@ -1,0 +1,10 @@
+//! imsync keeps the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a Postgres table.
+
+pub mod clock;
+pub mod config;
+pub mod im;
+pub mod mapping;
+pub mod metrics;
+pub mod model;
+pub mod push;
+pub mod source;
