@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod diff;
 pub mod im;
 pub mod mapping;
 pub mod metrics;

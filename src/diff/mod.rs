@@ -1,0 +1,170 @@
+//! Compares what the table wants with what IM acknowledged: what to set, what to remove. Pure.
+//!
+//! Owns: the decision of what is sent. Must not know: Postgres, IM, how the mapping came to its wishes.
+
+use std::sync::Arc;
+
+use crate::model::{Account, Change, Desired, Known, Refusal, Slot, Want};
+
+pub mod digest;
+
+#[cfg(test)]
+mod tests;
+
+/// What one pass compares with: the mapping's slots and the rules that are not the mapping's.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The slot of each configured attribute, in the mapping's order.
+    pub slots: Vec<Slot>,
+    /// Attributes that imsync set and the mapping no longer names are removed.
+    pub remove_unmapped: bool,
+    /// Attributes of accounts that left the table are removed.
+    pub remove_gone: bool,
+    /// Send every attribute again, whatever was acknowledged.
+    pub force: bool,
+}
+
+/// A standing rejection, as far as the diff must know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// `None`: the whole account.
+    pub slot: Option<Slot>,
+    pub desired_digest: i64,
+    /// It is to be tried again now.
+    pub due: bool,
+}
+
+/// What is to be done for one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub change: Change,
+    /// Values that cannot be sent, by slot; an entry without slot speaks of the whole account.
+    pub refused: Vec<(Option<Slot>, Refusal)>,
+    /// Standing rejections that have lost their ground without a call: what was refused is no longer wanted, or IM holds it.
+    pub resolved: Vec<Option<Slot>>,
+    /// Attributes in doubt that no call can settle now (a value that stands rejected, `null = "keep"`).
+    pub stuck: bool,
+}
+
+impl Difference {
+    fn nothing(account: Account) -> Self {
+        Self {
+            change: Change { account, set: Vec::new(), remove: Vec::new() },
+            refused: Vec::new(),
+            resolved: Vec::new(),
+            stuck: false,
+        }
+    }
+}
+
+fn known(acknowledged: &[Known], slot: Slot) -> &Known {
+    acknowledged.get(slot.index()).unwrap_or(&Known::Absent)
+}
+
+/// Every slot of which something is acknowledged or in doubt.
+fn held(acknowledged: &[Known]) -> impl Iterator<Item = Slot> + '_ {
+    acknowledged
+        .iter()
+        .enumerate()
+        .filter(|(_, known)| !matches!(known, Known::Absent))
+        .map(|(index, _)| Slot(u16::try_from(index).expect("there are at most 63 slots")))
+}
+
+/// The difference for an account that has a row.
+pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected], rules: &Rules) -> Difference {
+    let mut result = Difference::nothing(desired.account.clone());
+    let whole = rejected.iter().find(|r| r.slot.is_none());
+    let whole_stands =
+        whole.is_some_and(|r| !r.due && r.desired_digest == digest::of_wants(&desired.wants)) && !rules.force;
+
+    for (want, slot) in desired.wants.iter().zip(rules.slots.iter().copied()) {
+        let known = known(acknowledged, slot);
+        let rejection = rejected.iter().find(|r| r.slot == Some(slot));
+        let mut wish_is_moot = true;
+        match want {
+            Want::Keep => result.stuck |= *known == Known::Unknown,
+            Want::Absent => {
+                if *known != Known::Absent || rules.force {
+                    result.change.remove.push(slot);
+                }
+            }
+            Want::Refused(refusal) => {
+                wish_is_moot = false;
+                result.refused.push((Some(slot), refusal.clone()));
+                result.stuck |= *known == Known::Unknown;
+            }
+            Want::Value(value) => {
+                let same = matches!(known, Known::Value(held) if held == value);
+                if !same || rules.force {
+                    wish_is_moot = false;
+                    let stands = whole_stands
+                        || (!rules.force
+                            && rejection.is_some_and(|r| !r.due && r.desired_digest == digest::of_value(value)));
+                    if stands {
+                        result.stuck |= *known == Known::Unknown;
+                    } else {
+                        result.change.set.push((slot, value.clone()));
+                    }
+                }
+            }
+        }
+        if wish_is_moot && rejection.is_some() {
+            result.resolved.push(Some(slot));
+        }
+    }
+    if whole.is_some() && !whole_stands && result.change.set.is_empty() {
+        result.resolved.push(None);
+    }
+
+    for slot in held(acknowledged).filter(|slot| !rules.slots.contains(slot)) {
+        if rules.remove_unmapped {
+            result.change.remove.push(slot);
+        } else {
+            result.stuck |= *known(acknowledged, slot) == Known::Unknown;
+        }
+    }
+    // A rejection of an attribute that the mapping no longer names has lost its ground.
+    result.resolved.extend(
+        rejected.iter().filter_map(|r| r.slot).filter(|slot| !rules.slots.contains(slot)).map(Some),
+    );
+    result.change.set.sort_by_key(|(slot, _)| *slot);
+    result.change.remove.sort();
+    result
+}
+
+/// The difference for an account that is gone: everything that imsync gave it is removed.
+pub fn gone(account: Account, acknowledged: &[Known], rejected: &[Rejected], rules: &Rules) -> Difference {
+    let mut result = Difference::nothing(account);
+    if rules.remove_gone {
+        result.change.remove = held(acknowledged).collect();
+    } else {
+        result.stuck = acknowledged.contains(&Known::Unknown);
+    }
+    // Nothing is wanted any more, so nothing that was refused still matters.
+    result.resolved = rejected.iter().map(|r| r.slot).collect();
+    result
+}
+
+/// The difference for an account that cannot be sent at all: only the refusal.
+pub fn refused(account: Account, refusal: Refusal) -> Difference {
+    let mut result = Difference::nothing(account);
+    result.refused.push((None, refusal));
+    result
+}
+
+/// What a wish was, by name, old value beside it: for people who look before they send.
+pub fn was(change: &Change, acknowledged: &[Known], names: &[Arc<str>]) -> Vec<(Arc<str>, Option<Box<str>>)> {
+    change
+        .set
+        .iter()
+        .map(|(slot, _)| *slot)
+        .chain(change.remove.iter().copied())
+        .filter_map(|slot| {
+            let name = names.get(slot.index())?.clone();
+            match known(acknowledged, slot) {
+                Known::Value(value) => Some((name, Some(value.clone()))),
+                Known::Absent | Known::Unknown => Some((name, None)),
+            }
+        })
+        .collect()
+}
