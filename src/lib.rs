@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod source;
+pub mod state;

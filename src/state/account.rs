@@ -1,0 +1,183 @@
+//! What IM acknowledged, account by account: look-ups, doubts, the walk over all accounts.
+//!
+//! Owns: reading the table `account`. Must not know: what is done about a difference.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::{PgConnection, Row as _};
+
+use super::acknowledged::{decode, distrust};
+use super::{State, StateError};
+use crate::model::{Account, Known};
+
+/// What is stored for an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Exactly what is wanted (the digests are equal and nothing is in doubt).
+    AsWanted,
+    /// By slot.
+    Acknowledged(Vec<Known>),
+}
+
+/// When the doubts of an account are looked into.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Due {
+    Now,
+    In(Duration),
+    /// When the row, the mapping or a rejection changes.
+    NotByItself,
+}
+
+/// What is to be stored for an account. `due` matters only while something in it is unknown.
+#[derive(Clone, Debug)]
+pub struct AccountRecord {
+    pub account: Account,
+    /// There is a row already.
+    pub exists: bool,
+    pub acknowledged: Vec<Known>,
+    pub due: Due,
+}
+
+/// Numbers about the stored accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountCounts {
+    /// With something acknowledged.
+    pub known: u64,
+    /// With something in doubt.
+    pub in_doubt: u64,
+}
+
+/// Reads whole rows within a transaction; rows of an older generation come back as unknown.
+pub(super) async fn read_accounts(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    generation: i32,
+    accounts: &[Account],
+) -> Result<HashMap<Account, Vec<Known>>, StateError> {
+    let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+    let rows = sqlx::query(
+        "SELECT account, generation, acknowledged::text FROM account WHERE sync_id = $1 AND account = ANY ($2)",
+    )
+    .bind(sync_id)
+    .bind(&texts)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let account: &str = row.try_get(0)?;
+            let own: i32 = row.try_get(1)?;
+            let mut acknowledged = decode(row.try_get(2)?);
+            if own < generation {
+                distrust(&mut acknowledged);
+            }
+            Ok((Account::new(account), acknowledged))
+        })
+        .collect()
+}
+
+impl State {
+    /// What is stored for these accounts. With an account comes the digest of what is wanted, where that can be told:
+    /// a row that has it is not read further. Accounts without a row are not in the answer.
+    pub async fn stored(
+        &self,
+        sync_id: i32,
+        generation: i32,
+        wanted: &[(Account, Option<i64>)],
+    ) -> Result<HashMap<Account, Stored>, StateError> {
+        let accounts: Vec<&str> = wanted.iter().map(|(account, _)| account.as_str()).collect();
+        let digests: Vec<Option<i64>> = wanted.iter().map(|(_, digest)| *digest).collect();
+        let rows = sqlx::query(
+            "SELECT a.account, a.generation, \
+             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END \
+             FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
+             JOIN account a ON a.sync_id = $1 AND a.account = w.account",
+        )
+        .bind(sync_id)
+        .bind(&accounts)
+        .bind(&digests)
+        .bind(generation)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let account: &str = row.try_get(0)?;
+                let own: i32 = row.try_get(1)?;
+                let text: Option<&str> = row.try_get(2)?;
+                let stored = match text {
+                    None => Stored::AsWanted,
+                    Some(text) => {
+                        let mut acknowledged = decode(text);
+                        if own < generation {
+                            distrust(&mut acknowledged);
+                        }
+                        Stored::Acknowledged(acknowledged)
+                    }
+                };
+                Ok((Account::new(account), stored))
+            })
+            .collect()
+    }
+
+    /// Stored accounts in their order, after this one: the walk that finds accounts that are gone.
+    pub async fn accounts_after(&self, sync_id: i32, after: Option<&str>, limit: i64) -> Result<Vec<Account>, StateError> {
+        let accounts: Vec<String> = sqlx::query_scalar(
+            "SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3",
+        )
+        .bind(sync_id)
+        .bind(after.unwrap_or_default())
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(accounts.into_iter().map(Account::new).collect())
+    }
+
+    /// Accounts whose doubts are due, longest due first.
+    pub async fn doubts_due(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
+        let accounts: Vec<String> = sqlx::query_scalar(
+            "SELECT account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() ORDER BY in_doubt_due, account LIMIT $2",
+        )
+        .bind(sync_id)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(accounts.into_iter().map(Account::new).collect())
+    }
+
+    /// Some account with an acknowledged value: account, slot, value.
+    pub async fn any_acknowledged(&self, sync_id: i32, generation: i32) -> Result<Option<(Account, Vec<Known>)>, StateError> {
+        let row = sqlx::query(
+            "SELECT account, acknowledged::text FROM account \
+             WHERE sync_id = $1 AND generation = $2 AND in_doubt_due IS NULL ORDER BY account LIMIT 1",
+        )
+        .bind(sync_id)
+        .bind(generation)
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| {
+            let account: &str = row.try_get(0)?;
+            let text: &str = row.try_get(1)?;
+            Ok((Account::new(account), decode(text)))
+        })
+        .transpose()
+    }
+
+    /// Counts accounts: an index scan over all of them, and a look at those in doubt.
+    pub async fn count_accounts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM account WHERE sync_id = $1), \
+             count(*), count(*) FILTER (WHERE acknowledged::text NOT LIKE '%\"%') \
+             FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL",
+        )
+        .bind(sync_id)
+        .fetch_one(self.pool())
+        .await?;
+        let rows: i64 = row.try_get(0)?;
+        let in_doubt: i64 = row.try_get(1)?;
+        let nothing_known: i64 = row.try_get(2)?;
+        Ok(AccountCounts {
+            known: u64::try_from(rows - nothing_known).unwrap_or(0),
+            in_doubt: u64::try_from(in_doubt).unwrap_or(0),
+        })
+    }
+}

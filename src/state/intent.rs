@@ -1,0 +1,94 @@
+//! Intents: what is about to be sent, stored before the first call, so that a killed process leaves doubts and no lies.
+//!
+//! Owns: the table `intent`. Must not know: how deliveries are batched.
+
+use std::collections::HashMap;
+
+use sqlx::Row as _;
+
+use super::account::{AccountRecord, Due};
+use super::record::write_accounts;
+use super::{StateError, Writer};
+use crate::model::{Account, Change, Known, Slot};
+
+/// Slots that fit the bit masks of an intent (a bigint without its sign).
+pub const MAX_SLOTS: usize = 63;
+
+fn mask(slots: impl Iterator<Item = Slot>) -> i64 {
+    slots.fold(0, |mask, slot| mask | (1 << slot.0))
+}
+
+fn slots(mask: i64) -> impl Iterator<Item = usize> {
+    (0..MAX_SLOTS).filter(move |slot| mask & (1 << slot) != 0)
+}
+
+impl Writer {
+    /// Stores what a delivery is about to send. One statement, committed when it returns.
+    pub async fn store_intent(&self, changes: &[&Change]) -> Result<i64, StateError> {
+        let accounts: Vec<&str> = changes.iter().map(|change| change.account.as_str()).collect();
+        let sets: Vec<i64> = changes.iter().map(|change| mask(change.set.iter().map(|(slot, _)| *slot))).collect();
+        let removals: Vec<i64> = changes.iter().map(|change| mask(change.remove.iter().copied())).collect();
+        sqlx::query_scalar(
+            "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND epoch = $2 FOR SHARE) \
+             INSERT INTO intent (sync_id, accounts, set_slots, remove_slots) SELECT id, $3, $4, $5 FROM lease RETURNING id",
+        )
+        .bind(self.sync_id())
+        .bind(self.epoch())
+        .bind(&accounts)
+        .bind(&sets)
+        .bind(&removals)
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or(StateError::LeaseLost)
+    }
+
+    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. Returns the accounts touched.
+    pub async fn settle_intents(&self, live: &[i64]) -> Result<u64, StateError> {
+        // A poll that finds nothing must cost nothing: look before a transaction is begun.
+        let left: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM intent WHERE sync_id = $1 AND id <> ALL ($2))")
+            .bind(self.sync_id())
+            .bind(live)
+            .fetch_one(self.pool())
+            .await?;
+        if !left {
+            return Ok(0);
+        }
+        let mut touched: u64 = 0;
+        let mut transaction = self.begin().await?;
+        let intents = sqlx::query(
+            "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_slots, remove_slots",
+        )
+        .bind(self.sync_id())
+        .bind(live)
+        .fetch_all(&mut *transaction)
+        .await?;
+        for intent in intents {
+            let accounts: Vec<String> = intent.try_get("accounts")?;
+            let sets: Vec<i64> = intent.try_get("set_slots")?;
+            let removals: Vec<i64> = intent.try_get("remove_slots")?;
+            let accounts: Vec<Account> = accounts.into_iter().map(Account::new).collect();
+            let mut stored: HashMap<Account, Vec<Known>> =
+                super::account::read_accounts(&mut transaction, self.sync_id(), self.generation(), &accounts).await?;
+            let records: Vec<AccountRecord> = accounts
+                .into_iter()
+                .zip(sets.into_iter().zip(removals))
+                .map(|(account, (set, remove))| {
+                    let before = stored.remove(&account);
+                    let exists = before.is_some();
+                    let mut acknowledged = before.unwrap_or_default();
+                    for slot in slots(set | remove) {
+                        if acknowledged.len() <= slot {
+                            acknowledged.resize(slot + 1, Known::Absent);
+                        }
+                        acknowledged[slot] = Known::Unknown;
+                    }
+                    AccountRecord { account, exists, acknowledged, due: Due::Now }
+                })
+                .collect();
+            touched += records.len() as u64;
+            write_accounts(&mut transaction, self, &records).await?;
+        }
+        transaction.commit().await?;
+        Ok(touched)
+    }
+}
