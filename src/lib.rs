@@ -7,6 +7,7 @@ pub mod im;
 pub mod mapping;
 pub mod metrics;
 pub mod model;
+pub mod pass;
 pub mod push;
 pub mod source;
 pub mod state;

@@ -34,6 +34,16 @@ pub struct Rejected {
     pub due: bool,
 }
 
+impl Rejected {
+    /// The vendor refused to remove this attribute, and it is not yet time to ask again.
+    fn removal_stands(&self) -> bool {
+        !self.due && self.desired_digest == digest::of_value(REMOVAL)
+    }
+}
+
+/// Stands for a removal where a rejection is keyed to what was wanted; no value is empty.
+pub const REMOVAL: &str = "";
+
 /// What is to be done for one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -83,11 +93,12 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
         let mut wish_is_moot = true;
         match want {
             Want::Keep => result.stuck |= *known == Known::Unknown,
-            Want::Absent => {
-                if *known != Known::Absent || rules.force {
-                    result.change.remove.push(slot);
-                }
+            Want::Absent if *known == Known::Absent && !rules.force => {}
+            Want::Absent if rejection.is_some_and(Rejected::removal_stands) => {
+                wish_is_moot = false;
+                result.stuck |= *known == Known::Unknown;
             }
+            Want::Absent => result.change.remove.push(slot),
             Want::Refused(refusal) => {
                 wish_is_moot = false;
                 result.refused.push((Some(slot), refusal.clone()));
@@ -135,13 +146,13 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
 /// The difference for an account that is gone: everything that imsync gave it is removed.
 pub fn gone(account: Account, acknowledged: &[Known], rejected: &[Rejected], rules: &Rules) -> Difference {
     let mut result = Difference::nothing(account);
+    let refuses = |slot: Slot| rejected.iter().any(|r| r.slot == Some(slot) && r.removal_stands());
     if rules.remove_gone {
-        result.change.remove = held(acknowledged).collect();
-    } else {
-        result.stuck = acknowledged.contains(&Known::Unknown);
+        result.change.remove = held(acknowledged).filter(|slot| !refuses(*slot)).collect();
     }
-    // Nothing is wanted any more, so nothing that was refused still matters.
-    result.resolved = rejected.iter().map(|r| r.slot).collect();
+    result.stuck = result.change.remove.is_empty() && acknowledged.contains(&Known::Unknown);
+    // Nothing is wanted any more, so no refused value still matters; a refused removal does.
+    result.resolved = rejected.iter().filter(|r| !r.removal_stands()).map(|r| r.slot).collect();
     result
 }
 

@@ -119,6 +119,11 @@ impl Session {
         unimplemented!()
     }
 
+    /// The caller stops the pass for reasons of its own: no new call starts.
+    pub fn halt(&self) {
+        unimplemented!()
+    }
+
     /// Calls started in this pass, retries and probes included.
     pub fn calls(&self) -> u64 {
         unimplemented!()

@@ -34,6 +34,8 @@ pub struct Cursor {
 #[derive(Debug)]
 pub struct Page {
     pub rows: Vec<Row>,
+    /// Where an incremental read goes on; `None` on an empty page and in the order of accounts.
+    pub cursor: Option<Cursor>,
     /// Fewer rows than asked for: the scan has reached its end.
     pub last: bool,
 }
@@ -57,6 +59,11 @@ impl Source {
 
     /// The watermark column serves incremental passes (it is configured).
     pub fn has_watermark(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// The watermark column is a bigint.
+    pub fn watermark_is_counter(&self) -> bool {
         unimplemented!()
     }
 

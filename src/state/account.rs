@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, Row as _};
 
 use super::acknowledged::{decode, distrust};
-use super::{State, StateError};
+use super::{State, StateError, Writer};
 use crate::model::{Account, Known};
 
 /// What is stored for an account.
@@ -162,6 +162,15 @@ impl State {
         .transpose()
     }
 
+    /// Accounts with something in doubt.
+    pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL")
+            .bind(sync_id)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// Counts accounts: an index scan over all of them, and a look at those in doubt.
     pub async fn count_accounts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
         let row = sqlx::query(
@@ -179,5 +188,24 @@ impl State {
             known: u64::try_from(rows - nothing_known).unwrap_or(0),
             in_doubt: u64::try_from(in_doubt).unwrap_or(0),
         })
+    }
+}
+
+impl Writer {
+    /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
+    /// until the row, the mapping or a rejection changes.
+    pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
+        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "UPDATE account SET in_doubt_due = 'infinity' \
+             WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_due <= clock_timestamp()",
+        )
+        .bind(self.sync_id())
+        .bind(&texts)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 }

@@ -1,0 +1,299 @@
+//! The full pass: the whole table by account, then the stored accounts that the table no longer has.
+//!
+//! Owns: its steps, its position, and what its end means. Must not know: when it is due.
+//! It runs in steps of a page each, so that incremental passes can go between them; it reads nothing ahead of a step.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::flow::Course;
+use super::guard::Withheld;
+use super::report::{Kind, Report, Tally};
+use super::view::Glance;
+use super::{Ending, Engine, PassError, watermark_fingerprint};
+use crate::push::Freshness;
+use crate::source::watermark::Tracker;
+
+/// How a full pass is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullOptions {
+    /// Send every attribute again.
+    pub force: bool,
+    /// Lift the removal guard for this pass.
+    pub allow_removals: bool,
+}
+
+/// Where an interrupted full pass goes on. It serves only the same flags and the same mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    options: FullOptions,
+    mapping: String,
+    /// The account column's text of the last row that is recorded.
+    after: String,
+    done: u64,
+    withheld: u64,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    Done(Report, Option<PassError>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Table,
+    Gone,
+    Ending,
+}
+
+/// A full pass under way.
+#[derive(Debug)]
+pub struct FullPass {
+    options: FullOptions,
+    course: Arc<Course>,
+    pass: u64,
+    phase: Phase,
+    after: Option<String>,
+    /// Everything up to here is recorded.
+    recorded: Option<(String, u64)>,
+    gone_after: Option<String>,
+    withheld: Withheld,
+    /// The second walk, with removals: too many had to be withheld to remember them.
+    again: bool,
+    resumed: bool,
+    failed: bool,
+    first: bool,
+}
+
+impl FullPass {
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.course.tally
+    }
+
+    /// It went on where an interrupted one stopped.
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    fn glance(&self) -> Glance {
+        Glance { removals: self.again, force: self.options.force, ..Glance::default() }
+    }
+}
+
+impl Engine {
+    /// Begins a full pass, or goes on with an interrupted one of the same kind.
+    pub async fn begin_full(&mut self, options: FullOptions) -> Result<FullPass, (Report, PassError)> {
+        let tally = Arc::new(Tally::new(Kind::Full));
+        match self.try_begin_full(options, tally.clone()).await {
+            Ok(full) => Ok(full),
+            Err(error) => {
+                let (report, error) = self.stillborn(&tally, error).await;
+                Err((report, error.expect("a stillborn pass has an error")))
+            }
+        }
+    }
+
+    async fn try_begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, PassError> {
+        let (course, pass) = self.begin_with(tally).await?;
+        let first = self.tracker.is_none();
+        if first && self.source.has_watermark() {
+            // The first watermark is stored before the first page: whatever commits from here on is read incrementally.
+            let reading = self.source.reading().await?;
+            let tracker = Tracker::begin(&reading);
+            let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
+            self.writer.save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config)).await?;
+            self.tracker = Some(tracker);
+        }
+        let position = self
+            .full_position
+            .take()
+            .and_then(|value| serde_json::from_value::<Position>(value).ok())
+            .filter(|position| position.options == options && position.mapping == self.view.mapping.fingerprint());
+        let total = self.source.estimated_rows().await?.unwrap_or(0);
+        course.tally.total.store(total, std::sync::atomic::Ordering::Relaxed);
+        let mut full = FullPass {
+            options,
+            course,
+            pass,
+            phase: Phase::Table,
+            after: None,
+            recorded: None,
+            gone_after: None,
+            withheld: Withheld::default(),
+            again: false,
+            resumed: false,
+            failed: false,
+            first,
+        };
+        if let Some(position) = position {
+            tracing::info!(rows = position.done, "going on with the full pass that was interrupted");
+            Tally::add(&full.course.tally.done, usize::try_from(position.done).unwrap_or(usize::MAX));
+            full.withheld.forget(position.withheld);
+            full.after = Some(position.after);
+            full.resumed = true;
+        }
+        let mut withheld = std::mem::take(&mut full.withheld);
+        self.doubts(&full.course, full.pass, &mut withheld).await?;
+        full.withheld = withheld;
+        Ok(full)
+    }
+
+    /// One page further. After [`Step::Done`] the pass is over.
+    pub async fn step_full(&mut self, full: &mut FullPass) -> Step {
+        match self.try_step(full).await {
+            Ok(Some(ending)) => self.end_full(full, Ok(ending)).await,
+            Ok(None) => Step::More,
+            Err(error) => {
+                full.failed = true;
+                // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
+                let _ = self.flow.drain(&full.course, full.pass, Freshness::Fresh).await;
+                self.note_position(full);
+                let position = full.recorded.as_ref().and_then(|recorded| self.position(full, recorded));
+                self.full_position.clone_from(&position);
+                if position.is_some() && !error.lease_lost() {
+                    // A position that cannot be stored costs comparisons, nothing else.
+                    let _ = self.writer.save_progress(position.as_ref(), None).await;
+                }
+                self.end_full(full, Err(error)).await
+            }
+        }
+    }
+
+    async fn try_step(&mut self, full: &mut FullPass) -> Result<Option<Ending>, PassError> {
+        full.course.check()?;
+        if self.shutdown.requested() {
+            return Err(PassError::Stop(crate::push::Stop::Shutdown));
+        }
+        match full.phase {
+            Phase::Table => {
+                let page = self.source.all_after(full.after.as_deref()).await?;
+                Tally::add(&full.course.tally.done, page.rows.len());
+                let last = page.rows.iter().rev().find_map(|row| row.account.clone());
+                let mut withheld = std::mem::take(&mut full.withheld);
+                let (course, glance) = (full.course.clone(), full.glance());
+                let done = self.page(&course, full.pass, page.rows, Vec::new(), glance, &mut withheld).await;
+                full.withheld = withheld;
+                done?;
+                if let Some(last) = last {
+                    full.after = Some(last.into());
+                }
+                self.note_position(full);
+                let position = full.recorded.as_ref().and_then(|recorded| self.position(full, recorded));
+                self.save_progress(&full.course.tally, position, true).await?;
+                if page.last {
+                    full.phase = Phase::Gone;
+                    full.course.tally.set_phase("looking for accounts that are gone");
+                }
+                Ok(None)
+            }
+            Phase::Gone => {
+                let sync_id = self.writer.sync_id();
+                let accounts = self.state.accounts_after(sync_id, full.gone_after.as_deref(), self.page_size()).await?;
+                let Some(last) = accounts.last() else {
+                    full.phase = Phase::Ending;
+                    return Ok(None);
+                };
+                full.gone_after = Some(last.as_str().to_owned());
+                let rows = self.source.rows_of(&accounts).await?;
+                let found = self.accounts_of(&rows);
+                let missing: Vec<_> = accounts.into_iter().filter(|account| !found.contains(account)).collect();
+                let mut withheld = std::mem::take(&mut full.withheld);
+                let (course, glance) = (full.course.clone(), full.glance());
+                let gone = rows.into_iter().filter(|row| row.gone).collect();
+                let done = self.page(&course, full.pass, gone, missing, glance, &mut withheld).await;
+                full.withheld = withheld;
+                done?;
+                self.save_progress(&full.course.tally, None, true).await?;
+                Ok(None)
+            }
+            Phase::Ending => {
+                let course = full.course.clone();
+                self.flow.drain(&course, full.pass, Freshness::Fresh).await?;
+                if full.again {
+                    return self.last_steps(full).await.map(Some);
+                }
+                let mut withheld = std::mem::take(&mut full.withheld);
+                let walk_again = self.removals(&course, full.pass, &mut withheld, full.options.allow_removals).await?;
+                full.withheld = withheld;
+                if walk_again {
+                    full.again = true;
+                    full.phase = Phase::Table;
+                    full.after = None;
+                    full.gone_after = None;
+                    return Ok(None);
+                }
+                self.last_steps(full).await.map(Some)
+            }
+        }
+    }
+
+    async fn last_steps(&mut self, full: &mut FullPass) -> Result<Ending, PassError> {
+        let course = full.course.clone();
+        let mut late = Withheld::default();
+        self.rejections_due(&course, full.pass, &mut late).await?;
+        if late.count() > 0 && self.guard.is_none() {
+            self.removals(&course, full.pass, &mut late, full.options.allow_removals).await?;
+        }
+        self.ending(None).await
+    }
+
+    /// Everything given to the flow so far is recorded: the position may move here.
+    fn note_position(&mut self, full: &mut FullPass) {
+        if full.phase == Phase::Table && !full.again && self.flow.idle(full.pass) && full.course.check().is_ok() {
+            if let Some(after) = &full.after {
+                full.recorded = Some((after.clone(), Tally::get(&full.course.tally.done)));
+            }
+        }
+    }
+
+    fn position(&self, full: &FullPass, recorded: &(String, u64)) -> Option<serde_json::Value> {
+        serde_json::to_value(Position {
+            options: full.options,
+            mapping: self.view.mapping.fingerprint().to_owned(),
+            after: recorded.0.clone(),
+            done: recorded.1,
+            withheld: full.withheld.count(),
+        })
+        .ok()
+    }
+
+    async fn end_full(&mut self, full: &mut FullPass, result: Result<Ending, PassError>) -> Step {
+        let complete = result.is_ok();
+        if complete {
+            if self.settled && !full.options.force {
+                let tally = &full.course.tally;
+                Tally::add(&tally.mended, usize::try_from(Tally::get(&tally.changed)).unwrap_or(usize::MAX));
+            }
+            self.settled = true;
+            self.full_due = None;
+            self.full_ended = Some(crate::clock::monotonic());
+            self.full_position = None;
+        }
+        let mut update = self.watermark_update();
+        update.full_pass_ended = complete;
+        if complete {
+            update.mapping_fingerprint = Some(self.view.mapping.fingerprint().to_owned());
+            update.fresh_seconds_ago = Some(full.course.tally.started.elapsed().as_secs_f64());
+        }
+        let course = full.course.clone();
+        let (report, error) = self.finish(&course, result, update, true).await;
+        Step::Done(report, error)
+    }
+
+    /// A full pass from begin to end.
+    pub async fn full(&mut self, options: FullOptions) -> (Report, Option<PassError>) {
+        let mut full = match self.begin_full(options).await {
+            Ok(full) => full,
+            Err((report, error)) => return (report, Some(error)),
+        };
+        loop {
+            if let Step::Done(report, error) = self.step_full(&mut full).await {
+                return (report, error);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The incremental pass: rows changed since the watermark.
+//!
+//! Owns: its steps and what its completion means for the watermark. Must not know: the arithmetic of floors.
+
+use std::sync::Arc;
+
+use super::flow::Course;
+use super::guard::Withheld;
+use super::report::{Kind, Report, Tally};
+use super::view::Glance;
+use super::{Ending, Engine, IDLE_SAVE, PassError};
+use crate::clock;
+use crate::push::Freshness;
+use crate::source::{Bound, Cursor};
+
+impl Engine {
+    /// One incremental pass. Without a watermark column every pass compares the whole table.
+    pub async fn incremental(&mut self) -> (Report, Option<PassError>) {
+        let tally = Arc::new(Tally::new(Kind::Incremental));
+        let (course, pass) = match self.begin_with(tally.clone()).await {
+            Ok(begun) => begun,
+            Err(error) => return self.stillborn(&tally, error).await,
+        };
+        let result = self.incremental_steps(&course, pass).await;
+        // Whatever happened, nothing of this pass may be in flight when it ends.
+        let drained = self.flow.drain(&course, pass, Freshness::Fresh).await;
+        let result = result.and_then(|ending| drained.map(|()| ending));
+        let complete = result.is_ok();
+        if complete && let Some(tracker) = &mut self.tracker {
+            tracker.complete();
+        }
+        self.show_watermark_in_metrics();
+        let mut update = self.watermark_update();
+        if let Some(why) = self.first_fence_note() {
+            update.full_pass_due = Some(why);
+        }
+        if complete {
+            update.fresh_seconds_ago = Some(tally.started.elapsed().as_secs_f64());
+        }
+        let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE) || course.tally.recorded() > 0;
+        self.finish(&course, result, update, save).await
+    }
+
+    async fn incremental_steps(&mut self, course: &Arc<Course>, pass: u64) -> Result<Ending, PassError> {
+        let reading = self.source.reading().await?;
+        let Some(tracker) = &mut self.tracker else {
+            // The daemon runs full passes until there is a watermark; without a watermark column it runs nothing else.
+            return Err(PassError::NoWatermark);
+        };
+        tracker.observe(&reading);
+        if tracker.fell() {
+            self.full_due.get_or_insert_with(|| "the largest value of the watermark column fell".to_owned());
+        }
+        let from = tracker.unread();
+        let mut withheld = Withheld::default();
+        self.doubts(course, pass, &mut withheld).await?;
+        self.walk_changes(course, pass, from, Glance::default(), &mut withheld).await?;
+        self.flow.drain(course, pass, Freshness::Fresh).await?;
+        if self.removals(course, pass, &mut withheld, false).await? {
+            let everything = Glance { removals: true, ..Glance::default() };
+            self.walk_changes(course, pass, from, everything, &mut withheld).await?;
+            self.flow.drain(course, pass, Freshness::Fresh).await?;
+        }
+        let mut late = Withheld::default();
+        self.rejections_due(course, pass, &mut late).await?;
+        if late.count() > 0 {
+            self.removals(course, pass, &mut late, false).await?;
+        }
+        self.ending(None).await
+    }
+
+    async fn walk_changes(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        from: Bound,
+        glance: Glance,
+        withheld: &mut Withheld,
+    ) -> Result<(), PassError> {
+        let mut cursor: Option<Cursor> = None;
+        loop {
+            let page = self.source.changed_since(from, cursor.as_ref()).await?;
+            cursor = page.cursor;
+            Tally::add(&course.tally.done, page.rows.len());
+            self.page(course, pass, page.rows, Vec::new(), glance, withheld).await?;
+            self.save_progress(&course.tally, None, course.tally.recorded() > 0).await?;
+            if page.last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What `status` shows of the pass under way, at most once a second, and only of passes that record something.
+    pub(super) async fn save_progress(
+        &mut self,
+        tally: &Tally,
+        position: Option<serde_json::Value>,
+        worth_it: bool,
+    ) -> Result<(), PassError> {
+        let recently = self.progress_saved_at.is_some_and(|saved| saved.elapsed() < super::PROGRESS_SAVE);
+        if recently || !worth_it {
+            return Ok(());
+        }
+        self.writer.save_progress(position.as_ref(), Some(&tally.running())).await?;
+        self.progress_saved_at = Some(clock::monotonic());
+        Ok(())
+    }
+
+    /// The pass could not even begin.
+    pub(super) async fn stillborn(&mut self, tally: &Tally, error: PassError) -> (Report, Option<PassError>) {
+        let report = tally.report(error.ending(), Some(error.to_string()));
+        if !error.lease_lost() {
+            // The state may be what is away: then the log line has to do.
+            let _ = self.writer.add_pass(&report.row).await;
+        }
+        report.count(&self.metrics);
+        report.log();
+        (report, Some(error))
+    }
+
+    /// The last transaction that was open when this sync began has ended: what it wrote may be older than anything read since.
+    fn first_fence_note(&mut self) -> Option<String> {
+        let tracker = self.tracker.as_mut()?;
+        if tracker.first_fence_cleared() {
+            tracker.note_first_fence();
+            self.full_due.get_or_insert_with(|| "the transactions open when this sync began have ended".to_owned());
+        }
+        self.full_due.clone()
+    }
+}

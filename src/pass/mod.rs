@@ -1,0 +1,539 @@
+//! One run through the flow: source → mapping → diff → push → state. The only module that names all five.
+//!
+//! Owns: the order of the steps of a pass, and what a pass begins and ends with.
+//! Must not know: when passes run, signals, how a report is shown.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::clock::{self, Shutdown};
+use crate::config::Config;
+use crate::mapping::Mapping;
+use crate::metrics::Metrics;
+use crate::model::{Account, Known, Row, Slot};
+use crate::push::{Freshness, Probe, Pusher, Stop};
+use crate::source::{Bound, Source, SourceError};
+use crate::source::watermark::{Saved, Tracker};
+use crate::state::sync::{Binding, SyncRow, SyncUpdate};
+use crate::state::{State, StateError, Writer};
+
+pub mod dry;
+pub mod flow;
+mod full;
+pub mod guard;
+mod incremental;
+mod outcome;
+pub mod report;
+mod selected;
+pub mod view;
+
+pub use full::{FullOptions, FullPass, Step};
+pub use report::{Ending, Kind, Report, Tally};
+
+use flow::{Course, Flow};
+use guard::Withheld;
+use view::{Glance, View};
+
+/// Why a pass could not finish.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PassError {
+    #[error("{0}")]
+    Source(Arc<SourceError>),
+    #[error("{0}")]
+    State(Arc<StateError>),
+    #[error("{0}")]
+    Stop(Stop),
+    /// There is no watermark yet: only a full pass can run.
+    #[error("this sync has no watermark yet; its first pass must be a full one")]
+    NoWatermark,
+}
+
+impl From<SourceError> for PassError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Arc::new(error))
+    }
+}
+
+impl From<StateError> for PassError {
+    fn from(error: StateError) -> Self {
+        Self::State(Arc::new(error))
+    }
+}
+
+impl PassError {
+    /// The lease is gone: only who takes it anew may write.
+    pub fn lease_lost(&self) -> bool {
+        match self {
+            Self::State(error) => matches!(**error, StateError::LeaseLost),
+            Self::Stop(stop) => *stop == Stop::LeaseLost,
+            Self::Source(_) | Self::NoWatermark => false,
+        }
+    }
+
+    /// The source's connection is of no use any more.
+    pub fn source_away(&self) -> bool {
+        matches!(self, Self::Source(error) if matches!(**error, SourceError::Away(_)))
+    }
+
+    fn ending(&self) -> Ending {
+        if matches!(self, Self::Stop(Stop::Shutdown)) { Ending::Interrupted } else { Ending::Failed }
+    }
+}
+
+/// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
+const IDLE_SAVE: Duration = Duration::from_secs(60);
+/// Progress is stored at most this often.
+const PROGRESS_SAVE: Duration = Duration::from_secs(1);
+
+/// Everything that the passes of one sync share while the lease is held.
+#[derive(Debug)]
+pub struct Engine {
+    config: Arc<Config>,
+    source: Source,
+    state: State,
+    writer: Writer,
+    pusher: Arc<Pusher>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    view: View,
+    flow: Flow,
+    /// `None` until the first full pass has begun, and always without a watermark column.
+    tracker: Option<Tracker>,
+    guard: Option<Value>,
+    /// Why a full pass is due.
+    full_due: Option<String>,
+    /// When the last full pass ended.
+    full_ended: Option<Instant>,
+    full_position: Option<Value>,
+    /// The mapping was compared with before, so what a full pass finds is something to mend.
+    settled: bool,
+    saved_at: Option<Instant>,
+    progress_saved_at: Option<Instant>,
+    known_accounts: i64,
+}
+
+/// What an [`Engine`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub mapping: Arc<Mapping>,
+    pub source: Source,
+    pub state: State,
+    pub writer: Writer,
+    pub pusher: Arc<Pusher>,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    pub row: SyncRow,
+}
+
+/// What the state of this configuration is bound to.
+pub fn binding(config: &Config, source: &Source) -> Binding {
+    Binding {
+        table: source.resolved_table().to_owned(),
+        account_column: config.source.account_column.clone(),
+        account_prefix: config.source.account_prefix.clone(),
+        account_format: match config.source.account_format {
+            crate::config::AccountFormat::Text => "text".to_owned(),
+            crate::config::AccountFormat::Hex => "hex".to_owned(),
+        },
+        sdk_app_id: config.im.sdk_app_id,
+        service: match config.im.service {
+            crate::model::Service::AllMemberPush => "all_member_push".to_owned(),
+            crate::model::Service::Timpush => "timpush".to_owned(),
+        },
+    }
+}
+
+fn watermark_fingerprint(config: &Config) -> String {
+    match &config.source.watermark_column {
+        Some(column) => json!([column, config.source.watermark_timezone]).to_string(),
+        None => "none".to_owned(),
+    }
+}
+
+fn saved_tracker(config: &Config, row: &SyncRow) -> Option<Tracker> {
+    if row.watermark_fingerprint.as_deref() != Some(&watermark_fingerprint(config)) {
+        return None;
+    }
+    let saved: Saved = serde_json::from_value(row.watermark_state.clone()?).ok()?;
+    Some(Tracker::restore(saved))
+}
+
+/// Why a full pass is due at the start, from what the sync row remembers.
+fn full_due_at_start(config: &Config, mapping: &Mapping, row: &SyncRow) -> Option<String> {
+    if let Some(why) = &row.full_pass_due {
+        return Some(why.clone());
+    }
+    match &row.mapping_fingerprint {
+        None => return Some("the first pass of this sync".to_owned()),
+        Some(fingerprint) if fingerprint != mapping.fingerprint() => {
+            return Some("the mapping, the filter or the deleted column changed".to_owned());
+        }
+        Some(_) => {}
+    }
+    if row.watermark_fingerprint.as_deref() != Some(&watermark_fingerprint(config)) {
+        return Some("the watermark column changed".to_owned());
+    }
+    None
+}
+
+impl Engine {
+    /// Readies a sync for its passes: slots, fingerprints, the server's identity, leftovers of a predecessor.
+    pub async fn assemble(parts: Parts) -> Result<Self, PassError> {
+        let Parts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
+        let slots = writer.slots_of(mapping.names()).await?;
+        let server = state.server_identity().await?;
+        match &row.state_server {
+            None => writer.remember_server(&server).await?,
+            Some(known) if *known != server => {
+                tracing::warn!(
+                    was = %known, now = %server,
+                    "the state database is another server than before (a restored backup or a promoted standby): \
+                     every acknowledged value counts as unknown, a full pass settles them"
+                );
+                writer.begin_generation(&server, "the state database is another server than before").await?;
+            }
+            Some(_) => {}
+        }
+        // Read again: a new generation has its own reason for a full pass.
+        let row = if row.state_server.as_deref() == Some(&server) { row } else { state.sync_row().await?.unwrap_or(row) };
+        let full_due = full_due_at_start(&config, &mapping, &row);
+        if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
+            writer.make_rejections_due().await?;
+        }
+        let full_ended = row.full_pass_ended_at.map(|ended| {
+            let ago = (row.read_at - ended).to_std().unwrap_or_default();
+            clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic)
+        });
+        let ledger = Some((state.clone(), writer.sync_id(), writer.generation()));
+        let view = View::new(&config, mapping, writer.names().clone(), slots, ledger);
+        let counts = state.count_accounts(writer.sync_id()).await?;
+        let engine = Self {
+            tracker: source.has_watermark().then(|| saved_tracker(&config, &row)).flatten(),
+            settled: full_due.is_none(),
+            full_due,
+            full_ended,
+            full_position: row.full_pass_position,
+            guard: row.guard,
+            saved_at: None,
+            progress_saved_at: None,
+            known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
+            flow: Flow::default(),
+            config,
+            source,
+            state,
+            writer,
+            pusher,
+            metrics,
+            shutdown,
+            view,
+        };
+        engine.metrics.accounts.set(engine.known_accounts);
+        engine.update_gauges().await?;
+        Ok(engine)
+    }
+
+    /// Why a full pass should run now, if one should.
+    pub fn full_pass_due(&self) -> Option<String> {
+        if let Some(why) = &self.full_due {
+            return Some(why.clone());
+        }
+        let every = self.config.schedule.full_every?;
+        let due = self.full_ended.is_none_or(|ended| ended.elapsed() >= every);
+        due.then(|| "schedule.full_every is over".to_owned())
+    }
+
+    /// There is a watermark to read from; else only full passes run.
+    pub fn has_watermark(&self) -> bool {
+        self.tracker.is_some()
+    }
+
+    /// The guard's document while it is tripped.
+    pub fn guard(&self) -> Option<&Value> {
+        self.guard.as_ref()
+    }
+
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The sync's name and id in the state.
+    pub fn sync_id(&self) -> i32 {
+        self.writer.sync_id()
+    }
+
+    /// A new connection to the source, after the old one broke.
+    pub fn replace_source(&mut self, source: Source) {
+        self.source = source;
+    }
+
+    /// Takes the connections apart again; what is still in flight is abandoned (its intents become unknowns).
+    pub fn into_parts(self) -> (Source, State, Writer) {
+        (self.source, self.state, self.writer)
+    }
+
+    /// Stores the time of the last call, for the next holder of the lease.
+    pub async fn say_goodbye(&self) -> Result<(), PassError> {
+        let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());
+        Ok(self.writer.save_last_call(ago).await?)
+    }
+
+    async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<(Arc<Course>, u64), PassError> {
+        let probe = self.probe().await?;
+        let session = self.pusher.begin_pass(self.view.names.clone(), probe);
+        let course = Course::new(
+            session,
+            tally,
+            self.view.clone(),
+            self.writer.clone(),
+            self.metrics.clone(),
+            self.config.schedule.rejected_retry,
+            self.config.im.timeout * 2,
+        );
+        let pass = self.flow.next_pass();
+        let unsettled = self.writer.settle_intents(&self.flow.live_intents()).await?;
+        if unsettled > 0 {
+            tracing::warn!(accounts = unsettled, "found calls whose outcome was never recorded: their attributes count as unknown and are sent again");
+        }
+        Ok((Arc::new(course), pass))
+    }
+
+    /// An acknowledged value that can be sent again without harm.
+    async fn probe(&self) -> Result<Option<Probe>, PassError> {
+        let found = self.state.any_acknowledged(self.writer.sync_id(), self.writer.generation()).await?;
+        Ok(found.and_then(|(account, acknowledged)| {
+            acknowledged.into_iter().zip(0..).find_map(|(known, slot)| match known {
+                Known::Value(value) => Some(Probe { account: account.clone(), slot: Slot(slot), value }),
+                Known::Absent | Known::Unknown => None,
+            })
+        }))
+    }
+
+    /// One page of the walk over the table into the flow.
+    async fn page(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        rows: Vec<Row>,
+        missing: Vec<Account>,
+        glance: Glance,
+        withheld: &mut Withheld,
+    ) -> Result<(), PassError> {
+        let freshness = if glance.retry_rejected { Freshness::KnownRejection } else { Freshness::Fresh };
+        let mut accounts = self.accounts_of(&rows);
+        accounts.extend(missing.iter().cloned());
+        Tally::add(&course.tally.rows_read, rows.len());
+        self.flow.note_landed();
+        self.flow.clear_of(course, pass, accounts.iter()).await;
+        course.check()?;
+        let seen = self.view.look(&rows, missing, glance).await?;
+        withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
+        self.flow.take(course, pass, seen, freshness).await;
+        course.check()
+    }
+
+    /// Looks accounts up in the source and delivers what differs; those without a row are gone.
+    async fn look_up(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        accounts: &[Account],
+        glance: Glance,
+        withheld: &mut Withheld,
+    ) -> Result<(), PassError> {
+        let rows = self.source.rows_of(accounts).await?;
+        let found = self.accounts_of(&rows);
+        let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
+        self.page(course, pass, rows, missing, glance, withheld).await
+    }
+
+    fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
+        rows.iter()
+            .filter_map(|row| row.account.as_deref())
+            .map(|text| crate::source::account_of(&self.config.source, text))
+            .collect()
+    }
+
+    fn page_size(&self) -> i64 {
+        i64::from(self.config.source.page_size)
+    }
+
+    /// Accounts in doubt whose time has come. Those that no call can settle now are put aside.
+    async fn doubts(&mut self, course: &Arc<Course>, pass: u64, withheld: &mut Withheld) -> Result<(), PassError> {
+        let mut seen: HashSet<Account> = HashSet::new();
+        loop {
+            let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
+            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            course.tally.set_phase("settling doubts");
+            self.look_up(course, pass, &fresh, Glance::default(), withheld).await?;
+            self.flow.drain(course, pass, Freshness::Fresh).await?;
+            self.writer.put_doubts_aside(&fresh).await?;
+        }
+    }
+
+    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own.
+    async fn rejections_due(&mut self, course: &Arc<Course>, pass: u64, withheld: &mut Withheld) -> Result<(), PassError> {
+        let mut seen: HashSet<Account> = HashSet::new();
+        loop {
+            let due = self.state.rejections_due(self.writer.sync_id(), self.page_size()).await?;
+            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            course.tally.set_phase("retrying rejections");
+            let glance = Glance { retry_rejected: true, ..Glance::default() };
+            self.look_up(course, pass, &fresh, glance, withheld).await?;
+            self.flow.drain(course, pass, Freshness::KnownRejection).await?;
+        }
+    }
+
+    /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
+    async fn removals(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        withheld: &mut Withheld,
+        allow: bool,
+    ) -> Result<bool, PassError> {
+        let full = course.tally.kind == Kind::Full;
+        if !allow {
+            if self.guard.is_some() && !full {
+                return Ok(false);
+            }
+            if let Some(tripped) = self.guard_trips(withheld.count()).await? {
+                tracing::warn!("{}", guard::sentence(&tripped));
+                self.guard = Some(tripped);
+                return Ok(false);
+            }
+        }
+        if full && self.guard.take().is_some() {
+            tracing::info!("the removal guard is lifted");
+        }
+        if withheld.overflowed() {
+            withheld.take();
+            return Ok(true);
+        }
+        course.tally.set_phase("removing");
+        let accounts = withheld.take();
+        let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
+        for chunk in accounts.chunks(size) {
+            let glance = Glance { removals: true, ..Glance::default() };
+            self.look_up(course, pass, chunk, glance, withheld).await?;
+        }
+        self.flow.drain(course, pass, Freshness::Fresh).await?;
+        Ok(false)
+    }
+
+    async fn guard_trips(&self, count: u64) -> Result<Option<Value>, PassError> {
+        if count < guard::FEWEST {
+            return Ok(None);
+        }
+        let known = self.state.count_accounts(self.writer.sync_id()).await?.known;
+        Ok(guard::trips(count, known, self.config.removal.max_share))
+    }
+
+    /// The ending of a pass that went through.
+    async fn ending(&self, only: Option<&[Account]>) -> Result<Ending, PassError> {
+        if self.guard.is_some() {
+            return Ok(Ending::Guard);
+        }
+        let rejected = self.state.count_rejected(self.writer.sync_id(), only).await?;
+        Ok(if rejected > 0 { Ending::Rejected } else { Ending::Ok })
+    }
+
+    /// Writes the end of a pass down, wherever it is worth it, and tells of it.
+    async fn finish(&mut self, course: &Course, result: Result<Ending, PassError>, update: SyncUpdate, save: bool) -> (Report, Option<PassError>) {
+        let tally = &course.tally;
+        tally.calls.store(course.session.calls(), Ordering::Relaxed);
+        let (ending, error) = match result {
+            Ok(ending) => (ending, None),
+            Err(error) => (error.ending(), Some(error)),
+        };
+        let delta = tally.known_delta.swap(0, Ordering::Relaxed);
+        self.known_accounts += delta;
+        let report = tally.report(ending, error.as_ref().map(ToString::to_string));
+        let mut error = error;
+        if save || report.noteworthy() {
+            let written = async {
+                self.writer.update_sync(&update).await?;
+                if report.noteworthy() {
+                    self.writer.add_pass(&report.row).await?;
+                }
+                self.update_gauges().await
+            };
+            match written.await {
+                Ok(()) => self.saved_at = Some(clock::monotonic()),
+                // The first trouble is the one to tell of.
+                Err(trouble) => error = error.or(Some(trouble)),
+            }
+        }
+        self.metrics.accounts.set(self.known_accounts);
+        let report = match (&error, report.ending) {
+            (Some(error), Ending::Ok | Ending::Rejected | Ending::Guard) => {
+                tally.report(error.ending(), Some(error.to_string()))
+            }
+            _ => report,
+        };
+        report.count(&self.metrics);
+        report.log();
+        (report, error)
+    }
+
+    async fn update_gauges(&self) -> Result<(), PassError> {
+        let counts = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
+        self.metrics.in_doubt_accounts.set(i64::try_from(counts).unwrap_or(i64::MAX));
+        let rejected = self.state.count_rejected(self.writer.sync_id(), None).await?;
+        self.metrics.rejected_accounts.set(i64::try_from(rejected).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// What the tracker has to say for the sync row.
+    fn watermark_update(&self) -> SyncUpdate {
+        let mut update = SyncUpdate {
+            guard: self.guard.clone(),
+            full_pass_due: self.full_due.clone(),
+            watermark_fingerprint: Some(watermark_fingerprint(&self.config)),
+            ..SyncUpdate::default()
+        };
+        if let Some(tracker) = &self.tracker {
+            update.watermark = Some(self.show(tracker.durable()));
+            update.watermark_state = serde_json::to_value(tracker.save()).ok();
+            update.held_back_by = tracker.held_back_by().and_then(|held| serde_json::to_value(held).ok());
+        }
+        update
+    }
+
+    fn show(&self, bound: Bound) -> String {
+        match bound {
+            Bound::Beginning => "-infinity".to_owned(),
+            Bound::At(value) if self.source.watermark_is_counter() => value.to_string(),
+            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros).map_or_else(
+                || micros.to_string(),
+                |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+            ),
+        }
+    }
+
+    fn show_watermark_in_metrics(&self) {
+        let Some(tracker) = &self.tracker else { return };
+        if let Bound::At(value) = tracker.durable() {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+            let value = value as f64;
+            self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });
+        }
+        let held = tracker.held_back_by().map_or(0.0, |held| {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+            let millis = (clock::now_utc() - held.since).num_milliseconds().max(0) as f64;
+            millis / 1000.0
+        });
+        self.metrics.watermark_held_back.set(held);
+    }
+}

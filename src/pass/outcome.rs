@@ -1,0 +1,131 @@
+//! From outcomes to a record: what becomes of an account's acknowledged values and rejections. Pure.
+//!
+//! Owns: the meaning of each fate for the state. Must not know: statements, calls.
+
+use std::time::Duration;
+
+use super::view::{Item, View};
+use crate::diff::{REMOVAL, digest};
+use crate::model::{Fate, Known, Outcome, Slot};
+use crate::state::account::{AccountRecord, Due};
+use crate::state::record::Record;
+use crate::state::rejection::NewRejection;
+
+/// The vendor's code for an account that was never imported into Chat.
+const NOT_IMPORTED: i64 = 70107;
+
+/// What one delivery came to, in numbers of accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub pushed: usize,
+    pub removed: usize,
+    pub rejected: usize,
+    pub local_rejections: usize,
+    pub known_delta: i64,
+}
+
+fn holds_something(acknowledged: &[Known]) -> bool {
+    acknowledged.iter().any(|known| matches!(known, Known::Value(_)))
+}
+
+/// Adds one item without an outcome: nothing was sent for it.
+pub fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts) {
+    for (slot, refusal) in &item.refused {
+        let reason = refusal.to_string();
+        record.rejected.push(NewRejection {
+            account: item.account().clone(),
+            attribute: slot.map(|slot| view.name_of(slot).to_owned()),
+            code: None,
+            desired_digest: digest::of_value(&reason),
+            reason,
+        });
+    }
+    counts.local_rejections += item.refused.len();
+    counts.rejected += usize::from(!item.refused.is_empty());
+    record.resolved.extend(
+        item.resolved.iter().map(|slot| (item.account().clone(), slot.map(|slot| view.name_of(slot).to_owned()))),
+    );
+}
+
+/// Adds one item with its outcome. `doubt`: when an unknown outcome is looked into.
+pub fn land(item: &Item, outcome: &Outcome, doubt: Duration, view: &View, record: &mut Record, counts: &mut Counts) {
+    let before_rejected = counts.rejected;
+    settle(item, view, record, counts);
+    let locally_refused = counts.rejected > before_rejected;
+
+    let mut acknowledged = item.acknowledged.clone();
+    let mut due = Due::NotByItself;
+    let mut refused = false;
+    let mut all_done = true;
+    let (mut set_done, mut remove_done) = (false, false);
+    let mut done_slots: Vec<Slot> = Vec::new();
+    for (index, (slot, fate)) in outcome.fates.iter().enumerate() {
+        if acknowledged.len() <= slot.index() {
+            acknowledged.resize(slot.index() + 1, Known::Absent);
+        }
+        let value = item.change.set.get(index).map(|(_, value)| value);
+        let unwanted = matches!(fate, Fate::Refused(refusal) if value.is_none() && refusal.code == NOT_IMPORTED);
+        match fate {
+            Fate::Done => {}
+            // What an account that does not exist should lose, it does not hold.
+            Fate::Refused(_) if unwanted => {}
+            Fate::Refused(refusal) => {
+                all_done = false;
+                refused = true;
+                acknowledged[slot.index()] = Known::Unknown;
+                let rejection = NewRejection {
+                    account: item.account().clone(),
+                    attribute: (!refusal.of_account).then(|| view.name_of(*slot).to_owned()),
+                    code: Some(refusal.code),
+                    reason: refusal.reason.clone(),
+                    desired_digest: if refusal.of_account {
+                        item.wants_digest
+                    } else {
+                        digest::of_value(value.map_or(REMOVAL, |value| value))
+                    },
+                };
+                let known = record.rejected.iter().rev().take_while(|r| r.account == rejection.account);
+                if !known.into_iter().any(|r| r.attribute == rejection.attribute) {
+                    record.rejected.push(rejection);
+                }
+                continue;
+            }
+            Fate::Unknown => {
+                all_done = false;
+                acknowledged[slot.index()] = Known::Unknown;
+                due = Due::In(doubt);
+                continue;
+            }
+            Fate::NotSent => {
+                all_done = false;
+                if acknowledged[slot.index()] == Known::Unknown && due == Due::NotByItself {
+                    due = Due::Now;
+                }
+                continue;
+            }
+        }
+        done_slots.push(*slot);
+        if let Some(value) = value {
+            set_done = true;
+            acknowledged[slot.index()] = Known::Value(value.clone());
+        } else {
+            remove_done = true;
+            acknowledged[slot.index()] = Known::Absent;
+        }
+    }
+
+    counts.pushed += usize::from(set_done);
+    counts.removed += usize::from(remove_done);
+    counts.rejected += usize::from(refused && !locally_refused);
+    // A rejection goes when its attribute was accepted, one of the whole account when everything was.
+    for standing in &item.standing {
+        let fulfilled = standing.map_or(all_done, |slot| done_slots.contains(&slot));
+        if fulfilled && !item.resolved.contains(standing) {
+            record.resolved.push((item.account().clone(), standing.map(|slot| view.name_of(slot).to_owned())));
+        }
+    }
+    if acknowledged != item.acknowledged || (item.acknowledged.contains(&Known::Unknown) && due != Due::Now) {
+        counts.known_delta += i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
+        record.accounts.push(AccountRecord { account: item.account().clone(), exists: item.exists, acknowledged, due });
+    }
+}

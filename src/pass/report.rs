@@ -1,0 +1,230 @@
+//! What a pass tells of itself. Log line, metrics, the `pass` table and the JSON documents are all made from it.
+//!
+//! Owns: the tally while a pass runs and the report at its end. Must not know: how either is shown.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::metrics::Metrics;
+use crate::state::history::PassRow;
+
+/// The kinds of passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Incremental,
+    Full,
+    /// Named accounts.
+    Selected,
+}
+
+impl Kind {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Incremental => "incremental",
+            Self::Full => "full",
+            Self::Selected => "selected",
+        }
+    }
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Ok,
+    /// Finished; rejections of this sync stand.
+    Rejected,
+    Failed,
+    /// Finished, but removals are held back.
+    Guard,
+    Interrupted,
+}
+
+impl Ending {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Guard => "guard",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What one pass has done so far; shared with its deliveries and with whoever shows its progress.
+#[derive(Debug)]
+pub struct Tally {
+    pub kind: Kind,
+    pub started_at: DateTime<Utc>,
+    pub started: Instant,
+    pub rows_read: AtomicU64,
+    /// Rows compared in the walk over the table, those of an interrupted pass included: the progress bar's position.
+    pub done: AtomicU64,
+    /// Estimated rows of the table; 0 when not known.
+    pub total: AtomicU64,
+    pub changed: AtomicU64,
+    pub pushed: AtomicU64,
+    pub removed: AtomicU64,
+    pub rejected: AtomicU64,
+    pub calls: AtomicU64,
+    pub mended: AtomicU64,
+    /// Accounts that came to hold something, less those that ceased to.
+    pub known_delta: AtomicI64,
+    /// Something was recorded in the state.
+    recorded: AtomicU64,
+    phase: Mutex<&'static str>,
+}
+
+impl Tally {
+    pub fn new(kind: Kind) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            kind,
+            started_at: clock::now_utc(),
+            started: clock::monotonic(),
+            rows_read: zero(),
+            done: zero(),
+            total: zero(),
+            changed: zero(),
+            pushed: zero(),
+            removed: zero(),
+            rejected: zero(),
+            calls: zero(),
+            mended: zero(),
+            known_delta: AtomicI64::new(0),
+            recorded: zero(),
+            phase: Mutex::new("reading the table"),
+        }
+    }
+
+    pub fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    pub fn note_recorded(&self) {
+        self.recorded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many transactions of outcomes were recorded.
+    pub fn recorded(&self) -> u64 {
+        Self::get(&self.recorded)
+    }
+
+    pub fn set_phase(&self, phase: &'static str) {
+        if let Ok(mut current) = self.phase.lock() {
+            *current = phase;
+        }
+    }
+
+    pub fn phase(&self) -> &'static str {
+        self.phase.lock().map_or("", |phase| *phase)
+    }
+
+    /// The `running` document of `status`.
+    pub fn running(&self) -> serde_json::Value {
+        let done = Self::get(&self.done);
+        let total = Self::get(&self.total);
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let eta = (total > done && done > 0 && elapsed > 1.0).then(|| {
+            #[expect(clippy::cast_precision_loss, reason = "a time left is an estimate")]
+            let rate = done as f64 / elapsed;
+            #[expect(clippy::cast_precision_loss, reason = "a time left is an estimate")]
+            let left = (total - done) as f64 / rate;
+            left.round()
+        });
+        serde_json::json!({
+            "kind": self.kind.label(),
+            "started_at": self.started_at,
+            "phase": self.phase(),
+            "done": done,
+            "total": (total > 0).then_some(total.max(done)),
+            "eta_seconds": eta,
+        })
+    }
+
+    /// Closes the tally.
+    pub fn report(&self, ending: Ending, error: Option<String>) -> Report {
+        Report {
+            ending,
+            seconds: self.started.elapsed().as_secs_f64(),
+            kind: self.kind,
+            row: PassRow {
+                kind: self.kind.label().to_owned(),
+                outcome: ending.label().to_owned(),
+                started_at: self.started_at,
+                finished_at: clock::now_utc(),
+                rows_read: Self::get(&self.rows_read),
+                changed: Self::get(&self.changed),
+                pushed: Self::get(&self.pushed),
+                removed: Self::get(&self.removed),
+                rejected: Self::get(&self.rejected),
+                calls: Self::get(&self.calls),
+                mended: Self::get(&self.mended),
+                error,
+            },
+        }
+    }
+}
+
+/// The end of a pass.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub kind: Kind,
+    pub ending: Ending,
+    pub seconds: f64,
+    pub row: PassRow,
+}
+
+impl Report {
+    /// The pass did something, or it did not end well: worth a row and a line.
+    pub fn noteworthy(&self) -> bool {
+        self.kind != Kind::Incremental
+            || self.row.calls > 0
+            || self.row.rejected > 0
+            || matches!(self.ending, Ending::Failed | Ending::Interrupted)
+    }
+
+    /// One line for the log.
+    pub fn log(&self) {
+        let row = &self.row;
+        let seconds = (self.seconds * 1000.0).round() / 1000.0;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    kind = %row.kind, outcome = %row.outcome, seconds, rows_read = row.rows_read, changed = row.changed,
+                    pushed = row.pushed, removed = row.removed, rejected = row.rejected, calls = row.calls,
+                    error = row.error.as_deref(), "pass ended"
+                )
+            };
+        }
+        match self.ending {
+            Ending::Failed => line!(error),
+            Ending::Guard => line!(warn),
+            _ if self.noteworthy() => line!(info),
+            _ => line!(debug),
+        }
+    }
+
+    /// Into the metrics.
+    pub fn count(&self, metrics: &Metrics) {
+        let kind = self.kind.label();
+        metrics.passes.with_label_values(&[kind, self.ending.label()]).inc();
+        metrics.pass_duration.with_label_values(&[kind]).observe(self.seconds);
+        metrics.rows_read.with_label_values(&[kind]).inc_by(self.row.rows_read);
+        metrics.accounts_pushed.with_label_values(&["set"]).inc_by(self.row.pushed);
+        metrics.accounts_pushed.with_label_values(&["remove"]).inc_by(self.row.removed);
+        metrics.mended.inc_by(self.row.mended);
+        if !matches!(self.ending, Ending::Failed | Ending::Interrupted) {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 285,000 years")]
+            metrics.last_success_timestamp.set(self.row.finished_at.timestamp_millis() as f64 / 1000.0);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The pass over named accounts.
+//!
+//! Owns: its steps. Must not know: how the accounts were named.
+
+use super::guard::Withheld;
+use super::report::{Kind, Report, Tally};
+use super::view::Glance;
+use super::{Ending, Engine, FullOptions, PassError};
+use crate::model::Account;
+use crate::push::Freshness;
+use std::sync::Arc;
+
+impl Engine {
+    /// These accounts only; one that is no longer in the table is treated as gone. Rejections of theirs are tried again.
+    pub async fn selected(&mut self, accounts: &[Account], options: FullOptions) -> (Report, Option<PassError>) {
+        let tally = Arc::new(Tally::new(Kind::Selected));
+        let (course, pass) = match self.begin_with(tally.clone()).await {
+            Ok(begun) => begun,
+            Err(error) => return self.stillborn(&tally, error).await,
+        };
+        tally.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        let steps = async {
+            let mut withheld = Withheld::default();
+            let glance = Glance { removals: false, retry_rejected: false, force: true };
+            let glance = if options.force { glance } else { Glance { force: false, retry_rejected: true, ..glance } };
+            let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
+            for chunk in accounts.chunks(size) {
+                self.look_up(&course, pass, chunk, glance, &mut withheld).await?;
+                Tally::add(&tally.done, chunk.len());
+            }
+            self.flow.drain(&course, pass, Freshness::Fresh).await?;
+            self.removals(&course, pass, &mut withheld, options.allow_removals).await?;
+            self.ending(Some(accounts)).await
+        };
+        let result: Result<Ending, PassError> = steps.await;
+        let drained = self.flow.drain(&course, pass, Freshness::Fresh).await;
+        let result = result.and_then(|ending| drained.map(|()| ending));
+        let update = self.watermark_update();
+        self.finish(&course, result, update, true).await
+    }
+}

@@ -1,0 +1,288 @@
+//! Looks at a page: mapped rows beside what is acknowledged become items of work. Reads, never writes.
+//!
+//! Owns: joining mapping, state and diff for one page. Must not know: sending, recording, cursors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::diff::{self, Rejected, Rules, digest};
+use crate::mapping::{Mapped, Mapping};
+use crate::model::{Account, Change, Known, Names, Refusal, Row, Slot, Want};
+use crate::state::account::Stored;
+use crate::state::rejection::Standing;
+use crate::state::{State, StateError};
+
+/// One account with something to do.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// There is a row for it in the state.
+    pub exists: bool,
+    /// By slot, as stored.
+    pub acknowledged: Vec<Known>,
+    pub change: Change,
+    /// Removals that the pass must not make yet.
+    pub withheld: bool,
+    /// Values refused here, to be recorded.
+    pub refused: Vec<(Option<Slot>, Refusal)>,
+    /// Rejections that no longer stand.
+    pub resolved: Vec<Option<Slot>>,
+    /// What stood before, by slot.
+    pub standing: Vec<Option<Slot>>,
+    /// Key of a rejection of the whole account.
+    pub wants_digest: i64,
+    /// Doubts that no call settles now.
+    pub stuck: bool,
+}
+
+impl Item {
+    pub fn account(&self) -> &Account {
+        &self.change.account
+    }
+
+    pub fn sends(&self) -> bool {
+        !self.change.set.is_empty() || !self.change.remove.is_empty()
+    }
+}
+
+/// How a page is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    /// Removals may go at once; else they are only noticed.
+    pub removals: bool,
+    /// Rejections whose pause is over are tried again.
+    pub retry_rejected: bool,
+    /// Every attribute again, whatever is acknowledged.
+    pub force: bool,
+}
+
+/// What a page turned out to be.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub items: Vec<Item>,
+    /// Rows with a NULL or empty account.
+    pub without_account: usize,
+    /// Accounts with a local refusal that stands already.
+    pub still_refused: usize,
+}
+
+/// What all looks of a pass share.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub mapping: Arc<Mapping>,
+    pub rules: Rules,
+    /// Attribute names by slot.
+    pub names: Names,
+    /// Slot and index in the mapping's order, by slot.
+    in_order: Vec<(Slot, usize)>,
+    /// Nothing is stored yet where there is no state or no sync row.
+    ledger: Option<Ledger>,
+}
+
+#[derive(Clone, Debug)]
+struct Ledger {
+    state: State,
+    sync_id: i32,
+    generation: i32,
+}
+
+impl View {
+    /// `ledger`: the state, the sync's id and its generation.
+    pub fn new(config: &Config, mapping: Arc<Mapping>, names: Names, slots: Vec<Slot>, ledger: Option<(State, i32, i32)>) -> Self {
+        let mut in_order: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
+        in_order.sort();
+        Self {
+            mapping,
+            rules: Rules {
+                slots,
+                remove_unmapped: config.removal.unmapped == crate::config::KeepOrRemove::Remove,
+                remove_gone: config.removal.gone == crate::config::KeepOrRemove::Remove,
+                force: false,
+            },
+            names,
+            in_order,
+            ledger: ledger.map(|(state, sync_id, generation)| Ledger { state, sync_id, generation }),
+        }
+    }
+
+    pub fn slot_of(&self, name: &str) -> Option<Slot> {
+        let index = self.names.iter().position(|known| &**known == name)?;
+        Some(Slot(u16::try_from(index).ok()?))
+    }
+
+    pub fn name_of(&self, slot: Slot) -> &str {
+        self.names.get(slot.index()).map_or("", |name| &**name)
+    }
+
+    /// Rows of one snapshot, beside accounts that were looked up and have no row.
+    pub async fn look(&self, rows: &[Row], missing: Vec<Account>, glance: Glance) -> Result<Seen, StateError> {
+        let mut seen = Seen::default();
+        let mut mapped: Vec<(Account, Mapped)> = Vec::with_capacity(rows.len() + missing.len());
+        for row in rows {
+            match self.mapping.apply(row) {
+                Mapped::NoAccount => seen.without_account += 1,
+                Mapped::Gone(account) => mapped.push((account.clone(), Mapped::Gone(account))),
+                Mapped::Refused(account, refusal) => mapped.push((account.clone(), Mapped::Refused(account, refusal))),
+                Mapped::Present(desired) => mapped.push((desired.account.clone(), Mapped::Present(desired))),
+            }
+        }
+        mapped.extend(missing.into_iter().map(|account| (account.clone(), Mapped::Gone(account))));
+        refuse_twins(&mut mapped);
+        if mapped.is_empty() {
+            return Ok(seen);
+        }
+
+        let rules = Rules { force: glance.force, ..self.rules.clone() };
+        let (mut stored, mut standing) = self.known_of(&mapped, glance.force).await?;
+        for (account, mapped) in mapped {
+            let stored = stored.remove(&account);
+            let standing = standing.remove(&account).unwrap_or_default();
+            if let Some(item) = self.item(account, mapped, stored, &standing, &rules, glance, &mut seen.still_refused) {
+                seen.items.push(item);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn known_of(
+        &self,
+        mapped: &[(Account, Mapped)],
+        force: bool,
+    ) -> Result<(HashMap<Account, Stored>, HashMap<Account, Vec<Standing>>), StateError> {
+        let Some(Ledger { state, sync_id, generation }) = &self.ledger else {
+            return Ok((HashMap::new(), HashMap::new()));
+        };
+        let wanted: Vec<(Account, Option<i64>)> = mapped
+            .iter()
+            .map(|(account, mapped)| {
+                let digest = match mapped {
+                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.wants, &self.in_order),
+                    _ => None,
+                };
+                (account.clone(), digest)
+            })
+            .collect();
+        let accounts: Vec<Account> = mapped.iter().map(|(account, _)| account.clone()).collect();
+        let stored = state.stored(*sync_id, *generation, &wanted);
+        let standing = state.rejections_of(*sync_id, &accounts);
+        tokio::try_join!(stored, standing)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one account come together here and nowhere else")]
+    fn item(
+        &self,
+        account: Account,
+        mapped: Mapped,
+        stored: Option<Stored>,
+        standing: &[Standing],
+        rules: &Rules,
+        glance: Glance,
+        still_refused: &mut usize,
+    ) -> Option<Item> {
+        let exists = stored.is_some();
+        let rejected: Vec<Rejected> = standing
+            .iter()
+            .filter_map(|standing| {
+                let slot = match &standing.attribute {
+                    None => None,
+                    Some(name) => Some(self.slot_of(name)?),
+                };
+                let due = glance.retry_rejected && standing.due;
+                Some(Rejected { slot, desired_digest: standing.desired_digest, due })
+            })
+            .collect();
+        let as_wanted = matches!(stored, Some(Stored::AsWanted));
+        let mut acknowledged = match stored {
+            Some(Stored::Acknowledged(acknowledged)) => acknowledged,
+            Some(Stored::AsWanted) | None => Vec::new(),
+        };
+        let mut wants_digest = 0;
+        let difference = match mapped {
+            Mapped::NoAccount => return None,
+            Mapped::Gone(account) => diff::gone(account, &acknowledged, &rejected, rules),
+            Mapped::Refused(account, refusal) => diff::refused(account, refusal),
+            Mapped::Present(desired) => {
+                if as_wanted {
+                    if rejected.is_empty() {
+                        return None;
+                    }
+                    acknowledged = self.as_acknowledged(&desired.wants);
+                }
+                wants_digest = digest::of_wants(&desired.wants);
+                diff::present(&desired, &acknowledged, &rejected, rules)
+            }
+        };
+        let mut refused = difference.refused;
+        let before = refused.len();
+        refused.retain(|(slot, refusal)| {
+            let digest = digest::of_value(&refusal.to_string());
+            !rejected.iter().any(|r| r.slot == *slot && r.desired_digest == digest && !r.due)
+        });
+        *still_refused += usize::from(refused.len() < before);
+
+        let mut change = difference.change;
+        let withheld = !glance.removals && !change.remove.is_empty();
+        if withheld {
+            change.remove.clear();
+        }
+        let item = Item {
+            exists,
+            acknowledged,
+            change,
+            withheld,
+            refused,
+            resolved: difference.resolved,
+            standing: rejected.iter().map(|r| r.slot).collect(),
+            wants_digest,
+            stuck: difference.stuck,
+        };
+        let idle = !item.sends() && !withheld && item.refused.is_empty() && item.resolved.is_empty() && !item.stuck;
+        debug_assert!(item.account() == &account, "a difference speaks of its own account");
+        (!idle).then_some(item)
+    }
+
+    /// The acknowledged values of a row whose digest says that it is as wanted.
+    fn as_acknowledged(&self, wants: &[Want]) -> Vec<Known> {
+        let mut acknowledged = vec![Known::Absent; self.names.len()];
+        for (slot, index) in &self.in_order {
+            if let Want::Value(value) = &wants[*index] {
+                acknowledged[slot.index()] = Known::Value(value.clone());
+            }
+        }
+        acknowledged
+    }
+}
+
+/// An account that several rows carry cannot be decided; all its rows are replaced by one refusal.
+/// One living row beside gone ones is decided: the living row counts.
+fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
+    let mut first: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
+    let mut drop = vec![false; mapped.len()];
+    let mut twins: Vec<usize> = Vec::new();
+    for index in 0..mapped.len() {
+        let Some(earlier) = first.get(&mapped[index].0).copied() else {
+            first.insert(mapped[index].0.clone(), index);
+            continue;
+        };
+        match (&mapped[earlier].1, &mapped[index].1) {
+            (_, Mapped::Gone(_)) => drop[index] = true,
+            (Mapped::Gone(_), _) => {
+                drop[earlier] = true;
+                first.insert(mapped[index].0.clone(), index);
+            }
+            _ => {
+                drop[index] = true;
+                twins.push(earlier);
+            }
+        }
+    }
+    for index in twins {
+        let account = mapped[index].0.clone();
+        mapped[index].1 = Mapped::Refused(account, Refusal::AccountTwice);
+    }
+    let mut index = 0;
+    mapped.retain(|_| {
+        index += 1;
+        !drop[index - 1]
+    });
+}
