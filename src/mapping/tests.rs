@@ -1,0 +1,447 @@
+//! The mapping by table and by property: what each text becomes, and what makes two mappings the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use secrecy::SecretString;
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::account::account_of;
+use super::{Mapped, Mapping};
+use crate::config::{
+    AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,
+    Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
+};
+use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
+
+const UUID: &str = "8b1f9c1e-0f6c-4c59-9c40-6f3f6d8a2b11";
+
+fn attribute(name: &str, column: &str) -> Attribute {
+    Attribute {
+        name: name.into(),
+        column: column.into(),
+        values: None,
+        unlisted: Unlisted::Reject,
+        too_long: TooLong::Reject,
+        null: Null::Remove,
+    }
+}
+
+fn values(pairs: &[(&str, &str)]) -> Option<BTreeMap<String, String>> {
+    Some(pairs.iter().map(|(text, target)| ((*text).to_owned(), (*target).to_owned())).collect())
+}
+
+fn url() -> PgUrl {
+    PgUrl(SecretString::from("postgres://imsync@localhost/app"))
+}
+
+fn source() -> Source {
+    Source {
+        url: url(),
+        table: "public.users".into(),
+        account_column: "id".into(),
+        account_prefix: String::new(),
+        account_format: AccountFormat::Text,
+        watermark_column: None,
+        watermark_timezone: "UTC".into(),
+        watermark_grace: Duration::from_secs(5),
+        deleted_column: None,
+        filter: None,
+        page_size: 5000,
+    }
+}
+
+fn config(attributes: Vec<Attribute>) -> Config {
+    Config {
+        path: PathBuf::from("imsync.toml"),
+        name: "users".into(),
+        source: source(),
+        state: State { url: url(), schema: "imsync".into(), migrate: true },
+        im: Im {
+            endpoint: Endpoint::Region(Region::Singapore),
+            service: Service::AllMemberPush,
+            sdk_app_id: 1_400_000_000,
+            identifier: "administrator".into(),
+            secret_key: None,
+            usersig_lifetime: Duration::from_secs(86_400),
+            users_per_call: 100,
+            calls_per_second: 95,
+            max_in_flight: 64,
+            timeout: Duration::from_secs(10),
+            retry_for: Duration::from_secs(60),
+            max_rejected_share: 0.4,
+        },
+        attributes,
+        removal: Removal { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },
+        schedule: Schedule {
+            interval: Duration::from_secs(10),
+            notify_channel: None,
+            full_every: None,
+            rejected_retry: Duration::from_secs(3600),
+            verify_every: None,
+            verify_sample: 1000,
+        },
+        http: Http { listen: None, public: false, show_accounts: false },
+        alerts: Alerts { webhook: None },
+        history: History { keep: None },
+        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+    }
+}
+
+fn row(account: Option<&str>, texts: &[Option<&str>]) -> Row {
+    Row {
+        account: account.map(Into::into),
+        watermark: None,
+        gone: false,
+        values: texts.iter().map(|text| text.map(Into::into)).collect(),
+    }
+}
+
+/// What one attribute's rules make of one text.
+fn want(attribute: Attribute, text: Option<&str>) -> Want {
+    match Mapping::new(&config(vec![attribute])).apply(&row(Some("u1"), &[text])) {
+        Mapped::Present(desired) => desired.wants.into_iter().next().expect("one attribute, one want"),
+        other => panic!("u1 is present, not {other:?}"),
+    }
+}
+
+fn value(text: &str) -> Want {
+    Want::Value(text.into())
+}
+
+fn too_long(bytes: usize) -> Want {
+    Want::Refused(Refusal::ValueTooLong { column: Arc::from("gender"), bytes })
+}
+
+fn unlisted() -> Want {
+    Want::Refused(Refusal::Unlisted { column: Arc::from("gender") })
+}
+
+fn truncating() -> Attribute {
+    Attribute { too_long: TooLong::Truncate, ..attribute("sex", "gender") }
+}
+
+#[test]
+fn null_and_empty_go_by_null_also_where_values_lists_the_empty_text() {
+    for listed in [None, values(&[("", "none"), ("m", "male")])] {
+        for (null, expected) in [(Null::Remove, Want::Absent), (Null::Keep, Want::Keep)] {
+            for text in [None, Some("")] {
+                for unlisted in [Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove] {
+                    let attribute = Attribute { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
+                    assert_eq!(want(attribute, text), expected, "{text:?} with null = {null:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_listed_text_becomes_its_target_and_the_look_up_is_exact() {
+    let listed = || Attribute { values: values(&[("m", "male"), ("f", "female")]), ..attribute("sex", "gender") };
+    assert_eq!(want(listed(), Some("m")), value("male"));
+    assert_eq!(want(listed(), Some("f")), value("female"));
+    for text in ["M", " m", "m ", "mm", "\u{ff4d}", "male"] {
+        assert_eq!(want(listed(), Some(text)), unlisted(), "{text:?}");
+    }
+}
+
+#[test]
+fn unlisted_decides_about_every_other_text() {
+    let long = "x".repeat(51);
+    for (rule, text, expected) in [
+        (Unlisted::Reject, "d", unlisted()),
+        (Unlisted::Send, "d", value("d")),
+        (Unlisted::Keep, "d", Want::Keep),
+        (Unlisted::Remove, "d", Want::Absent),
+        (Unlisted::Reject, long.as_str(), unlisted()),
+        (Unlisted::Send, long.as_str(), too_long(51)),
+        (Unlisted::Keep, long.as_str(), Want::Keep),
+        (Unlisted::Remove, long.as_str(), Want::Absent),
+    ] {
+        let attribute = Attribute { values: values(&[("m", "male")]), unlisted: rule, ..attribute("sex", "gender") };
+        assert_eq!(want(attribute, Some(text)), expected, "{rule:?} {text}");
+    }
+    let truncated = Attribute { values: values(&[("m", "male")]), unlisted: Unlisted::Send, ..truncating() };
+    assert_eq!(want(truncated, Some(&long)), value(&long[..50]));
+    // No list, nothing unlisted.
+    let plain = Attribute { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
+    assert_eq!(want(plain, Some("d")), value("d"));
+}
+
+#[test]
+fn a_target_of_values_obeys_the_limits_of_a_value() {
+    let long = "x".repeat(51);
+    let listed = |attribute: Attribute| Attribute { values: values(&[("a", ""), ("b", &long)]), ..attribute };
+    assert_eq!(want(listed(attribute("sex", "gender")), Some("a")), Want::Absent);
+    let keep = Attribute { null: Null::Keep, ..attribute("sex", "gender") };
+    assert_eq!(want(listed(keep), Some("a")), Want::Keep);
+    assert_eq!(want(listed(attribute("sex", "gender")), Some("b")), too_long(51));
+    assert_eq!(want(listed(truncating()), Some("b")), value(&long[..50]));
+}
+
+#[test]
+fn fifty_bytes_pass_and_fifty_one_do_not() {
+    // Latin, Chinese (3 bytes a sign), Arabic (2 bytes), Hebrew with a right-to-left mark.
+    for fits in
+        ["x".repeat(50), "\u{5317}".repeat(16) + "xy", "\u{0633}".repeat(25), "\u{05d0}".repeat(23) + "\u{200f}y"]
+    {
+        assert_eq!(fits.len(), 50);
+        assert_eq!(want(attribute("sex", "gender"), Some(&fits)), value(&fits));
+        assert_eq!(want(truncating(), Some(&fits)), value(&fits));
+        let over = fits.clone() + "z";
+        assert_eq!(want(attribute("sex", "gender"), Some(&over)), too_long(51));
+        assert_eq!(want(truncating(), Some(&over)), value(&fits));
+    }
+}
+
+#[test]
+fn truncation_ends_between_graphemes() {
+    let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{200d}\u{1f466}"; // one sign, 25 bytes
+    let flag = "\u{1f1e9}\u{1f1ea}"; // one sign of two regional indicators, 8 bytes
+    let accented = "e\u{0301}"; // 3 bytes
+    let hangul = "\u{1112}\u{1161}\u{11ab}"; // three conjoining letters, 9 bytes
+    for (text, kept) in [
+        ("\u{5317}".repeat(17), "\u{5317}".repeat(16)),
+        (family.repeat(3), family.repeat(2)),
+        (format!("x{}", family.repeat(2)), format!("x{family}")),
+        (flag.repeat(7), flag.repeat(6)),
+        (format!("xyz{}", flag.repeat(6)), format!("xyz{}", flag.repeat(5))),
+        (format!("{}{accented}", "x".repeat(48)), "x".repeat(48)),
+        (format!("{}{accented}x", "x".repeat(47)), format!("{}{accented}", "x".repeat(47))),
+        (format!("{}\r\n", "x".repeat(49)), "x".repeat(49)),
+        (hangul.repeat(6), hangul.repeat(5)),
+        (format!("{}\u{05d0}", "x".repeat(49)), "x".repeat(49)),
+    ] {
+        assert!(text.len() > 50);
+        assert_eq!(want(truncating(), Some(&text)), value(&kept), "{text}");
+    }
+}
+
+#[test]
+fn a_single_sign_over_fifty_bytes_is_refused_whole() {
+    let sign = format!("a{}", "\u{0301}".repeat(25)); // 51 bytes, one grapheme
+    assert_eq!(want(truncating(), Some(&sign)), too_long(51));
+    assert_eq!(want(truncating(), Some(&format!("x{sign}"))), value("x"));
+}
+
+#[test]
+fn each_attribute_stands_alone_in_the_order_of_the_file() {
+    let mapping = Mapping::new(&config(vec![
+        attribute("city", "city"),
+        Attribute { values: values(&[("m", "male")]), ..attribute("sex", "gender") },
+        attribute("town", "city"),
+        Attribute { null: Null::Keep, ..attribute("level", "level") },
+    ]));
+    assert_eq!(mapping.columns(), ["city", "gender", "level"]);
+    assert_eq!(mapping.names().iter().map(|name| &**name).collect::<Vec<_>>(), ["city", "sex", "town", "level"]);
+    let mapped = mapping.apply(&row(Some("u1"), &[Some("Graz"), Some("?"), None]));
+    assert_eq!(
+        mapped,
+        Mapped::Present(Desired {
+            account: Account::new("u1"),
+            wants: vec![value("Graz"), unlisted(), value("Graz"), Want::Keep],
+        })
+    );
+}
+
+#[test]
+fn rows_without_a_sendable_account() {
+    let mapping = Mapping::new(&config(vec![attribute("city", "city")]));
+    assert_eq!(mapping.apply(&row(None, &[Some("Graz")])), Mapped::NoAccount);
+    assert_eq!(mapping.apply(&row(Some(""), &[Some("Graz")])), Mapped::NoAccount);
+
+    // Eight times four bytes are 32: bytes count, not characters.
+    for account in ["u".repeat(32), "\u{1f600}".repeat(8)] {
+        assert!(matches!(mapping.apply(&row(Some(&account), &[Some("Graz")])), Mapped::Present(_)), "{account}");
+        let longer = account + "u";
+        assert_eq!(
+            mapping.apply(&row(Some(&longer), &[Some("Graz")])),
+            Mapped::Refused(Account::new(longer.as_str()), Refusal::AccountTooLong { bytes: 33 })
+        );
+    }
+
+    let mut prefixed = config(vec![attribute("city", "city")]);
+    prefixed.source.account_prefix = "app_".into();
+    let prefixed = Mapping::new(&prefixed);
+    assert_eq!(prefixed.apply(&row(Some(""), &[None])), Mapped::NoAccount, "a prefix alone is no account");
+    assert!(matches!(prefixed.apply(&row(Some(&"u".repeat(28)), &[None])), Mapped::Present(_)));
+    assert!(matches!(prefixed.apply(&row(Some(&"u".repeat(29)), &[None])), Mapped::Refused(..)));
+}
+
+#[test]
+fn a_row_that_is_gone_is_gone_whatever_else_it_holds() {
+    let mapping = Mapping::new(&config(vec![attribute("city", "city")]));
+    for account in ["u1".to_owned(), "u".repeat(33)] {
+        let gone = Row { gone: true, ..row(Some(&account), &[Some("Graz")]) };
+        assert_eq!(mapping.apply(&gone), Mapped::Gone(Account::new(account)));
+    }
+    assert_eq!(mapping.apply(&Row { gone: true, ..row(None, &[None]) }), Mapped::NoAccount);
+}
+
+#[test]
+fn an_account_is_the_prefix_and_the_formatted_text() {
+    for (prefix, format, text, expected) in [
+        ("", AccountFormat::Text, "42", "42"),
+        ("app_", AccountFormat::Text, "42", "app_42"),
+        ("", AccountFormat::Text, UUID, UUID),
+        ("", AccountFormat::Hex, UUID, "8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
+        ("t-", AccountFormat::Hex, UUID, "t-8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
+    ] {
+        let source = Source { account_prefix: prefix.into(), account_format: format, ..source() };
+        assert_eq!(account_of(&source, text).as_str(), expected);
+    }
+}
+
+#[test]
+fn spelling_that_means_the_same_keeps_the_fingerprint() {
+    let mut plain = config(vec![attribute("sex", "gender")]);
+    plain.source.filter = Some("kind IS DISTINCT FROM 'bot'".into());
+    let fingerprint = Mapping::new(&plain).fingerprint().to_owned();
+    assert_eq!(fingerprint.len(), 64);
+
+    let mut same = plain.clone();
+    same.source.filter = Some("  kind IS DISTINCT FROM 'bot'\n".into());
+    same.attributes[0].unlisted = Unlisted::Send; // decides nothing without `values`
+    same.removal.max_share = 0.9;
+    same.source.page_size = 7;
+    same.schedule.interval = Duration::from_secs(1);
+    same.http.show_accounts = true;
+    same.name = "others".into();
+    assert_eq!(Mapping::new(&same).fingerprint(), fingerprint);
+}
+
+#[test]
+fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
+    let base = || {
+        let mut base = config(vec![
+            Attribute { values: values(&[("m", "male")]), ..attribute("sex", "gender") },
+            attribute("city", "city"),
+        ]);
+        base.source.filter = Some("active".into());
+        base
+    };
+    let edits: [(&str, fn(&mut Config)); 15] = [
+        ("nothing", |_| {}),
+        ("name", |c| c.attributes[0].name = "gender".into()),
+        ("column", |c| c.attributes[0].column = "sex".into()),
+        ("target", |c| c.attributes[0].values = values(&[("m", "man")])),
+        ("listed text", |c| c.attributes[0].values = values(&[("m", "male"), ("f", "female")])),
+        ("no values", |c| c.attributes[0].values = None),
+        ("unlisted", |c| c.attributes[0].unlisted = Unlisted::Keep),
+        ("too_long", |c| c.attributes[1].too_long = TooLong::Truncate),
+        ("null", |c| c.attributes[1].null = Null::Keep),
+        ("fewer attributes", |c| drop(c.attributes.pop())),
+        ("columns swapped", |c| {
+            c.attributes[0].column = "city".into();
+            c.attributes[1].column = "gender".into();
+        }),
+        ("filter", |c| c.source.filter = Some("active AND paid".into())),
+        ("deleted column", |c| c.source.deleted_column = Some("deleted_at".into())),
+        ("gone", |c| c.removal.gone = KeepOrRemove::Keep),
+        ("unmapped", |c| c.removal.unmapped = KeepOrRemove::Remove),
+    ];
+    let mut seen = BTreeMap::new();
+    for (what, edit) in edits {
+        let mut edited = base();
+        edit(&mut edited);
+        if let Some(other) = seen.insert(Mapping::new(&edited).fingerprint().to_owned(), what) {
+            panic!("{what} and {other} have one fingerprint");
+        }
+    }
+    let mut moved = base();
+    moved.source.deleted_column = moved.source.filter.take();
+    assert!(!seen.contains_key(Mapping::new(&moved).fingerprint()), "a filter is not a deleted column");
+}
+
+/// A fingerprint that moves without reason sends every sync into a full pass after an upgrade.
+#[test]
+fn the_fingerprint_of_version_1_stays() {
+    let pinned = config(vec![
+        Attribute { values: values(&[("m", "male"), ("f", "female")]), ..attribute("sex", "gender") },
+        attribute("city", "city"),
+    ]);
+    assert_eq!(Mapping::new(&pinned).fingerprint(), "fb731b2e094d0fa5b228b769a911c4c14fe37f78c8c365701283837e25136c6e");
+}
+
+/// Texts around the limit, rich in signs of several characters.
+fn texts() -> impl Strategy<Value = String> {
+    let sign = prop_oneof![
+        any::<char>().prop_map(String::from),
+        proptest::sample::select(vec![
+            "a",
+            "e\u{0301}",
+            "\u{0301}",
+            "\u{200d}",
+            "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+            "\u{1f1e9}",
+            "\u{5317}",
+            "\u{0633}",
+            "\r",
+            "\n",
+            "\u{1f44d}\u{1f3fd}",
+            "\u{0915}\u{094d}\u{0937}",
+        ])
+        .prop_map(String::from),
+    ];
+    proptest::collection::vec(sign, 0..40).prop_map(|signs| signs.concat())
+}
+
+fn rules() -> impl Strategy<Value = Attribute> {
+    let listed = proptest::option::of(proptest::collection::btree_map(texts(), texts(), 0..4));
+    let unlisted = proptest::sample::select(vec![Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove]);
+    let too_long = proptest::sample::select(vec![TooLong::Reject, TooLong::Truncate]);
+    let null = proptest::sample::select(vec![Null::Remove, Null::Keep]);
+    (listed, unlisted, too_long, null).prop_map(|(values, unlisted, too_long, null)| Attribute {
+        values,
+        unlisted,
+        too_long,
+        null,
+        ..attribute("sex", "gender")
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_value_is_never_empty_nor_over_the_limit(rules in rules(), text in proptest::option::of(texts()), pick in 0..4_usize) {
+        // Now and then a listed text, so that targets are met too.
+        let listed = rules.values.as_ref().and_then(|values| values.keys().nth(pick)).cloned();
+        for text in [text, listed] {
+            if let Want::Value(value) = want(rules.clone(), text.as_deref()) {
+                prop_assert!((1..=MAX_VALUE_BYTES).contains(&value.len()), "{} bytes", value.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_value_is_the_longest_run_of_whole_graphemes_that_fits(text in texts()) {
+        let mut fits = String::new();
+        for grapheme in text.graphemes(true) {
+            if fits.len() + grapheme.len() > MAX_VALUE_BYTES {
+                break;
+            }
+            fits.push_str(grapheme);
+        }
+        match want(truncating(), Some(&text)) {
+            Want::Value(value) => prop_assert_eq!(&*value, fits),
+            Want::Absent => prop_assert!(text.is_empty()),
+            Want::Refused(_) => prop_assert!(fits.is_empty()),
+            Want::Keep => prop_assert!(false, "nothing asks to keep"),
+        }
+    }
+
+    #[test]
+    fn the_order_of_attributes_leaves_the_fingerprint(
+        (rules, shuffled) in proptest::collection::vec(rules(), 0..10)
+            .prop_map(|rules| {
+                let named = |(number, rule)| Attribute { name: format!("a{number}"), ..rule };
+                rules.into_iter().enumerate().map(named).collect::<Vec<_>>()
+            })
+            .prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle()))
+    ) {
+        let (one, other) = (Mapping::new(&config(rules)), Mapping::new(&config(shuffled)));
+        prop_assert_eq!(one.fingerprint(), other.fingerprint());
+    }
+}
