@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod diff;
 pub mod im;
+pub mod logging;
 pub mod mapping;
 pub mod metrics;
 pub mod model;
