@@ -1,0 +1,91 @@
+//! What makes two mappings the same, and what does not.
+
+use super::*;
+
+type Edit = fn(&mut Config);
+
+#[test]
+fn spelling_that_means_the_same_keeps_the_fingerprint() {
+    let mut plain = config(vec![attribute("sex", "gender")]);
+    plain.source.filter = Some("kind IS DISTINCT FROM 'bot'".into());
+    let fingerprint = Mapping::new(&plain).fingerprint().to_owned();
+    assert_eq!(fingerprint.len(), 64);
+
+    let mut same = plain.clone();
+    same.source.filter = Some("  kind IS DISTINCT FROM 'bot'\n".into());
+    same.attributes[0].unlisted = Unlisted::Send; // decides nothing without `values`
+    same.removal.max_share = 0.9;
+    same.source.page_size = 7;
+    same.schedule.interval = Duration::from_secs(1);
+    same.http.show_accounts = true;
+    same.name = "others".into();
+    assert_eq!(Mapping::new(&same).fingerprint(), fingerprint);
+}
+
+#[test]
+fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
+    let base = || {
+        let mut base = config(vec![
+            Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+            attribute("city", "city"),
+        ]);
+        base.source.filter = Some("active".into());
+        base
+    };
+    let edits: [(&str, Edit); 15] = [
+        ("nothing", |_| {}),
+        ("name", |c| c.attributes[0].name = "gender".into()),
+        ("column", |c| c.attributes[0].column = "sex".into()),
+        ("target", |c| c.attributes[0].values = Some(values(&[("m", "man")]))),
+        ("listed text", |c| c.attributes[0].values = Some(values(&[("m", "male"), ("f", "female")]))),
+        ("no values", |c| c.attributes[0].values = None),
+        ("unlisted", |c| c.attributes[0].unlisted = Unlisted::Keep),
+        ("too_long", |c| c.attributes[1].too_long = TooLong::Truncate),
+        ("null", |c| c.attributes[1].null = Null::Keep),
+        ("fewer attributes", |c| drop(c.attributes.pop())),
+        ("columns swapped", |c| {
+            c.attributes[0].column = "city".into();
+            c.attributes[1].column = "gender".into();
+        }),
+        ("filter", |c| c.source.filter = Some("active AND paid".into())),
+        ("deleted column", |c| c.source.deleted_column = Some("deleted_at".into())),
+        ("gone", |c| c.removal.gone = KeepOrRemove::Keep),
+        ("unmapped", |c| c.removal.unmapped = KeepOrRemove::Remove),
+    ];
+    let mut seen = BTreeMap::new();
+    for (what, edit) in edits {
+        let mut edited = base();
+        edit(&mut edited);
+        if let Some(other) = seen.insert(Mapping::new(&edited).fingerprint().to_owned(), what) {
+            panic!("{what} and {other} have one fingerprint");
+        }
+    }
+    let mut moved = base();
+    moved.source.deleted_column = moved.source.filter.take();
+    assert!(!seen.contains_key(Mapping::new(&moved).fingerprint()), "a filter is not a deleted column");
+}
+
+/// A fingerprint that moves without reason sends every sync into a full pass after an upgrade.
+#[test]
+fn the_fingerprint_of_version_1_stays() {
+    let pinned = config(vec![
+        Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
+        attribute("city", "city"),
+    ]);
+    assert_eq!(Mapping::new(&pinned).fingerprint(), "fb731b2e094d0fa5b228b769a911c4c14fe37f78c8c365701283837e25136c6e");
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_attributes_leaves_the_fingerprint(
+        (rules, shuffled) in proptest::collection::vec(rules(), 0..10)
+            .prop_map(|rules| {
+                let named = |(number, rule)| Attribute { name: format!("a{number}"), ..rule };
+                rules.into_iter().enumerate().map(named).collect::<Vec<_>>()
+            })
+            .prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle()))
+    ) {
+        let (one, other) = (Mapping::new(&config(rules)), Mapping::new(&config(shuffled)));
+        prop_assert_eq!(one.fingerprint(), other.fingerprint());
+    }
+}
