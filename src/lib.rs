@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod model;
 pub mod pass;
 pub mod push;
+pub mod service;
 pub mod source;
 pub mod state;
