@@ -12,6 +12,31 @@ use secrecy::SecretString;
 
 use crate::model::{Region, Service};
 
+mod attributes;
+mod checks;
+mod document;
+pub mod durations;
+pub mod environment;
+mod keys;
+mod load;
+mod nearest;
+mod postgres_url;
+mod problems;
+mod reload;
+mod secrets;
+mod sections;
+mod syntax;
+mod table_name;
+#[cfg(test)]
+mod tests;
+mod unknown;
+
+pub use environment::Environment;
+pub use load::{Loaded, Request, load, parse};
+pub use problems::{Problem, Problems};
+pub use reload::differs_in_fixed_keys;
+pub use table_name::{TableName, parse_table_name};
+
 /// A configuration that passed every check that file, environment and arguments allow.
 ///
 /// `Debug` never shows a secret: secrets are [`SecretString`], URLs are [`PgUrl`].
@@ -36,12 +61,6 @@ pub struct Config {
 /// A Postgres URL. It may hold a password, so it shows itself without one.
 #[derive(Clone)]
 pub struct PgUrl(pub SecretString);
-
-impl std::fmt::Debug for PgUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PgUrl(…)")
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Source {
