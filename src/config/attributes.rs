@@ -90,22 +90,25 @@ fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
     Some(Attribute {
         name: name.to_owned(),
         column: column?,
-        values: values?,
+        values: values.ok()?,
         unlisted: unlisted?,
         too_long: too_long?,
         null: null?,
     })
 }
 
-/// `Some(None)`: there is no look-up. `None`: a problem was recorded.
-fn values(document: &mut Document<'_>, name: &str) -> Option<Option<BTreeMap<String, String>>> {
+/// A problem was recorded.
+struct Faulty;
+
+/// The look-up, if there is one.
+fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>, Faulty> {
     let at = [SECTION, name, "values"];
-    let Some(value) = document.value_at(&at) else { return Some(None) };
+    let Some(value) = document.value_at(&at) else { return Ok(None) };
     let DeValue::Table(table) = value else {
         let takes = keys::find("attributes.NAME.values").map_or(&Takes::Switch, |key| &key.takes);
         let message = checks::refused(checks::found(value), takes);
         document.problem_at(&at, message);
-        return None;
+        return Err(Faulty);
     };
     let mut values = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -120,12 +123,12 @@ fn values(document: &mut Document<'_>, name: &str) -> Option<Option<BTreeMap<Str
     }
     if table.is_empty() {
         document.problem_at(&at, "it lists nothing; leave it out to send the column's text as it is");
-        return None;
+        return Err(Faulty);
     }
     for (text, message) in &wrong {
         document.problem_at(&[SECTION, name, "values", text], message);
     }
-    wrong.is_empty().then_some(Some(values))
+    if wrong.is_empty() { Ok(Some(values)) } else { Err(Faulty) }
 }
 
 /// What a listed text becomes in IM.

@@ -52,13 +52,13 @@ pub fn load(request: &Request) -> Result<Loaded, Problems> {
 pub(super) fn load_with(request: &Request, system: &Path) -> Result<Loaded, Problems> {
     let file = find(request, system)?;
     let looking = Looking { environment: &request.environment, beside: &file.path };
-    check(file.shown, &file.text, &looking, request.needs_secret_key, file.readable_by_all)
+    check(&file.shown, &file.text, &looking, request.needs_secret_key, file.readable_by_all)
 }
 
 /// Checks a text as if it stood in the file `path`.
 pub fn parse(text: &str, path: &Path, environment: &Environment, needs_secret_key: bool) -> Result<Loaded, Problems> {
     let looking = Looking { environment, beside: path };
-    check(path.display().to_string(), text, &looking, needs_secret_key, false)
+    check(&path.display().to_string(), text, &looking, needs_secret_key, false)
 }
 
 /// A configuration file that was found.
@@ -128,7 +128,7 @@ fn read(path: PathBuf, shown: &str) -> io::Result<Text> {
     } else {
         String::from_utf8(bytes).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count();
+            let line = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
             Problem { line: Some(line), ..problem(shown, None, "not UTF-8; save the file in that encoding") }
         })
     };
@@ -140,7 +140,7 @@ fn problem(file: &str, key: Option<&str>, message: &str) -> Problem {
 }
 
 fn check(
-    shown: String,
+    shown: &str,
     text: &str,
     looking: &Looking<'_>,
     needs_secret_key: bool,
@@ -148,7 +148,7 @@ fn check(
 ) -> Result<Loaded, Problems> {
     // Editors of another world begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut document = Document::new(shown.clone(), text);
+    let mut document = Document::new(shown.to_owned(), text);
     let name = document.read("name", checks::text);
     let source = sections::source(&mut document, looking);
     let state = sections::state(&mut document, looking, source.as_ref().map(|(source, _)| &source.url));
@@ -191,7 +191,7 @@ fn check(
             Ok(Loaded { config, notices })
         }
         // Without a section there is a problem; the sentence is for a defect of ours that would hide it.
-        _ if problems.is_empty() => Err(problem(&shown, None, "the configuration is not complete").into()),
+        _ if problems.is_empty() => Err(problem(shown, None, "the configuration is not complete").into()),
         _ => Err(Problems::new(problems)),
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Owns: every key of `imsync.toml` and of the environment, its default, its range, its error message.
 //! Must not know: databases, HTTP, what a command does with it.
+//!
+//! The way of a file: [`load()`] finds and reads it, `document` parses it with its lines, `sections` and `attributes` ask
+//! it for each key, `keys` has the rules, `checks` applies them, `secrets` looks elsewhere where a secret is meant.
+//! Problems pile up in the document and come out together.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,6 +62,13 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// How our sessions call themselves in `pg_stat_activity`. Postgres cuts it off at 63 bytes.
+    pub fn application_name(&self) -> String {
+        format!("imsync {}", self.name)
+    }
+}
+
 /// A Postgres URL. It may hold a password, so it shows itself without one.
 #[derive(Clone)]
 pub struct PgUrl(pub SecretString);
@@ -76,6 +87,13 @@ pub struct Source {
     pub deleted_column: Option<String>,
     pub filter: Option<String>,
     pub page_size: u32,
+}
+
+impl Source {
+    /// The parts of `table`. A loaded configuration always has a name that can be read.
+    pub fn table_name(&self) -> Result<TableName, String> {
+        parse_table_name(&self.table)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +222,19 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+impl LogLevel {
+    /// As it is written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use super::Config;
 pub fn differs_in_fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     // A state without a URL of its own follows the source's; then one sentence is enough.
     let follows = |config: &Config| config.state.url.same_as(&config.source.url);
-    let state_moved = !old.state.url.same_as(&new.state.url) && !(follows(old) && follows(new));
+    let told_by_source = follows(old) && follows(new);
+    let state_moved = !told_by_source && !old.state.url.same_as(&new.state.url);
     let (was, is) = (&old.source, &new.source);
     [
         ("name", old.name != new.name),

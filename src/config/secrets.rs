@@ -99,7 +99,7 @@ impl Looking<'_> {
         forms: &Forms,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Found<T> {
-        let in_file = self.of_document(document, forms);
+        let in_file = of_document(document, forms);
         let in_environment = self.of_environment(document, forms);
         let (place, is_name, given) = match (in_environment, in_file) {
             (Given::Text(place, is_name, text), file) => {
@@ -150,43 +150,6 @@ impl Looking<'_> {
             }
             Found::Faulty => None,
         }
-    }
-
-    /// For commands that do not need it: the keys' types and that there is one form, nothing is opened.
-    pub(super) fn glance(&self, document: &mut Document<'_>, forms: &Forms) {
-        let _ = self.of_document(document, forms);
-    }
-
-    #[expect(clippy::unused_self, reason = "reads like its sister for the environment")]
-    fn of_document(&self, document: &mut Document<'_>, forms: &Forms) -> Given {
-        let mut given = Given::Nothing;
-        for (key, is_name) in [(forms.key, false), (forms.file_key, true)] {
-            let Some(value) = document.value(key) else { continue };
-            let text = match value {
-                DeValue::String(text) => Ok(text.to_string()),
-                other => Err(checks::kind(other)),
-            };
-            match text {
-                Ok(text) if matches!(given, Given::Nothing) => given = Given::Text(Place::Key(key), is_name, text),
-                Ok(_) => {
-                    if matches!(given, Given::Text(..)) {
-                        let other = keys::split(forms.key).1;
-                        document.problem(
-                            key,
-                            format!("{other} is set too, and one secret has one place; remove one of the two"),
-                        );
-                    }
-                    given = Given::Faulty;
-                }
-                Err(kind) => {
-                    let takes = keys::find(key).map_or(&Takes::Switch, |key| &key.takes);
-                    let message = checks::refused(kind, takes);
-                    document.problem(key, message);
-                    given = Given::Faulty;
-                }
-            }
-        }
-        given
     }
 
     fn of_environment(&self, document: &mut Document<'_>, forms: &Forms) -> Given {
@@ -267,6 +230,43 @@ enum Given {
     Nothing,
     Text(Place, bool, String),
     Faulty,
+}
+
+/// For commands that do not need the secret: the keys' types and that there is one form; nothing is opened.
+pub(super) fn glance(document: &mut Document<'_>, forms: &Forms) {
+    let _ = of_document(document, forms);
+}
+
+/// The form in the configuration file.
+fn of_document(document: &mut Document<'_>, forms: &Forms) -> Given {
+    let mut given = Given::Nothing;
+    for (key, is_name) in [(forms.key, false), (forms.file_key, true)] {
+        let Some(value) = document.value(key) else { continue };
+        let text = match value {
+            DeValue::String(text) => Ok(text.to_string()),
+            other => Err(checks::kind(other)),
+        };
+        match text {
+            Ok(text) if matches!(given, Given::Nothing) => given = Given::Text(Place::Key(key), is_name, text),
+            Ok(_) => {
+                if matches!(given, Given::Text(..)) {
+                    let other = keys::split(forms.key).1;
+                    document.problem(
+                        key,
+                        format!("{other} is set too, and one secret has one place; remove one of the two"),
+                    );
+                }
+                given = Given::Faulty;
+            }
+            Err(kind) => {
+                let takes = keys::find(key).map_or(&Takes::Switch, |key| &key.takes);
+                let message = checks::refused(kind, takes);
+                document.problem(key, message);
+                given = Given::Faulty;
+            }
+        }
+    }
+    given
 }
 
 fn problem(document: &mut Document<'_>, variable: &str, message: String) {

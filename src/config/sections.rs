@@ -110,7 +110,7 @@ pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secre
     let secret_key = if needs_secret_key {
         looking.require(document, &secrets::SECRET_KEY, checks::secret_key).map(|(key, in_file)| (Some(key), in_file))
     } else {
-        looking.glance(document, &secrets::SECRET_KEY);
+        secrets::glance(document, &secrets::SECRET_KEY);
         Some((None, document.value(secrets::SECRET_KEY.key).is_some()))
     };
     let usersig_lifetime = document.read("im.usersig_lifetime", checks::duration);

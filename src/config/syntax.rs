@@ -62,7 +62,7 @@ fn may_be_shown(line: &str) -> bool {
     }
     let name = line.split('=').next().unwrap_or_default().trim();
     let name = keys::split(name).1;
-    line.starts_with('[')
+    (line.starts_with('[') && !line.contains(['"', '\'']))
         || keys::KEYS
             .iter()
             .any(|key| keys::split(key.path).1 == name && !matches!(key.takes, Takes::Secret(_)) && name != "url")

@@ -54,16 +54,12 @@ fn part(text: &str) -> Result<(String, bool, &str), String> {
         loop {
             let (before, after) = rest.split_once('"').ok_or("a double quote is not closed")?;
             name.push_str(before);
-            match after.strip_prefix('"') {
-                Some(more) => {
-                    name.push('"');
-                    rest = more;
-                }
-                None => {
-                    rest = after;
-                    break;
-                }
-            }
+            let Some(more) = after.strip_prefix('"') else {
+                rest = after;
+                break;
+            };
+            name.push('"');
+            rest = more;
         }
         if name.is_empty() {
             return Err("a part is empty".to_owned());
