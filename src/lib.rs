@@ -13,3 +13,4 @@ pub mod push;
 pub mod service;
 pub mod source;
 pub mod state;
+pub mod status;

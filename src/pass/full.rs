@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flow::Course;
 use super::guard::Withheld;
-use super::report::{Kind, Report, Tally};
+use super::report::{Report, Tally};
 use super::view::Glance;
 use super::{Ending, Engine, PassError, watermark_fingerprint};
 use crate::push::Freshness;
@@ -86,8 +86,7 @@ impl FullPass {
 
 impl Engine {
     /// Begins a full pass, or goes on with an interrupted one of the same kind.
-    pub async fn begin_full(&mut self, options: FullOptions) -> Result<FullPass, (Report, PassError)> {
-        let tally = Arc::new(Tally::new(Kind::Full));
+    pub async fn begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, (Report, PassError)> {
         match self.try_begin_full(options, tally.clone()).await {
             Ok(full) => Ok(full),
             Err(error) => {
@@ -285,8 +284,8 @@ impl Engine {
     }
 
     /// A full pass from begin to end.
-    pub async fn full(&mut self, options: FullOptions) -> (Report, Option<PassError>) {
-        let mut full = match self.begin_full(options).await {
+    pub async fn full(&mut self, options: FullOptions, tally: Arc<Tally>) -> (Report, Option<PassError>) {
+        let mut full = match self.begin_full(options, tally).await {
             Ok(full) => full,
             Err((report, error)) => return (report, Some(error)),
         };

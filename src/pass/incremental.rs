@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::flow::Course;
 use super::guard::Withheld;
-use super::report::{Kind, Report, Tally};
+use super::report::{Report, Tally};
 use super::view::Glance;
 use super::{Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
@@ -15,8 +15,7 @@ use crate::source::{Bound, Cursor};
 
 impl Engine {
     /// One incremental pass. Without a watermark column every pass compares the whole table.
-    pub async fn incremental(&mut self) -> (Report, Option<PassError>) {
-        let tally = Arc::new(Tally::new(Kind::Incremental));
+    pub async fn incremental(&mut self, tally: Arc<Tally>) -> (Report, Option<PassError>) {
         let (course, pass) = match self.begin_with(tally.clone()).await {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,

@@ -154,6 +154,7 @@ impl Tally {
     pub fn report(&self, ending: Ending, error: Option<String>) -> Report {
         Report {
             ending,
+            began: self.started,
             seconds: self.started.elapsed().as_secs_f64(),
             kind: self.kind,
             row: PassRow {
@@ -179,6 +180,7 @@ impl Tally {
 pub struct Report {
     pub kind: Kind,
     pub ending: Ending,
+    pub began: Instant,
     pub seconds: f64,
     pub row: PassRow,
 }
@@ -190,6 +192,11 @@ impl Report {
             || self.row.calls > 0
             || self.row.rejected > 0
             || matches!(self.ending, Ending::Failed | Ending::Interrupted)
+    }
+
+    /// Everything committed before it began is in IM, rejected accounts aside.
+    pub fn fresh(&self) -> bool {
+        self.kind != Kind::Selected && !matches!(self.ending, Ending::Failed | Ending::Interrupted)
     }
 
     /// One line for the log.

@@ -3,7 +3,7 @@
 //! Owns: its steps. Must not know: how the accounts were named.
 
 use super::guard::Withheld;
-use super::report::{Kind, Report, Tally};
+use super::report::{Report, Tally};
 use super::view::Glance;
 use super::{Ending, Engine, FullOptions, PassError};
 use crate::model::Account;
@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 impl Engine {
     /// These accounts only; one that is no longer in the table is treated as gone. Rejections of theirs are tried again.
-    pub async fn selected(&mut self, accounts: &[Account], options: FullOptions) -> (Report, Option<PassError>) {
-        let tally = Arc::new(Tally::new(Kind::Selected));
+    pub async fn selected(&mut self, accounts: &[Account], options: FullOptions, tally: Arc<Tally>) -> (Report, Option<PassError>) {
         let (course, pass) = match self.begin_with(tally.clone()).await {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,

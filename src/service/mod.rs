@@ -1,6 +1,10 @@
 //! When passes run, and what the process shows of itself while it lives.
 //!
-//! Owns: readiness, the HTTP server. Must not know: SQL, what a pass does.
+//! Owns: the daemon, signals, readiness, the HTTP server. Must not know: what a pass does.
 
+pub mod daemon;
 pub mod http;
+pub mod opening;
 pub mod readiness;
+pub mod signals;
+pub mod systemd;

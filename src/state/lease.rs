@@ -109,6 +109,22 @@ impl State {
     }
 }
 
+impl State {
+    /// Somebody holds the lease at this moment.
+    pub async fn lease_is_held(&self) -> Result<bool, StateError> {
+        // How a bigint key is shown in pg_locks: Postgres manual, 54.12.
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND ((classid::bigint << 32) | objid::bigint) = hashtextextended('imsync lease ' || $1 || ' ' || $2, 0))",
+        )
+        .bind(self.schema())
+        .bind(self.name())
+        .fetch_one(self.pool())
+        .await?)
+    }
+}
+
 async fn raise_epoch(connection: &mut PgConnection, sync_id: i32, me: &str) -> Result<(PgRow, Option<f64>), StateError> {
     let mut transaction = connection.begin().await?;
     // Waits for transactions of the former holder that read the row FOR SHARE: they end before the epoch rises, or not at all.
