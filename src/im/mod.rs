@@ -1,16 +1,49 @@
 //! The vendor's REST API and nothing else: hosts, UserSig, requests, codes and their classes.
 //!
 //! Owns: one exchange with IM and what its answer means. Must not know: Postgres, batches, pace, retries, the state.
-//! Usable as a client by itself.
+//! Usable as a client by itself:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use imsync::im::{Client, Endpoint, SetUser, Settings};
+//! use imsync::model::{Region, Service};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(Settings {
+//!     endpoint: Endpoint::Region(Region::Singapore),
+//!     service: Service::AllMemberPush,
+//!     sdk_app_id: 1_400_000_000,
+//!     identifier: "administrator".to_owned(),
+//!     secret_key: std::env::var("IMSYNC_SECRET_KEY")?.into(),
+//!     usersig_lifetime: Duration::from_hours(24),
+//!     timeout: Duration::from_secs(10),
+//! })?;
+//! let user = SetUser { account: "xiaojun012", attrs: vec![("city", "Shenzhen")] };
+//! match client.set_attr(&[user]).await {
+//!     Ok(accepted) => assert!(accepted.failed.is_empty()),
+//!     Err(error) => println!("{error}. {}", error.code.advice()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::model::{Region, Service};
 
+mod answer;
+mod client;
 mod code;
+mod redact;
+mod region;
+mod usersig;
+mod wire;
 
+pub use client::Client;
 pub use code::{Class, Code};
 
 /// What a client needs to know.
@@ -22,16 +55,27 @@ pub struct Settings {
     pub identifier: String,
     pub secret_key: SecretString,
     pub usersig_lifetime: Duration,
-    /// For one exchange, from connecting to the last byte of the answer.
+    /// For one call, from connecting to the last byte of the answer, the backup host and the one repeat with a fresh
+    /// UserSig included.
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Endpoint {
-    /// The region's host and its backup.
+    /// The region's host and its backup. The environment's `HTTPS_PROXY` is honoured.
     Region(Region),
-    /// A proxy or the simulator; there is no backup.
+    /// A proxy or the simulator; there is no backup, and no proxy of the environment is used.
     BaseUrl(url::Url),
+}
+
+impl fmt::Debug for Endpoint {
+    /// Without the path and the password that a URL may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(region) => f.debug_tuple("Region").field(region).finish(),
+            Self::BaseUrl(url) => f.debug_tuple("BaseUrl").field(&url.host_str().unwrap_or_default()).finish(),
+        }
+    }
 }
 
 /// The vendor's five commands.
@@ -105,36 +149,4 @@ pub struct CallError {
     pub retry_after: Option<Duration>,
     /// False only when the request certainly did not reach IM, or IM refused it as a whole.
     pub maybe_applied: bool,
-}
-
-/// A client for one app and one service. Keeps its connections alive; share it in an `Arc`.
-#[derive(Debug)]
-pub struct Client {}
-
-impl Client {
-    /// Fails when the settings cannot make a client (an empty key, a base URL without a host).
-    pub fn new(_settings: Settings) -> Result<Self, String> {
-        unimplemented!()
-    }
-
-    pub async fn set_attr(&self, _users: &[SetUser<'_>]) -> Result<Accepted, CallError> {
-        unimplemented!()
-    }
-
-    pub async fn remove_attr(&self, _users: &[RemoveUser<'_>]) -> Result<Accepted, CallError> {
-        unimplemented!()
-    }
-
-    pub async fn get_attr(&self, _accounts: &[&str]) -> Result<Vec<UserAttrs>, CallError> {
-        unimplemented!()
-    }
-
-    /// The app's attribute names by number ("0" to "9").
-    pub async fn attr_names(&self) -> Result<std::collections::BTreeMap<u8, String>, CallError> {
-        unimplemented!()
-    }
-
-    pub async fn set_attr_names(&self, _names: &std::collections::BTreeMap<u8, String>) -> Result<(), CallError> {
-        unimplemented!()
-    }
 }

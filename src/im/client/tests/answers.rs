@@ -1,0 +1,135 @@
+//! What comes back: answers, lies, HTTP statuses, and whether the call may have been applied.
+
+use super::*;
+
+#[tokio::test]
+async fn what_im_holds_is_read() {
+    let attrs = r#"{"ActionStatus":"OK","ErrorCode":0,"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}},{"To_Account":"b","Attrs":{}}]}"#;
+    let names = |names: &str| json(&format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"AttrNames":{names}}}"#));
+    let server = Server::start(vec![
+        json(attrs),
+        json(OK),
+        names(r#"{"0":"sex","9":"city","3":""}"#),
+        names(r#"{"10":"x"}"#),
+        names(r#"{"x":"sex"}"#),
+    ])
+    .await;
+    let client = server.client();
+    let users = client.get_attr(&["a", "b"]).await.unwrap();
+    assert_eq!(users[0], UserAttrs { account: "a".to_owned(), attrs: vec![("sex".to_owned(), "m".to_owned())] });
+    assert_eq!(users[1], UserAttrs { account: "b".to_owned(), attrs: Vec::new() });
+    assert_eq!(client.get_attr(&["a"]).await.unwrap_err().code, Code::Malformed, "OK without UserAttrs");
+    let read = client.attr_names().await.unwrap();
+    assert_eq!(read, BTreeMap::from([(0, "sex".to_owned()), (9, "city".to_owned())]));
+    assert_eq!(client.attr_names().await.unwrap_err().code, Code::Malformed);
+    assert_eq!(client.attr_names().await.unwrap_err().code, Code::Malformed);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_ims_is_malformed_and_the_outcome_unknown() {
+    // A good answer, but for its size.
+    let huge = format!("{OK}{}", " ".repeat(9 * 1024 * 1024));
+    let chunked =
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
+    let replies = vec![
+        http("200 OK\r\nContent-Type: text/html", "<html>Please log in to the Wi-Fi</html>"),
+        json(&OK[..30]),
+        json(""),
+        json(r#"{"ActionStatus":"OK","ErrorCode":"0"}"#),
+        json(r#"{"ActionStatus":"FAIL","ErrorCode":0}"#),
+        json(r#"{"ErrorCode":0}"#),
+        json(&format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"X":{}"#, "[".repeat(100_000))),
+        json(&huge),
+        Reply::Bytes(chunked.into_bytes()),
+    ];
+    let count = replies.len();
+    let server = Server::start(replies).await;
+    let client = server.client();
+    for number in 0..count {
+        let error = set(&client).await.unwrap_err();
+        assert_eq!(error.code, Code::Malformed, "reply {number}: {error}");
+        assert!(error.maybe_applied, "reply {number}");
+        assert!(!error.info.contains("Wi-Fi"), "the answer is not quoted: {error}");
+    }
+    assert_eq!(server.seen().len(), count, "the client repeats nothing by itself");
+}
+
+#[tokio::test]
+async fn http_statuses_tell_what_stands_before_im() {
+    let elsewhere = Server::start(vec![json(OK)]).await;
+    let moved = format!("302 Found\r\nLocation: http://{}/", elsewhere.address);
+    let server = Server::start(vec![
+        http("502 Bad Gateway", "<html>/v4/?usersig=…</html>"),
+        http("404 Not Found", ""),
+        http("429 Too Many Requests\r\nRetry-After: 7", ""),
+        http(&moved, ""),
+        http(
+            "503 Service Unavailable\r\nDate: Tue, 01 Oct 2024 10:00:00 GMT\r\nRetry-After: Tue, 01 Oct 2024 10:00:30 GMT",
+            "",
+        ),
+    ])
+    .await;
+    let client = server.client();
+    let mut ends = Vec::new();
+    for _ in 0..5 {
+        let error = set(&client).await.unwrap_err();
+        ends.push((error.code, error.maybe_applied, error.retry_after));
+    }
+    assert_eq!(
+        ends,
+        [
+            (Code::Http(502), true, None),
+            (Code::Http(404), false, None),
+            (Code::Http(429), false, Some(Duration::from_secs(7))),
+            (Code::Http(302), false, None),
+            (Code::Http(503), true, Some(Duration::from_secs(30))),
+        ]
+    );
+    assert!(elsewhere.seen().is_empty(), "redirects are not followed");
+}
+
+#[tokio::test]
+async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
+    let list = r#"{"ActionStatus":"OK","ErrorCode":0,"RequestId":"r-3","ErrorList":[
+        {"To_Account":"bob","ErrorCode":90035,"ErrorInfo":"wrong type of Wuhan-Hidden"},
+        {"To_Account":"carol","ErrorCode":0},
+        {"To_Account":"mallory","ErrorCode":90035}]}"#;
+    let server = Server::start(vec![json(list), json(list), json(OK)]).await;
+    let client = client(Service::Timpush, server.host(), None);
+    let users = ["alice", "bob", "carol"].map(|account| user(account, &[("city", "Wuhan-Hidden")]));
+    let accepted = client.set_attr(&users).await.unwrap();
+    assert_eq!(accepted.failed.len(), 1, "{:?}", accepted.failed);
+    assert_eq!((accepted.failed[0].account.as_str(), accepted.failed[0].code), ("bob", Code::Vendor(90035)));
+    assert_eq!(accepted.failed[0].info, "wrong type of …");
+    let removed = ["alice", "bob"].map(|account| RemoveUser { account, names: vec!["city"] });
+    assert_eq!(client.remove_attr(&removed).await.unwrap().failed[0].account, "bob");
+    assert!(client.set_attr(&users).await.unwrap().failed.is_empty());
+}
+
+#[tokio::test]
+async fn only_a_refusal_of_the_whole_call_is_certain() {
+    let server = Server::start(vec![
+        fail(90033, "bad name"),
+        fail(91000, "internal"),
+        fail(123_456, "news"),
+        json(r#"{"ActionStatus":"OK","ErrorCode":90033}"#),
+        json(r#"{"ActionStatus":"FAIL","ErrorCode":90033,"ErrorList":[{"To_Account":"alice","ErrorCode":90033}]}"#),
+    ])
+    .await;
+    let client = server.client();
+    let mut certain = Vec::new();
+    for _ in 0..5 {
+        let error = set(&client).await.unwrap_err();
+        assert!(matches!(error.code, Code::Vendor(code) if code != 0));
+        certain.push(!error.maybe_applied);
+    }
+    assert_eq!(certain, [true, false, false, false, false]);
+}
+
+#[tokio::test]
+async fn a_request_id_stays_whole_when_a_value_happens_to_be_a_part_of_it() {
+    let server = Server::start(vec![fail(90033, "value 2 of sex is bad")]).await;
+    let error = server.client().set_attr(&[user("alice", &[("sex", "2"), ("x", "r")])]).await.unwrap_err();
+    assert_eq!(error.request_id.as_deref(), Some("r-2"));
+    assert_eq!(error.to_string(), "set_attr failed with code 90033: value … of sex is bad");
+}

@@ -1,0 +1,227 @@
+//! The JSON of requests and answers.
+//!
+//! Owns: the vendor's field names, what counts as a documented answer. Must not know: HTTP, hosts, signatures.
+//! Unknown fields are ignored; a wrong type anywhere makes the whole answer malformed, because half of an answer
+//! that is not understood is no ground for a claim about what IM holds.
+
+use std::collections::BTreeMap;
+
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::{RemoveUser, SetUser};
+
+/// Answers nest four levels; what goes far beyond is not IM's.
+const MAX_DEPTH: usize = 16;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UserAttrsBody<T> {
+    user_attrs: Vec<T>,
+}
+
+#[derive(Serialize)]
+struct SetUserBody<'a> {
+    #[serde(rename = "To_Account")]
+    account: &'a str,
+    #[serde(rename = "Attrs", serialize_with = "as_object")]
+    attrs: &'a [(&'a str, &'a str)],
+}
+
+#[derive(Serialize)]
+struct RemoveUserBody<'a> {
+    #[serde(rename = "To_Account")]
+    account: &'a str,
+    #[serde(rename = "Attrs")]
+    names: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+struct GetBody<'a> {
+    #[serde(rename = "To_Account")]
+    accounts: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NamesBody<'a> {
+    attr_names: &'a BTreeMap<u8, String>,
+}
+
+fn as_object<S: Serializer>(attrs: &&[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(attrs.len()))?;
+    for (name, value) in *attrs {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+pub(super) fn set_attr(users: &[SetUser<'_>]) -> Vec<u8> {
+    let user_attrs = users.iter().map(|user| SetUserBody { account: user.account, attrs: &user.attrs }).collect();
+    body(&UserAttrsBody { user_attrs })
+}
+
+pub(super) fn remove_attr(users: &[RemoveUser<'_>]) -> Vec<u8> {
+    let user_attrs = users.iter().map(|user| RemoveUserBody { account: user.account, names: &user.names }).collect();
+    body(&UserAttrsBody { user_attrs })
+}
+
+pub(super) fn get_attr(accounts: &[&str]) -> Vec<u8> {
+    body(&GetBody { accounts })
+}
+
+pub(super) fn set_attr_names(names: &BTreeMap<u8, String>) -> Vec<u8> {
+    body(&NamesBody { attr_names: names })
+}
+
+/// A call without arguments: the vendor wants an object, never an empty body.
+pub(super) fn empty() -> Vec<u8> {
+    b"{}".to_vec()
+}
+
+fn body(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings and numbers can be written as JSON")
+}
+
+/// What any of the commands may answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Answer {
+    pub(super) action_status: Option<String>,
+    pub(super) error_code: i64,
+    #[serde(default)]
+    pub(super) error_info: Option<String>,
+    pub(super) request_id: Option<String>,
+    /// `timpush` alone, as documented.
+    pub(super) error_list: Option<Vec<AccountError>>,
+    pub(super) user_attrs: Option<Vec<AccountAttrs>>,
+    pub(super) attr_names: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AccountError {
+    #[serde(rename = "To_Account")]
+    pub(super) account: String,
+    #[serde(rename = "ErrorCode")]
+    pub(super) code: i64,
+    #[serde(rename = "ErrorInfo")]
+    pub(super) info: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AccountAttrs {
+    #[serde(rename = "To_Account")]
+    pub(super) account: String,
+    #[serde(rename = "Attrs")]
+    pub(super) attrs: BTreeMap<String, String>,
+}
+
+/// Reads an answer, or says what is wrong with it without quoting it: it may hold users' values or our own URL.
+pub(super) fn read(bytes: &[u8]) -> Result<Answer, String> {
+    if depth_exceeds(bytes, MAX_DEPTH) {
+        return Err(format!("the answer nests more than {MAX_DEPTH} levels deep"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => format!(
+            "the answer is JSON, but a field is missing or has the wrong type (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+        serde_json::error::Category::Eof => format!("the answer ends in the middle, after {} bytes", bytes.len()),
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            format!("the answer is not JSON (line {}, column {})", error.line(), error.column())
+        }
+    })
+}
+
+/// Fields that are ignored are skipped without a limit of depth by the parser, so it is counted here.
+fn depth_exceeds(json: &[u8], limit: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+        } else {
+            match byte {
+                b'"' => in_string = true,
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > limit {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn text(body: Vec<u8>) -> String {
+        String::from_utf8(body).unwrap()
+    }
+
+    /// The examples of the vendor's documentation, character by character.
+    #[test]
+    fn bodies_are_the_documented_ones() {
+        let set = [SetUser { account: "xiaojun012", attrs: vec![("sex", "attr1"), ("city", "at\"tr2")] }];
+        assert_eq!(
+            text(set_attr(&set)),
+            r#"{"UserAttrs":[{"To_Account":"xiaojun012","Attrs":{"sex":"attr1","city":"at\"tr2"}}]}"#
+        );
+        let remove = [RemoveUser { account: "xiaojun013", names: vec!["sex", "city"] }];
+        assert_eq!(text(remove_attr(&remove)), r#"{"UserAttrs":[{"To_Account":"xiaojun013","Attrs":["sex","city"]}]}"#);
+        assert_eq!(text(get_attr(&["xiaojun012", "用户"])), r#"{"To_Account":["xiaojun012","用户"]}"#);
+        let names = BTreeMap::from([(0, "sex".to_owned()), (1, "city".to_owned())]);
+        assert_eq!(text(set_attr_names(&names)), r#"{"AttrNames":{"0":"sex","1":"city"}}"#);
+        assert_eq!(text(empty()), "{}");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_wrong_types_are_not() {
+        let answer = read(br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":"","New":{"a":[1]}}"#);
+        assert_eq!(answer.unwrap().error_code, 0);
+        for wrong in [
+            &br#"{"ActionStatus":"OK","ErrorCode":"0"}"#[..],
+            br#"{"ActionStatus":"OK"}"#,
+            br#"{"ActionStatus":"OK","ErrorCode":0.5}"#,
+            br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":{}}"#,
+            br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":7,"ErrorCode":90035}]}"#,
+            br#"{"ActionStatus":"OK","ErrorCode":0,"UserAttrs":[{"To_Account":"a","Attrs":{"sex":1}}]}"#,
+            br#"{"ActionStatus":"OK","ErrorCode":0,"AttrNames":["sex"]}"#,
+            b"[]",
+            b"null",
+            b"",
+            b"{} {}",
+        ] {
+            assert!(read(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_malformed_answer_does_not_quote_it() {
+        let said = read(br#"{"ActionStatus":"OK","ErrorCode":"hidden-value"}"#).err().unwrap();
+        assert!(!said.contains("hidden-value") && said.contains("wrong type"), "{said}");
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_also_in_fields_that_are_ignored() {
+        let nested = |levels: usize| {
+            format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"X":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+        };
+        assert!(read(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
+        assert!(read(nested(MAX_DEPTH).as_bytes()).is_err());
+        assert!(read(nested(1_000_000).as_bytes()).is_err());
+        let brackets_in_a_string = r#"{"ActionStatus":"OK","ErrorCode":0,"X":"\"[[[[[[[[[[[[[[[[[[[[[[[["}"#;
+        assert!(read(brackets_in_a_string.as_bytes()).is_ok());
+    }
+}
