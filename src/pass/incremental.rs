@@ -113,7 +113,6 @@ impl Engine {
             let _ = self.writer.add_pass(&report.row).await;
         }
         report.count(&self.metrics);
-        report.log();
         (report, Some(error))
     }
 

@@ -483,7 +483,6 @@ impl Engine {
             _ => report,
         };
         report.count(&self.metrics);
-        report.log();
         (report, error)
     }
 

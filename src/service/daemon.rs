@@ -286,6 +286,7 @@ impl Daemon {
     }
 
     fn note(&self, report: &Report, fresh: &Freshness) {
+        report.log();
         let failed = (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
         if report.fresh() {
             fresh.set(report.began);

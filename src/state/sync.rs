@@ -115,6 +115,17 @@ impl SyncRow {
         if differences.is_empty() {
             return Ok(());
         }
+        Err(Self::bound_elsewhere(name, &differences))
+    }
+
+    /// Refuses a rebinding that changes more than the app.
+    pub fn check_only_app_differs(&self, name: &str, configured: &Binding) -> Result<(), StateError> {
+        let mut differences = self.bound_to.differences(configured);
+        differences.retain(|(key, ..)| !key.starts_with("im."));
+        if differences.is_empty() { Ok(()) } else { Err(Self::bound_elsewhere(name, &differences)) }
+    }
+
+    fn bound_elsewhere(name: &str, differences: &[(&'static str, String, String)]) -> StateError {
         let list: Vec<String> = differences
             .iter()
             .map(|(key, bound, configured)| format!("{key} was \"{bound}\" and is now \"{configured}\""))
@@ -125,10 +136,10 @@ impl SyncRow {
         } else {
             "set it back, or choose another `name` for a sync of its own"
         };
-        Err(StateError::Unsuitable(format!(
+        StateError::Unsuitable(format!(
             "the sync \"{name}\" is bound to something else: {}. To mend it, {remedy}",
             list.join("; ")
-        )))
+        ))
     }
 }
 
@@ -226,6 +237,23 @@ impl Writer {
         .bind(self.epoch())
         .bind(server)
         .bind(why)
+        .fetch_optional(self.pool())
+        .await?;
+        self.set_generation(generation.ok_or(StateError::LeaseLost)?);
+        Ok(())
+    }
+
+    /// Binds the sync to another app and distrusts everything acknowledged, in one transaction.
+    pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
+        let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
+        let generation: Option<i32> = sqlx::query_scalar(
+            "UPDATE sync SET bound_to = $3::text::jsonb, generation = generation + 1, \
+             full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
+             WHERE id = $1 AND epoch = $2 RETURNING generation",
+        )
+        .bind(self.sync_id())
+        .bind(self.epoch())
+        .bind(json)
         .fetch_optional(self.pool())
         .await?;
         self.set_generation(generation.ok_or(StateError::LeaseLost)?);

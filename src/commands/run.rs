@@ -1,0 +1,157 @@
+//! `imsync run`: the daemon, or one incremental pass.
+//!
+//! Owns: the daemon's start-up. Must not know: its loop.
+
+use std::sync::Arc;
+
+use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, say, say_json, sentence};
+use crate::clock::Shutdown;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Tally, guard};
+use crate::service::daemon::Daemon;
+use crate::service::http::{self, HttpState};
+use crate::service::opening;
+use crate::service::readiness::Readiness;
+use crate::service::signals::{self, OnHangup};
+use crate::service::systemd;
+use crate::state::{Access, Lease, State};
+use crate::status;
+
+/// The daemon: up until it is told to stop.
+pub async fn daemon(global: Global) -> CommandResult {
+    let config = global.load(true, Voice::Daemon)?;
+    for sentence in config.not_yet_in_force() {
+        tracing::warn!("{sentence}");
+    }
+    let shutdown = Shutdown::default();
+    let hangups = signals::hangups()?;
+    signals::listen(&shutdown, OnHangup::LeaveToCaller)?;
+    let metrics = Arc::new(Metrics::new(&config.name));
+    let readiness = Arc::new(Readiness::new(config.schedule.interval));
+
+    // The server outlives the passes: `/healthz` answers until the process ends.
+    let server_shutdown = Shutdown::default();
+    let server = match config.http.listen {
+        Some(listen) => {
+            let listener = http::bind(listen).await.map_err(Failure::failed)?;
+            tracing::info!(address = %listen, "serving /healthz /readyz /status /metrics");
+            let state = HttpState {
+                readiness: readiness.clone(),
+                metrics: metrics.clone(),
+                status: status_source(config.clone()),
+                public: config.http.public,
+            };
+            Some(tokio::spawn(http::serve(listener, state, server_shutdown.clone())))
+        }
+        None => None,
+    };
+
+    systemd::ready();
+    let daemon = Daemon {
+        config,
+        metrics,
+        readiness,
+        shutdown,
+        hangups,
+        read_config: Box::new(move || global.reload()),
+    };
+    daemon.run().await;
+    server_shutdown.request();
+    if let Some(server) = server {
+        // It stops by itself within two seconds; a panic in it has been reported.
+        let _ = server.await;
+    }
+    Ok(Exit::Done)
+}
+
+/// Reads the status with a connection of its own, opened at the first question.
+fn status_source(config: Arc<Config>) -> http::Status {
+    let opened = Arc::new(tokio::sync::OnceCell::<State>::new());
+    Arc::new(move || {
+        let (config, opened) = (config.clone(), opened.clone());
+        Box::pin(async move {
+            let state = opened.get_or_try_init(|| State::open(&config, Access::ReadOnly)).await;
+            let state = state.map_err(|error| error.to_string())?;
+            status::document(state).await.map_err(|error| error.to_string())
+        })
+    })
+}
+
+/// A one-shot command's hold on the sync: lease and engine.
+pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(Lease, Engine), Failure> {
+    let metrics = Arc::new(Metrics::new(&config.name));
+    let mut ground = opening::ground(config).await?;
+    let (lease, writer) = match ground.take_lease().await? {
+        Ok(taken) => taken,
+        Err(holder) => {
+            return Err(Failure::failed(format!(
+                "{holder} holds the lease of sync \"{}\"; only one imsync writes at a time. Stop it first, or let it do the work",
+                config.name
+            )));
+        }
+    };
+    let engine = ground.engine(&lease, writer, &metrics, shutdown).await?;
+    Ok((lease, engine))
+}
+
+/// The end of a one-shot pass: the lease is given back, the result printed.
+pub(super) async fn conclude(
+    engine: Engine,
+    lease: Lease,
+    report: Report,
+    error: Option<PassError>,
+    json: bool,
+    how_to_go_on: &str,
+) -> CommandResult {
+    // The next holder waits a whole second where the time of the last call is not known.
+    let _ = engine.say_goodbye().await;
+    let tripped = engine.guard().map(guard::sentence);
+    lease.release().await;
+    if json {
+        say_json(&report.row)?;
+    } else if error.is_none() {
+        say(sentence(&report))?;
+    }
+    if let Some(error) = error {
+        let go_on = if matches!(report.ending, crate::pass::Ending::Interrupted) { how_to_go_on } else { "" };
+        return Err(Failure { exit: exit_of(report.ending), message: format!("{error}{go_on}") });
+    }
+    if let Some(tripped) = tripped {
+        return Err(Failure::failed(tripped));
+    }
+    Ok(exit_of(report.ending))
+}
+
+/// `run --once`: one incremental pass; a full one where that is due (the first one of a sync always is).
+pub async fn once(global: Global, json: bool) -> CommandResult {
+    let config = global.load(true, Voice::OneShot)?;
+    let shutdown = Shutdown::default();
+    signals::listen(&shutdown, OnHangup::Stop)?;
+    let (lease, mut engine) = lead(&config, &shutdown).await?;
+    let full = engine.full_pass_due().is_some() || !engine.has_watermark();
+    let (report, error) = if full {
+        engine.full(FullOptions::default(), Arc::new(Tally::new(Kind::Full))).await
+    } else {
+        engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
+    };
+    conclude(engine, lease, report, error, json, "; the next pass goes on where this one stopped").await
+}
+
+/// Binds a sync to the configured app. False when it is bound to it already or has never run.
+pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Result<bool, Failure> {
+    let mapping = crate::mapping::Mapping::new(config);
+    let source = crate::source::Source::connect(config, mapping.columns()).await?;
+    let binding = crate::pass::binding(config, &source);
+    let Some(row) = state.sync_row().await? else { return Ok(false) };
+    if row.bound_to == binding {
+        return Ok(false);
+    }
+    row.check_only_app_differs(&config.name, &binding)?;
+    let (lease, mut writer) = state.take_lease(row.id, &opening::me()).await?.map_err(|holder| {
+        Failure::failed(format!("{holder} holds the lease of sync \"{}\"; stop it before you rebind", config.name))
+    })?;
+    writer.rebind(&binding).await?;
+    lease.release().await;
+    Ok(true)
+}
