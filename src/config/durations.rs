@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_largest_whole_unit_is_shown() {
-        assert_eq!(shown(Duration::from_secs(86_400)), "1d");
+        assert_eq!(shown(Duration::from_hours(24)), "1d");
         assert_eq!(shown(Duration::from_secs(90)), "90s");
         assert_eq!(shown(Duration::from_millis(100)), "100ms");
     }

@@ -25,7 +25,7 @@ fn the_minimal_configuration_gets_the_documented_defaults() {
     assert!(im.secret_key.is_some());
     assert_eq!(im.usersig_lifetime, Duration::from_hours(24));
     assert_eq!((im.users_per_call, im.calls_per_second, im.max_in_flight), (100, 95, 64));
-    assert_eq!((im.timeout, im.retry_for), (Duration::from_secs(10), Duration::from_secs(60)));
+    assert_eq!((im.timeout, im.retry_for), (Duration::from_secs(10), Duration::from_mins(1)));
     assert!((im.max_rejected_share - 0.4).abs() < 1e-9);
     let [city] = config.attributes.as_slice() else { panic!("one attribute") };
     assert_eq!((city.name.as_str(), city.column.as_str(), &city.values), ("city", "city", &None));

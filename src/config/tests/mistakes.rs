@@ -3,6 +3,12 @@
 use super::super::Problem;
 use super::{MINIMAL, plus, problems, read, with};
 
+/// Lines for the attributes `a` to `last`.
+fn one_letter_attributes(last: char) -> String {
+    let lines: Vec<_> = ('a'..=last).map(|name| format!("{name} = \"x\"")).collect();
+    lines.join("\n")
+}
+
 /// Each mistake alone gives exactly this one line.
 #[test]
 fn each_mistake_is_answered_in_these_words() {
@@ -184,7 +190,7 @@ fn each_mistake_is_answered_in_these_words() {
         ),
         (plus("attributes", "\"\" = \"x\""), "imsync.toml:12: attributes.\"\": found an empty name; IM takes names of 1 to 50 bytes".to_owned()),
         (
-            plus("attributes", &('a'..='j').map(|name| format!("{name} = \"x\"\n")).collect::<String>()),
+            plus("attributes", &one_letter_attributes('j')),
             "imsync.toml:11: attributes: found 11 attributes; allowed are 10, an IM app has no more names".to_owned(),
         ),
         (
@@ -330,7 +336,7 @@ fn limits_themselves_are_taken() {
         plus("http", "listen = \"0.0.0.0:9474\"\npublic = true"),
         plus("http", "listen = \"[::1]:9474\""),
         plus("attributes", &format!("{name} = \"x\"")),
-        plus("attributes", &('a'..='i').map(|name| format!("{name} = \"x\"\n")).collect::<String>()),
+        plus("attributes", &one_letter_attributes('i')),
         plus("source", &format!("account_prefix = \"{}\"", "p".repeat(31))),
         with("1400000000", "4294967295"),
     ] {
