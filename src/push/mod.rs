@@ -5,12 +5,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::{Heartbeat, Shutdown};
-use crate::im::{Client, Code};
+use crate::im::{Client, Code, Command};
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Names, Outcome, Slot};
+use crate::model::{Account, MAX_USERS_PER_CALL, Names, Slot};
+
+mod attempt;
+mod batch;
+mod decide;
+mod delivery;
+mod exchange;
+mod pace;
+mod session;
+mod tally;
+mod verdict;
+
+use exchange::{Caller, Exchange};
+use pace::Pace;
+pub use session::Session;
 
 /// The limits that a pusher keeps.
 #[derive(Clone, Debug)]
@@ -73,59 +88,80 @@ pub enum Freshness {
 
 /// Keeps the pace of one app across passes. One a process.
 #[derive(Debug)]
-pub struct Pusher {}
+pub struct Pusher {
+    exchange: Exchange,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    lease: Heartbeat,
+    shutdown: Shutdown,
+    /// By vendor command, see [`Pusher::pace`].
+    paces: [Pace; 5],
+    in_flight: Semaphore,
+}
 
 impl Pusher {
     /// `lease`: no call starts unless it was fresh within 3 s. `shutdown`: after it no new call starts.
     pub fn new(
-        _client: Arc<Client>,
-        _limits: Limits,
-        _metrics: Arc<Metrics>,
-        _lease: Heartbeat,
-        _shutdown: Shutdown,
+        client: Arc<Client>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        lease: Heartbeat,
+        shutdown: Shutdown,
     ) -> Self {
-        unimplemented!()
+        Self::with(client, limits, metrics, lease, shutdown)
+    }
+
+    fn with(
+        caller: Arc<dyn Caller>,
+        mut limits: Limits,
+        metrics: Arc<Metrics>,
+        lease: Heartbeat,
+        shutdown: Shutdown,
+    ) -> Self {
+        limits.users_per_call = limits.users_per_call.clamp(1, MAX_USERS_PER_CALL);
+        Self {
+            exchange: Exchange::new(caller, Arc::clone(&metrics)),
+            paces: std::array::from_fn(|_| Pace::new(limits.calls_per_second)),
+            in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            limits,
+            metrics,
+            lease,
+            shutdown,
+        }
     }
 
     /// No call before this moment (another process may have called until just now).
-    pub fn hold_until(&self, _moment: Instant) {
-        unimplemented!()
+    pub fn hold_until(&self, moment: Instant) {
+        for pace in &self.paces {
+            pace.hold_until(moment);
+        }
     }
 
     /// When the last call was started, if one was.
     pub fn last_call(&self) -> Option<Instant> {
-        unimplemented!()
+        self.paces.iter().filter_map(Pace::last).max()
     }
 
     /// The bookkeeping of one pass. `probe`: some account with an acknowledged value, if there is one.
-    pub fn begin_pass(self: &Arc<Self>, _names: Names, _probe: Option<Probe>) -> Session {
-        unimplemented!()
+    pub fn begin_pass(self: &Arc<Self>, names: Names, probe: Option<Probe>) -> Session {
+        self.show_rate();
+        Session::new(Arc::clone(self), names, probe)
+    }
+
+    fn pace(&self, command: Command) -> &Pace {
+        &self.paces[match command {
+            Command::SetAttr => 0,
+            Command::GetAttr => 1,
+            Command::RemoveAttr => 2,
+            Command::SetAttrName => 3,
+            Command::GetAttrName => 4,
+        }]
+    }
+
+    fn show_rate(&self) {
+        self.metrics.rate_limit.set(self.pace(Command::SetAttr).rate());
     }
 }
 
-/// One pass's deliveries. Several may be under way at once; the caller sees to it that no account is in two of them.
-#[derive(Debug)]
-pub struct Session {}
-
-impl Session {
-    /// Sends the changes (sets first, then removals) and tells the fate of every attribute of every account, in the order given.
-    /// After a stop the rest comes back as not sent.
-    pub async fn deliver(&self, _changes: Vec<Change>, _freshness: Freshness) -> Vec<Outcome> {
-        unimplemented!()
-    }
-
-    /// Why the pass must stop, once that is known.
-    pub fn stopped(&self) -> Option<Stop> {
-        unimplemented!()
-    }
-
-    /// The caller stops the pass for reasons of its own: no new call starts.
-    pub fn halt(&self) {
-        unimplemented!()
-    }
-
-    /// Calls started in this pass, retries and probes included.
-    pub fn calls(&self) -> u64 {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! One call through its attempts: the way out (order, ceiling, pace, lease), pauses, and the end of patience.
+//!
+//! Owns: when a call starts, when it is repeated, when that ends. Must not know: what becomes of the accounts it carries.
+
+use std::time::Duration;
+
+use tokio::sync::{MutexGuard, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::decide;
+use super::exchange::{Call, Reply};
+use super::session::Session;
+use super::verdict::{self, Verdict};
+use super::{Probe, Stop};
+use crate::clock::monotonic;
+use crate::im::{CallError, Code, Command};
+
+/// The longest pause before the first repetition; it doubles with each.
+const BACKOFF_BASE: Duration = Duration::from_millis(200);
+const BACKOFF_CAP: Duration = Duration::from_secs(10);
+/// Added after a "slow down": the vendor counts calls by the second.
+const SLOW_DOWN_PAUSE: Duration = Duration::from_secs(1);
+/// No call starts unless the lease's last ping was answered within this.
+const LEASE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What has been tried of a call so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tries {
+    /// When the first attempt started; patience counts from here.
+    pub first: Option<Instant>,
+    /// When the last attempt started.
+    pub last: Option<Instant>,
+    pub count: u32,
+    /// Waited before the next attempt.
+    pub pause: Duration,
+    /// One attempt and no more.
+    pub once: bool,
+    /// Some attempt may have been applied.
+    pub maybe: bool,
+}
+
+/// Why a call ended without being accepted.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// IM refuses what it carries.
+    Refused(CallError),
+    /// Its attempts ran out.
+    RanOut(CallError),
+    /// The pass stopped before it was settled.
+    Halted,
+}
+
+impl Tries {
+    /// The pause before the next attempt, where there may be one: exponential with full jitter (so that batches that
+    /// failed together do not come back together), cut at the end of patience so that the last attempt uses it fully.
+    pub(super) fn next_pause(
+        &self,
+        patience: Duration,
+        slower: bool,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        let spent = self.first.map_or(Duration::ZERO, |first| first.elapsed());
+        let left = patience.checked_sub(spent).filter(|left| !left.is_zero() && !self.once)?;
+        let asked = retry_after.unwrap_or_default();
+        if asked > left {
+            return None;
+        }
+        let doublings = self.count.saturating_sub(1).min(16);
+        let ceiling = (BACKOFF_BASE * 2_u32.pow(doublings)).min(BACKOFF_CAP);
+        let jitter = ceiling.mul_f64(rand::random_range(0.0..=1.0));
+        let pause = if slower { jitter + SLOW_DOWN_PAUSE } else { jitter };
+        Some(pause.min(left).max(asked))
+    }
+}
+
+/// A call on its way: holds its place under the ceiling until it is answered.
+struct Leave<'a> {
+    started: Instant,
+    _permit: SemaphorePermit<'a>,
+    /// Held by a call that carries the probe's account: the two are never in flight together.
+    probe: Option<MutexGuard<'a, Option<Probe>>>,
+}
+
+/// Whether a call is the probe itself, which holds the probe's lock already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    Deliver,
+    Probe,
+}
+
+impl Session {
+    /// Sends the call until it is settled. Credentials that IM does not take stop the pass here.
+    pub(super) async fn persist(&self, call: &Call<'_>, tries: &mut Tries, purpose: Purpose) -> Result<Reply, Failure> {
+        let patience = self.pusher.limits.retry_for;
+        loop {
+            if !tries.pause.is_zero() && self.unless_stopped(tokio::time::sleep(tries.pause)).await.is_none() {
+                return Err(Failure::Halted);
+            }
+            let Some(mut leave) = self.leave(call, purpose).await else { return Err(Failure::Halted) };
+            if tries.count > 0 {
+                self.pusher.metrics.im_retries.inc();
+            }
+            tries.first.get_or_insert(leave.started);
+            tries.last = Some(leave.started);
+            tries.count += 1;
+            self.count_call();
+            let answer = self.pusher.exchange.send(call).await;
+            let changed = answer.as_ref().map_or_else(|error| error.maybe_applied, |_| true);
+            if let Some(probe) = leave.probe.as_mut().filter(|_| changed) {
+                // What the probe would send is no longer what IM holds. Forgotten before its lock is given back,
+                // or an older value could be sent after a newer one.
+                **probe = None;
+            }
+            drop(leave);
+            let error = match answer {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            tries.maybe |= error.maybe_applied;
+            tracing::debug!(
+                command = call.command().label(),
+                code = %error.code,
+                request_id = error.request_id.as_deref().unwrap_or_default(),
+                attempt = tries.count,
+                "call not accepted"
+            );
+            let slower = match verdict::of(error.code) {
+                Verdict::Isolate => return Err(Failure::Refused(error)),
+                Verdict::Stop => {
+                    let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                    self.stop(decide::credentials(error.code, &refusal));
+                    return Err(Failure::Halted);
+                }
+                Verdict::Repeat => false,
+                Verdict::RepeatSlower => true,
+            };
+            if slower {
+                self.slow_down(call.command(), error.code, tries.last);
+            }
+            if let Some(asked) = error.retry_after {
+                // It is said of the service, not of this call. A longer pause than the patience ends the batch;
+                // the next pass shall not wait for it any longer than that.
+                self.pusher.pace(call.command()).hold_until(monotonic() + asked.min(patience));
+            }
+            match tries.next_pause(patience, slower, error.retry_after) {
+                Some(pause) => tries.pause = pause,
+                None => return Err(Failure::RanOut(error)),
+            }
+        }
+    }
+
+    /// IM asked for fewer calls: of this command, or of all where the code says so.
+    pub(super) fn slow_down(&self, command: Command, code: Code, started: Option<Instant>) {
+        /// "The app's call rate", over all commands.
+        const WHOLE_APP: Code = Code::Vendor(60011);
+        let started = started.unwrap_or_else(monotonic);
+        let paces =
+            if code == WHOLE_APP { &self.pusher.paces[..] } else { std::slice::from_ref(self.pusher.pace(command)) };
+        for pace in paces {
+            if let Some(rate) = pace.slow_down(started) {
+                tracing::warn!(
+                    "IM asks for fewer calls ({code}): {command} is slowed down to {rate:.1} calls per second",
+                    command = command.label()
+                );
+            }
+        }
+        self.pusher.show_rate();
+    }
+
+    /// Waits for everything that a call must wait for. The order matters: only the first in the command's line takes a
+    /// place under the ceiling, so that one command's line does not use up the places of another's, and the limit
+    /// decides last, so that a call starts at the moment that was counted.
+    async fn leave(&self, call: &Call<'_>, purpose: Purpose) -> Option<Leave<'_>> {
+        let pace = self.pusher.pace(call.command());
+        let leave = self
+            .unless_stopped(async {
+                let probe = match purpose {
+                    Purpose::Deliver => self.witness.guard(call).await,
+                    Purpose::Probe => None,
+                };
+                let turn = pace.turn().await;
+                let permit = self.pusher.in_flight.acquire().await.expect("the semaphore is never closed");
+                let start = turn.start().await;
+                self.pusher.metrics.throttle_wait.inc_by(start.waited.as_secs_f64());
+                Leave { started: start.at, _permit: permit, probe }
+            })
+            .await?;
+        if call.command() == Command::SetAttr {
+            self.pusher.show_rate();
+        }
+        if !self.pusher.lease.fresh(LEASE_LIMIT) {
+            self.stop(Stop::LeaseLost);
+        }
+        (!self.halted_now()).then_some(leave)
+    }
+}

@@ -1,0 +1,159 @@
+//! Finding out whether rows or the app are at fault, and the sentences for a pass that must stop.
+//!
+//! Owns: the probe, the reading of the app's names, what the operator is told. Must not know: batches and deliveries.
+
+use super::attempt::{Failure, Purpose, Tries};
+use super::exchange::{Call, Reply};
+use super::session::Session;
+use super::tally::{Suspect, TooMany};
+use super::verdict::ATTRIBUTE_NOT_VALID;
+use super::{Probe, Stop};
+use crate::clock::now_utc;
+use crate::im::{CallError, Code, SetUser};
+use crate::model::{Slot, VendorRefusal};
+
+impl Session {
+    /// One probe decides: an acknowledged value, sent again. Accepted: it is the rows. Refused as well, or nobody to
+    /// send it to: the pass stops. Only one is under way at a time; who comes second finds it decided.
+    pub(super) async fn decide(&self, suspect: Suspect) {
+        let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
+        if self.halted_now() || self.tally().is_rows(suspect.code) {
+            return;
+        }
+        let Some(mut witness) = self.unless_stopped(self.witness.take_hold()).await else { return };
+        let Some(probe) = witness.clone() else {
+            self.stop(self.systemic(suspect, "no account with an acknowledged value is there to try it with"));
+            return;
+        };
+        let mut tries = Tries::default();
+        let code = match self.probe(&probe, &mut tries).await {
+            Ok(()) => {
+                self.gate.success();
+                self.tally().rows(suspect.code);
+                return;
+            }
+            Err(Failure::Refused(error)) => error.code,
+            Err(Failure::RanOut(error)) => {
+                self.stop(away(&error, &tries));
+                return;
+            }
+            Err(Failure::Halted) => return,
+        };
+        if code.of_account() {
+            // It speaks of the probe's account alone. Another account can take its place.
+            *witness = None;
+        }
+        self.stop(self.systemic(
+            suspect,
+            &format!("a value that IM had acknowledged before was sent again and refused too, with {code}"),
+        ));
+    }
+
+    async fn probe(&self, probe: &Probe, tries: &mut Tries) -> Result<(), Failure> {
+        let name = &*self.names[probe.slot.index()];
+        let call = Call::Set(vec![SetUser { account: probe.account.as_str(), attrs: vec![(name, &*probe.value)] }]);
+        match self.persist(&call, tries, Purpose::Probe).await? {
+            Reply::Users(accepted) => match accepted.failed.into_iter().next() {
+                None => Ok(()),
+                // `timpush` answers for the account instead of the call.
+                Some(failed) => Err(Failure::Refused(CallError {
+                    command: call.command(),
+                    code: failed.code,
+                    info: failed.info,
+                    request_id: accepted.request_id,
+                    retry_after: None,
+                    maybe_applied: false,
+                })),
+            },
+            Reply::Names(_) => Ok(()),
+        }
+    }
+
+    /// After a 90033: a name that the app does not know stops the pass; when it knows them all it is the rows.
+    /// The names are read once a pass. Where they cannot be read, counting and the probe decide.
+    pub(super) async fn examine_names(&self, slots: impl Iterator<Item = Slot>) {
+        let names = self
+            .app_names
+            .get_or_init(|| async {
+                match self.persist(&Call::Names, &mut Tries::default(), Purpose::Deliver).await {
+                    Ok(Reply::Names(names)) => Some(names),
+                    Ok(Reply::Users(_)) | Err(_) => None,
+                }
+            })
+            .await;
+        let Some(names) = names else { return };
+        let mut missing: Vec<&str> = slots
+            .map(|slot| &*self.names[slot.index()])
+            .filter(|name| !names.iter().any(|known| known == name))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let Some(first) = missing.first() else {
+            self.tally().rows(ATTRIBUTE_NOT_VALID);
+            return;
+        };
+        let known =
+            if names.is_empty() { "it has none yet".to_owned() } else { format!("its names are {}", list(names)) };
+        self.stop(Stop::Systemic {
+            code: ATTRIBUTE_NOT_VALID,
+            attribute: Some((*first).to_owned()),
+            sentence: format!(
+                "the app does not know the attribute{} {} ({ATTRIBUTE_NOT_VALID}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
+                if missing.len() > 1 { "s" } else { "" },
+                list(&missing),
+                if missing.len() > 1 { "them" } else { "it" },
+            ),
+        });
+    }
+
+    fn systemic(&self, suspect: Suspect, evidence: &str) -> Stop {
+        let Suspect { code, slot, .. } = suspect;
+        let attribute = slot.map(|slot| self.names[slot.index()].to_string());
+        let what = attribute
+            .as_ref()
+            .map_or_else(|| "every account".to_owned(), |name| format!("the attribute \"{name}\" of every account"));
+        let sentence = format!(
+            "IM refuses {what} with {code}, and {evidence}: the fault is in the app or the configuration, nobody was rejected for it. {}",
+            code.advice()
+        );
+        Stop::Systemic { code, attribute, sentence }
+    }
+}
+
+/// Nothing of the pass was accepted until patience ended.
+pub(super) fn away(error: &CallError, tries: &Tries) -> Stop {
+    let spent = tries.first.map_or_else(Default::default, |first| first.elapsed());
+    let since = (now_utc() - spent).format("%Y-%m-%dT%H:%M:%SZ");
+    Stop::Away {
+        sentence: format!(
+            "IM is away: no call was accepted since {since}, {} attempts in {} s; the last ended with {}. {}",
+            tries.count,
+            spent.as_secs(),
+            error.code,
+            error.code.advice()
+        ),
+    }
+}
+
+/// IM lets nothing be pushed.
+pub(super) fn credentials(code: Code, refusal: &VendorRefusal) -> Stop {
+    Stop::Credentials { code, sentence: format!("IM refuses every call: {}", refusal.reason) }
+}
+
+/// More of the pass was refused with one code than may be.
+pub(super) fn too_many(code: Code, counts: TooMany, allowed: f64) -> Stop {
+    let TooMany { refused, tried } = counts;
+    #[expect(clippy::cast_precision_loss, reason = "counts of accounts are far below 2^52")]
+    let percent = refused as f64 * 100.0 / tried as f64;
+    Stop::TooManyRejected {
+        code,
+        sentence: format!(
+            "IM refused {refused} of {tried} accounts of this pass ({percent:.0} %) with {code}, more than im.max_rejected_share = {allowed} allows. {} If so many refusals are expected, raise im.max_rejected_share.",
+            code.advice()
+        ),
+    }
+}
+
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    names.iter().map(|name| format!("\"{}\"", name.as_ref())).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,466 @@
+//! One delivery: batches set out, come back, come apart, until the fate of every attribute is known.
+//!
+//! Owns: what becomes of each account after each answer. Must not know: pace, pauses, what decides between rows and app.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::MutexGuard;
+
+use super::attempt::{Failure, Purpose, Tries};
+use super::batch::{Batch, Op, Part};
+use super::decide;
+use super::exchange::{Call, Reply, label};
+use super::session::Session;
+use super::tally::{Standing, Suspect};
+use super::verdict::{self, ATTRIBUTE_NOT_VALID, Verdict};
+use super::{Freshness, Probe};
+use crate::im::{Accepted, CallError, Code, FailedAccount};
+use crate::model::{Change, Fate, Outcome, VendorRefusal};
+
+/// What the calls of a delivery read while it keeps its books.
+#[derive(Clone, Copy, Debug)]
+struct Load<'a> {
+    session: &'a Session,
+    changes: &'a [Change],
+    fresh: bool,
+}
+
+/// Something under way.
+#[derive(Debug)]
+enum Job {
+    Carry(Batch),
+    Decide(Suspect),
+}
+
+/// Something that has ended.
+#[derive(Debug)]
+enum Event {
+    Carried(Batch, Result<Accepted, Failure>),
+    Decided,
+}
+
+/// Stood alone and was refused; whether it is the row is not known yet.
+#[derive(Debug)]
+struct Held {
+    part: Part,
+    suspect: Suspect,
+    refusal: Arc<VendorRefusal>,
+}
+
+#[derive(Debug)]
+pub(super) struct Delivery<'a> {
+    load: Load<'a>,
+    op: Op,
+    /// What has not set out, in order.
+    ready: VecDeque<Batch>,
+    held: Vec<Held>,
+    /// Enough have failed: to be decided next.
+    suspects: Vec<Suspect>,
+    outcomes: Vec<Outcome>,
+    /// The codes with which an account was refused, for those that were answered at all.
+    answered: HashMap<usize, Vec<Code>>,
+    /// A batch ran out and nothing was accepted yet: one call of another batch tells IM's absence from a bad batch.
+    last_chance: bool,
+}
+
+impl<'a> Delivery<'a> {
+    pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
+        let outcomes = changes
+            .iter()
+            .map(|change| {
+                let slots = change.set.iter().map(|(slot, _)| slot).chain(&change.remove);
+                Outcome { account: change.account.clone(), fates: slots.map(|slot| (*slot, Fate::NotSent)).collect() }
+            })
+            .collect();
+        Self {
+            load: Load { session, changes, fresh: freshness == Freshness::Fresh },
+            op: Op::Set,
+            ready: VecDeque::new(),
+            held: Vec::new(),
+            suspects: Vec::new(),
+            outcomes,
+            answered: HashMap::new(),
+            last_chance: false,
+        }
+    }
+
+    /// Sets, then removals. The second begin when the first have ended, so an account that has both is never in two
+    /// calls at once, and its set is the first to arrive.
+    pub(super) async fn run(mut self) -> Vec<Outcome> {
+        for op in [Op::Set, Op::Remove] {
+            self.op = op;
+            self.ready = Batch::cut(op, self.load.changes, self.load.session.pusher.limits.users_per_call);
+            self.deliver().await;
+        }
+        self.outcomes
+    }
+
+    async fn deliver(&mut self) {
+        let Load { session, .. } = self.load;
+        let load = self.load;
+        let mut running = FuturesUnordered::new();
+        let mut lead: Option<MutexGuard<'_, ()>> = None;
+        loop {
+            if session.halted_now() {
+                self.abandon();
+            }
+            for suspect in std::mem::take(&mut self.suspects) {
+                running.push(load.step(Job::Decide(suspect)));
+            }
+            if session.gate.is_open() {
+                lead = None;
+                for batch in self.ready.drain(..) {
+                    running.push(load.step(Job::Carry(batch)));
+                }
+            } else if running.is_empty() && !self.ready.is_empty() {
+                if lead.is_none() {
+                    lead = session.unless_stopped(session.gate.lead()).await.flatten();
+                    if lead.is_none() {
+                        continue;
+                    }
+                }
+                if let Some(mut batch) = self.ready.pop_front() {
+                    batch.tries.once = self.last_chance;
+                    running.push(load.step(Job::Carry(batch)));
+                }
+            }
+            let event = if self.ready.is_empty() {
+                running.next().await
+            } else {
+                tokio::select! {
+                    event = running.next() => event,
+                    // Another delivery may have been the first to succeed.
+                    () = session.gate.opened() => continue,
+                }
+            };
+            match event {
+                Some(Event::Carried(batch, Ok(accepted))) => self.accepted(batch, &accepted),
+                Some(Event::Carried(batch, Err(failure))) => self.failed(batch, failure),
+                Some(Event::Decided) => {}
+                None if self.held.is_empty() => return,
+                None => self.release_rest(),
+            }
+            self.release_rows();
+        }
+    }
+
+    /// IM took the call, but for the accounts in `failed`.
+    fn accepted(&mut self, mut batch: Batch, accepted: &Accepted) {
+        let Load { session, changes, .. } = self.load;
+        let op = self.op;
+        for part in &mut batch.parts {
+            part.maybe |= batch.tries.maybe;
+        }
+        if accepted.failed.is_empty() {
+            for part in std::mem::take(&mut batch.parts) {
+                self.done(part);
+            }
+        } else {
+            let failed: HashMap<&str, &FailedAccount> =
+                accepted.failed.iter().map(|failed| (failed.account.as_str(), failed)).collect();
+            let call = Call::of(op, &batch.parts, changes, &session.names);
+            let mut again = Vec::new();
+            for mut part in std::mem::take(&mut batch.parts) {
+                let Some(failed) = failed.get(changes[part.change].account.as_str()) else {
+                    self.done(part);
+                    continue;
+                };
+                let refusal =
+                    || verdict::refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
+                match verdict::of(failed.code) {
+                    Verdict::Isolate => self.alone(part, failed.code, Arc::new(refusal())),
+                    Verdict::Repeat => {
+                        part.maybe = true;
+                        again.push((part, failed.code));
+                    }
+                    Verdict::RepeatSlower => again.push((part, failed.code)),
+                    Verdict::Stop => {
+                        session.stop(decide::credentials(failed.code, &refusal()));
+                        self.unsettled(part);
+                    }
+                }
+            }
+            self.again(&mut batch, again);
+        }
+        self.proceed(batch);
+    }
+
+    /// Accounts that `timpush` lists with a code that passes go together in a call of their own, with the patience
+    /// that is left of the first.
+    fn again(&mut self, batch: &mut Batch, parts: Vec<(Part, Code)>) {
+        let session = self.load.session;
+        let Some(&(_, code)) = parts.first() else { return };
+        let slower = parts.iter().find(|(_, code)| verdict::of(*code) == Verdict::RepeatSlower);
+        if let Some((_, code)) = slower {
+            session.slow_down(self.op.command(), *code, batch.tries.last);
+        }
+        let pause = batch.tries.next_pause(session.pusher.limits.retry_for, slower.is_some(), None);
+        let parts = parts.into_iter().map(|(part, _)| part);
+        if let Some(pause) = pause {
+            let tries = Tries { pause, ..batch.tries.clone() };
+            let rest = std::mem::take(&mut batch.rest);
+            self.ready.push_back(Batch { rest, tries, ..Batch::new(self.op, parts.collect()) });
+        } else {
+            tracing::warn!("IM kept answering with {code} for {} accounts until im.retry_for ended", parts.len());
+            for part in parts {
+                self.unsettled(part);
+            }
+        }
+    }
+
+    /// IM did not take the call, or never saw it.
+    fn failed(&mut self, mut batch: Batch, failure: Failure) {
+        let Load { session, changes, .. } = self.load;
+        for part in &mut batch.parts {
+            part.maybe |= batch.tries.maybe;
+        }
+        match failure {
+            Failure::Refused(error) if batch.parts.len() == 1 => {
+                let call = Call::of(self.op, &batch.parts, changes, &session.names);
+                let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                let refusal = Arc::new(refusal);
+                for part in std::mem::take(&mut batch.parts) {
+                    let part = Part { maybe: part.maybe || error.maybe_applied, ..part };
+                    self.alone(part, error.code, Arc::clone(&refusal));
+                }
+                self.proceed(batch);
+            }
+            Failure::Refused(error) => {
+                for part in &mut batch.parts {
+                    part.maybe |= error.maybe_applied;
+                }
+                let [first, second] = batch.halves();
+                self.ready.push_front(second);
+                self.ready.push_front(first);
+            }
+            Failure::RanOut(error) => self.ran_out(batch, &error),
+            Failure::Halted => {
+                for part in batch.parts.into_iter().chain(batch.rest) {
+                    self.unsettled(part);
+                }
+            }
+        }
+    }
+
+    /// The attempts of a batch have run out. A later issue halves such a batch after a second end of this kind;
+    /// the place for it is here.
+    fn ran_out(&mut self, mut batch: Batch, error: &CallError) {
+        let session = self.load.session;
+        tracing::warn!(
+            "a {} call of {} accounts ran out of attempts after {} ({}); its outcome is not known",
+            self.op.command().label(),
+            batch.parts.len(),
+            batch.tries.count,
+            error.code
+        );
+        for part in std::mem::take(&mut batch.parts) {
+            self.unsettled(part);
+        }
+        match session.gate.last_success() {
+            // Accounts cannot break a connection, so another batch would fare no better.
+            None if error.code == Code::Connect || self.last_chance || self.ready.is_empty() => {
+                session.stop(decide::away(error, &batch.tries));
+            }
+            None => self.last_chance = true,
+            Some(success) => {
+                if batch.tries.first.is_some_and(|first| success < first) {
+                    session.gate.close();
+                }
+            }
+        }
+        self.proceed(batch);
+    }
+
+    /// Something stood alone and was refused.
+    fn alone(&mut self, part: Part, code: Code, refusal: Arc<VendorRefusal>) {
+        let Load { session, changes, fresh } = self.load;
+        if verdict::counts_as_done(self.op, code) {
+            self.record(part, &Fate::Done, None);
+            return;
+        }
+        let slot = part.only_slot(self.op, &changes[part.change]);
+        let suspect = Suspect { op: self.op, code, slot };
+        let standing = if fresh {
+            let mut tally = session.tally();
+            if part.only.is_none() && slot.is_some() {
+                tally.count(Suspect { slot: None, ..suspect });
+            }
+            tally.count(suspect);
+            tally.standing(suspect)
+        } else {
+            Standing::Row
+        };
+        match standing {
+            Standing::Row => return self.row(part, code, &refusal),
+            Standing::Open => {}
+            Standing::Decide(suspect) => {
+                if !self.suspects.contains(&suspect) {
+                    self.suspects.push(suspect);
+                }
+            }
+        }
+        self.held.push(Held { part, suspect, refusal });
+    }
+
+    /// The row is at fault: which of its attributes is found out by trying each alone.
+    fn row(&mut self, part: Part, code: Code, refusal: &Arc<VendorRefusal>) {
+        let change = &self.load.changes[part.change];
+        let several = part.only_slot(self.op, change).is_none();
+        if several && !refusal.of_account {
+            if let Some(batch) = Batch::one_by_one(self.op, part, change) {
+                self.ready.push_front(batch);
+            }
+            return;
+        }
+        self.record(part, &Fate::Refused(Arc::clone(refusal)), Some(code));
+        let recorded = if refusal.of_account { 1 } else { part.range(self.op, change).len() };
+        let metric = self.load.session.pusher.metrics.rejections.with_label_values(&[&label(code)]);
+        metric.inc_by(u64::try_from(recorded).unwrap_or(1));
+    }
+
+    /// What was held is rows after all, where something was accepted or decided meanwhile.
+    fn release_rows(&mut self) {
+        if self.held.is_empty() || self.load.session.halted_now() {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        for held in held {
+            let standing = self.load.session.tally().standing(held.suspect);
+            if standing == Standing::Row {
+                self.row(held.part, held.suspect.code, &held.refusal);
+            } else {
+                self.held.push(held);
+            }
+        }
+    }
+
+    /// Nothing is left to send and the app is still not cleared: too few have failed to suspect it, so it is the rows.
+    fn release_rest(&mut self) {
+        let standings = self.held.iter().map(|held| self.load.session.tally().standing(held.suspect));
+        self.suspects = standings
+            .filter_map(|standing| if let Standing::Decide(suspect) = standing { Some(suspect) } else { None })
+            .take(1)
+            .collect();
+        if self.suspects.is_empty() {
+            for held in std::mem::take(&mut self.held) {
+                self.row(held.part, held.suspect.code, &held.refusal);
+            }
+        }
+    }
+
+    /// The next attribute of an account whose attributes are tried one by one.
+    fn proceed(&mut self, batch: Batch) {
+        if let Some(next) = Batch::next(batch.op, batch.rest) {
+            self.ready.push_front(next);
+        }
+    }
+
+    /// The pass has stopped: what has not set out stays where it is.
+    fn abandon(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        let held = std::mem::take(&mut self.held);
+        self.suspects.clear();
+        let parts = ready.into_iter().flat_map(|batch| batch.parts.into_iter().chain(batch.rest));
+        for part in parts.chain(held.into_iter().map(|held| held.part)) {
+            self.unsettled(part);
+        }
+    }
+
+    fn done(&mut self, part: Part) {
+        let Load { session, changes, fresh } = self.load;
+        let change = &changes[part.change];
+        self.last_chance = false;
+        session.gate.success();
+        if fresh {
+            let mut tally = session.tally();
+            for slot in part.slots(self.op, change) {
+                tally.accept(self.op, slot);
+            }
+        }
+        if self.op == Op::Set {
+            session.witness.adopt(|| {
+                let (slot, value) = change.set[part.range(Op::Set, change)].first()?;
+                Some(Probe { account: change.account.clone(), slot: *slot, value: value.clone() })
+            });
+        }
+        self.record(part, &Fate::Done, None);
+    }
+
+    fn unsettled(&mut self, part: Part) {
+        let fate = if part.maybe { Fate::Unknown } else { Fate::NotSent };
+        self.write(part, &fate);
+    }
+
+    /// IM has answered for it.
+    fn record(&mut self, part: Part, fate: &Fate, refused: Option<Code>) {
+        self.write(part, fate);
+        let Load { session, fresh, .. } = self.load;
+        if !fresh {
+            return;
+        }
+        let first = !self.answered.contains_key(&part.change);
+        let codes = self.answered.entry(part.change).or_default();
+        let mut tally = session.tally();
+        if first {
+            tally.tried();
+        }
+        let Some(code) = refused.filter(|code| !codes.contains(code)) else { return };
+        codes.push(code);
+        tally.refused(code);
+        let too_many = tally.too_many(code);
+        drop(tally);
+        if let Some(counts) = too_many {
+            session.stop(decide::too_many(code, counts, session.pusher.limits.max_rejected_share));
+        }
+    }
+
+    fn write(&mut self, part: Part, fate: &Fate) {
+        let places = part.fates(self.op, &self.load.changes[part.change]);
+        for (_, written) in &mut self.outcomes[part.change].fates[places] {
+            written.clone_from(fate);
+        }
+    }
+}
+
+impl Load<'_> {
+    async fn step(self, job: Job) -> Event {
+        match job {
+            Job::Carry(batch) => self.carry(batch).await,
+            Job::Decide(suspect) => {
+                self.session.decide(suspect).await;
+                Event::Decided
+            }
+        }
+    }
+
+    async fn carry(self, mut batch: Batch) -> Event {
+        let Self { session, changes, fresh } = self;
+        let call = Call::of(batch.op, &batch.parts, changes, &session.names);
+        let answer = match session.persist(&call, &mut batch.tries, Purpose::Deliver).await {
+            Ok(Reply::Users(accepted)) => Ok(accepted),
+            Ok(Reply::Names(_)) => Ok(Accepted::default()),
+            Err(failure) => Err(failure),
+        };
+        if fresh {
+            let suspects: Vec<Part> = match &answer {
+                Err(Failure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
+                Ok(accepted) => {
+                    let listed = accepted.failed.iter().filter(|failed| failed.code == ATTRIBUTE_NOT_VALID);
+                    let accounts: Vec<&str> = listed.map(|failed| failed.account.as_str()).collect();
+                    let parts = batch.parts.iter();
+                    parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect()
+                }
+                Err(_) => Vec::new(),
+            };
+            if !suspects.is_empty() {
+                // Names that a removal takes away need not be known to the app.
+                let set = suspects.iter().filter(|_| batch.op == Op::Set);
+                session.examine_names(set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
+            }
+        }
+        Event::Carried(batch, answer)
+    }
+}

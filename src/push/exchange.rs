@@ -1,0 +1,148 @@
+//! One call: built from changes, sent, timed and counted.
+//!
+//! Owns: the bodies of set and remove calls, the metrics of one exchange.
+//! Must not know: what an answer means, when a call may start, whether it is repeated.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::batch::{Op, Part};
+use crate::clock::monotonic;
+use crate::im::{Accepted, CallError, Class, Client, Code, Command, RemoveUser, SetUser};
+use crate::metrics::Metrics;
+use crate::model::{Account, Change, Names};
+
+/// Who carries a call to IM: the client, or a test's own IM.
+pub(super) trait Caller: std::fmt::Debug + Send + Sync {
+    fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
+    fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
+    fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
+}
+
+impl Caller for Client {
+    fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
+        Box::pin(self.set_attr(users))
+    }
+
+    fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
+        Box::pin(self.remove_attr(users))
+    }
+
+    fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>> {
+        Box::pin(async { Ok(self.attr_names().await?.into_values().collect()) })
+    }
+}
+
+/// A call's contents.
+#[derive(Debug)]
+pub(super) enum Call<'a> {
+    Set(Vec<SetUser<'a>>),
+    Remove(Vec<RemoveUser<'a>>),
+    Names,
+}
+
+/// What an accepted call brought.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Users(Accepted),
+    Names(Vec<String>),
+}
+
+impl<'a> Call<'a> {
+    /// The call that carries these parts of the changes.
+    pub(super) fn of(op: Op, parts: &[Part], changes: &'a [Change], names: &'a Names) -> Self {
+        match op {
+            Op::Set => Self::Set(
+                parts
+                    .iter()
+                    .map(|part| {
+                        let change = &changes[part.change];
+                        let attrs = change.set[part.range(op, change)]
+                            .iter()
+                            .map(|(slot, value)| (&*names[slot.index()], &**value))
+                            .collect();
+                        SetUser { account: change.account.as_str(), attrs }
+                    })
+                    .collect(),
+            ),
+            Op::Remove => Self::Remove(
+                parts
+                    .iter()
+                    .map(|part| {
+                        let change = &changes[part.change];
+                        let names =
+                            change.remove[part.range(op, change)].iter().map(|slot| &*names[slot.index()]).collect();
+                        RemoveUser { account: change.account.as_str(), names }
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    pub(super) fn command(&self) -> Command {
+        match self {
+            Self::Set(_) => Command::SetAttr,
+            Self::Remove(_) => Command::RemoveAttr,
+            Self::Names => Command::GetAttrName,
+        }
+    }
+
+    pub(super) fn carries(&self, account: &Account) -> bool {
+        match self {
+            Self::Set(users) => users.iter().any(|user| user.account == account.as_str()),
+            Self::Remove(users) => users.iter().any(|user| user.account == account.as_str()),
+            Self::Names => false,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The users' values in it.
+    pub(super) fn values(&self) -> impl Iterator<Item = &str> {
+        let users = if let Self::Set(users) = self { users.as_slice() } else { &[] };
+        users.iter().flat_map(|user| user.attrs.iter().map(|(_, value)| *value))
+    }
+}
+
+/// The way to IM, with its metrics.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    caller: Arc<dyn Caller>,
+    metrics: Arc<Metrics>,
+}
+
+impl Exchange {
+    pub(super) fn new(caller: Arc<dyn Caller>, metrics: Arc<Metrics>) -> Self {
+        Self { caller, metrics }
+    }
+
+    /// One attempt, from its first byte to its answer.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+        let begun = monotonic();
+        let answer = match call {
+            Call::Set(users) => self.caller.set_attr(users).await.map(Reply::Users),
+            Call::Remove(users) => self.caller.remove_attr(users).await.map(Reply::Users),
+            Call::Names => self.caller.attr_names().await.map(Reply::Names),
+        };
+        let command = call.command().label();
+        self.metrics.im_call_duration.with_label_values(&[command]).observe(begun.elapsed().as_secs_f64());
+        let code = answer.as_ref().map_or_else(|error| label(error.code), |_| "0".to_owned());
+        self.metrics.im_calls.with_label_values(&[command, &code]).inc();
+        answer
+    }
+}
+
+/// The label of metrics. There are few of them, whatever IM answers: a code that the table does not list is `other`.
+pub(super) fn label(code: Code) -> String {
+    match code {
+        Code::Vendor(_) if code.class() == Class::Unknown => "other".to_owned(),
+        Code::Vendor(number) => number.to_string(),
+        Code::Timeout => "timeout".to_owned(),
+        Code::Connect => "connect".to_owned(),
+        Code::Malformed => "malformed".to_owned(),
+        Code::Http(400..=499) => "http_4xx".to_owned(),
+        Code::Http(500..=599) => "http_5xx".to_owned(),
+        Code::Http(_) => "other".to_owned(),
+    }
+}

@@ -1,0 +1,162 @@
+//! When the next call of one command may start.
+//!
+//! Owns: the limit of calls in any second, the order of those who wait, slowing down and speeding up again.
+//! Must not know: what a call carries, or what its answer meant beyond "slow down".
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::MutexGuard;
+use tokio::time::Instant;
+
+use crate::clock::monotonic;
+
+/// The stretch of time in which the vendor counts calls.
+const WINDOW: Duration = Duration::from_secs(1);
+/// How much earlier than its due time a call may start, to make up for timers that wake late (tokio's by up to 1 ms).
+const TOLERANCE: Duration = Duration::from_millis(5);
+/// Added to the window, so that N + 1 calls never touch one second from both ends.
+const MARGIN: Duration = Duration::from_micros(500);
+/// What a "slow down" leaves of the rate.
+const CUT: f64 = 0.7;
+/// Share of the configured rate that is won back each second.
+const GAIN_PER_SECOND: f64 = 0.01;
+/// Share of the configured rate that no cut goes below.
+const FLOOR: f64 = 0.02;
+/// After a cut the calls of this long say nothing new: the vendor still counts those of the second before.
+const BLIND: Duration = Duration::from_secs(1);
+
+/// The pace of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
+///
+/// With N calls per second, T = (1 s + tolerance + margin) / N between due times, and no start earlier than the
+/// tolerance before its due time: N + 1 starts span at least N·T − tolerance, which is more than a second. So no
+/// closed window of a second holds more than N, however the calls come; sustained it reaches over 99 % of N.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// The configured rate, in calls per second.
+    limit: f64,
+    /// Waiters stand in line here; tokio's mutex is first come, first served.
+    /// An urgent page will have a line of its own, which the holder of this one lets pass.
+    line: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The due time of the next call.
+    due: Option<Instant>,
+    /// When the last call started.
+    last: Option<Instant>,
+    cut: Option<Cut>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    at: Instant,
+    /// The rate that it left, in calls per second.
+    rate: f64,
+}
+
+impl State {
+    fn rate(&self, limit: f64, now: Instant) -> f64 {
+        self.cut.map_or(limit, |cut| {
+            let quiet = now.saturating_duration_since(cut.at + BLIND).as_secs_f64();
+            limit.min(cut.rate + limit * GAIN_PER_SECOND * quiet)
+        })
+    }
+}
+
+/// The right to be the next to start.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pace: &'a Pace,
+    _line: MutexGuard<'a, ()>,
+}
+
+/// A start, and how long the limit alone held it back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub at: Instant,
+    pub waited: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(calls_per_second: u32) -> Self {
+        Self {
+            limit: f64::from(calls_per_second.max(1)),
+            line: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// Stand in line. Give the turn up by dropping it.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        Turn { pace: self, _line: self.line.lock().await }
+    }
+
+    /// No start before this moment.
+    pub(super) fn hold_until(&self, moment: Instant) {
+        let mut state = self.lock();
+        let due = moment + TOLERANCE;
+        state.due = Some(state.due.map_or(due, |earlier| earlier.max(due)));
+    }
+
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.lock().last
+    }
+
+    /// The rate in force now, in calls per second.
+    pub(super) fn rate(&self) -> f64 {
+        self.lock().rate(self.limit, monotonic())
+    }
+
+    /// A call that started at `started` was answered "slow down". Many calls of one burst are answered so together:
+    /// only the first of them lowers the rate. Returns the new rate where it was lowered.
+    pub(super) fn slow_down(&self, started: Instant) -> Option<f64> {
+        let mut state = self.lock();
+        if state.cut.is_some_and(|cut| started < cut.at + BLIND) {
+            return None;
+        }
+        let now = monotonic();
+        let rate = (state.rate(self.limit, now) * CUT).max(self.limit * FLOOR);
+        state.cut = Some(Cut { at: now, rate });
+        Some(rate)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing between lock and release can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The start, if it may be now; else the moment to ask again.
+    fn try_start(&self) -> Result<Instant, Instant> {
+        let now = monotonic();
+        let mut state = self.lock();
+        let due = state.due.unwrap_or(now);
+        // Written as a sum: an instant minus a duration can lie before the clock's beginning.
+        if now + TOLERANCE < due {
+            return Err(due.checked_sub(TOLERANCE).unwrap_or(due));
+        }
+        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate(self.limit, now));
+        state.due = Some(due.max(now) + interval);
+        state.last = Some(now);
+        Ok(now)
+    }
+}
+
+impl Turn<'_> {
+    /// Wait until the limit allows a call; it counts as started at the moment this returns.
+    pub(super) async fn start(self) -> Start {
+        let begun = monotonic();
+        loop {
+            match self.pace.try_start() {
+                Ok(at) => return Start { at, waited: at.saturating_duration_since(begun) },
+                // Asked again afterwards: somebody may have put the due time off meanwhile.
+                Err(moment) => tokio::time::sleep_until(moment).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

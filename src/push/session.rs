@@ -1,0 +1,209 @@
+//! One pass: whether it goes on, whether IM takes anything yet, and what its deliveries have in common.
+//!
+//! Owns: the reason to stop, the slow start, the calls counted. Must not know: what one delivery carries.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{MutexGuard, OnceCell, watch};
+use tokio::time::Instant;
+
+use super::delivery::Delivery;
+use super::exchange::Call;
+use super::tally::Tally;
+use super::{Freshness, Probe, Pusher, Stop};
+use crate::clock::monotonic;
+use crate::model::{Account, Change, Names, Outcome};
+
+/// One pass's deliveries. Several may be under way at once; the caller sees to it that no account is in two of them.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) pusher: Arc<Pusher>,
+    pub(super) names: Names,
+    pub(super) witness: Witness,
+    pub(super) gate: Gate,
+    /// The names that the app knows, read at the first 90033; `None` where they could not be read.
+    pub(super) app_names: OnceCell<Option<Vec<String>>>,
+    /// Held while it is decided if rows or the app are at fault.
+    pub(super) deciding: tokio::sync::Mutex<()>,
+    tally: Mutex<Tally>,
+    stop: watch::Sender<Option<Stop>>,
+    calls: AtomicU64,
+}
+
+impl Session {
+    pub(super) fn new(pusher: Arc<Pusher>, names: Names, probe: Option<Probe>) -> Self {
+        Self {
+            tally: Mutex::new(Tally::new(pusher.limits.max_rejected_share, names.len())),
+            pusher,
+            names,
+            witness: Witness::new(probe),
+            gate: Gate::default(),
+            app_names: OnceCell::new(),
+            deciding: tokio::sync::Mutex::new(()),
+            stop: watch::Sender::new(None),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends the changes (sets first, then removals) and tells the fate of every attribute of every account, in the
+    /// order given. After a stop the rest comes back as not sent; a call in flight is awaited, and its fate is told.
+    ///
+    /// No account may stand in two changes, or in two deliveries at a time.
+    ///
+    /// What one bad row costs: of n accounts of which IM refuses k, at most n / `users_per_call` + 1 calls plus, for
+    /// each of the k, two for each halving of its batch, and one for each attribute of it where it has several.
+    pub async fn deliver(&self, changes: Vec<Change>, freshness: Freshness) -> Vec<Outcome> {
+        Delivery::new(self, &changes, freshness).run().await
+    }
+
+    /// Why the pass must stop, once that is known.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stop.borrow().clone()
+    }
+
+    /// Calls started in this pass, retries and probes included.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Stops the pass for a reason of the caller's: as a shutdown does, but for this pass alone.
+    pub fn halt(&self) {
+        self.stop(Stop::Shutdown);
+    }
+
+    /// The first reason stays.
+    pub(super) fn stop(&self, why: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            if first {
+                *stop = Some(why);
+            }
+            first
+        });
+    }
+
+    /// Whether no call may start any more.
+    pub(super) fn halted_now(&self) -> bool {
+        if self.stop.borrow().is_some() {
+            return true;
+        }
+        let shutdown = self.pusher.shutdown.requested();
+        if shutdown {
+            self.stop(Stop::Shutdown);
+        }
+        shutdown
+    }
+
+    /// The future's outcome, unless the pass stops first.
+    pub(super) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives in `self`, so the channel cannot close while we wait.
+            _ = stop.wait_for(Option::is_some) => None,
+            () = self.pusher.shutdown.wait() => {
+                self.stop(Stop::Shutdown);
+                None
+            }
+            outcome = future => Some(outcome),
+        }
+    }
+
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        // A tally is only counted up, so one that a panic left half-way is still one.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slow start: until something of the pass has been accepted, one delivery leads with one call in flight.
+///
+/// So wrong credentials, an unknown name or an absent IM cost the calls of one batch, not of `max_in_flight`.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    open: watch::Sender<bool>,
+    lead: tokio::sync::Mutex<()>,
+    last_success: Mutex<Option<Instant>>,
+}
+
+impl Gate {
+    pub(super) fn is_open(&self) -> bool {
+        *self.open.borrow()
+    }
+
+    pub(super) async fn opened(&self) {
+        let mut open = self.open.subscribe();
+        // The sender lives in `self`, so the channel cannot close while we wait.
+        let _ = open.wait_for(|open| *open).await;
+    }
+
+    /// The right to send although the gate is closed; `None` when it opened first.
+    pub(super) async fn lead(&self) -> Option<MutexGuard<'_, ()>> {
+        tokio::select! {
+            biased;
+            () = self.opened() => None,
+            lead = self.lead.lock() => Some(lead),
+        }
+    }
+
+    /// IM accepted something.
+    pub(super) fn success(&self) {
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
+        self.open.send_if_modified(|open| !std::mem::replace(open, true));
+    }
+
+    /// When IM last accepted something in this pass.
+    pub(super) fn last_success(&self) -> Option<Instant> {
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// IM seems to have gone away in the middle of the pass: what has not begun waits for one batch to succeed.
+    pub(super) fn close(&self) {
+        self.open.send_if_modified(|open| std::mem::replace(open, false));
+    }
+}
+
+/// Somebody whose value IM has acknowledged, and who can be sent it again.
+#[derive(Debug)]
+pub(super) struct Witness {
+    account: Mutex<Option<Account>>,
+    probe: tokio::sync::Mutex<Option<Probe>>,
+}
+
+impl Witness {
+    fn new(probe: Option<Probe>) -> Self {
+        Self {
+            account: Mutex::new(probe.as_ref().map(|probe| probe.account.clone())),
+            probe: tokio::sync::Mutex::new(probe),
+        }
+    }
+
+    /// The lock that a call must hold while it is in flight, where it carries the probe's account.
+    pub(super) async fn guard(&self, call: &Call<'_>) -> Option<MutexGuard<'_, Option<Probe>>> {
+        let carried = {
+            let account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+            account.as_ref().is_some_and(|account| call.carries(account))
+        };
+        if carried { Some(self.probe.lock().await) } else { None }
+    }
+
+    pub(super) async fn take_hold(&self) -> MutexGuard<'_, Option<Probe>> {
+        self.probe.lock().await
+    }
+
+    /// Takes an account that IM accepted just now, where nobody else is known. Called before the next call with that
+    /// account can start, so that this call finds the account here.
+    pub(super) fn adopt(&self, find: impl FnOnce() -> Option<Probe>) {
+        let Ok(mut probe) = self.probe.try_lock() else { return };
+        if probe.is_none() {
+            *probe = find();
+            let account = probe.as_ref().map(|probe| probe.account.clone());
+            *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Rows or the app: what has been accepted and refused in one pass, and what follows from the counts.
+//!
+//! Owns: the counts of a pass and their thresholds. Must not know: calls, probes, sentences.
+
+use std::collections::{HashMap, HashSet};
+
+use super::batch::Op;
+use crate::im::Code;
+use crate::model::Slot;
+
+/// So many must fail alone, with none accepted, before the app is suspected.
+const SUSPICION: u32 = 20;
+/// Accounts tried before their refused share means anything.
+const SHARE_COUNTS_FROM: u64 = 1000;
+
+/// What is known about a refusal of something that stood alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// It is the row.
+    Row,
+    /// It may be the app.
+    Open,
+    /// It may be the app, and enough have failed to find out.
+    Decide(Suspect),
+}
+
+/// What is suspected: everything that fails with the code, or one attribute.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Suspect {
+    pub op: Op,
+    pub code: Code,
+    /// `None`: the account's attributes went together.
+    pub slot: Option<Slot>,
+}
+
+/// Too large a share of the pass was refused with one code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TooMany {
+    pub refused: u64,
+    pub tried: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Tally {
+    max_rejected_share: f64,
+    /// By kind of call and slot: something with this attribute was accepted.
+    accepted: [Vec<bool>; 2],
+    /// By kind of call: anything was accepted.
+    any: [bool; 2],
+    alone: HashMap<Suspect, u32>,
+    /// Codes that were found to speak of rows.
+    rows: HashSet<Code>,
+    tried: u64,
+    refused: HashMap<Code, u64>,
+}
+
+impl Tally {
+    pub(super) fn new(max_rejected_share: f64, names: usize) -> Self {
+        Self {
+            max_rejected_share,
+            accepted: [vec![false; names], vec![false; names]],
+            any: [false; 2],
+            alone: HashMap::new(),
+            rows: HashSet::new(),
+            tried: 0,
+            refused: HashMap::new(),
+        }
+    }
+
+    /// IM accepted this attribute of somebody.
+    pub(super) fn accept(&mut self, op: Op, slot: Slot) {
+        self.any[place(op)] = true;
+        self.accepted[place(op)][slot.index()] = true;
+    }
+
+    /// The code was found to speak of rows, for the rest of the pass.
+    pub(super) fn rows(&mut self, code: Code) {
+        self.rows.insert(code);
+    }
+
+    pub(super) fn is_rows(&self, code: Code) -> bool {
+        self.rows.contains(&code)
+    }
+
+    /// One more that stood alone was refused.
+    pub(super) fn count(&mut self, suspect: Suspect) {
+        *self.alone.entry(suspect).or_default() += 1;
+    }
+
+    /// How a refusal of something that stood alone is to be taken now.
+    pub(super) fn standing(&self, suspect: Suspect) -> Standing {
+        let Suspect { op, code, slot } = suspect;
+        let accepted = slot.map_or(self.any[place(op)], |slot| self.accepted[place(op)][slot.index()]);
+        if code.of_account() || accepted || self.rows.contains(&code) {
+            return Standing::Row;
+        }
+        let everybody = Suspect { slot: None, ..suspect };
+        let enough = |suspect| self.alone.get(&suspect).is_some_and(|count| *count >= SUSPICION);
+        if enough(suspect) {
+            Standing::Decide(suspect)
+        } else if !self.any[place(op)] && enough(everybody) {
+            Standing::Decide(everybody)
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// One more account of the pass has been answered for.
+    pub(super) fn tried(&mut self) {
+        self.tried += 1;
+    }
+
+    /// One more account was refused with this code.
+    pub(super) fn refused(&mut self, code: Code) {
+        *self.refused.entry(code).or_default() += 1;
+    }
+
+    /// Whether the accounts refused with this code are more than the pass may have.
+    pub(super) fn too_many(&self, code: Code) -> Option<TooMany> {
+        let refused = self.refused.get(&code).copied().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "counts of accounts are far below 2^52")]
+        let over = refused as f64 > self.max_rejected_share * self.tried as f64;
+        (self.tried >= SHARE_COUNTS_FROM && over).then_some(TooMany { refused, tried: self.tried })
+    }
+}
+
+fn place(op: Op) -> usize {
+    match op {
+        Op::Set => 0,
+        Op::Remove => 1,
+    }
+}
