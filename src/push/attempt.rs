@@ -8,12 +8,13 @@ use tokio::sync::{MutexGuard, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::decide;
-use super::exchange::{Call, Reply};
+use super::exchange::{Call, Effect, Reply};
 use super::session::Session;
 use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
 use crate::clock::monotonic;
 use crate::im::{CallError, Code, Command};
+use crate::model::Names;
 
 /// The longest pause before the first repetition; it doubles with each.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
@@ -81,6 +82,22 @@ struct Leave<'a> {
     probe: Option<MutexGuard<'a, Option<Probe>>>,
 }
 
+/// The probe, after a call that carried its account: what it would send must be what IM acknowledged last.
+fn keep_true(probe: &mut Option<Probe>, call: &Call<'_>, answer: &Result<Reply, CallError>, names: &Names) {
+    let Some(held) = probe else { return };
+    let Some(effect) = call.effect(&held.account, &names[held.slot.index()]) else { return };
+    let accepted = match answer {
+        Ok(Reply::Users(accepted)) => accepted.failed.iter().all(|failed| failed.account != held.account.as_str()),
+        Ok(Reply::Names(_)) => return,
+        Err(error) if !error.maybe_applied => return,
+        Err(_) => false,
+    };
+    match effect {
+        Effect::Sets(value) if accepted => held.value = value.into(),
+        Effect::Sets(_) | Effect::Removes => *probe = None,
+    }
+}
+
 /// Whether a call is the probe itself, which holds the probe's lock already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
@@ -104,12 +121,11 @@ impl Session {
             tries.last = Some(leave.started);
             tries.count += 1;
             self.count_call();
+            self.pusher.pace(call.command()).called(leave.started);
             let answer = self.pusher.exchange.send(call).await;
-            let changed = answer.as_ref().map_or_else(|error| error.maybe_applied, |_| true);
-            if let Some(probe) = leave.probe.as_mut().filter(|_| changed) {
-                // What the probe would send is no longer what IM holds. Forgotten before its lock is given back,
-                // or an older value could be sent after a newer one.
-                **probe = None;
+            if let Some(probe) = &mut leave.probe {
+                // Before its lock is given back, or an older value could be sent after this newer one.
+                keep_true(probe, call, &answer, &self.names);
             }
             drop(leave);
             let error = match answer {

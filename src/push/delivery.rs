@@ -9,38 +9,18 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::MutexGuard;
 
-use super::attempt::{Failure, Purpose, Tries};
+use super::attempt::{Failure, Tries};
 use super::batch::{Batch, Op, Part};
+use super::carry::{Event, Job, Load};
 use super::decide;
-use super::exchange::{Call, Reply, label};
+use super::exchange::{Call, label};
+use super::ledger::Ledger;
 use super::session::Session;
 use super::tally::{Standing, Suspect};
-use super::verdict::{self, ATTRIBUTE_NOT_VALID, Verdict};
+use super::verdict::{self, Verdict};
 use super::{Freshness, Probe};
 use crate::im::{Accepted, CallError, Code, FailedAccount};
 use crate::model::{Change, Fate, Outcome, VendorRefusal};
-
-/// What the calls of a delivery read while it keeps its books.
-#[derive(Clone, Copy, Debug)]
-struct Load<'a> {
-    session: &'a Session,
-    changes: &'a [Change],
-    fresh: bool,
-}
-
-/// Something under way.
-#[derive(Debug)]
-enum Job {
-    Carry(Batch),
-    Decide(Suspect),
-}
-
-/// Something that has ended.
-#[derive(Debug)]
-enum Event {
-    Carried(Batch, Result<Accepted, Failure>),
-    Decided,
-}
 
 /// Stood alone and was refused; whether it is the row is not known yet.
 #[derive(Debug)]
@@ -59,30 +39,20 @@ pub(super) struct Delivery<'a> {
     held: Vec<Held>,
     /// Enough have failed: to be decided next.
     suspects: Vec<Suspect>,
-    outcomes: Vec<Outcome>,
-    /// The codes with which an account was refused, for those that were answered at all.
-    answered: HashMap<usize, Vec<Code>>,
+    ledger: Ledger<'a>,
     /// A batch ran out and nothing was accepted yet: one call of another batch tells IM's absence from a bad batch.
     last_chance: bool,
 }
 
 impl<'a> Delivery<'a> {
     pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
-        let outcomes = changes
-            .iter()
-            .map(|change| {
-                let slots = change.set.iter().map(|(slot, _)| slot).chain(&change.remove);
-                Outcome { account: change.account.clone(), fates: slots.map(|slot| (*slot, Fate::NotSent)).collect() }
-            })
-            .collect();
         Self {
             load: Load { session, changes, fresh: freshness == Freshness::Fresh },
             op: Op::Set,
             ready: VecDeque::new(),
             held: Vec::new(),
             suspects: Vec::new(),
-            outcomes,
-            answered: HashMap::new(),
+            ledger: Ledger::new(session, changes, freshness),
             last_chance: false,
         }
     }
@@ -95,14 +65,13 @@ impl<'a> Delivery<'a> {
             self.ready = Batch::cut(op, self.load.changes, self.load.session.pusher.limits.users_per_call);
             self.deliver().await;
         }
-        self.outcomes
+        self.ledger.close()
     }
 
     async fn deliver(&mut self) {
-        let Load { session, .. } = self.load;
-        let load = self.load;
+        let load @ Load { session, .. } = self.load;
         let mut running = FuturesUnordered::new();
-        let mut lead: Option<MutexGuard<'_, ()>> = None;
+        let mut leading: Option<MutexGuard<'_, ()>> = None;
         loop {
             if session.halted_now() {
                 self.abandon();
@@ -111,14 +80,14 @@ impl<'a> Delivery<'a> {
                 running.push(load.step(Job::Decide(suspect)));
             }
             if session.gate.is_open() {
-                lead = None;
+                leading = None;
                 for batch in self.ready.drain(..) {
                     running.push(load.step(Job::Carry(batch)));
                 }
             } else if running.is_empty() && !self.ready.is_empty() {
-                if lead.is_none() {
-                    lead = session.unless_stopped(session.gate.lead()).await.flatten();
-                    if lead.is_none() {
+                if leading.is_none() {
+                    leading = session.unless_stopped(session.gate.lead()).await.flatten();
+                    if leading.is_none() {
                         continue;
                     }
                 }
@@ -137,8 +106,10 @@ impl<'a> Delivery<'a> {
                 }
             };
             match event {
-                Some(Event::Carried(batch, Ok(accepted))) => self.accepted(batch, &accepted),
-                Some(Event::Carried(batch, Err(failure))) => self.failed(batch, failure),
+                Some(Event::Carried(ended)) => match *ended {
+                    (batch, Ok(accepted)) => self.accepted(batch, &accepted),
+                    (batch, Err(failure)) => self.failed(batch, failure),
+                },
                 Some(Event::Decided) => {}
                 None if self.held.is_empty() => return,
                 None => self.release_rest(),
@@ -179,7 +150,7 @@ impl<'a> Delivery<'a> {
                     Verdict::RepeatSlower => again.push((part, failed.code)),
                     Verdict::Stop => {
                         session.stop(decide::credentials(failed.code, &refusal()));
-                        self.unsettled(part);
+                        self.ledger.unsettled(self.op, part);
                     }
                 }
             }
@@ -206,7 +177,7 @@ impl<'a> Delivery<'a> {
         } else {
             tracing::warn!("IM kept answering with {code} for {} accounts until im.retry_for ended", parts.len());
             for part in parts {
-                self.unsettled(part);
+                self.ledger.unsettled(self.op, part);
             }
         }
     }
@@ -239,7 +210,7 @@ impl<'a> Delivery<'a> {
             Failure::RanOut(error) => self.ran_out(batch, &error),
             Failure::Halted => {
                 for part in batch.parts.into_iter().chain(batch.rest) {
-                    self.unsettled(part);
+                    self.ledger.unsettled(self.op, part);
                 }
             }
         }
@@ -257,7 +228,7 @@ impl<'a> Delivery<'a> {
             error.code
         );
         for part in std::mem::take(&mut batch.parts) {
-            self.unsettled(part);
+            self.ledger.unsettled(self.op, part);
         }
         match session.gate.last_success() {
             // Accounts cannot break a connection, so another batch would fare no better.
@@ -278,7 +249,7 @@ impl<'a> Delivery<'a> {
     fn alone(&mut self, part: Part, code: Code, refusal: Arc<VendorRefusal>) {
         let Load { session, changes, fresh } = self.load;
         if verdict::counts_as_done(self.op, code) {
-            self.record(part, &Fate::Done, None);
+            self.ledger.settled(self.op, part, &Fate::Done, None);
             return;
         }
         let slot = part.only_slot(self.op, &changes[part.change]);
@@ -315,7 +286,7 @@ impl<'a> Delivery<'a> {
             }
             return;
         }
-        self.record(part, &Fate::Refused(Arc::clone(refusal)), Some(code));
+        self.ledger.settled(self.op, part, &Fate::Refused(Arc::clone(refusal)), Some(code));
         let recorded = if refusal.of_account { 1 } else { part.range(self.op, change).len() };
         let metric = self.load.session.pusher.metrics.rejections.with_label_values(&[&label(code)]);
         metric.inc_by(u64::try_from(recorded).unwrap_or(1));
@@ -365,7 +336,7 @@ impl<'a> Delivery<'a> {
         self.suspects.clear();
         let parts = ready.into_iter().flat_map(|batch| batch.parts.into_iter().chain(batch.rest));
         for part in parts.chain(held.into_iter().map(|held| held.part)) {
-            self.unsettled(part);
+            self.ledger.unsettled(self.op, part);
         }
     }
 
@@ -386,81 +357,6 @@ impl<'a> Delivery<'a> {
                 Some(Probe { account: change.account.clone(), slot: *slot, value: value.clone() })
             });
         }
-        self.record(part, &Fate::Done, None);
-    }
-
-    fn unsettled(&mut self, part: Part) {
-        let fate = if part.maybe { Fate::Unknown } else { Fate::NotSent };
-        self.write(part, &fate);
-    }
-
-    /// IM has answered for it.
-    fn record(&mut self, part: Part, fate: &Fate, refused: Option<Code>) {
-        self.write(part, fate);
-        let Load { session, fresh, .. } = self.load;
-        if !fresh {
-            return;
-        }
-        let first = !self.answered.contains_key(&part.change);
-        let codes = self.answered.entry(part.change).or_default();
-        let mut tally = session.tally();
-        if first {
-            tally.tried();
-        }
-        let Some(code) = refused.filter(|code| !codes.contains(code)) else { return };
-        codes.push(code);
-        tally.refused(code);
-        let too_many = tally.too_many(code);
-        drop(tally);
-        if let Some(counts) = too_many {
-            session.stop(decide::too_many(code, counts, session.pusher.limits.max_rejected_share));
-        }
-    }
-
-    fn write(&mut self, part: Part, fate: &Fate) {
-        let places = part.fates(self.op, &self.load.changes[part.change]);
-        for (_, written) in &mut self.outcomes[part.change].fates[places] {
-            written.clone_from(fate);
-        }
-    }
-}
-
-impl Load<'_> {
-    async fn step(self, job: Job) -> Event {
-        match job {
-            Job::Carry(batch) => self.carry(batch).await,
-            Job::Decide(suspect) => {
-                self.session.decide(suspect).await;
-                Event::Decided
-            }
-        }
-    }
-
-    async fn carry(self, mut batch: Batch) -> Event {
-        let Self { session, changes, fresh } = self;
-        let call = Call::of(batch.op, &batch.parts, changes, &session.names);
-        let answer = match session.persist(&call, &mut batch.tries, Purpose::Deliver).await {
-            Ok(Reply::Users(accepted)) => Ok(accepted),
-            Ok(Reply::Names(_)) => Ok(Accepted::default()),
-            Err(failure) => Err(failure),
-        };
-        if fresh {
-            let suspects: Vec<Part> = match &answer {
-                Err(Failure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
-                Ok(accepted) => {
-                    let listed = accepted.failed.iter().filter(|failed| failed.code == ATTRIBUTE_NOT_VALID);
-                    let accounts: Vec<&str> = listed.map(|failed| failed.account.as_str()).collect();
-                    let parts = batch.parts.iter();
-                    parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect()
-                }
-                Err(_) => Vec::new(),
-            };
-            if !suspects.is_empty() {
-                // Names that a removal takes away need not be known to the app.
-                let set = suspects.iter().filter(|_| batch.op == Op::Set);
-                session.examine_names(set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
-            }
-        }
-        Event::Carried(batch, answer)
+        self.ledger.settled(self.op, part, &Fate::Done, None);
     }
 }

@@ -42,6 +42,13 @@ pub(super) enum Call<'a> {
     Names,
 }
 
+/// What a call does to an attribute.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Effect<'a> {
+    Sets(&'a str),
+    Removes,
+}
+
 /// What an accepted call brought.
 #[derive(Debug)]
 pub(super) enum Reply {
@@ -98,6 +105,21 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
+    /// What it does to this attribute of this account, if anything.
+    pub(super) fn effect(&self, account: &Account, name: &str) -> Option<Effect<'_>> {
+        match self {
+            Self::Set(users) => {
+                let user = users.iter().find(|user| user.account == account.as_str())?;
+                user.attrs.iter().find(|(set, _)| *set == name).map(|(_, value)| Effect::Sets(value))
+            }
+            Self::Remove(users) => {
+                let user = users.iter().find(|user| user.account == account.as_str())?;
+                user.names.contains(&name).then_some(Effect::Removes)
+            }
+            Self::Names => None,
+        }
+    }
+
     /// The users' values in it.
     pub(super) fn values(&self) -> impl Iterator<Item = &str> {
         let users = if let Self::Set(users) = self { users.as_slice() } else { &[] };

@@ -15,9 +15,11 @@ use crate::model::{Account, MAX_USERS_PER_CALL, Names, Slot};
 
 mod attempt;
 mod batch;
+mod carry;
 mod decide;
 mod delivery;
 mod exchange;
+mod ledger;
 mod pace;
 mod session;
 mod tally;

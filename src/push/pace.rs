@@ -45,7 +45,7 @@ pub(super) struct Pace {
 struct State {
     /// The due time of the next call.
     due: Option<Instant>,
-    /// When the last call started.
+    /// When the last call went out.
     last: Option<Instant>,
     cut: Option<Cut>,
 }
@@ -101,6 +101,12 @@ impl Pace {
         state.due = Some(state.due.map_or(due, |earlier| earlier.max(due)));
     }
 
+    /// The start was used: a call went out.
+    pub(super) fn called(&self, at: Instant) {
+        self.lock().last = Some(at);
+    }
+
+    /// When the last call went out.
     pub(super) fn last(&self) -> Option<Instant> {
         self.lock().last
     }
@@ -139,7 +145,6 @@ impl Pace {
         }
         let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate(self.limit, now));
         state.due = Some(due.max(now) + interval);
-        state.last = Some(now);
         Ok(now)
     }
 }

@@ -1,1 +1,6 @@
+//! The push stage against an IM of its own, with a paused clock.
 
+mod delivering;
+mod im;
+mod property;
+mod stopping;

@@ -1,5 +1,7 @@
 //! The limit holds in every second, and is used to 99 %; slowing down neither swings nor sticks.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -81,7 +83,6 @@ async fn nothing_starts_before_the_moment_held_for() {
     tokio::task::yield_now().await;
     pace.hold_until(moment);
     assert!(waiting.await.unwrap() >= moment);
-    assert!(pace.last().is_some_and(|last| last >= moment));
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +110,7 @@ async fn the_rate_is_won_back_steadily_and_only_up_to_the_limit() {
         advance(Duration::from_millis(1500)).await;
     }
     let lowest = pace.rate();
-    assert!(lowest >= 2.0 && lowest < 5.0, "{lowest}");
+    assert!((2.0..5.0).contains(&lowest), "{lowest}");
     let mut before = lowest;
     for _ in 0..120 {
         advance(Duration::from_secs(1)).await;
@@ -127,7 +128,7 @@ async fn a_lower_limit_of_the_vendor_is_found_and_kept() {
     let mut taken: Vec<Instant> = Vec::new();
     let (mut refused, mut all, mut rates) = (0, 0, Vec::new());
     let begun = monotonic();
-    while begun.elapsed() < Duration::from_secs(300) {
+    while begun.elapsed() < Duration::from_mins(5) {
         let at = start(&pace).await;
         taken.retain(|earlier| at - *earlier < WINDOW);
         let settled = begun.elapsed() > Duration::from_secs(30);

@@ -1,0 +1,177 @@
+//! Whatever IM does: every good attribute arrives, every bad one is named, and no promise is broken on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+
+use super::im::*;
+use crate::im::Code;
+use crate::model::{Account, Change, Fate, Slot};
+use crate::push::Freshness::Fresh;
+use crate::push::Limits;
+
+/// A pass's changes and what is wrong with whom.
+#[derive(Clone, Debug)]
+struct World {
+    /// By account: how many attributes are set, and how many of the others removed.
+    accounts: Vec<(u16, u16)>,
+    bad_accounts: BTreeSet<usize>,
+    bad_attributes: BTreeMap<(usize, u16), i64>,
+    /// Calls by number that fail although nothing is wrong with them.
+    faults: BTreeMap<usize, Fault>,
+    lists: bool,
+    users_per_call: usize,
+    deliveries: usize,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::Fail(Code::Timeout)),
+        Just(Fault::ApplyThenFail(Code::Vendor(91000))),
+        Just(Fault::Fail(Code::Connect)),
+        Just(Fault::Fail(Code::Http(502))),
+        Just(Fault::Fail(Code::Vendor(60011))),
+        Just(Fault::RetryAfter(Code::Http(429), Duration::from_secs(2))),
+        Just(Fault::Slow(Duration::from_secs(3))),
+        prop::collection::vec((0_usize..400, prop_oneof![Just(91000_i64), Just(60007)]), 1..5).prop_map(|listed| {
+            Fault::List(listed.into_iter().map(|(number, code)| (format!("u{number}"), Code::Vendor(code))).collect())
+        }),
+    ]
+}
+
+prop_compose! {
+    fn world()(
+        accounts in prop::collection::vec((0_u16..=4, 0_u16..=2), 1..400),
+        bad_accounts in prop::collection::btree_set(0_usize..400, 0..18),
+        bad_attributes in prop::collection::btree_map(
+            (0_usize..400, 0_u16..4),
+            prop_oneof![Just(90033_i64), Just(70402), Just(90001), Just(424_242)],
+            0..18,
+        ),
+        faults in prop::collection::btree_map(0_usize..60, fault(), 0..12),
+        lists in any::<bool>(),
+        users_per_call in prop_oneof![Just(100_usize), 1_usize..100],
+        deliveries in 1_usize..5,
+    ) -> World {
+        World { accounts, bad_accounts, bad_attributes, faults, lists, users_per_call, deliveries }
+    }
+}
+
+impl World {
+    fn changes(&self) -> Vec<Change> {
+        let changes = self.accounts.iter().enumerate().map(|(number, (sets, removes))| Change {
+            remove: (*sets..4).take(usize::from(*removes)).map(Slot).collect(),
+            ..set(number, *sets)
+        });
+        changes.filter(|change| !change.set.is_empty() || !change.remove.is_empty()).collect()
+    }
+
+    fn code(&self, account: &str, slot: u16, sets: bool) -> Option<i64> {
+        let number = number(account);
+        if self.bad_accounts.contains(&number) {
+            // A removal from an account that does not exist counts as done.
+            return sets.then_some(70107);
+        }
+        self.bad_attributes.get(&(number, slot)).copied().filter(|_| sets)
+    }
+
+    /// The bound that `Session::deliver` states, faults and their repetitions aside.
+    fn dearest(&self, changes: &[Change]) -> usize {
+        let size = self.users_per_call;
+        let halvings = usize::try_from(size.next_power_of_two().ilog2()).expect("small");
+        let batches = changes.len() / size + self.deliveries;
+        let bad: BTreeSet<usize> = changes
+            .iter()
+            .map(|change| number(change.account.as_str()))
+            .filter(|number| {
+                self.bad_accounts.contains(number) || self.bad_attributes.keys().any(|(bad, _)| bad == number)
+            })
+            .collect();
+        // Sets and removals, each with its batches; a bad account is isolated once for each.
+        2 * (batches + bad.len() * 2 * halvings) + bad.len() * 4 + 1
+    }
+}
+
+async fn run(world: &World) {
+    let stage = Stage::with(Limits { users_per_call: world.users_per_call, ..limits() });
+    stage.im.state().lists = world.lists;
+    let refuse = world.clone();
+    stage.refuse(move |account, name, value| {
+        if account == "witness" {
+            return None;
+        }
+        if value.is_none() && refuse.bad_accounts.contains(&number(account)) {
+            return Some(70107);
+        }
+        let slot = NAMES.iter().position(|known| *known == name).expect("a known name");
+        refuse.code(account, u16::try_from(slot).expect("small"), value.is_some())
+    });
+    let faults = Mutex::new(world.faults.clone());
+    stage.plan(move |call, _| faults.lock().expect("not poisoned").remove(&call));
+
+    let changes = world.changes();
+    let pass = stage.pass_with_probe();
+    let share = changes.len().div_ceil(world.deliveries).max(1);
+    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), Fresh))).await.concat();
+
+    stage.assert_promises();
+    assert_eq!(pass.stopped(), None);
+    assert_eq!(outcomes.len(), changes.len());
+    for (change, outcome) in changes.iter().zip(&outcomes) {
+        assert_eq!(outcome.account, change.account);
+        let slots: Vec<Slot> = change.set.iter().map(|(slot, _)| *slot).chain(change.remove.iter().copied()).collect();
+        assert_eq!(outcome.fates.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), slots);
+        for (at, (slot, fate)) in outcome.fates.iter().enumerate() {
+            let sets = at < change.set.len();
+            match world.code(change.account.as_str(), slot.0, sets) {
+                None => assert_eq!(*fate, Fate::Done, "{} {slot:?}", change.account),
+                Some(code) => assert!(refused_with(code)(fate), "{} {slot:?}: {fate:?} for {code}", change.account),
+            }
+            if let Fate::Refused(refusal) = fate {
+                assert!(!refusal.reason.contains("value-"), "{}", refusal.reason);
+            }
+        }
+    }
+    assert_holds(&stage, &changes, world);
+    if world.faults.is_empty() {
+        let calls = stage.im.state().sent.len();
+        assert_eq!(u64::try_from(calls).ok(), Some(pass.calls()));
+        assert!(calls <= world.dearest(&changes), "{calls} calls, allowed {}", world.dearest(&changes));
+    }
+}
+
+/// IM holds what was accepted and nothing else.
+fn assert_holds(stage: &Stage, changes: &[Change], world: &World) {
+    let mut expected = BTreeMap::new();
+    for change in changes {
+        for (slot, value) in &change.set {
+            if world.code(change.account.as_str(), slot.0, true).is_none() {
+                let key = (change.account.as_str().to_owned(), NAMES[slot.index()].to_owned());
+                expected.insert(key, value.to_string());
+            }
+        }
+    }
+    let mut holds = stage.im.state().holds.clone();
+    holds.retain(|(account, _), _| *account != *Account::new("witness").as_str());
+    assert_eq!(holds, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_attribute_meets_its_fate_and_no_promise_is_broken(world in world()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(run(&world));
+    }
+
+    #[test]
+    fn isolating_the_bad_costs_what_is_stated(world in world()) {
+        let world = World { faults: BTreeMap::new(), ..world };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(run(&world));
+    }
+}
