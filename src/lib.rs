@@ -1,6 +1,8 @@
 //! imsync keeps the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a Postgres table.
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod diff;
 pub mod im;
