@@ -8,8 +8,9 @@
 //! hold open, so it sees every end of ours (return, panic, Ctrl-C, `kill -9`), stops the server and removes the
 //! directory. A parent-death signal would do less (no removal) and would need `unsafe` or a helper program.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -156,8 +157,7 @@ impl Cluster {
 
     /// Creates an empty database and gives its URL.
     pub async fn create_database(&self, name: &str) -> Result<String, ClusterError> {
-        let url = create_database(&self.url("postgres"), name, "template0").await?;
-        Ok(url)
+        create_database(&self.url("postgres"), name, "template0").await
     }
 
     /// Stops the server in order (a fast shutdown): open sessions are ended. Nothing to do when it is stopped.
@@ -255,10 +255,11 @@ impl Cluster {
             ("max_prepared_transactions", self.options.max_prepared_transactions.to_string()),
         ];
         let asked = self.options.settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
-        ours.chain(placed)
-            .chain(asked)
-            .map(|(key, value)| format!("{key} = '{}'\n", value.replace('\'', "''")))
-            .collect()
+        let mut text = String::new();
+        for (key, value) in ours.chain(placed).chain(asked) {
+            writeln!(text, "{key} = '{}'", value.replace('\'', "''")).expect("writing to a String cannot fail");
+        }
+        text
     }
 }
 

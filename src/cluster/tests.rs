@@ -76,7 +76,7 @@ async fn a_name_that_would_need_quoting_is_refused() {
 fn hold_a_cluster() {
     let cluster = Cluster::start(Options::default()).unwrap();
     println!("\nheld {}", cluster.directory().display());
-    std::thread::sleep(Duration::from_secs(300));
+    std::thread::sleep(Duration::from_mins(5));
 }
 
 #[test]
