@@ -1,1 +1,4 @@
-fn main() {}
+//! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
+
+mod layering;
+mod support;
