@@ -1,0 +1,33 @@
+# What a newcomer needs: `make demo` shows imsync at work, `make test` proves it.
+
+CARGO ?= cargo
+TEST = $(CARGO) test --locked
+
+.PHONY: help demo test lint bench soak
+
+help: ## These lines
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo: ## A private PostgreSQL, a pretended IM, made-up people, and imsync keeping them equal (DEMO="--users N --seconds S")
+	@scripts/ensure-tools build postgres
+	@$(CARGO) run --release --locked --quiet -- demo $(DEMO)
+
+test: ## All tests, on a private PostgreSQL
+	@scripts/ensure-tools build postgres
+	@$(TEST)
+
+lint: ## Format, clippy, licences and advisories, the systemd unit
+	@scripts/ensure-tools build lint
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+	@scripts/verify-unit
+
+bench: ## The tests that measure (named bench…), optimised, one after the other
+	@scripts/ensure-tools build postgres
+	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 bench
+
+soak: ## The slow tests (named soak…): late commits under load for 45 s and the like
+	@scripts/ensure-tools build postgres
+	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 soak
