@@ -5,7 +5,7 @@
 use super::attempt::{Failure, Purpose, Tries};
 use super::exchange::{Call, Reply};
 use super::session::Session;
-use super::tally::{Suspect, TooMany};
+use super::tally::{Standing, Suspect, TooMany};
 use super::verdict::ATTRIBUTE_NOT_VALID;
 use super::{Probe, Stop};
 use crate::clock::now_utc;
@@ -17,10 +17,11 @@ impl Session {
     /// send it to: the pass stops. Only one is under way at a time; who comes second finds it decided.
     pub(super) async fn decide(&self, suspect: Suspect) {
         let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
-        if self.halted_now() || self.tally().is_rows(suspect.code) {
+        let Some(mut witness) = self.unless_stopped(self.witness.take_hold()).await else { return };
+        // Something may have been accepted, or decided, while this waited.
+        if self.halted_now() || self.tally().standing(suspect) == Standing::Row {
             return;
         }
-        let Some(mut witness) = self.unless_stopped(self.witness.take_hold()).await else { return };
         let Some(probe) = witness.clone() else {
             self.stop(self.systemic(suspect, "no account with an acknowledged value is there to try it with"));
             return;

@@ -126,19 +126,19 @@ impl<'a> Delivery<'a> {
             part.maybe |= batch.tries.maybe;
         }
         if accepted.failed.is_empty() {
-            for part in std::mem::take(&mut batch.parts) {
-                self.done(part);
-            }
+            self.done(&std::mem::take(&mut batch.parts));
         } else {
             let failed: HashMap<&str, &FailedAccount> =
                 accepted.failed.iter().map(|failed| (failed.account.as_str(), failed)).collect();
             let call = Call::of(op, &batch.parts, changes, &session.names);
+            // First those that went through: what was accepted bears on what a refusal means.
+            let listed = |part: &Part| failed.get(changes[part.change].account.as_str()).copied();
+            let (refused, done): (Vec<Part>, Vec<Part>) =
+                std::mem::take(&mut batch.parts).into_iter().partition(|part| listed(part).is_some());
+            self.done(&done);
             let mut again = Vec::new();
-            for mut part in std::mem::take(&mut batch.parts) {
-                let Some(failed) = failed.get(changes[part.change].account.as_str()) else {
-                    self.done(part);
-                    continue;
-                };
+            for mut part in refused {
+                let Some(failed) = listed(&part) else { continue };
                 let refusal =
                     || verdict::refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
                 match verdict::of(failed.code) {
@@ -168,6 +168,7 @@ impl<'a> Delivery<'a> {
         if let Some((_, code)) = slower {
             session.slow_down(self.op.command(), *code, batch.tries.last);
         }
+        batch.tries.once = self.last_chance;
         let pause = batch.tries.next_pause(session.pusher.limits.retry_for, slower.is_some(), None);
         let parts = parts.into_iter().map(|(part, _)| part);
         if let Some(pause) = pause {
@@ -194,15 +195,11 @@ impl<'a> Delivery<'a> {
                 let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                 let refusal = Arc::new(refusal);
                 for part in std::mem::take(&mut batch.parts) {
-                    let part = Part { maybe: part.maybe || error.maybe_applied, ..part };
                     self.alone(part, error.code, Arc::clone(&refusal));
                 }
                 self.proceed(batch);
             }
-            Failure::Refused(error) => {
-                for part in &mut batch.parts {
-                    part.maybe |= error.maybe_applied;
-                }
+            Failure::Refused(_) => {
                 let [first, second] = batch.halves();
                 self.ready.push_front(second);
                 self.ready.push_front(first);
@@ -340,23 +337,29 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    fn done(&mut self, part: Part) {
+    /// IM accepted these.
+    fn done(&mut self, parts: &[Part]) {
         let Load { session, changes, fresh } = self.load;
-        let change = &changes[part.change];
+        let Some(first) = parts.first() else { return };
         self.last_chance = false;
         session.gate.success();
-        if fresh {
-            let mut tally = session.tally();
-            for slot in part.slots(self.op, change) {
-                tally.accept(self.op, slot);
-            }
-        }
         if self.op == Op::Set {
             session.witness.adopt(|| {
-                let (slot, value) = change.set[part.range(Op::Set, change)].first()?;
+                let change = &changes[first.change];
+                let (slot, value) = change.set[first.range(Op::Set, change)].first()?;
                 Some(Probe { account: change.account.clone(), slot: *slot, value: value.clone() })
             });
         }
-        self.ledger.settled(self.op, part, &Fate::Done, None);
+        if fresh {
+            let mut tally = session.tally();
+            for part in parts {
+                for slot in part.slots(self.op, &changes[part.change]) {
+                    tally.accept(self.op, slot);
+                }
+            }
+        }
+        for part in parts {
+            self.ledger.settled(self.op, *part, &Fate::Done, None);
+        }
     }
 }

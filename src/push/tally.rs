@@ -78,10 +78,6 @@ impl Tally {
         self.rows.insert(code);
     }
 
-    pub(super) fn is_rows(&self, code: Code) -> bool {
-        self.rows.contains(&code)
-    }
-
     /// One more that stood alone was refused.
     pub(super) fn count(&mut self, suspect: Suspect) {
         *self.alone.entry(suspect).or_default() += 1;

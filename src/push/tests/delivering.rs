@@ -214,6 +214,17 @@ async fn accounts_listed_by_timpush_are_treated_by_their_own_codes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_bad_rows_listed_beside_good_ones_are_rows() {
+    let stage = Stage::new();
+    stage.im.state().lists = true;
+    stage.refuse(|account, _, _| (number(account) < 30).then_some(70402));
+    let pass = stage.pass();
+    let outcomes = pass.deliver(sets(100, 1), Fresh).await;
+    assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (30, 70));
+    assert_eq!((pass.calls(), pass.stopped()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn known_rejections_never_count() {
     let stage = Stage::new();
     stage.refuse(|_, _, _| Some(70402));
