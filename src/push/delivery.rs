@@ -285,7 +285,7 @@ impl<'a> Delivery<'a> {
         }
         self.ledger.settled(self.op, part, &Fate::Refused(Arc::clone(refusal)), Some(code));
         let recorded = if refusal.of_account { 1 } else { part.range(self.op, change).len() };
-        let metric = self.load.session.pusher.metrics.rejections.with_label_values(&[&label(code)]);
+        let metric = self.load.session.pusher.metrics.rejections.with_label_values(&[code.label()]);
         metric.inc_by(u64::try_from(recorded).unwrap_or(1));
     }
 

@@ -149,22 +149,8 @@ impl Exchange {
         };
         let command = call.command().label();
         self.metrics.im_call_duration.with_label_values(&[command]).observe(begun.elapsed().as_secs_f64());
-        let code = answer.as_ref().map_or_else(|error| label(error.code), |_| "0".to_owned());
-        self.metrics.im_calls.with_label_values(&[command, &code]).inc();
+        let code = answer.as_ref().map_or_else(|error| error.code.label(), |_| "0");
+        self.metrics.im_calls.with_label_values(&[command, code]).inc();
         answer
-    }
-}
-
-/// The label of metrics. There are few of them, whatever IM answers: a code that the table does not list is `other`.
-pub(super) fn label(code: Code) -> String {
-    match code {
-        Code::Vendor(_) if code.class() == Class::Unknown => "other".to_owned(),
-        Code::Vendor(number) => number.to_string(),
-        Code::Timeout => "timeout".to_owned(),
-        Code::Connect => "connect".to_owned(),
-        Code::Malformed => "malformed".to_owned(),
-        Code::Http(400..=499) => "http_4xx".to_owned(),
-        Code::Http(500..=599) => "http_5xx".to_owned(),
-        Code::Http(_) => "other".to_owned(),
     }
 }
