@@ -162,7 +162,7 @@ impl Onlooker {
         let mut cursor = None;
         loop {
             let page = self.source.changed_since(tracker.unread(), cursor.as_ref()).await?;
-            cursor = page.cursor;
+            cursor = page.cursor();
             let fresh = |item: &Item| shown.insert(item.account().clone());
             if !self.look(page.rows, Vec::new(), glance, forecast, withheld, fresh, see).await? {
                 return Ok(());

@@ -13,7 +13,7 @@ use super::attempt::{Failure, Tries};
 use super::batch::{Batch, Op, Part};
 use super::carry::{Event, Job, Load};
 use super::decide;
-use super::exchange::{Call, label};
+use super::exchange::Call;
 use super::ledger::Ledger;
 use super::session::Session;
 use super::tally::{Standing, Suspect};

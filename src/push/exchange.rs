@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::batch::{Op, Part};
 use crate::clock::monotonic;
-use crate::im::{Accepted, CallError, Class, Client, Code, Command, RemoveUser, SetUser};
+use crate::im::{Accepted, CallError, Client, Command, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, Change, Names};
 
