@@ -14,6 +14,7 @@ pub mod model;
 pub mod pass;
 pub mod push;
 pub mod service;
+pub mod simulator;
 pub mod source;
 pub mod state;
 pub mod status;
