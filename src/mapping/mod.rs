@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::model::{Account, Desired, MAX_ACCOUNT_BYTES, Refusal, Row};
+use crate::source::account_of;
 
-pub mod account;
 mod fingerprint;
 mod rule;
 
 #[cfg(test)]
 mod tests;
 
-use account::account_of;
 use rule::Rule;
 
 /// Raised when the rules of this module change, so that a new release compares everything once. Part of the mapping's fingerprint.

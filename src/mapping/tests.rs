@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::account::account_of;
+use crate::source::account_of;
 use super::{Mapped, Mapping};
 use crate::config::{
     AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,

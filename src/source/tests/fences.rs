@@ -1,0 +1,126 @@
+//! The fence on a live server: who is in it, and that what commits late is read.
+
+use super::{Bound, Database, PgUrl, Source, accounts_of, changed, execute};
+use crate::source::watermark::Tracker;
+
+const TABLE: &str =
+    "CREATE TABLE users (id text PRIMARY KEY, city text, updated_at timestamptz NOT NULL DEFAULT now());
+    CREATE INDEX ON users (updated_at, id)";
+
+async fn opened(database: &Database, url: Option<PgUrl>) -> Source {
+    let mut config = database.config("users");
+    config.source.watermark_column = Some("updated_at".to_owned());
+    if let Some(url) = url {
+        config.source.url = url;
+    }
+    database.open(&config, &["city"]).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_ourselves() {
+    let Some(database) = Database::create().await else { return };
+    let Some(other) = Database::create().await else { return };
+    let role = format!("{}_role", database.name);
+    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role}")).await;
+    let (mut source, mut blind) =
+        (opened(&database, None).await, opened(&database, Some(database.url_of(&role))).await);
+    let empty = source.reading().await.unwrap();
+    assert!(empty.running.is_empty() && empty.prepared.is_empty(), "{empty:?}");
+    assert_eq!(empty.candidate, Bound::At(empty.clock));
+
+    let (mut idle, mut elsewhere) = (database.session().await, other.session().await);
+    execute(&mut elsewhere, "BEGIN").await;
+    execute(&mut idle, "SET application_name = 'thinker'; BEGIN").await;
+    execute(&mut idle, "SELECT 1").await;
+    let mut writer = database.session().await;
+    execute(
+        &mut writer,
+        "BEGIN; INSERT INTO users VALUES ('two-phase'); SAVEPOINT s; INSERT INTO users VALUES ('sub')",
+    )
+    .await;
+    let before = source.reading().await.unwrap();
+    assert_eq!(before.running.len(), 2, "{before:?}");
+    let gid = format!("{}_gid", database.name);
+    execute(&mut writer, &format!("PREPARE TRANSACTION '{gid}'")).await;
+
+    for (source, sees_start) in [(&mut source, true), (&mut blind, false)] {
+        let reading = source.reading().await.unwrap();
+        assert_eq!(reading.running.len(), 1, "{reading:?}");
+        assert_eq!(reading.running[0].application.as_deref(), Some("thinker"));
+        assert_eq!(reading.running[0].started.is_some(), sees_start);
+        assert!(reading.running[0].started.is_none_or(|started| started <= before.clock));
+        assert_eq!(reading.prepared.len(), 1);
+        assert_eq!(reading.prepared[0].gid, gid);
+        let kept = before.running.iter().any(|running| running.id == reading.prepared[0].id);
+        assert!(kept, "a prepared transaction keeps its virtual id: {before:?} {reading:?}");
+        assert_eq!(reading.server_start, before.server_start);
+    }
+    execute(&mut idle, "COMMIT").await;
+    execute(&mut writer, &format!("COMMIT PREPARED '{gid}'")).await;
+    let after = source.reading().await.unwrap();
+    assert!(after.running.is_empty() && after.prepared.is_empty(), "{after:?}");
+}
+
+/// One pass: fence, read, record. The accounts it read.
+async fn pass(source: &mut Source, tracker: &mut Tracker) -> Vec<String> {
+    tracker.observe(&source.reading().await.unwrap());
+    let pages = changed(source, tracker.unread()).await;
+    tracker.complete();
+    accounts_of(&pages).into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_commits_late_is_read_by_the_next_pass() {
+    let Some(database) = Database::create().await else { return };
+    let role = format!("{}_role", database.name);
+    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role}")).await;
+    // With and without the right to see when transactions began.
+    for (round, url) in [None, Some(database.url_of(&role))].into_iter().enumerate() {
+        let mut source = opened(&database, url).await;
+        // No grace hides a fault here: the stamps are made much older than the slack below.
+        let mut tracker = Tracker::begin(&source.reading().await.unwrap());
+        let mut late = database.session().await;
+        let mut long = database.session().await;
+        execute(&mut late, "BEGIN; SELECT now()").await;
+        execute(&mut long, "BEGIN; SELECT now()").await;
+        pass(&mut source, &mut tracker).await;
+        let floor = tracker.durable();
+        // It thinks for a minute: what it writes is as old as if the fence, too, had been taken a minute ago.
+        execute(&mut late, &format!("SAVEPOINT s; INSERT INTO users VALUES ('late{round}')")).await;
+        database.run(&format!("INSERT INTO users VALUES ('quick{round}')")).await;
+        let read = pass(&mut source, &mut tracker).await;
+        assert!(read.contains(&format!("quick{round}")) && !read.contains(&format!("late{round}")));
+        execute(&mut late, "COMMIT").await;
+        tracker = Tracker::restore(tracker.save());
+        tracker.observe(&source.reading().await.unwrap());
+        assert_eq!(tracker.unread().min(floor), tracker.unread(), "read again from its floor on, {floor:?}");
+        let pages = changed(&mut source, tracker.unread()).await;
+        assert!(accounts_of(&pages).contains(&format!("late{round}").as_str()));
+        tracker.complete();
+        assert!(tracker.held_back_by().is_some(), "the long one is still open");
+        execute(&mut long, "ROLLBACK").await;
+        pass(&mut source, &mut tracker).await;
+        assert_eq!(tracker.held_back_by(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_older_than_any_slack_is_read_from_its_floor() {
+    let Some(database) = Database::create().await else { return };
+    database.run(TABLE).await;
+    let mut config = database.config("users");
+    config.source.watermark_column = Some("updated_at".to_owned());
+    config.source.watermark_grace = std::time::Duration::ZERO;
+    let mut source = database.open(&config, &["city"]).await.unwrap();
+    let mut tracker = Tracker::begin(&source.reading().await.unwrap());
+    let mut late = database.session().await;
+    execute(&mut late, "BEGIN; INSERT INTO users VALUES ('late')").await;
+    pass(&mut source, &mut tracker).await;
+    // Longer than the slack of one second, on the server's clock.
+    database.run("SELECT pg_sleep(1.3)").await;
+    assert!(pass(&mut source, &mut tracker).await.is_empty());
+    execute(&mut late, "COMMIT").await;
+    // What a poller that only remembers the clock would read now.
+    assert!(accounts_of(&changed(&mut source, tracker.unread()).await).is_empty());
+    assert_eq!(pass(&mut source, &mut tracker).await, ["late"]);
+}

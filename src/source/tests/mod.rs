@@ -1,0 +1,219 @@
+//! The source on a real server: each test has a database of its own, so that no other test is in its fences.
+//!
+//! Needs `IMSYNC_TEST_PG_URL`, a superuser's URL of any database of a server with `max_prepared_transactions` above 0;
+//! without it the tests say so and do nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::{Bound, Cursor, Page, Source, SourceError};
+use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
+use crate::model::{Region, Row, Service};
+
+mod fences;
+mod pages;
+mod refusals;
+mod types;
+
+/// A superuser's URL of the server to test on. The one place that knows where the server comes from.
+fn server() -> Option<String> {
+    let url = std::env::var("IMSYNC_TEST_PG_URL").ok();
+    if url.is_none() {
+        eprintln!("skipped: IMSYNC_TEST_PG_URL is not set");
+    }
+    url
+}
+
+/// A database that goes away with its test.
+struct Database {
+    server: String,
+    url: String,
+    name: String,
+}
+
+impl Database {
+    async fn create() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let server = server()?;
+        let name = format!("imsync_source_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut url = url::Url::parse(&server).unwrap();
+        url.set_path(&name);
+        let database = Self { server, url: url.to_string(), name };
+        let mut admin = PgConnection::connect(&database.server).await.unwrap();
+        execute(&mut admin, &format!("CREATE DATABASE {}", database.name)).await;
+        Some(database)
+    }
+
+    async fn session(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+
+    /// Runs statements in a session of their own.
+    async fn run(&self, sql: &str) {
+        let mut session = self.session().await;
+        execute(&mut session, sql).await;
+        session.close().await.unwrap();
+    }
+
+    /// A configuration for a table of users with the account column `id`.
+    fn config(&self, table: &str) -> Config {
+        config(&self.url, table)
+    }
+
+    async fn open(&self, config: &Config, columns: &[&str]) -> Result<Source, SourceError> {
+        let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
+        Source::connect(config, &columns).await
+    }
+
+    /// The URL as another role sees it.
+    fn url_of(&self, role: &str) -> PgUrl {
+        let mut url = url::Url::parse(&self.url).unwrap();
+        url.set_username(role).unwrap();
+        PgUrl(SecretString::from(url.to_string()))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, url, name) = (self.server.clone(), self.url.clone(), self.name.clone());
+        let clean = async move {
+            // A database with prepared transactions cannot be dropped.
+            let mut session = PgConnection::connect(&url).await.unwrap();
+            let left = sqlx::query_scalar::<_, String>(
+                "SELECT quote_literal(gid) FROM pg_prepared_xacts WHERE database = current_database()",
+            );
+            for gid in left.fetch_all(&mut session).await.unwrap() {
+                execute(&mut session, &format!("ROLLBACK PREPARED {gid}")).await;
+            }
+            drop(session);
+            let mut admin = PgConnection::connect(&server).await.unwrap();
+            execute(&mut admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+            execute(&mut admin, &format!("DROP ROLE IF EXISTS {name}_role")).await;
+        };
+        // A runtime of its own: this one may be on its way out.
+        let cleaner = std::thread::spawn(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(clean);
+        });
+        let _ = cleaner.join();
+    }
+}
+
+async fn execute(session: &mut PgConnection, sql: &str) {
+    use sqlx::Executor;
+    session
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+fn config(url: &str, table: &str) -> Config {
+    Config {
+        path: "imsync.toml".into(),
+        name: "test".to_owned(),
+        source: config::Source {
+            url: PgUrl(SecretString::from(url.to_owned())),
+            table: table.to_owned(),
+            account_column: "id".to_owned(),
+            account_prefix: String::new(),
+            account_format: AccountFormat::Text,
+            watermark_column: None,
+            watermark_timezone: "UTC".to_owned(),
+            watermark_grace: Duration::from_secs(5),
+            deleted_column: None,
+            filter: None,
+            page_size: 100,
+        },
+        state: config::State {
+            url: PgUrl(SecretString::from(url.to_owned())),
+            schema: "imsync".to_owned(),
+            migrate: true,
+        },
+        im: config::Im {
+            endpoint: config::Endpoint::Region(Region::Singapore),
+            service: Service::AllMemberPush,
+            sdk_app_id: 1,
+            identifier: "administrator".to_owned(),
+            secret_key: None,
+            usersig_lifetime: Duration::from_secs(86_400),
+            users_per_call: 100,
+            calls_per_second: 95,
+            max_in_flight: 64,
+            timeout: Duration::from_secs(10),
+            retry_for: Duration::from_secs(60),
+            max_rejected_share: 0.4,
+        },
+        attributes: vec![Attribute {
+            name: "city".to_owned(),
+            column: "city".to_owned(),
+            values: None,
+            unlisted: config::Unlisted::Reject,
+            too_long: config::TooLong::Reject,
+            null: config::Null::Remove,
+        }],
+        removal: config::Removal {
+            gone: config::KeepOrRemove::Remove,
+            unmapped: config::KeepOrRemove::Keep,
+            max_share: 0.2,
+        },
+        schedule: config::Schedule {
+            interval: Duration::from_secs(10),
+            notify_channel: None,
+            full_every: None,
+            rejected_retry: Duration::from_secs(3600),
+            verify_every: None,
+            verify_sample: 1000,
+        },
+        http: config::Http { listen: None, public: false, show_accounts: false },
+        alerts: config::Alerts { webhook: None },
+        history: config::History { keep: None },
+        log: config::Log { level: config::LogLevel::Info, format: config::LogFormat::Auto },
+    }
+}
+
+/// All pages of an incremental scan.
+async fn changed(source: &mut Source, from: Bound) -> Vec<Page> {
+    let mut pages = Vec::new();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let page = source.changed_since(from, after.as_ref()).await.unwrap();
+        after = page.cursor();
+        let last = page.last;
+        pages.push(page);
+        if last {
+            return pages;
+        }
+        assert!(after.is_some(), "a page that is not the last leads on");
+    }
+}
+
+/// All pages of a full scan.
+async fn all(source: &mut Source) -> Vec<Page> {
+    let mut pages = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = source.all_after(after.as_deref()).await.unwrap();
+        after = page.cursor().and_then(|cursor| cursor.account);
+        let last = page.last;
+        pages.push(page);
+        if last {
+            return pages;
+        }
+    }
+}
+
+fn accounts(rows: &[Row]) -> Vec<&str> {
+    rows.iter().map(|row| row.account.as_deref().unwrap_or("NULL")).collect()
+}
+
+fn accounts_of(pages: &[Page]) -> Vec<&str> {
+    pages.iter().flat_map(|page| accounts(&page.rows)).collect()
+}
+
+fn values(row: &Row) -> Vec<Option<&str>> {
+    row.values.iter().map(Option::as_deref).collect()
+}

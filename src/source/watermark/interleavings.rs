@@ -1,0 +1,275 @@
+//! The interleavings that each lost a row somewhere, by name.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::{Bound, HeldBackBy, Kind, Prepared, Reading, Running, Saved, Tracker};
+use chrono::DateTime;
+
+fn at(clock: i64) -> Reading {
+    Reading {
+        kind: Kind::Timestamp,
+        clock,
+        candidate: Bound::At(clock),
+        server_start: 7,
+        running: Vec::new(),
+        prepared: Vec::new(),
+    }
+}
+
+fn counted(clock: i64, largest: i64) -> Reading {
+    Reading { kind: Kind::Counter, candidate: Bound::At(largest), ..at(clock) }
+}
+
+impl Reading {
+    fn with(mut self, id: &str) -> Self {
+        let pid = id.split('/').next().unwrap().parse().unwrap();
+        self.running.push(Running { id: id.to_owned(), pid, started: None, application: Some("psql".to_owned()) });
+        self
+    }
+
+    fn started(mut self, id: &str, started: i64) -> Self {
+        self = self.with(id);
+        self.running.last_mut().unwrap().started = Some(started);
+        self
+    }
+
+    fn prepared(mut self, id: &str, gid: &str) -> Self {
+        self.prepared.push(Prepared { id: id.to_owned(), gid: gid.to_owned(), prepared_at: self.clock });
+        self
+    }
+}
+
+/// A sync whose first fence was empty.
+fn begun(clock: i64) -> Tracker {
+    Tracker::begin(&at(clock))
+}
+
+fn pass(tracker: &mut Tracker, reading: &Reading) -> Bound {
+    tracker.observe(reading);
+    let from = tracker.unread();
+    tracker.complete();
+    from
+}
+
+#[test]
+fn a_late_commit_is_read_from_the_last_fence_that_did_not_hold_it() {
+    let mut tracker = begun(100);
+    assert_eq!(pass(&mut tracker, &at(200).with("3/1")), Bound::At(100));
+    assert_eq!(pass(&mut tracker, &at(300).with("3/1")), Bound::At(200), "still open: nothing to read again");
+    assert_eq!(pass(&mut tracker, &at(400)), Bound::At(100), "ended: its rows are dated 100 or later");
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(400));
+}
+
+#[test]
+fn a_short_transaction_among_long_open_ones_is_read_by_the_next_pass() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    pass(&mut tracker, &at(300).with("3/1").with("4/1"));
+    assert_eq!(pass(&mut tracker, &at(400).with("3/1")), Bound::At(200), "the short one's floor, not the long one's");
+    assert_eq!(pass(&mut tracker, &at(500).with("3/1")), Bound::At(400));
+    assert_eq!(pass(&mut tracker, &at(600)), Bound::At(100));
+}
+
+#[test]
+fn a_session_idle_in_transaction_that_holds_nothing_yet_holds_its_floor() {
+    // It has begun and only thinks; its stamp is fixed all the same.
+    let mut tracker = begun(100);
+    for clock in [200, 300, 400] {
+        pass(&mut tracker, &at(clock).with("3/1"));
+    }
+    assert_eq!(tracker.durable(), Bound::At(100));
+    let held = tracker.held_back_by().unwrap();
+    let since = DateTime::from_timestamp_micros(200).unwrap();
+    let expected = HeldBackBy { pid: Some(3), prepared: None, application: Some("psql".to_owned()), since };
+    assert_eq!(held, expected);
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(100));
+    assert_eq!(tracker.held_back_by(), None);
+}
+
+#[test]
+fn a_failed_pass_swallows_no_floor() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    tracker.observe(&at(300)); // it has ended, but this pass fails
+    tracker.observe(&at(400)); // and so does this one
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(100));
+    assert_eq!(pass(&mut tracker, &at(600)), Bound::At(500));
+}
+
+#[test]
+fn a_failed_pass_gives_floors_too() {
+    let mut tracker = begun(100);
+    tracker.observe(&at(200)); // fails
+    pass(&mut tracker, &at(300).with("3/1"));
+    pass(&mut tracker, &at(400).with("3/1"));
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(200), "it was not in progress at 200");
+}
+
+#[test]
+fn a_visible_start_lowers_a_floor_and_never_raises_it() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).started("3/1", 90).started("4/1", 150));
+    assert_eq!(pass(&mut tracker, &at(300).started("4/1", 150)), Bound::At(90));
+    assert_eq!(pass(&mut tracker, &at(400)), Bound::At(100));
+}
+
+#[test]
+fn the_first_fence_asks_for_one_more_full_pass() {
+    let mut tracker = Tracker::begin(&at(100).with("3/1").started("4/1", 40));
+    assert_eq!(tracker.unread(), Bound::At(100));
+    assert_eq!(tracker.durable(), Bound::Beginning);
+    assert!(!tracker.first_fence_cleared());
+    assert_eq!(pass(&mut tracker, &at(200).started("4/1", 40)), Bound::At(100), "the whole table is not read for it");
+    assert!(!tracker.first_fence_cleared(), "4/1 is of the first fence too");
+    assert_eq!(pass(&mut tracker, &at(300).with("5/1")), Bound::At(40), "a visible start is a bound");
+    assert!(tracker.first_fence_cleared(), "5/1 is not of the first fence");
+    let mut tracker = Tracker::restore(tracker.save());
+    assert!(tracker.first_fence_cleared(), "remembered until it is noted");
+    tracker.note_first_fence();
+    pass(&mut tracker, &at(400));
+    assert!(!tracker.first_fence_cleared(), "once");
+    assert!(!begun(100).first_fence_cleared(), "an empty first fence asks for nothing");
+}
+
+#[test]
+fn a_prepared_transaction_stays_the_member_it_was() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    assert_eq!(pass(&mut tracker, &at(300).prepared("3/1", "order 5")), Bound::At(200), "prepared is not ended");
+    let held = tracker.held_back_by().unwrap();
+    assert_eq!((held.pid, held.prepared.as_deref()), (None, Some("order 5")));
+    assert_eq!(pass(&mut tracker, &at(400)), Bound::At(100));
+}
+
+#[test]
+fn a_prepared_orphan_survives_the_server() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1").with("4/1"));
+    pass(&mut tracker, &at(300).with("4/1").prepared("3/1", "orphan"));
+    let restarted = |clock| Reading { server_start: 8, ..at(clock) };
+    // The running one is gone with the server; the other shows its transaction id now; 4/1 is somebody new.
+    assert_eq!(pass(&mut tracker, &restarted(400).with("4/1").prepared("-1/733", "orphan")), Bound::At(100));
+    let mut tracker = Tracker::restore(tracker.save());
+    let again = |clock| Reading { server_start: 9, ..at(clock) };
+    pass(&mut tracker, &again(500).prepared("-1/733", "orphan"));
+    assert_eq!(pass(&mut tracker, &again(600)), Bound::At(100), "its floor outlived both restarts");
+}
+
+#[test]
+fn prepared_between_the_two_lists_it_is_seen_in_both() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1").prepared("3/1", "g"));
+    assert_eq!(tracker.save().members.len(), 1);
+    pass(&mut tracker, &at(300).prepared("3/1", "g"));
+    assert_eq!(pass(&mut tracker, &at(400)), Bound::At(100));
+}
+
+#[test]
+fn prepared_between_the_two_lists_of_a_server_that_does_not_keep_the_id() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    pass(&mut tracker, &at(300).with("3/1").prepared("-1/55", "g")); // one transaction under two ids
+    assert_eq!(pass(&mut tracker, &at(400).prepared("-1/55", "g")), Bound::At(100));
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(100), "the vanished member's floor passed to it");
+}
+
+#[test]
+fn short_prepared_transactions_hand_no_old_floor_on() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    pass(&mut tracker, &at(300).prepared("3/1", "a")); // the server keeps ids
+    let mut clock = 300;
+    for number in 0..20 {
+        clock += 100;
+        let from = pass(&mut tracker, &at(clock).with("9/9").prepared(&format!("4/{number}"), "b"));
+        if number > 2 {
+            assert_eq!(from, Bound::At(clock - 200), "its predecessor's floor, no older one");
+        }
+    }
+}
+
+#[test]
+fn a_virtual_id_that_comes_round_is_another_transaction() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    let mut other = at(300).with("3/1");
+    other.running[0].pid = 4711;
+    assert_eq!(pass(&mut tracker, &other), Bound::At(100), "the old one has ended");
+    assert_eq!(pass(&mut tracker, &at(400)), Bound::At(200), "the new one began after 200");
+}
+
+#[test]
+fn a_counter_has_no_start_times() {
+    let mut tracker = Tracker::begin(&counted(1, 1_000));
+    assert_eq!(pass(&mut tracker, &counted(2, 1_010).started("3/1", 5)), Bound::At(1_000));
+    assert_eq!(pass(&mut tracker, &counted(3, 1_020)), Bound::At(1_000));
+    assert_eq!(pass(&mut tracker, &counted(4, 1_020)), Bound::At(1_020));
+}
+
+#[test]
+fn a_counter_that_falls_is_remembered_over_a_failed_pass() {
+    let mut tracker = Tracker::begin(&counted(1, 1_000));
+    tracker.observe(&counted(2, 10).with("3/1"));
+    assert!(tracker.fell());
+    tracker.observe(&counted(3, 11).with("3/1")); // the pass failed
+    assert!(tracker.fell());
+    let mut tracker = Tracker::restore(tracker.save());
+    assert!(tracker.fell());
+    tracker.complete();
+    assert!(!tracker.fell());
+    assert_eq!(pass(&mut tracker, &counted(4, 12)), Bound::Beginning, "3/1 may hold any value");
+}
+
+#[test]
+fn a_counter_that_jumps_is_told() {
+    let mut tracker = Tracker::begin(&counted(1, 1_000));
+    tracker.observe(&counted(2, 50_000));
+    assert_eq!(tracker.jumped(), None);
+    tracker.observe(&counted(3, 1_700_000_000_000));
+    assert_eq!(tracker.jumped(), Some((50_000, 1_700_000_000_000)));
+}
+
+#[test]
+fn an_empty_counted_table_is_read_from_the_beginning() {
+    let empty = Reading { candidate: Bound::Beginning, ..counted(1, 0) };
+    let mut tracker = Tracker::begin(&empty);
+    pass(&mut tracker, &Reading { clock: 2, ..empty }.with("3/1"));
+    pass(&mut tracker, &counted(3, 5).with("3/1"));
+    assert_eq!(pass(&mut tracker, &counted(4, 5)), Bound::Beginning, "what 3/1 wrote may be the very first row");
+}
+
+#[test]
+fn an_empty_table_is_not_taken_for_the_first_fence() {
+    // A prepared transaction of unknown origin inherits both: a floor at the beginning (an empty table's counter) and
+    // the suspicion that it is of the first fence. The floor must still lower what is read.
+    let empty = |clock| Reading { candidate: Bound::Beginning, ..counted(clock, 0) };
+    let mut tracker = Tracker::begin(&empty(1).with("3/1"));
+    pass(&mut tracker, &empty(2).with("3/1").with("4/1"));
+    pass(&mut tracker, &counted(3, 5).with("3/1").prepared("-1/9", "g"));
+    pass(&mut tracker, &counted(4, 6).with("3/1").prepared("-1/9", "g"));
+    assert_eq!(pass(&mut tracker, &counted(5, 7).with("3/1")), Bound::Beginning);
+}
+
+#[test]
+fn a_clock_set_back_lowers_what_was_read() {
+    let mut tracker = begun(1_000);
+    pass(&mut tracker, &at(2_000));
+    assert_eq!(pass(&mut tracker, &at(1_500)), Bound::At(1_500));
+    tracker.step_back(400);
+    assert_eq!(pass(&mut tracker, &at(1_600)), Bound::At(1_100));
+}
+
+#[test]
+fn what_is_saved_is_read_back_by_other_releases_and_only_when_understood() {
+    let mut tracker = Tracker::begin(&at(100).with("3/1"));
+    tracker.observe(&at(200).with("3/1").prepared("5/2", "g"));
+    let saved = tracker.save();
+    let json = serde_json::to_string(&saved).unwrap();
+    assert_eq!(serde_json::from_str::<Saved>(&json).unwrap(), saved);
+    let mut newer: serde_json::Value = serde_json::from_str(&json).unwrap();
+    newer["something_new"] = serde_json::json!(1);
+    newer["members"][0]["more"] = serde_json::json!("x");
+    assert_eq!(serde_json::from_value::<Saved>(newer.clone()).unwrap(), saved);
+    newer["v"] = serde_json::json!(2);
+    assert!(serde_json::from_value::<Saved>(newer).is_err());
+}
