@@ -143,11 +143,14 @@ Examples:
         json: bool,
     },
     /// List what could not be sent and why, or try it again
-    #[command(after_help = "\
+    #[command(
+        after_help = "\
 Examples:
   imsync rejected                     grouped by reason
   imsync rejected --all
-  imsync rejected retry --account u42", args_conflicts_with_subcommands = true)]
+  imsync rejected retry --account u42",
+        args_conflicts_with_subcommands = true
+    )]
     Rejected {
         #[command(subcommand)]
         action: Option<RejectedAction>,

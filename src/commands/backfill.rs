@@ -54,7 +54,15 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
         engine.selected(&accounts, options, tally).await
     };
     progress.stop().await;
-    conclude(engine, lease, report, error, arguments.json, "; `imsync backfill` with the same flags goes on where it stopped").await
+    conclude(
+        engine,
+        lease,
+        report,
+        error,
+        arguments.json,
+        "; `imsync backfill` with the same flags goes on where it stopped",
+    )
+    .await
 }
 
 async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOptions) -> CommandResult {
@@ -137,7 +145,8 @@ impl Progress {
 async fn bar(tally: Arc<Tally>, stop: Shutdown) {
     let bar = logging::bars().add(ProgressBar::no_length());
     let known = "{bar:30} {percent:>3}%  {human_pos} of {human_len} rows  {per_sec}  {eta} left  {msg}";
-    let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style("{spinner} {human_pos} rows  {per_sec}  {msg}"));
     let mut sized = false;
     while !stop.requested() {
@@ -182,7 +191,8 @@ async fn lines(tally: Arc<Tally>, stop: Shutdown) {
         let (done, total) = (Tally::get(&tally.done), Tally::get(&tally.total));
         let running = tally.running();
         let of = if total > 0 { format!(" of about {}", thousands(total.max(done))) } else { String::new() };
-        let left = running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
+        let left =
+            running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = done as f64 / tally.started.elapsed().as_secs_f64().max(0.001);
         eprintln!("{} rows{of}, {rate:.0} rows/s{left}; {}", thousands(done), message(&tally));

@@ -106,7 +106,11 @@ async fn check_source(config: &Arc<Config>, findings: &mut Findings) -> Option<S
                 format!("{} at {}, {columns} columns readable", source.resolved_table(), config.source.url.shown()),
             );
             if !source.has_watermark() {
-                findings.add("source", Verdict::Warning, "source.watermark_column is not set: every pass compares the whole table");
+                findings.add(
+                    "source",
+                    Verdict::Warning,
+                    "source.watermark_column is not set: every pass compares the whole table",
+                );
             }
             for warning in source.warnings() {
                 findings.add("source", Verdict::Warning, warning);
@@ -136,15 +140,25 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
         Ok((Some(version), _)) if version > LATEST => findings.add(
             "state",
             Verdict::Error,
-            format!("schema \"{}\" is at version {version}, this binary takes {LATEST} at most: install the newer imsync", config.state.schema),
+            format!(
+                "schema \"{}\" is at version {version}, this binary takes {LATEST} at most: install the newer imsync",
+                config.state.schema
+            ),
         ),
         Ok((version, _)) if version != Some(LATEST) && !config.state.migrate => findings.add(
             "state",
             Verdict::Error,
-            format!("schema \"{}\" is not at version {LATEST} and [state] migrate is false: run `imsync migrate`", config.state.schema),
+            format!(
+                "schema \"{}\" is not at version {LATEST} and [state] migrate is false: run `imsync migrate`",
+                config.state.schema
+            ),
         ),
         Ok((_, row)) => {
-            findings.add("state", Verdict::Ok, format!("schema \"{}\" at {}", config.state.schema, config.state.url.shown()));
+            findings.add(
+                "state",
+                Verdict::Ok,
+                format!("schema \"{}\" at {}", config.state.schema, config.state.url.shown()),
+            );
             if let (Some(row), Some(source)) = (row, source)
                 && let Err(error) = row.check_binding(&config.name, &binding(config, source))
             {
@@ -168,12 +182,24 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
             return findings.add(what, Verdict::Error, format!("{error}; {advice}"));
         }
     };
-    findings.add("credentials", Verdict::Ok, format!("app {} accepts \"{}\"", config.im.sdk_app_id, config.im.identifier));
+    findings.add(
+        "credentials",
+        Verdict::Ok,
+        format!("app {} accepts \"{}\"", config.im.sdk_app_id, config.im.identifier),
+    );
     let known: Vec<&str> = names.values().map(String::as_str).collect();
-    let missing: Vec<&str> =
-        config.attributes.iter().map(|attribute| attribute.name.as_str()).filter(|name| !known.contains(name)).collect();
+    let missing: Vec<&str> = config
+        .attributes
+        .iter()
+        .map(|attribute| attribute.name.as_str())
+        .filter(|name| !known.contains(name))
+        .collect();
     if missing.is_empty() {
-        findings.add("attributes", Verdict::Ok, format!("the app knows all {} mapped attributes", config.attributes.len()));
+        findings.add(
+            "attributes",
+            Verdict::Ok,
+            format!("the app knows all {} mapped attributes", config.attributes.len()),
+        );
     } else {
         findings.add(
             "attributes",

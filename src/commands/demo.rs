@@ -1,3 +1,5 @@
 //! stub
 use super::{CommandResult, Exit, Global};
-pub async fn run(_global: Global, _users: u32, _seconds: u64) -> CommandResult { Ok(Exit::Done) }
+pub async fn run(_global: Global, _users: u32, _seconds: u64) -> CommandResult {
+    Ok(Exit::Done)
+}

@@ -40,7 +40,10 @@ pub async fn run(global: Global, print: bool, rebind: bool) -> CommandResult {
                 }
             ))?;
         } else {
-            return Err(Failure::failed(format!("sync \"{}\" is bound to this app already; nothing to rebind", config.name)));
+            return Err(Failure::failed(format!(
+                "sync \"{}\" is bound to this app already; nothing to rebind",
+                config.name
+            )));
         }
     }
     Ok(Exit::Done)

@@ -195,7 +195,11 @@ pub fn thousands(number: u64) -> String {
 
 /// A duration as people say it, in its two largest units.
 pub fn duration(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded to whole seconds, never negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded to whole seconds, never negative"
+    )]
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         0 if seconds > 0.0 => format!("{:.0} ms", seconds * 1000.0),

@@ -77,12 +77,8 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
 }
 
 fn document(item: &Item, view: &View) -> Value {
-    let set: Map<String, Value> = item
-        .change
-        .set
-        .iter()
-        .map(|(slot, value)| (view.name_of(*slot).to_owned(), Value::from(&**value)))
-        .collect();
+    let set: Map<String, Value> =
+        item.change.set.iter().map(|(slot, value)| (view.name_of(*slot).to_owned(), Value::from(&**value))).collect();
     let remove: Vec<&str> = item.change.remove.iter().map(|slot| view.name_of(*slot)).collect();
     let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &view.names)
         .into_iter()

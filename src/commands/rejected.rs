@@ -56,7 +56,8 @@ pub async fn list(global: Global, all: bool, json: bool) -> CommandResult {
         say(format!("    for example {}; next try {}", group.examples.join(", "), group.next_at))?;
     }
     if !all {
-        say(format!("{} accounts in all; `imsync rejected --all` lists each, `imsync rejected retry` tries them again", thousands(accounts)))?;
+        let all = if accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", thousands(accounts)) };
+        say(format!("{all} in all; `imsync rejected --all` lists each, `imsync rejected retry` tries them again"))?;
     }
     Ok(Exit::Done)
 }

@@ -48,14 +48,8 @@ pub async fn daemon(global: Global) -> CommandResult {
     };
 
     systemd::ready();
-    let daemon = Daemon {
-        config,
-        metrics,
-        readiness,
-        shutdown,
-        hangups,
-        read_config: Box::new(move || global.reload()),
-    };
+    let daemon =
+        Daemon { config, metrics, readiness, shutdown, hangups, read_config: Box::new(move || global.reload()) };
     daemon.run().await;
     server_shutdown.request();
     if let Some(server) = server {

@@ -69,14 +69,18 @@ fn layout(document: &Value) -> String {
         format!("lease       {}, since {}", text(&lease["holder"], "?"), text(&lease["since"], "?"))
     });
     lines.push(match document["lag_seconds"].as_f64() {
-        Some(lag) => format!("lag         {}: everything committed before then is in IM, rejected accounts aside", duration(lag)),
+        Some(lag) => {
+            format!("lag         {}: everything committed before then is in IM, rejected accounts aside", duration(lag))
+        }
         None => "lag         no pass has been completed yet".to_owned(),
     });
     lines.push(format!("watermark   {}", text(&document["watermark"], "none")));
     let held = &document["held_back_by"];
     if !held.is_null() {
         let who = match (held["pid"].as_i64(), held["prepared"].as_str()) {
-            (Some(pid), _) => format!("the transaction of pid {pid} ({})", text(&held["application"], "unknown application")),
+            (Some(pid), _) => {
+                format!("the transaction of pid {pid} ({})", text(&held["application"], "unknown application"))
+            }
             (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
             (None, None) => "an open transaction".to_owned(),
         };
@@ -100,8 +104,13 @@ fn layout(document: &Value) -> String {
     let running = &document["running"];
     if !running.is_null() {
         let of = running["total"].as_u64().map(|total| format!(" of about {}", thousands(total))).unwrap_or_default();
-        let left = running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
-        lines.push(format!("running     {} pass, {} rows{of}{left}", text(&running["kind"], ""), count(&running["done"])));
+        let left =
+            running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
+        lines.push(format!(
+            "running     {} pass, {} rows{of}{left}",
+            text(&running["kind"], ""),
+            count(&running["done"])
+        ));
     }
     let passes = document["last_passes"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !passes.is_empty() {

@@ -135,9 +135,7 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
         }
     }
     // A rejection of an attribute that the mapping no longer names has lost its ground.
-    result.resolved.extend(
-        rejected.iter().filter_map(|r| r.slot).filter(|slot| !rules.slots.contains(slot)).map(Some),
-    );
+    result.resolved.extend(rejected.iter().filter_map(|r| r.slot).filter(|slot| !rules.slots.contains(slot)).map(Some));
     result.change.set.sort_by_key(|(slot, _)| *slot);
     result.change.remove.sort();
     result

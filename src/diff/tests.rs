@@ -4,12 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn rules(slots: &[u16]) -> Rules {
-    Rules {
-        slots: slots.iter().copied().map(Slot).collect(),
-        remove_unmapped: false,
-        remove_gone: true,
-        force: false,
-    }
+    Rules { slots: slots.iter().copied().map(Slot).collect(), remove_unmapped: false, remove_gone: true, force: false }
 }
 
 fn value(text: &str) -> Want {
@@ -41,7 +36,8 @@ fn only_what_differs_is_sent() {
         (Want::Refused(Refusal::AccountTwice), Known::Unknown, None, false),
     ];
     for (want, known, set, remove) in cases {
-        let difference = present(&desired(std::slice::from_ref(&want)), std::slice::from_ref(&known), &[], &rules(&[0]));
+        let difference =
+            present(&desired(std::slice::from_ref(&want)), std::slice::from_ref(&known), &[], &rules(&[0]));
         let sent = difference.change.set.first().map(|(_, value)| &**value);
         assert_eq!(sent, set, "{want:?} over {known:?}");
         assert_eq!(!difference.change.remove.is_empty(), remove, "{want:?} over {known:?}");
@@ -74,7 +70,12 @@ fn a_rejection_stands_until_the_wish_changes_or_its_pause_is_over() {
     let changed = present(&desired(&[value("better"), value("good")]), &state, &[rejected(false)], &rules(&[0, 1]));
     assert_eq!(changed.change.set.len(), 2);
 
-    let back = present(&desired(&[value("old"), value("good")]), &[holds("old"), holds("good")], &[rejected(false)], &rules(&[0, 1]));
+    let back = present(
+        &desired(&[value("old"), value("good")]),
+        &[holds("old"), holds("good")],
+        &[rejected(false)],
+        &rules(&[0, 1]),
+    );
     assert!(back.change.set.is_empty());
     assert_eq!(back.resolved, vec![Some(Slot(0))], "what IM holds already needs no retry");
 }

@@ -9,13 +9,13 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::source::account_of;
 use super::{Mapped, Mapping};
 use crate::config::{
     AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,
     Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
 };
 use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
+use crate::source::account_of;
 
 mod fingerprint;
 

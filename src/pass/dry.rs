@@ -57,7 +57,12 @@ pub struct Onlooker {
 
 impl Onlooker {
     /// Without state tables, or before first use, everything counts as never sent.
-    pub async fn new(config: Arc<Config>, mapping: Arc<Mapping>, source: Source, state: State) -> Result<Self, PassError> {
+    pub async fn new(
+        config: Arc<Config>,
+        mapping: Arc<Mapping>,
+        source: Source,
+        state: State,
+    ) -> Result<Self, PassError> {
         let row = state.sync_row().await?;
         if let Some(row) = &row {
             row.check_binding(&config.name, &binding(&config, &source))?;
@@ -91,7 +96,9 @@ impl Onlooker {
         let mut withheld = Withheld::default();
         let glance = Glance { removals: true, retry_rejected: true, force: options.force };
         let full_because = match (&scope, &self.row) {
-            (Scope::Next, Some(row)) => full_due_at_start(&self.config, &self.view.mapping, row).or_else(|| self.overdue(row)),
+            (Scope::Next, Some(row)) => {
+                full_due_at_start(&self.config, &self.view.mapping, row).or_else(|| self.overdue(row))
+            }
             (Scope::Next, None) => Some("the first pass of this sync".to_owned()),
             _ => None,
         };
@@ -126,7 +133,8 @@ impl Onlooker {
 
     fn overdue(&self, row: &SyncRow) -> Option<String> {
         let every = self.config.schedule.full_every?;
-        let due = row.full_pass_ended_at.is_none_or(|ended| (row.read_at - ended).to_std().unwrap_or_default() >= every);
+        let due =
+            row.full_pass_ended_at.is_none_or(|ended| (row.read_at - ended).to_std().unwrap_or_default() >= every);
         due.then(|| "schedule.full_every is over".to_owned())
     }
 

@@ -34,7 +34,15 @@ pub struct Course {
 }
 
 impl Course {
-    pub fn new(session: Session, tally: Arc<Tally>, view: View, writer: Writer, metrics: Arc<Metrics>, retry_after: Duration, doubt: Duration) -> Self {
+    pub fn new(
+        session: Session,
+        tally: Arc<Tally>,
+        view: View,
+        writer: Writer,
+        metrics: Arc<Metrics>,
+        retry_after: Duration,
+        doubt: Duration,
+    ) -> Self {
         Self { session, tally, view, writer, metrics, retry_after, doubt, failure: Mutex::new(None) }
     }
 
@@ -81,7 +89,10 @@ pub struct Flow {
 
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flow").field("outstanding", &self.outstanding.len()).field("pending", &self.pending.len()).finish_non_exhaustive()
+        f.debug_struct("Flow")
+            .field("outstanding", &self.outstanding.len())
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +114,12 @@ impl Flow {
     }
 
     /// Waits until none of these accounts is in flight or pending, so that they can be looked at.
-    pub async fn clear_of<'a>(&mut self, course: &Arc<Course>, pass: u64, accounts: impl Iterator<Item = &'a Account> + Clone) {
+    pub async fn clear_of<'a>(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        accounts: impl Iterator<Item = &'a Account> + Clone,
+    ) {
         if accounts.clone().any(|account| self.pending_accounts.contains(account)) {
             self.send(course, pass, Freshness::Fresh);
         }
@@ -116,7 +132,6 @@ impl Flow {
 
     /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]).
     pub async fn take(&mut self, course: &Arc<Course>, pass: u64, seen: Seen, freshness: Freshness) {
-        Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         for item in seen.items {
             if item.sends() || !item.refused.is_empty() || !item.resolved.is_empty() {
                 self.pending_accounts.insert(item.account().clone());

@@ -65,8 +65,6 @@ pub struct FullPass {
     /// The second walk, with removals: too many had to be withheld to remember them.
     again: bool,
     resumed: bool,
-    failed: bool,
-    first: bool,
 }
 
 impl FullPass {
@@ -86,7 +84,11 @@ impl FullPass {
 
 impl Engine {
     /// Begins a full pass, or goes on with an interrupted one of the same kind.
-    pub async fn begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, (Report, PassError)> {
+    pub async fn begin_full(
+        &mut self,
+        options: FullOptions,
+        tally: Arc<Tally>,
+    ) -> Result<FullPass, (Report, PassError)> {
         match self.try_begin_full(options, tally.clone()).await {
             Ok(full) => Ok(full),
             Err(error) => {
@@ -98,13 +100,14 @@ impl Engine {
 
     async fn try_begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, PassError> {
         let (course, pass) = self.begin_with(tally).await?;
-        let first = self.tracker.is_none();
-        if first && self.source.has_watermark() {
+        if self.tracker.is_none() && self.source.has_watermark() {
             // The first watermark is stored before the first page: whatever commits from here on is read incrementally.
             let reading = self.source.reading().await?;
             let tracker = Tracker::begin(&reading);
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
-            self.writer.save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config)).await?;
+            self.writer
+                .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config))
+                .await?;
             self.tracker = Some(tracker);
         }
         let position = self
@@ -125,8 +128,6 @@ impl Engine {
             withheld: Withheld::default(),
             again: false,
             resumed: false,
-            failed: false,
-            first,
         };
         if let Some(position) = position {
             tracing::info!(rows = position.done, "going on with the full pass that was interrupted");
@@ -147,7 +148,6 @@ impl Engine {
             Ok(Some(ending)) => self.end_full(full, Ok(ending)).await,
             Ok(None) => Step::More,
             Err(error) => {
-                full.failed = true;
                 // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
                 let _ = self.flow.drain(&full.course, full.pass, Freshness::Fresh).await;
                 self.note_position(full);

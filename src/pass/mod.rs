@@ -17,8 +17,8 @@ use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, Known, Row, Slot};
 use crate::push::{Freshness, Probe, Pusher, Stop};
-use crate::source::{Bound, Source, SourceError};
 use crate::source::watermark::{Saved, Tracker};
+use crate::source::{Bound, Source, SourceError};
 use crate::state::sync::{Binding, SyncRow, SyncUpdate};
 use crate::state::{State, StateError, Writer};
 
@@ -201,7 +201,8 @@ impl Engine {
             Some(_) => {}
         }
         // Read again: a new generation has its own reason for a full pass.
-        let row = if row.state_server.as_deref() == Some(&server) { row } else { state.sync_row().await?.unwrap_or(row) };
+        let row =
+            if row.state_server.as_deref() == Some(&server) { row } else { state.sync_row().await?.unwrap_or(row) };
         let full_due = full_due_at_start(&config, &mapping, &row);
         if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
             writer.make_rejections_due().await?;
@@ -298,7 +299,10 @@ impl Engine {
         let pass = self.flow.next_pass();
         let unsettled = self.writer.settle_intents(&self.flow.live_intents()).await?;
         if unsettled > 0 {
-            tracing::warn!(accounts = unsettled, "found calls whose outcome was never recorded: their attributes count as unknown and are sent again");
+            tracing::warn!(
+                accounts = unsettled,
+                "found calls whose outcome was never recorded: their attributes count as unknown and are sent again"
+            );
         }
         Ok((Arc::new(course), pass))
     }
@@ -332,6 +336,10 @@ impl Engine {
         self.flow.clear_of(course, pass, accounts.iter()).await;
         course.check()?;
         let seen = self.view.look(&rows, missing, glance).await?;
+        if !glance.removals {
+            // Where removals may go, their accounts were counted when they were withheld.
+            Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
+        }
         withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
         self.flow.take(course, pass, seen, freshness).await;
         course.check()
@@ -380,7 +388,12 @@ impl Engine {
     }
 
     /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own.
-    async fn rejections_due(&mut self, course: &Arc<Course>, pass: u64, withheld: &mut Withheld) -> Result<(), PassError> {
+    async fn rejections_due(
+        &mut self,
+        course: &Arc<Course>,
+        pass: u64,
+        withheld: &mut Withheld,
+    ) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
         loop {
             let due = self.state.rejections_due(self.writer.sync_id(), self.page_size()).await?;
@@ -450,7 +463,13 @@ impl Engine {
     }
 
     /// Writes the end of a pass down, wherever it is worth it, and tells of it.
-    async fn finish(&mut self, course: &Course, result: Result<Ending, PassError>, update: SyncUpdate, save: bool) -> (Report, Option<PassError>) {
+    async fn finish(
+        &mut self,
+        course: &Course,
+        result: Result<Ending, PassError>,
+        update: SyncUpdate,
+        save: bool,
+    ) -> (Report, Option<PassError>) {
         let tally = &course.tally;
         tally.calls.store(course.session.calls(), Ordering::Relaxed);
         let (ending, error) = match result {
@@ -514,10 +533,8 @@ impl Engine {
         match bound {
             Bound::Beginning => "-infinity".to_owned(),
             Bound::At(value) if self.source.watermark_is_counter() => value.to_string(),
-            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros).map_or_else(
-                || micros.to_string(),
-                |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
-            ),
+            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
+                .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
         }
     }
 

@@ -11,17 +11,14 @@ use crate::state::account::{AccountRecord, Due};
 use crate::state::record::Record;
 use crate::state::rejection::NewRejection;
 
-/// The vendor's code for an account that was never imported into Chat.
-const NOT_IMPORTED: i64 = 70107;
-
 /// What one delivery came to, in numbers of accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub pushed: usize,
-    pub removed: usize,
-    pub rejected: usize,
-    pub local_rejections: usize,
-    pub known_delta: i64,
+pub(super) struct Counts {
+    pub(super) pushed: usize,
+    pub(super) removed: usize,
+    pub(super) rejected: usize,
+    pub(super) local_rejections: usize,
+    pub(super) known_delta: i64,
 }
 
 fn holds_something(acknowledged: &[Known]) -> bool {
@@ -29,7 +26,7 @@ fn holds_something(acknowledged: &[Known]) -> bool {
 }
 
 /// Adds one item without an outcome: nothing was sent for it.
-pub fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts) {
+pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts) {
     for (slot, refusal) in &item.refused {
         let reason = refusal.to_string();
         record.rejected.push(NewRejection {
@@ -48,7 +45,14 @@ pub fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts
 }
 
 /// Adds one item with its outcome. `doubt`: when an unknown outcome is looked into.
-pub fn land(item: &Item, outcome: &Outcome, doubt: Duration, view: &View, record: &mut Record, counts: &mut Counts) {
+pub(super) fn land(
+    item: &Item,
+    outcome: &Outcome,
+    doubt: Duration,
+    view: &View,
+    record: &mut Record,
+    counts: &mut Counts,
+) {
     let before_rejected = counts.rejected;
     settle(item, view, record, counts);
     let locally_refused = counts.rejected > before_rejected;
@@ -64,11 +68,8 @@ pub fn land(item: &Item, outcome: &Outcome, doubt: Duration, view: &View, record
             acknowledged.resize(slot.index() + 1, Known::Absent);
         }
         let value = item.change.set.get(index).map(|(_, value)| value);
-        let unwanted = matches!(fate, Fate::Refused(refusal) if value.is_none() && refusal.code == NOT_IMPORTED);
         match fate {
             Fate::Done => {}
-            // What an account that does not exist should lose, it does not hold.
-            Fate::Refused(_) if unwanted => {}
             Fate::Refused(refusal) => {
                 all_done = false;
                 refused = true;
@@ -125,7 +126,8 @@ pub fn land(item: &Item, outcome: &Outcome, doubt: Duration, view: &View, record
         }
     }
     if acknowledged != item.acknowledged || (item.acknowledged.contains(&Known::Unknown) && due != Due::Now) {
-        counts.known_delta += i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
+        counts.known_delta +=
+            i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
         record.accounts.push(AccountRecord { account: item.account().clone(), exists: item.exists, acknowledged, due });
     }
 }

@@ -12,7 +12,12 @@ use std::sync::Arc;
 
 impl Engine {
     /// These accounts only; one that is no longer in the table is treated as gone. Rejections of theirs are tried again.
-    pub async fn selected(&mut self, accounts: &[Account], options: FullOptions, tally: Arc<Tally>) -> (Report, Option<PassError>) {
+    pub async fn selected(
+        &mut self,
+        accounts: &[Account],
+        options: FullOptions,
+        tally: Arc<Tally>,
+    ) -> (Report, Option<PassError>) {
         let (course, pass) = match self.begin_with(tally.clone()).await {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,

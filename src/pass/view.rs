@@ -88,7 +88,13 @@ struct Ledger {
 
 impl View {
     /// `ledger`: the state, the sync's id and its generation.
-    pub fn new(config: &Config, mapping: Arc<Mapping>, names: Names, slots: Vec<Slot>, ledger: Option<(State, i32, i32)>) -> Self {
+    pub fn new(
+        config: &Config,
+        mapping: Arc<Mapping>,
+        names: Names,
+        slots: Vec<Slot>,
+        ledger: Option<(State, i32, i32)>,
+    ) -> Self {
         let mut in_order: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
         in_order.sort();
         Self {

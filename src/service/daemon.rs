@@ -204,7 +204,8 @@ impl Daemon {
             }
             let began = clock::monotonic();
             let full = engine.full_pass_due().or_else(|| {
-                (!engine.has_watermark()).then(|| "there is no watermark column: every pass compares the whole table".to_owned())
+                (!engine.has_watermark())
+                    .then(|| "there is no watermark column: every pass compares the whole table".to_owned())
             });
             let error = match full {
                 Some(why) => {
@@ -287,7 +288,8 @@ impl Daemon {
 
     fn note(&self, report: &Report, fresh: &Freshness) {
         report.log();
-        let failed = (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
+        let failed =
+            (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
         if report.fresh() {
             fresh.set(report.began);
         }

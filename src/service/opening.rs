@@ -97,7 +97,8 @@ impl Ground {
 
 /// A client for the configured app.
 pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
-    let secret_key = config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
+    let secret_key =
+        config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
     let settings = im::Settings {
         endpoint: match &config.im.endpoint {
             config::Endpoint::Region(region) => im::Endpoint::Region(*region),

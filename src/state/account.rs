@@ -120,7 +120,12 @@ impl State {
     }
 
     /// Stored accounts in their order, after this one: the walk that finds accounts that are gone.
-    pub async fn accounts_after(&self, sync_id: i32, after: Option<&str>, limit: i64) -> Result<Vec<Account>, StateError> {
+    pub async fn accounts_after(
+        &self,
+        sync_id: i32,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3",
         )
@@ -145,7 +150,11 @@ impl State {
     }
 
     /// Some account with an acknowledged value: account, slot, value.
-    pub async fn any_acknowledged(&self, sync_id: i32, generation: i32) -> Result<Option<(Account, Vec<Known>)>, StateError> {
+    pub async fn any_acknowledged(
+        &self,
+        sync_id: i32,
+        generation: i32,
+    ) -> Result<Option<(Account, Vec<Known>)>, StateError> {
         let row = sqlx::query(
             "SELECT account, acknowledged::text FROM account \
              WHERE sync_id = $1 AND generation = $2 AND in_doubt_due IS NULL ORDER BY account LIMIT 1",
@@ -164,10 +173,11 @@ impl State {
 
     /// Accounts with something in doubt.
     pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL")
-            .bind(sync_id)
-            .fetch_one(self.pool())
-            .await?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL")
+                .bind(sync_id)
+                .fetch_one(self.pool())
+                .await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 

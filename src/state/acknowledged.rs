@@ -50,12 +50,8 @@ mod tests {
 
     #[test]
     fn survives_the_round_trip() {
-        let acknowledged = vec![
-            Known::Value("Zoë \"x\" \\ 你".into()),
-            Known::Absent,
-            Known::Unknown,
-            Known::Value("0".into()),
-        ];
+        let acknowledged =
+            vec![Known::Value("Zoë \"x\" \\ 你".into()), Known::Absent, Known::Unknown, Known::Value("0".into())];
         let text = encode(&acknowledged).expect("something is held");
         assert_eq!(text, r#"["Zoë \"x\" \\ 你",null,0,"0"]"#);
         assert_eq!(decode(&text), acknowledged);

@@ -35,8 +35,20 @@ fn signed(count: u64) -> i64 {
 impl Writer {
     /// Adds a pass and drops the oldest ones beyond what is kept.
     pub async fn add_pass(&self, pass: &PassRow) -> Result<(), StateError> {
-        let PassRow { kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, error, mended } =
-            pass;
+        let PassRow {
+            kind,
+            outcome,
+            started_at,
+            finished_at,
+            rows_read,
+            changed,
+            pushed,
+            removed,
+            rejected,
+            calls,
+            error,
+            mended,
+        } = pass;
         let mut transaction = self.begin().await?;
         sqlx::query(
             "INSERT INTO pass (sync_id, kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, mended, error) \

@@ -125,7 +125,11 @@ impl State {
     }
 }
 
-async fn raise_epoch(connection: &mut PgConnection, sync_id: i32, me: &str) -> Result<(PgRow, Option<f64>), StateError> {
+async fn raise_epoch(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    me: &str,
+) -> Result<(PgRow, Option<f64>), StateError> {
     let mut transaction = connection.begin().await?;
     // Waits for transactions of the former holder that read the row FOR SHARE: they end before the epoch rises, or not at all.
     let before: Option<f64> = sqlx::query_scalar(

@@ -149,7 +149,8 @@ async fn schema_exists(connection: &mut PgConnection, schema: &str) -> Result<bo
 }
 
 async fn version(connection: &mut PgConnection) -> Result<Option<i32>, StateError> {
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('migration') IS NOT NULL").fetch_one(&mut *connection).await?;
+    let there: bool =
+        sqlx::query_scalar("SELECT to_regclass('migration') IS NOT NULL").fetch_one(&mut *connection).await?;
     if !there {
         return Ok(None);
     }

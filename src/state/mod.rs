@@ -52,10 +52,15 @@ impl From<sqlx::Error> for StateError {
                         "the state database does not allow it: {}; grant it to the role in [state] url, or run `imsync migrate` as an owner",
                         database.message()
                     )),
-                    "3D000" | "28000" | "28P01" => {
-                        Self::Unsuitable(format!("cannot log in to the state database: {}; check [state] url", database.message()))
-                    }
-                    _ if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") || code == "25P03" => {
+                    "3D000" | "28000" | "28P01" => Self::Unsuitable(format!(
+                        "cannot log in to the state database: {}; check [state] url",
+                        database.message()
+                    )),
+                    _ if code.starts_with("08")
+                        || code.starts_with("57P")
+                        || code.starts_with("53")
+                        || code == "25P03" =>
+                    {
                         Self::Away(text)
                     }
                     _ => Self::Refused(text),

@@ -51,7 +51,11 @@ pub struct Listed {
 
 impl State {
     /// What stands against these accounts.
-    pub async fn rejections_of(&self, sync_id: i32, accounts: &[Account]) -> Result<HashMap<Account, Vec<Standing>>, StateError> {
+    pub async fn rejections_of(
+        &self,
+        sync_id: i32,
+        accounts: &[Account],
+    ) -> Result<HashMap<Account, Vec<Standing>>, StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let rows = sqlx::query(
             "SELECT account, nullif(attribute, ''), code, desired_digest, next_at <= clock_timestamp() \
@@ -171,7 +175,8 @@ pub(super) async fn delete_rejections(
         return Ok(());
     }
     let accounts: Vec<&str> = resolved.iter().map(|(account, _)| account.as_str()).collect();
-    let attributes: Vec<&str> = resolved.iter().map(|(_, attribute)| attribute.as_deref().unwrap_or_default()).collect();
+    let attributes: Vec<&str> =
+        resolved.iter().map(|(_, attribute)| attribute.as_deref().unwrap_or_default()).collect();
     sqlx::query(
         "DELETE FROM rejection USING unnest($2::text[], $3::text[]) AS d (account, attribute) \
          WHERE rejection.sync_id = $1 AND rejection.account = d.account AND rejection.attribute = d.attribute",

@@ -86,8 +86,9 @@ impl SyncRow {
         let bound_to = json(row, "bound_to")?.unwrap_or_default();
         Ok(Self {
             id: row.try_get("id")?,
-            bound_to: serde_json::from_value(bound_to)
-                .map_err(|error| StateError::Refused(format!("column sync.bound_to does not hold what imsync wrote: {error}")))?,
+            bound_to: serde_json::from_value(bound_to).map_err(|error| {
+                StateError::Refused(format!("column sync.bound_to does not hold what imsync wrote: {error}"))
+            })?,
             attribute_names: names.into_iter().map(Arc::from).collect(),
             generation: row.try_get("generation")?,
             state_server: row.try_get("state_server")?,
@@ -289,14 +290,13 @@ impl Writer {
 
     /// A full pass falls due, or (with `None`) no longer is. Its old position no longer serves.
     pub async fn set_full_pass_due(&self, why: Option<&str>) -> Result<(), StateError> {
-        let done = sqlx::query(
-            "UPDATE sync SET full_pass_due = $3, full_pass_position = NULL WHERE id = $1 AND epoch = $2",
-        )
-        .bind(self.sync_id())
-        .bind(self.epoch())
-        .bind(why)
-        .execute(self.pool())
-        .await?;
+        let done =
+            sqlx::query("UPDATE sync SET full_pass_due = $3, full_pass_position = NULL WHERE id = $1 AND epoch = $2")
+                .bind(self.sync_id())
+                .bind(self.epoch())
+                .bind(why)
+                .execute(self.pool())
+                .await?;
         self.expect_one(done.rows_affected())
     }
 
