@@ -11,7 +11,6 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::error::Category;
 
 use super::code;
 use super::endpoint::{Command, Endpoint, Service};
@@ -134,11 +133,12 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], max_users: usize) -> Result
 }
 
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
-    let Object(value) = serde_json::from_slice(body).map_err(|error| match error.classify() {
-        Category::Data => code::BAD_BODY,
-        Category::Io | Category::Syntax | Category::Eof => code::NOT_JSON,
-    })?;
-    Ok(value)
+    match serde_json::from_slice(body) {
+        Ok(Object(value)) => Ok(value),
+        // A wrong shape is found before what may be no JSON further on.
+        Err(error) if error.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_ok() => Err(code::BAD_BODY),
+        Err(_) => Err(code::NOT_JSON),
+    }
 }
 
 fn check_users<'t, 'a: 't>(

@@ -59,8 +59,10 @@ struct Rest<'a> {
 fn parse(rule: &str) -> Result<Rule, String> {
     let (action, rest) = rule.split_once(':').map_or((rule, None), |(action, rest)| (action, Some(rest)));
     let rest = parse_rest(rest)?;
-    let argument = |what: &str| rest.argument.ok_or_else(|| format!("{action} needs {what}, such as {action}:…"));
-    let wrong = || parse_wrong(argument("what to answer")?, rest.retry_after_seconds);
+    let argument = |what: &str, example: &str| {
+        rest.argument.ok_or_else(|| format!("{action} needs {what}, such as {action}:{example}"))
+    };
+    let wrong = || parse_wrong(argument("what to answer", "http-502")?, rest.retry_after_seconds);
     let optional_duration = || rest.argument.map(parse_duration).transpose();
     let action = match action {
         "refuse" => {
@@ -68,18 +70,18 @@ fn parse(rule: &str) -> Result<Rule, String> {
                 return Err("per-account needs account=…".to_owned());
             }
             Action::Refuse {
-                code: parse_number(argument("an error code")?, "error code")?,
+                code: parse_number(argument("an error code", "70107")?, "an error code")?,
                 per_account: rest.per_account,
             }
         }
         "fail" => Action::Fail(wrong()?),
         "apply-then-fail" => Action::ApplyThenFail(wrong()?),
-        "http" => Action::Fail(parse_http(argument("an HTTP status")?, rest.retry_after_seconds)?),
+        "http" => Action::Fail(parse_http(argument("an HTTP status", "503")?, rest.retry_after_seconds)?),
         "hold" => Action::Hold(optional_duration()?),
         "apply-then-hold" => Action::ApplyThenHold(optional_duration()?),
-        "slow" => Action::Slow(parse_duration(argument("a duration")?)?),
-        "throttle" => Action::Throttle(parse_number(argument("calls a second")?, "number of calls a second")?),
-        "ghost" => Action::Ghost(parse_duration(argument("a duration")?)?),
+        "slow" => Action::Slow(parse_duration(argument("a duration", "200ms")?)?),
+        "throttle" => Action::Throttle(parse_number(argument("calls a second", "30")?, "a number of calls a second")?),
+        "ghost" => Action::Ghost(parse_duration(argument("a duration", "200ms")?)?),
         other => return Err(format!("\"{other}\" is not something the simulator can do")),
     };
     if rest.per_account && !matches!(action, Action::Refuse { .. }) {
@@ -120,15 +122,15 @@ fn parse_rest(rest: Option<&str>) -> Result<Rest<'_>, String> {
             }
             "account" => matcher.accounts.extend(value.split(',').map(str::to_owned)),
             "attribute" => matcher.attribute = Some(value.to_owned()),
-            "after" => matcher.after = parse_number(value, "number for after")?,
+            "after" => matcher.after = parse_number(value, "a number of calls")?,
             "every" => matcher.every = Some(parse_positive(value, "every")?),
             "times" => matcher.times = Some(parse_positive(value, "times")?),
             "chance" => {
                 let chance = value.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
                 matcher.chance = Some(chance.ok_or_else(|| format!("chance={value} is not between 0 and 1"))?);
             }
-            "seed" => matcher.seed = parse_number(value, "seed")?,
-            "retry-after" => found.retry_after_seconds = Some(parse_number(value, "number of seconds")?),
+            "seed" => matcher.seed = parse_number(value, "a seed")?,
+            "retry-after" => found.retry_after_seconds = Some(parse_number(value, "a number of seconds")?),
             _ => return Err(format!("there is no condition \"{name}\"")),
         }
     }
@@ -146,9 +148,13 @@ fn parse_wrong(text: &str, retry_after_seconds: Option<u64>) -> Result<Wrong, St
             if let Some(status) = text.strip_prefix("http-") {
                 parse_http(status, retry_after_seconds)
             } else if let Some(size) = text.strip_prefix("huge-") {
-                Ok(Wrong::Huge(parse_number::<u64>(size, "number of megabytes")?.saturating_mul(MEGABYTE)))
+                Ok(Wrong::Huge(parse_number::<u64>(size, "a number of megabytes")?.saturating_mul(MEGABYTE)))
             } else {
-                Ok(Wrong::Code(parse_number(text, "wrong answer that the simulator knows, nor an error code")?))
+                let code = text.parse();
+                let code = code.map_err(|_| {
+                    format!("\"{text}\" is neither a wrong answer that the simulator knows nor an error code")
+                });
+                code.map(Wrong::Code)
             }
         }
     }
@@ -161,7 +167,7 @@ fn parse_http(status: &str, retry_after_seconds: Option<u64>) -> Result<Wrong, S
 }
 
 fn parse_number<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("\"{text}\" is not a {what}"))
+    text.parse().map_err(|_| format!("\"{text}\" is not {what}"))
 }
 
 fn parse_positive(text: &str, name: &str) -> Result<u64, String> {
