@@ -11,10 +11,11 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::clock::monotonic;
+use super::counters::{Counters, EndpointCounters, Violation};
 use super::endpoint::{Command, Endpoint, Service};
 use super::faults::{Rule, RuleId};
 use super::model::Change;
-use super::recording::{Counters, EndpointCounters, Record, Violation};
+use super::recording::Record;
 use super::shared::Shared;
 use super::wire::{self, AccountError, Request};
 

@@ -14,6 +14,7 @@ mod clock;
 mod code;
 mod connection;
 mod control;
+mod counters;
 mod endpoint;
 mod faults;
 mod handle;
@@ -38,11 +39,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use counters::{Counters, EndpointCounters, Violation, ViolationKind};
 pub use endpoint::{Command, Endpoint, Service};
 pub use faults::{Action, FORMS as FAULT_FORMS, Matcher, Rule, RuleError, RuleId, Wrong};
 pub use handle::{Call, CallUser, Handle};
 pub use model::{Change, Limits};
-pub use recording::{Counters, EndpointCounters, Violation, ViolationKind};
 pub use wire::AccountError;
 
 /// How long a stopping simulator waits for answers to leave.

@@ -2,6 +2,8 @@
 //!
 //! Owns: applying a well-formed request, with the vendor's limits and codes. Must not know: HTTP, faults, time, records.
 
+mod write;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter::repeat_n;
 
@@ -9,7 +11,8 @@ use serde::Serialize;
 
 use super::code;
 use super::endpoint::Service;
-use super::wire::{AccountError, Answer, Object, RemoveUser, Request, SetUser, Text, UserAnswer};
+use super::wire::{AccountError, Answer, Request, Text, UserAnswer};
+use write::WriteUser;
 
 /// Attributes are numbered "0" to "9".
 const NUMBERS: usize = 10;
@@ -313,60 +316,6 @@ fn position(number: &Text<'_>) -> Result<usize, i64> {
     match number.get().map(str::as_bytes) {
         Some([digit @ b'0'..=b'9']) => Ok(usize::from(digit - b'0')),
         _ => Err(code::BAD_PARAMETER),
-    }
-}
-
-/// A user of a call that writes.
-trait WriteUser {
-    fn account(&self) -> &str;
-    /// What the call carries for this user is allowed.
-    fn check(&self, model: &Model) -> Result<(), i64>;
-    /// Carry out what `check` allowed.
-    fn apply(&self, model: &mut Model);
-}
-
-impl WriteUser for Object<SetUser<'_>> {
-    fn account(&self) -> &str {
-        self.0.account.get().unwrap_or_default()
-    }
-
-    /// Assumed: 90033 for a value that is not a string, is empty or is too long.
-    fn check(&self, model: &Model) -> Result<(), i64> {
-        for (name, value) in &self.0.attributes.0 {
-            model.check_attribute(name)?;
-            let bytes = value.get().map_or(0, str::len);
-            if bytes == 0 || bytes > model.limits.value_bytes {
-                return Err(code::BAD_ATTRIBUTE);
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&self, model: &mut Model) {
-        for (name, value) in &self.0.attributes.0 {
-            if let Some(number) = name.get().and_then(|name| model.number_of(name)) {
-                model.put(self.account(), number, value.get());
-            }
-        }
-    }
-}
-
-impl WriteUser for Object<RemoveUser<'_>> {
-    fn account(&self) -> &str {
-        self.0.account.get().unwrap_or_default()
-    }
-
-    /// Assumed: removing a name that is not set in the app is refused; removing what a user does not have is not.
-    fn check(&self, model: &Model) -> Result<(), i64> {
-        self.0.attributes.iter().try_for_each(|name| model.check_attribute(name))
-    }
-
-    fn apply(&self, model: &mut Model) {
-        for name in &self.0.attributes {
-            if let Some(number) = name.get().and_then(|name| model.number_of(name)) {
-                model.put(self.account(), number, None);
-            }
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is recorded: calls, counts, violations, changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::{World, options, set, soon};
+use crate::simulator::clock::monotonic;
 use crate::simulator::{Change, Command, Options, Service, ViolationKind, code};
 
 const SET: &str = "all_member_push/im_set_attr";
@@ -128,28 +130,34 @@ fn options_do_not_show_the_secret_key() {
     assert!(!format!("{:?}", options()).contains(super::SECRET_KEY));
 }
 
-/// `cargo test --release --lib -- --ignored --nocapture simulator_takes` shows how much it can take.
+/// `cargo test --release --lib simulator_takes -- --ignored --nocapture` shows how much it can take.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn the_simulator_takes_three_thousand_full_calls_a_second() {
-    const CALLS: usize = 6_000;
-    let world = std::sync::Arc::new(World::with(Options { calls_per_second: 0, ..options() }).await);
-    let before = crate::simulator::clock::monotonic();
-    let callers = (0..16).map(|caller| {
-        let world = std::sync::Arc::clone(&world);
+    const CALLERS: usize = 16;
+    const CALLS_OF_EACH: usize = 500;
+    let world = Arc::new(World::with(Options { calls_per_second: 0, ..options() }).await);
+    let body = |caller: usize, call: usize| {
+        let users: Vec<_> = (0..100).map(|user| format!("user-{caller}-{call}-{user}")).collect();
+        let attributes = json!({"city": format!("city {call}"), "sex": "f"});
+        let users: Vec<_> = users.iter().map(|user| (user.as_str(), attributes.clone())).collect();
+        set(&users).to_string()
+    };
+    let bodies = (0..CALLERS).map(|caller| (0..CALLS_OF_EACH).map(|call| body(caller, call)).collect::<Vec<_>>());
+    let bodies: Vec<_> = bodies.collect();
+    let before = monotonic();
+    let callers = bodies.into_iter().map(|bodies| {
+        let world = Arc::clone(&world);
         tokio::spawn(async move {
-            for call in 0..CALLS / 16 {
-                let users: Vec<_> = (0..100).map(|user| format!("user-{caller}-{call}-{user}")).collect();
-                let attributes = json!({"city": format!("city {call}"), "sex": "f"});
-                let users: Vec<_> = users.iter().map(|user| (user.as_str(), attributes.clone())).collect();
-                assert_eq!(world.call(SET, &set(&users)).await.code(), 0);
+            for body in bodies {
+                assert_eq!(world.post(world.url(SET), body).await.code(), 0);
             }
         })
     });
     for caller in callers.collect::<Vec<_>>() {
-        caller.await.unwrap();
+        soon(caller).await.unwrap();
     }
-    let seconds = before.elapsed().as_secs_f64();
-    println!("{CALLS} calls of 100 users in {seconds:.2} s, the caller's own work included");
-    assert_eq!(world.handle().counters().users, 100 * CALLS as u64);
+    let calls = CALLERS * CALLS_OF_EACH;
+    println!("{calls} calls of 100 users in {:?}, the callers' own work included", before.elapsed());
+    assert_eq!(world.handle().counters().users, 100 * calls as u64);
 }
