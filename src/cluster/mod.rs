@@ -136,9 +136,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A URL for one of its databases, password included. `postgres` always exists.
+    /// A URL for one of its databases, password included. `postgres` always exists. There is no TLS to ask for, and
+    /// saying so keeps a `PGSSLMODE` of the environment out.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://imsync:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!("postgres://imsync:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
     }
 
     pub fn port(&self) -> u16 {

@@ -34,12 +34,7 @@ const ORDER: [&[&str]; 18] = [
 ];
 
 /// What a room must not import although it stands before it: room, what, why.
-const FORBIDDEN: [(&str, &[&str], &str); 9] = [
-    (
-        "simulator",
-        &["model", "clock", "metrics", "logging"],
-        "the simulator is an island: it must not be wrong together with the client",
-    ),
+const FORBIDDEN: [(&str, &[&str], &str); 7] = [
     ("source", &["im"], "the source knows no IM"),
     ("mapping", &["im", "source"], "the mapping is pure: it knows neither IM nor Postgres"),
     ("diff", &["im", "source"], "the diff is pure: it knows neither IM nor Postgres"),
@@ -51,7 +46,6 @@ const FORBIDDEN: [(&str, &[&str], &str); 9] = [
     ("push", &["source", "mapping", "diff"], "the push stage takes changes: it knows no SQL and no rows"),
     ("cli", &["source", "mapping", "diff", "push", "state", "im"], "cli parses, calls a command, gives the exit code"),
     ("main", &["source", "mapping", "diff", "push", "state", "im", "pass"], "main calls cli"),
-    ("service", &["source", "mapping", "diff"], "the service decides when a pass runs, not what it does"),
 ];
 
 /// Test rooms and stand-ins, for the commands that show them and for tests.
