@@ -232,7 +232,7 @@ pub fn accounts_named(config: &Config, ids: &[String]) -> Vec<Account> {
         .map(|id| {
             let without_prefix = !source.account_prefix.is_empty() && !id.starts_with(&source.account_prefix);
             let hyphenated = source.account_format == config::AccountFormat::Hex && id.contains('-');
-            if without_prefix || hyphenated { crate::source::account_of(source, id) } else { Account::new(id.as_str()) }
+            if without_prefix || hyphenated { source.account_of(id) } else { Account::new(id.as_str()) }
         })
         .collect();
     accounts.sort();

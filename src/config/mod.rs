@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::model::{Region, Service};
+use crate::model::{Account, Region, Service};
+pub use crate::model::{LogFormat, LogLevel};
 
 mod attributes;
 mod checks;
@@ -215,32 +216,15 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    /// As it is written in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
+impl Source {
+    /// The IM account of a row: the configured prefix, then the account column's text in the configured format.
+    ///
+    /// `hex` drops the text's hyphens; those of the prefix stay. The length is not looked at here.
+    pub fn account_of(&self, text: &str) -> Account {
+        match (self.account_format, self.account_prefix.as_str()) {
+            (AccountFormat::Text, "") => Account::new(text),
+            (AccountFormat::Text, prefix) => Account::new([prefix, text].concat()),
+            (AccountFormat::Hex, prefix) => Account::new([prefix, &text.replace('-', "")].concat()),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Auto,
-    Text,
-    Json,
-    Journald,
 }

@@ -16,7 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::{LogFormat, LogLevel};
+use crate::model::{LogFormat, LogLevel};
 
 mod journal;
 mod line;

@@ -17,7 +17,7 @@ use tracing_subscriber::{Registry, reload};
 
 use super::journal::{Socket, is_journal, prefixed};
 use super::{Format, Verbosity, journald, json, resolved, targets, terminal, text};
-use crate::config::{LogFormat, LogLevel};
+use crate::model::{LogFormat, LogLevel};
 
 /// What a subscriber has written.
 #[derive(Clone, Debug, Default)]

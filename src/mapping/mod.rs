@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::model::{Account, Desired, MAX_ACCOUNT_BYTES, Refusal, Row};
-use crate::source::account_of;
 
 mod fingerprint;
 mod rule;
@@ -80,7 +79,7 @@ impl Mapping {
         let Some(text) = row.account.as_deref().filter(|text| !text.is_empty()) else {
             return Mapped::NoAccount;
         };
-        let account = account_of(&self.source, text);
+        let account = self.source.account_of(text);
         if row.gone {
             return Mapped::Gone(account);
         }

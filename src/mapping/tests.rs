@@ -15,7 +15,6 @@ use crate::config::{
     Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
 };
 use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
-use crate::source::account_of;
 
 mod fingerprint;
 
@@ -294,7 +293,7 @@ fn an_account_is_the_prefix_and_the_formatted_text() {
         ("t-", AccountFormat::Hex, UUID, "t-8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
     ] {
         let source = Source { account_prefix: prefix.into(), account_format: format, ..source() };
-        assert_eq!(account_of(&source, text).as_str(), expected);
+        assert_eq!(source.account_of(text).as_str(), expected);
     }
 }
 

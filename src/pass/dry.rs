@@ -224,10 +224,7 @@ impl Onlooker {
     }
 
     fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
-        rows.iter()
-            .filter_map(|row| row.account.as_deref())
-            .map(|text| crate::source::account_of(&self.config.source, text))
-            .collect()
+        rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
     }
 
     async fn look_up(

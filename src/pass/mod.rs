@@ -361,10 +361,7 @@ impl Engine {
     }
 
     fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
-        rows.iter()
-            .filter_map(|row| row.account.as_deref())
-            .map(|text| crate::source::account_of(&self.config.source, text))
-            .collect()
+        rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
     }
 
     fn page_size(&self) -> i64 {

@@ -69,16 +69,7 @@ impl AccountType {
     }
 }
 
-/// The IM account of a row: prefix put before, format applied. Pure; shared with the mapping through [`config::Source`].
-pub fn account_of(config: &config::Source, text: &str) -> Account {
-    match (config.account_format, config.account_prefix.as_str()) {
-        (AccountFormat::Text, "") => Account::new(text),
-        (AccountFormat::Text, prefix) => Account::new([prefix, text].concat()),
-        (AccountFormat::Hex, prefix) => Account::new([prefix, &text.replace('-', "")].concat()),
-    }
-}
-
-/// The column's text of an IM account: the inverse of [`account_of`]; `None` when no row can have it.
+/// The column's text of an IM account: the inverse of [`config::Source::account_of`]; `None` when no row can have it.
 pub(super) fn text_of(config: &config::Source, kind: AccountType, account: &Account) -> Option<String> {
     let text = account.as_str().strip_prefix(config.account_prefix.as_str())?;
     let text = match config.account_format {

@@ -26,7 +26,6 @@ mod table;
 mod tests;
 pub mod watermark;
 
-pub use account::account_of;
 pub use error::SourceError;
 pub use watermark::{Bound, Kind, Reading};
 

@@ -4,7 +4,6 @@ use sqlx::Row as _;
 
 use super::{AccountFormat, Bound, Database, accounts, all, changed, execute, values};
 use crate::model::Account;
-use crate::source::account_of;
 
 /// For each account type: three values in the column's own order, the text of an account that is not there, and one
 /// that cannot be a value of the type.
@@ -37,7 +36,7 @@ async fn every_account_type_pages_in_its_own_order_and_is_found_by_its_text() {
         config.source.account_prefix = "u".to_owned();
         let mut source = database.open(&config, &[]).await.unwrap();
         assert_eq!(super::accounts_of(&all(&mut source).await), texts, "{kind}");
-        let mut asked: Vec<Account> = texts.iter().map(|text| account_of(&config.source, text)).collect();
+        let mut asked: Vec<Account> = texts.iter().map(|text| config.source.account_of(text)).collect();
         for nobody in [format!("u{absent}"), format!("u{impossible}"), texts[0].to_owned(), "u".to_owned()] {
             asked.push(Account::new(nobody));
         }
@@ -58,7 +57,7 @@ async fn a_uuid_travels_without_its_hyphens() {
     let mut source = database.open(&config, &[]).await.unwrap();
     let page = source.all_after(None).await.unwrap();
     assert_eq!(accounts(&page.rows), ["0a0b0c0d-0000-4000-8000-00000000000f"]);
-    let account = account_of(&config.source, page.rows[0].account.as_deref().unwrap());
+    let account = config.source.account_of(page.rows[0].account.as_deref().unwrap());
     assert_eq!(account.as_str(), "0a0b0c0d0000400080000000000000f".replace("00000000000f", "000000000000f"));
     assert_eq!(account.as_str().len(), 32);
     let wrong = [

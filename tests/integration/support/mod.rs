@@ -6,6 +6,8 @@
 //! private one, which ends with this process.
 
 mod postgres;
+mod stage;
 mod tests;
 
 pub(crate) use postgres::Database;
+pub(crate) use stage::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, USERS, ended, signal};

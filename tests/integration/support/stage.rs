@@ -1,0 +1,246 @@
+//! A sync on a stage: a table, a simulated IM, a configuration, the real binary.
+//!
+//! Owns: setting them up and running commands. Must not know: what a test wants to see.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use imsync::simulator::{Handle, Options, Running, Simulator};
+use sqlx::AssertSqlSafe;
+use tokio::process::{Child, Command};
+
+use super::Database;
+
+/// The table most tests use: text ids, three mapped columns.
+pub(crate) const USERS: &str = "CREATE TABLE users (
+    id text PRIMARY KEY, city text, plan text, gender text, kind text,
+    updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz);
+CREATE INDEX ON users (updated_at, id);";
+
+/// The `[source]` keys that go with [`USERS`].
+pub(crate) const SOURCE: &str = r#"table = "public.users"
+account_column = "id"
+watermark_column = "updated_at"
+watermark_grace = "1s"
+deleted_column = "deleted_at"
+"#;
+
+/// The `[attributes]` that go with [`USERS`].
+pub(crate) const ATTRIBUTES: &str = r#"city = "city"
+plan = "plan"
+[attributes.sex]
+column = "gender"
+values = { m = "male", f = "female" }
+"#;
+
+/// What a stage is made of; the defaults fit [`USERS`].
+pub(crate) struct Setup {
+    pub(crate) sql: String,
+    pub(crate) source: String,
+    /// Further `[im]` keys.
+    pub(crate) im: String,
+    pub(crate) attributes: String,
+    /// Further sections.
+    pub(crate) more: String,
+    pub(crate) simulator: Options,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            sql: USERS.to_owned(),
+            source: SOURCE.to_owned(),
+            im: "timeout = \"2s\"\nretry_for = \"3s\"\n".to_owned(),
+            attributes: ATTRIBUTES.to_owned(),
+            more: "[schedule]\ninterval = \"200ms\"\n".to_owned(),
+            simulator: Options {
+                attribute_names: ["city", "plan", "sex"].map(str::to_owned).to_vec(),
+                ..Options::default()
+            },
+        }
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// The one JSON document on stdout.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) database: Database,
+    pub(crate) im: Running,
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(crate) async fn set_up(setup: Setup) -> Self {
+        let database = Database::fresh().await;
+        database.execute(&setup.sql).await;
+        let im = Simulator::start(setup.simulator.clone()).await.expect("the simulator starts");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let stage = Self { database, im, directory };
+        stage.configure(&setup);
+        stage
+    }
+
+    /// Writes the configuration anew.
+    pub(crate) fn configure(&self, setup: &Setup) {
+        let Setup { source, im, attributes, more, simulator, .. } = setup;
+        let text = format!(
+            "name = \"users\"\n[source]\nurl = \"{}\"\n{source}\n[im]\nbase_url = \"{}\"\nsdk_app_id = {}\n\
+             identifier = \"{}\"\nsecret_key_file = \"secret_key\"\n{im}\n[attributes]\n{attributes}\n{more}\n",
+            self.database.url(),
+            self.im.base_url(),
+            simulator.sdk_app_id,
+            simulator.identifier,
+        );
+        std::fs::write(self.config(), text).expect("the configuration can be written");
+        let key = self.directory.path().join("secret_key");
+        std::fs::write(&key, &simulator.secret_key).expect("the key can be written");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(key, private).expect("the key can be made private");
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.directory.path().join("imsync.toml")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.im.handle()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imsync"));
+        command.args(arguments).arg("-c").arg(self.config()).current_dir(self.directory.path()).kill_on_drop(true);
+        command.stdin(Stdio::null());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("IMSYNC_") || name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs a command to its end; one that hangs fails the test.
+    pub(crate) async fn imsync(&self, arguments: &[&str]) -> Ran {
+        let output = tokio::time::timeout(Duration::from_secs(60), self.command(arguments).output()).await;
+        let output = output.unwrap_or_else(|_| panic!("imsync {arguments:?} has not ended for 60 s"));
+        let output = output.expect("the binary can be run");
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts a command in the background; what it prints goes to `NAME.out` and `NAME.err` in the directory.
+    pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> Child {
+        let file = |extension: &str| {
+            std::fs::File::create(self.directory.path().join(format!("{name}.{extension}"))).expect("a log file")
+        };
+        self.command(arguments).stdout(file("out")).stderr(file("err")).spawn().expect("the binary can be run")
+    }
+
+    /// What a background command has printed so far.
+    pub(crate) fn printed(&self, name: &str, extension: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(format!("{name}.{extension}"))).unwrap_or_default()
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.database.execute(sql).await;
+    }
+
+    /// One number from the database.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        sqlx::query_scalar(sql).fetch_one(&mut self.database.connect().await).await.expect("a plain query")
+    }
+
+    /// What IM should hold by the table: `sql` gives account, attribute, value (no row for a NULL value).
+    pub(crate) async fn wanted(&self, sql: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        let rows: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut self.database.connect().await)
+            .await
+            .expect("a plain query");
+        let mut wanted: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for (account, attribute, value) in rows {
+            wanted.entry(account).or_default().insert(attribute, value);
+        }
+        wanted
+    }
+
+    /// [`Stage::wanted`] for [`USERS`] and [`ATTRIBUTES`].
+    pub(crate) async fn wanted_of_users(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.wanted(
+            "SELECT id, a.name, a.value FROM users, LATERAL (VALUES ('city', city), ('plan', plan), \
+             ('sex', CASE gender WHEN 'm' THEN 'male' WHEN 'f' THEN 'female' END)) AS a (name, value) \
+             WHERE deleted_at IS NULL AND a.value <> ''",
+        )
+        .await
+    }
+
+    /// IM holds exactly what the table wants, now or within the deadline.
+    pub(crate) async fn converges(&self, within: Duration) {
+        let result = tokio::time::timeout(within, async {
+            while self.handle().users() != self.wanted_of_users().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        if result.await.is_err() {
+            let (im, table) = (self.handle().users(), self.wanted_of_users().await);
+            let differ: Vec<_> = table
+                .iter()
+                .filter(|(account, attributes)| im.get(*account) != Some(attributes))
+                .map(|(account, attributes)| (account, attributes, im.get(account)))
+                .take(5)
+                .collect();
+            let extra: Vec<_> = im.keys().filter(|account| !table.contains_key(*account)).take(5).collect();
+            panic!(
+                "IM and table differ after {within:?}: {differ:#?}, only in IM: {extra:?}\n{}",
+                self.printed("run", "err")
+            );
+        }
+    }
+
+    /// Waits for a condition, or fails the test with the sentence.
+    pub(crate) async fn eventually(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+        let result = tokio::time::timeout(Duration::from_secs(20), async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        });
+        assert!(result.await.is_ok(), "never came: {what}\n{}", self.printed("run", "err"));
+    }
+}
+
+/// Sends a signal to a child.
+pub(crate) fn signal(child: &Child, signal: &str) {
+    let pid = child.id().expect("the child runs").to_string();
+    let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status().expect("kill can be run");
+    assert!(sent.success());
+}
+
+/// Waits for a child's end; one that hangs fails the test.
+pub(crate) async fn ended(child: &mut Child) -> Option<i32> {
+    let status = tokio::time::timeout(Duration::from_secs(40), child.wait()).await;
+    status.expect("the child ends within 40 s").expect("a child can be waited for").code()
+}
