@@ -16,6 +16,9 @@ pub enum SourceError {
     Refused(String),
 }
 
+/// Said of a pooler that changes the server session between statements.
+pub(super) const POOLED: &str = "source.url leads to a connection pooler in transaction mode, where running transactions cannot be told apart; connect to PostgreSQL itself, or to a pool in session mode";
+
 impl From<sqlx::Error> for SourceError {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(refused) = &error else {
@@ -37,6 +40,8 @@ impl From<sqlx::Error> for SourceError {
             "28000" | "28P01" => {
                 Self::Unsuitable(format!("the source database refuses the login of source.url: {message}"))
             }
+            // A prepared statement that is not there, or there already: another session than the one it was made in.
+            "26000" | "42P05" => Self::Unsuitable(POOLED.to_owned()),
             "3D000" => Self::Unsuitable(format!("source.url names a database that is not there: {message}")),
             "42501" => Self::Unsuitable(format!("the role of source.url may not read this: {message}")),
             "42P01" | "42703" | "3F000" => Self::Unsuitable(format!("the source table has changed: {message}")),

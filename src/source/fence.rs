@@ -21,7 +21,8 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
        CASE WHEN pg_is_in_recovery() THEN
          (extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(),
            (SELECT checkpoint_time FROM pg_control_checkpoint()))) * 1000000)::int8
-       END";
+       END,
+       pg_backend_pid()";
 
 /// A session that is not (or no longer) in `pg_stat_activity` counts: too many members cost a reading, one too few a row.
 const RUNNING: &str = "
@@ -44,6 +45,7 @@ WHERE prepared.database = current_database()";
 /// Takes a fence. `largest` is the statement for the largest value of a counter.
 pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) -> Result<Reading, SourceError> {
     let row = session.row(sqlx::query(CLOCK)).await?;
+    session.still(row.try_get(4)?)?;
     let (now, server_start, standby): (i64, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
     let (kind, candidate) = match largest {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Postgres, Row};
+use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
 
-use super::error::SourceError;
+use super::error::{POOLED, SourceError};
 use crate::config::PgUrl;
 
 /// The longest wait for a connection, its TLS and its login.
@@ -75,14 +75,30 @@ const PARAMETERS: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Session {
     connection: Option<PgConnection>,
+    /// The server's process, as it was when the session was set up.
+    pid: i32,
+}
+
+fn lost() -> SourceError {
+    SourceError::Away("the connection was lost".to_owned())
+}
+
+fn pooled() -> SourceError {
+    SourceError::Unsuitable(POOLED.to_owned())
+}
+
+/// By the simple protocol: a prepared statement would be missing in the session that a pooler gives next.
+async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
+    let rows = tokio::time::timeout(CONNECT, connection.fetch_one(sqlx::raw_sql(sql))).await;
+    Ok(rows.map_err(|_| SourceError::Away(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
 }
 
 impl Session {
     pub(super) async fn open(url: &PgUrl, name: &str) -> Result<Self, SourceError> {
         let options = options(url, name)?;
-        let mut session = Self { connection: Some(connect(&options).await?) };
-        session.set_up().await?;
+        let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
         session.refuse_pooler(&options).await?;
+        session.set_up().await?;
         Ok(session)
     }
 
@@ -101,34 +117,36 @@ impl Session {
     }
 
     /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the fence
-    /// would count our own session, or leave another's out. Two connections of ours with one server session betray it.
+    /// would count our own session, or leave another's out. A second connection that is busy for a moment makes it
+    /// take another one for ours, then or when both are free again, whichever it prefers.
     async fn refuse_pooler(&mut self, options: &PgConnectOptions) -> Result<(), SourceError> {
-        let own: i32 = self.row(sqlx::query("SELECT pg_catalog.pg_backend_pid()")).await?.try_get(0)?;
+        let Some(own) = self.connection.as_mut() else { return Err(lost()) };
         // Without a second connection (a role's limit, for one) there is nothing to compare with.
-        let Ok(second) = connect(options).await else { return Ok(()) };
-        let mut second = Self { connection: Some(second) };
-        let other = second.row(sqlx::query("SELECT pg_catalog.pg_backend_pid()")).await;
-        let again = self
-            .row(sqlx::query("SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('plan_cache_mode')"))
-            .await?;
-        if let Some(connection) = second.connection.take() {
-            // Its end is no concern of ours.
-            let _ = connection.close().await;
+        let Ok(mut second) = connect(options).await else { return Ok(()) };
+        let first = pid(own, "SELECT pg_catalog.pg_backend_pid()").await?;
+        let (busy, beside) = tokio::join!(
+            pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
+            pid(own, "SELECT pg_catalog.pg_backend_pid()")
+        );
+        let mut moved = busy.is_ok_and(|busy| busy == first) || beside? != first;
+        for _ in 0..3 {
+            moved |= pid(own, "SELECT pg_catalog.pg_backend_pid()").await? != first;
         }
-        let other = other.and_then(|row| Ok(row.try_get::<i32, _>(0)?)).ok();
-        let lost = again.try_get::<String, _>(1)? != "force_custom_plan";
-        if other == Some(own) || again.try_get::<i32, _>(0)? != own || lost {
-            return Err(SourceError::Unsuitable(
-                "source.url leads to a connection pooler in transaction mode, where the running transactions cannot be told apart; connect to PostgreSQL itself, or to a pool in session mode".to_owned(),
-            ));
-        }
-        Ok(())
+        // Its end is no concern of ours.
+        let _ = second.close().await;
+        self.pid = first;
+        if moved { Err(pooled()) } else { Ok(()) }
+    }
+
+    /// The session is the one that was set up; `pid` is what the server says it is now.
+    pub(super) fn still(&self, pid: i32) -> Result<(), SourceError> {
+        if pid == self.pid { Ok(()) } else { Err(pooled()) }
     }
 
     /// All rows of one statement, in autocommit.
     pub(super) async fn rows(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, SourceError> {
         let Some(connection) = self.connection.as_mut() else {
-            return Err(SourceError::Away("the connection was lost".to_owned()));
+            return Err(lost());
         };
         let rows = match tokio::time::timeout(ANSWER, query.fetch_all(connection)).await {
             Ok(Ok(rows)) => return Ok(rows),
@@ -148,7 +166,7 @@ impl Session {
 
     /// Parses and plans nothing, but resolves every name: the number of parameters that the statement takes.
     pub(super) async fn prepare(&mut self, sql: sqlx::SqlStr) -> Result<usize, sqlx::Error> {
-        use sqlx::{Either, Executor, Statement};
+        use sqlx::{Either, Statement};
         let Some(connection) = self.connection.as_mut() else {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
         };

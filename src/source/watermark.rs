@@ -9,85 +9,16 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
 mod model;
+mod reading;
 
-/// A point in the watermark column's order. Microseconds since the Unix epoch for a timestamp, the value for a bigint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Bound {
-    /// Before everything.
-    #[serde(rename = "beginning")]
-    Beginning,
-    #[serde(rename = "at")]
-    At(i64),
-}
-
-/// What a watermark column counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Bounds are times: the candidate is the clock, and a transaction's start bounds its rows.
-    Timestamp,
-    /// Bounds are values of a sequence: the candidate is the largest value, and a transaction's start says nothing.
-    Counter,
-}
-
-/// One look at the source: what a fence is made of.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// What `candidate` counts in.
-    pub kind: Kind,
-    /// The database clock before the lists were read, microseconds since the Unix epoch.
-    pub clock: i64,
-    /// The candidate for `unread`: the clock, or the largest value of a bigint watermark; the beginning for an empty table.
-    pub candidate: Bound,
-    /// `pg_postmaster_start_time()`: virtual ids mean nothing across a restart.
-    pub server_start: i64,
-    pub running: Vec<Running>,
-    pub prepared: Vec<Prepared>,
-}
-
-/// A session in a transaction.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// Virtual transaction id.
-    pub id: String,
-    pub pid: i32,
-    /// Microseconds since the Unix epoch; `None` where the role may not see it.
-    pub started: Option<i64>,
-    pub application: Option<String>,
-}
-
-impl Running {
-    fn named(&self) -> Option<String> {
-        self.application.clone().filter(|name| !name.is_empty())
-    }
-}
-
-/// A prepared transaction of the source's database.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// The virtual id under which it ran; `-1/xid` after a server restart.
-    pub id: String,
-    pub gid: String,
-    pub prepared_at: i64,
-}
-
-/// Who holds the watermark back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldBackBy {
-    pub pid: Option<i32>,
-    /// The gid of a prepared transaction.
-    pub prepared: Option<String>,
-    pub application: Option<String>,
-    /// Since when we have seen it.
-    pub since: DateTime<Utc>,
-}
+pub use reading::{Bound, HeldBackBy, Kind, Prepared, Reading, Running};
 
 /// The durable form, stored as JSON in the sync row: everything the next fence is compared with. Short keys, because it
 /// is written with every pass; unknown keys are ignored, so that an older release can read what a newer one wrote.
@@ -402,17 +333,6 @@ impl Tracker {
 /// Nobody writes a billion rows between two polls; a column that counts microseconds does not double.
 fn jumps(before: i64, after: i64) -> bool {
     after.saturating_sub(before) > 1_000_000_000 && after > before.saturating_mul(2)
-}
-
-impl Bound {
-    /// The bound `by` lower, for a slack or a step of the clock.
-    #[must_use]
-    pub fn less(self, by: i64) -> Self {
-        match self {
-            Self::Beginning => Self::Beginning,
-            Self::At(value) => Self::At(value.saturating_sub(by)),
-        }
-    }
 }
 
 impl Member {

@@ -18,6 +18,7 @@ use crate::model::{Region, Row, Service};
 mod fences;
 mod pages;
 mod refusals;
+mod soak;
 mod types;
 
 /// A superuser's URL of the server to test on. The one place that knows where the server comes from.
@@ -139,12 +140,12 @@ fn config(url: &str, table: &str) -> Config {
             sdk_app_id: 1,
             identifier: "administrator".to_owned(),
             secret_key: None,
-            usersig_lifetime: Duration::from_secs(86_400),
+            usersig_lifetime: Duration::from_hours(24),
             users_per_call: 100,
             calls_per_second: 95,
             max_in_flight: 64,
             timeout: Duration::from_secs(10),
-            retry_for: Duration::from_secs(60),
+            retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
         },
         attributes: vec![Attribute {
@@ -164,7 +165,7 @@ fn config(url: &str, table: &str) -> Config {
             interval: Duration::from_secs(10),
             notify_channel: None,
             full_every: None,
-            rejected_retry: Duration::from_secs(3600),
+            rejected_retry: Duration::from_hours(1),
             verify_every: None,
             verify_sample: 1000,
         },

@@ -2,8 +2,9 @@
 
 use sqlx::Row as _;
 
-use super::{AccountFormat, Bound, Database, accounts, all, changed, execute, values};
+use super::{AccountFormat, Bound, Database, accounts, all, changed, values};
 use crate::model::Account;
+
 
 /// For each account type: three values in the column's own order, the text of an account that is not there, and one
 /// that cannot be a value of the type.
@@ -58,7 +59,7 @@ async fn a_uuid_travels_without_its_hyphens() {
     let page = source.all_after(None).await.unwrap();
     assert_eq!(accounts(&page.rows), ["0a0b0c0d-0000-4000-8000-00000000000f"]);
     let account = config.source.account_of(page.rows[0].account.as_deref().unwrap());
-    assert_eq!(account.as_str(), "0a0b0c0d0000400080000000000000f".replace("00000000000f", "000000000000f"));
+    assert_eq!(account.as_str(), "0a0b0c0d00004000800000000000000f");
     assert_eq!(account.as_str().len(), 32);
     let wrong = [
         "0A0B0C0D00004000800000000000000F",
@@ -195,6 +196,4 @@ async fn a_session_says_who_it_is_and_only_reads() {
     assert!(row.get::<String, _>(0).starts_with("imsync "));
     let refused = source.session.rows(sqlx::query("DELETE FROM users")).await.unwrap_err();
     assert!(refused.to_string().contains("read-only"), "{refused}");
-    let mut session = database.session().await;
-    execute(&mut session, "SELECT 1").await;
 }
