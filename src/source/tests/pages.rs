@@ -265,8 +265,16 @@ async fn many_columns_of_many_rows_cost_little() {
     .await;
     let mut config = database.config("users");
     config.source.page_size = 5000;
-    let mut source = database.open(&config, &["a", "b", "a"]).await.unwrap();
-    let pages = all(&mut source).await;
+    // In a task of its own, as the daemon reads: every future has to be able to change threads.
+    let scan = tokio::spawn(async move {
+        let columns = ["a", "b", "a"].map(str::to_owned);
+        let mut source = Source::connect(&config, &columns).await.unwrap();
+        let pages = all(&mut source).await;
+        source.changed_since(Bound::Beginning, None).await.unwrap();
+        source.reading().await.unwrap();
+        (source, pages)
+    });
+    let (mut source, pages) = scan.await.unwrap();
     assert_eq!(pages.iter().map(|page| page.rows.len()).sum::<usize>(), 20_000);
     let accounts: Vec<Account> = (1..=5000).map(|number| Account::new(number.to_string())).collect();
     assert_eq!(source.rows_of(&accounts).await.unwrap().len(), 5000);
