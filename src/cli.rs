@@ -227,7 +227,7 @@ impl Cli {
     pub async fn run(self) -> CommandResult {
         let global = self.global.checked();
         match self.command {
-            Command::Run { once: false, .. } => commands::run::daemon(global).await,
+            Command::Run { once: false, .. } => Box::pin(commands::run::daemon(global)).await,
             Command::Run { once: true, json } => commands::run::once(global, json).await,
             Command::Backfill { force, accounts, dry_run, allow_removals, json } => {
                 let arguments = commands::backfill::Arguments { force, allow_removals, dry_run, accounts, json };

@@ -2,6 +2,7 @@
 //!
 //! Owns: flags, progress, the forecast of `--dry-run`. Must not know: how a pass works.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,17 +168,18 @@ async fn bar(tally: Arc<Tally>, stop: Shutdown) {
 }
 
 fn message(tally: &Tally) -> String {
+    // Writing to a String cannot fail.
     let mut text = format!("{} pushed", thousands(Tally::get(&tally.pushed)));
     let removed = Tally::get(&tally.removed);
     if removed > 0 {
-        text.push_str(&format!(", {} removed", thousands(removed)));
+        let _ = write!(text, ", {} removed", thousands(removed));
     }
     let rejected = Tally::get(&tally.rejected);
     if rejected > 0 {
-        text.push_str(&format!(", {} rejected", thousands(rejected)));
+        let _ = write!(text, ", {} rejected", thousands(rejected));
     }
     if tally.phase() != "reading the table" {
-        text.push_str(&format!(" ({})", tally.phase()));
+        let _ = write!(text, " ({})", tally.phase());
     }
     text
 }

@@ -50,7 +50,7 @@ pub async fn daemon(global: Global) -> CommandResult {
     systemd::ready();
     let daemon =
         Daemon { config, metrics, readiness, shutdown, hangups, read_config: Box::new(move || global.reload()) };
-    daemon.run().await;
+    Box::pin(daemon.run()).await;
     server_shutdown.request();
     if let Some(server) = server {
         // It stops by itself within two seconds; a panic in it has been reported.

@@ -40,7 +40,7 @@ struct Position {
 pub enum Step {
     /// There is more to do.
     More,
-    Done(Report, Option<PassError>),
+    Done(Box<Report>, Option<PassError>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct FullPass {
     recorded: Option<(String, u64)>,
     gone_after: Option<String>,
     withheld: Withheld,
+    /// How many reasons for a full pass it answers.
+    answers: u64,
     /// The second walk, with removals: too many had to be withheld to remember them.
     again: bool,
     resumed: bool,
@@ -126,6 +128,7 @@ impl Engine {
             recorded: None,
             gone_after: None,
             withheld: Withheld::default(),
+            answers: self.full_dues,
             again: false,
             resumed: false,
         };
@@ -242,10 +245,13 @@ impl Engine {
 
     /// Everything given to the flow so far is recorded: the position may move here.
     fn note_position(&mut self, full: &mut FullPass) {
-        if full.phase == Phase::Table && !full.again && self.flow.idle(full.pass) && full.course.check().is_ok() {
-            if let Some(after) = &full.after {
-                full.recorded = Some((after.clone(), Tally::get(&full.course.tally.done)));
-            }
+        let recorded = self.flow.idle(full.pass) && full.course.check().is_ok();
+        if full.phase == Phase::Table
+            && !full.again
+            && recorded
+            && let Some(after) = &full.after
+        {
+            full.recorded = Some((after.clone(), Tally::get(&full.course.tally.done)));
         }
     }
 
@@ -268,7 +274,9 @@ impl Engine {
                 Tally::add(&tally.mended, usize::try_from(Tally::get(&tally.changed)).unwrap_or(usize::MAX));
             }
             self.settled = true;
-            self.full_due = None;
+            if self.full_dues == full.answers {
+                self.full_due = None;
+            }
             self.full_ended = Some(crate::clock::monotonic());
             self.full_position = None;
         }
@@ -280,7 +288,7 @@ impl Engine {
         }
         let course = full.course.clone();
         let (report, error) = self.finish(&course, result, update, true).await;
-        Step::Done(report, error)
+        Step::Done(Box::new(report), error)
     }
 
     /// A full pass from begin to end.
@@ -291,7 +299,7 @@ impl Engine {
         };
         loop {
             if let Step::Done(report, error) = self.step_full(&mut full).await {
-                return (report, error);
+                return (*report, error);
             }
         }
     }

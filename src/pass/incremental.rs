@@ -47,10 +47,17 @@ impl Engine {
             return Err(PassError::NoWatermark);
         };
         tracker.observe(&reading);
-        if tracker.fell() {
-            self.full_due.get_or_insert_with(|| "the largest value of the watermark column fell".to_owned());
-        }
         let from = tracker.unread();
+        if let Some((before, after)) = tracker.jumped() {
+            tracing::warn!(
+                before,
+                after,
+                "the watermark column's largest value jumped: rows that get a smaller one from now on are found by the next full pass only"
+            );
+        }
+        if tracker.fell() {
+            self.ask_for_full("the largest value of the watermark column fell");
+        }
         let mut withheld = Withheld::default();
         self.doubts(course, pass, &mut withheld).await?;
         self.walk_changes(course, pass, from, Glance::default(), &mut withheld).await?;
@@ -128,7 +135,7 @@ impl Engine {
         let tracker = self.tracker.as_mut()?;
         if tracker.first_fence_cleared() {
             tracker.note_first_fence();
-            self.full_due.get_or_insert_with(|| "the transactions open when this sync began have ended".to_owned());
+            self.ask_for_full("the transactions open when this sync began have ended");
         }
         self.full_due.clone()
     }

@@ -86,7 +86,7 @@ impl PassError {
 }
 
 /// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
-const IDLE_SAVE: Duration = Duration::from_secs(60);
+const IDLE_SAVE: Duration = Duration::from_mins(1);
 /// Progress is stored at most this often.
 const PROGRESS_SAVE: Duration = Duration::from_secs(1);
 
@@ -107,6 +107,8 @@ pub struct Engine {
     guard: Option<Value>,
     /// Why a full pass is due.
     full_due: Option<String>,
+    /// Counts the reasons: a full pass that began before a reason came up does not answer it.
+    full_dues: u64,
     /// When the last full pass ended.
     full_ended: Option<Instant>,
     full_position: Option<Value>,
@@ -218,6 +220,7 @@ impl Engine {
             tracker: source.has_watermark().then(|| saved_tracker(&config, &row)).flatten(),
             settled: full_due.is_none(),
             full_due,
+            full_dues: 0,
             full_ended,
             full_position: row.full_pass_position,
             guard: row.guard,
@@ -237,6 +240,12 @@ impl Engine {
         engine.metrics.accounts.set(engine.known_accounts);
         engine.update_gauges().await?;
         Ok(engine)
+    }
+
+    /// A full pass falls due, whatever runs now.
+    fn ask_for_full(&mut self, why: &str) {
+        self.full_dues += 1;
+        self.full_due.get_or_insert_with(|| why.to_owned());
     }
 
     /// Why a full pass should run now, if one should.

@@ -143,7 +143,7 @@ impl View {
         for (account, mapped) in mapped {
             let stored = stored.remove(&account);
             let standing = standing.remove(&account).unwrap_or_default();
-            if let Some(item) = self.item(account, mapped, stored, &standing, &rules, glance, &mut seen.still_refused) {
+            if let Some(item) = self.item(mapped, stored, &standing, &rules, glance, &mut seen.still_refused) {
                 seen.items.push(item);
             }
         }
@@ -174,10 +174,8 @@ impl View {
         tokio::try_join!(stored, standing)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one account come together here and nowhere else")]
     fn item(
         &self,
-        account: Account,
         mapped: Mapped,
         stored: Option<Stored>,
         standing: &[Standing],
@@ -243,7 +241,6 @@ impl View {
             stuck: difference.stuck,
         };
         let idle = !item.sends() && !withheld && item.refused.is_empty() && item.resolved.is_empty() && !item.stuck;
-        debug_assert!(item.account() == &account, "a difference speaks of its own account");
         (!idle).then_some(item)
     }
 

@@ -74,7 +74,7 @@ impl Daemon {
         let mut said = String::new();
         while !self.shutdown.requested() {
             let began = clock::monotonic();
-            match self.open_and_lead().await {
+            match Box::pin(self.open_and_lead()).await {
                 Ended::Shutdown => break,
                 Ended::Reload => {}
                 Ended::LeaseLost => {

@@ -18,7 +18,7 @@ mod account;
 mod error;
 mod fence;
 mod fitness;
-mod quote;
+pub(crate) mod quote;
 mod session;
 mod statements;
 mod table;

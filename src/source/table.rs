@@ -5,8 +5,9 @@
 use sqlx::Row;
 
 use super::error::SourceError;
-use super::quote::{parse_table, shown};
+use super::quote::shown;
 use super::session::Session;
+use crate::config::{TableName, parse_table_name};
 
 /// What a relation is (`pg_class.relkind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,11 +176,9 @@ fn kind_of(relkind: &str) -> RelationKind {
 impl Table {
     /// Finds the configured relation; says what is similar when there is none.
     pub(super) async fn find(session: &mut Session, configured: &str) -> Result<Self, SourceError> {
-        let Some((schema, name)) = parse_table(configured) else {
-            return Err(SourceError::Unsuitable(format!(
-                "source.table = {configured:?} is not a table's name; write table or schema.table, with double quotes around a part that needs them: '\"My Table\"'"
-            )));
-        };
+        let TableName { schema, table: name, folded: _ } = parse_table_name(configured).map_err(|reason| {
+            SourceError::Unsuitable(format!("source.table = {configured:?} is not a table's name: {reason}"))
+        })?;
         let found = session.rows(sqlx::query(RELATIONS).bind(&name).bind(schema.as_deref())).await?.pop();
         let Some(row) = found else { return Err(not_found(session, configured, &name).await?) };
         let oid: i64 = row.try_get(0)?;

@@ -3,7 +3,7 @@
 //! Owns: taking, keeping and losing the lease; the [`Writer`], which cannot be had without it.
 //! Must not know: what is written under it.
 //!
-//! Source: Postgres manual, 13.3.5 (advisory locks) and 20.11 (idle_session_timeout).
+//! Source: Postgres manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,7 +219,7 @@ impl Writer {
     }
 
     /// A single statement that names its epoch has touched its one row; else the epoch was over.
-    pub(super) fn expect_one(&self, affected: u64) -> Result<(), StateError> {
+    pub(super) fn expect_one(affected: u64) -> Result<(), StateError> {
         if affected == 1 { Ok(()) } else { Err(StateError::LeaseLost) }
     }
 

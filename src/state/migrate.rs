@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use sqlx::{Acquire, PgConnection};
 
-use super::{State, StateError, quote, run_script};
+use super::{State, StateError, run_script};
+use crate::source::quote::identifier;
 
 /// One step of the schema. Applied once, in order, never edited after a release.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl State {
             .execute(&mut *transaction)
             .await?;
         if !schema_exists(&mut transaction, &self.schema).await? {
-            run_script(&mut transaction, format!("CREATE SCHEMA {};", quote(&self.schema))).await?;
+            run_script(&mut transaction, format!("CREATE SCHEMA {};", identifier(&self.schema))).await?;
         }
         let before = version(&mut transaction).await?;
         refuse_newer(before, &self.schema)?;
@@ -83,9 +84,9 @@ impl State {
         // Writing to a String cannot fail.
         let _ = writeln!(script, "BEGIN;");
         if !exists {
-            let _ = writeln!(script, "CREATE SCHEMA {};", quote(&self.schema));
+            let _ = writeln!(script, "CREATE SCHEMA {};", identifier(&self.schema));
         }
-        let _ = writeln!(script, "SET LOCAL search_path = {};", quote(&self.schema));
+        let _ = writeln!(script, "SET LOCAL search_path = {};", identifier(&self.schema));
         if before.is_none() {
             script.push_str(BOOKKEEPING);
         }

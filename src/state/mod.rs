@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
 use crate::config;
+use crate::source::quote::identifier;
 
 pub mod account;
 pub mod acknowledged;
@@ -105,11 +106,11 @@ impl State {
     pub async fn open(config: &config::Config, access: Access) -> Result<Self, StateError> {
         let options = connect_options(config)?;
         let schema = config.state.schema.clone();
-        let search_path = quote(&schema);
+        let search_path = identifier(&schema);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(15))
-            .idle_timeout(Duration::from_secs(600))
+            .idle_timeout(Duration::from_mins(10))
             .after_connect(move |connection, _| {
                 let search_path = search_path.clone();
                 Box::pin(async move { prepare_session(connection, &search_path, access).await })
@@ -134,7 +135,7 @@ impl State {
     /// A connection outside the pool, with the same session settings.
     async fn own_connection(&self) -> Result<PgConnection, StateError> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
-        prepare_session(&mut connection, &quote(&self.schema), self.access).await?;
+        prepare_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)
     }
 
@@ -168,11 +169,6 @@ fn connect_options(config: &config::Config) -> Result<PgConnectOptions, StateErr
     })?;
     let application: String = format!("imsync {}", config.name).chars().take(60).collect();
     Ok(options.application_name(&application).disable_statement_logging())
-}
-
-/// Quotes an identifier (Postgres manual, 4.1.1).
-pub(crate) fn quote(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// Runs several statements in one go, without parameters.

@@ -40,7 +40,7 @@ impl Writer {
         upsert_rejections(&mut transaction, self.sync_id(), rejected, retry_after).await?;
         if let Some(intent) = intent {
             let done = sqlx::query("DELETE FROM intent WHERE id = $1").bind(intent).execute(&mut *transaction).await?;
-            self.expect_one(done.rows_affected())?;
+            Self::expect_one(done.rows_affected())?;
         }
         transaction.commit().await?;
         Ok(())

@@ -222,7 +222,7 @@ impl Writer {
                 .bind(&texts)
                 .execute(self.pool())
                 .await?;
-            self.expect_one(done.rows_affected())?;
+            Self::expect_one(done.rows_affected())?;
             self.set_names(names.into());
         }
         Ok(slots)
@@ -269,7 +269,7 @@ impl Writer {
             .bind(server)
             .execute(self.pool())
             .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 
     /// Where a full pass goes on, and what `status` shows of the pass under way. One short statement, not in the
@@ -285,7 +285,7 @@ impl Writer {
         .bind(running.map(Value::to_string))
         .execute(self.pool())
         .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 
     /// A full pass falls due, or (with `None`) no longer is. Its old position no longer serves.
@@ -297,7 +297,7 @@ impl Writer {
                 .bind(why)
                 .execute(self.pool())
                 .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 
     /// The first watermark of a sync, before the first page of its first full pass.
@@ -313,7 +313,7 @@ impl Writer {
         .bind(fingerprint)
         .execute(self.pool())
         .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 
     /// What the end of a pass changes in the sync row.
@@ -354,7 +354,7 @@ impl Writer {
         .bind(watermark_fingerprint)
         .execute(self.pool())
         .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 
     /// At a clean end: seconds since the last call to IM started, for the next holder's pace.
@@ -368,6 +368,6 @@ impl Writer {
         .bind(seconds_ago)
         .execute(self.pool())
         .await?;
-        self.expect_one(done.rows_affected())
+        Self::expect_one(done.rows_affected())
     }
 }

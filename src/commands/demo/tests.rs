@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use tokio::time::Instant;
-
 use super::compare::{Difference, Holdings, accounts, differences, expected};
 use super::people::{id, person};
 use super::*;
@@ -60,7 +58,7 @@ fn change(account: &str, attribute: &str, old: Option<&str>, new: Option<&str>) 
 fn arrivals_are_told_by_account_and_counted_when_there_are_too_many() {
     let mut out = Vec::new();
     let mut story = Story::new(&mut out);
-    let now = Instant::now();
+    let now = monotonic();
     let none = |_: &str| None;
     let first = [
         change("u1", "city", Some("Lyon"), Some("Wien")),

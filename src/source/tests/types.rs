@@ -5,7 +5,6 @@ use sqlx::Row as _;
 use super::{AccountFormat, Bound, Database, accounts, all, changed, values};
 use crate::model::Account;
 
-
 /// For each account type: three values in the column's own order, the text of an account that is not there, and one
 /// that cannot be a value of the type.
 const ACCOUNT_TYPES: &[(&str, [&str; 3], &str, &str)] = &[

@@ -142,7 +142,7 @@ impl Stage {
 
     /// Runs a command to its end; one that hangs fails the test.
     pub(crate) async fn imsync(&self, arguments: &[&str]) -> Ran {
-        let output = tokio::time::timeout(Duration::from_secs(60), self.command(arguments).output()).await;
+        let output = tokio::time::timeout(Duration::from_mins(1), self.command(arguments).output()).await;
         let output = output.unwrap_or_else(|_| panic!("imsync {arguments:?} has not ended for 60 s"));
         let output = output.expect("the binary can be run");
         Ran {
