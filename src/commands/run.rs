@@ -101,6 +101,7 @@ pub(super) async fn conclude(
     // The next holder waits a whole second where the time of the last call is not known.
     let _ = engine.say_goodbye().await;
     let tripped = engine.guard().map(guard::sentence);
+    let doubts = engine.doubts_pending();
     lease.release().await;
     if json {
         say_json(&report.row)?;
@@ -113,6 +114,12 @@ pub(super) async fn conclude(
     }
     if let Some(tripped) = tripped {
         return Err(Failure::failed(tripped));
+    }
+    if doubts {
+        return Err(Failure::failed(
+            "IM did not answer for some accounts, so what it holds for them is not known (`imsync status` counts them as in doubt); \
+             the next pass sends them again",
+        ));
     }
     Ok(exit_of(report.ending))
 }

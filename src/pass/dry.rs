@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::guard::{self, Withheld};
-use super::view::{Glance, Item, View};
+use super::view::{Glance, Item, Retry, View};
 use super::{FullOptions, PassError, binding, full_due_at_start, saved_tracker};
 use crate::config::Config;
 use crate::mapping::Mapping;
-use crate::model::{Account, Row, Slot};
+use crate::model::{Account, Known, Row, Slot};
 use crate::source::Source;
 use crate::source::watermark::Tracker;
 use crate::state::State;
@@ -94,7 +94,7 @@ impl Onlooker {
     ) -> Result<Forecast, PassError> {
         let mut forecast = Forecast::default();
         let mut withheld = Withheld::default();
-        let glance = Glance { removals: true, retry_rejected: true, force: options.force };
+        let glance = Glance { removals: true, retry: Retry::Due, force: options.force };
         let full_because = match (&scope, &self.row) {
             (Scope::Next, Some(row)) => {
                 full_due_at_start(&self.config, &self.view.mapping, row).or_else(|| self.overdue(row))
@@ -264,7 +264,8 @@ impl Onlooker {
             forecast.removed += u64::from(!item.change.remove.is_empty());
             forecast.changed += u64::from(item.sends());
             forecast.rejected += u64::from(!item.refused.is_empty());
-            if !item.change.remove.is_empty() {
+            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(|known| *known != Known::Absent);
+            if item.change.remove.iter().any(loses) {
                 withheld.note(std::iter::once(item.account().clone()));
             }
             if item.sends() && !see(item, &self.view) {

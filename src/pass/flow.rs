@@ -3,7 +3,7 @@
 //! Owns: deliveries in flight, and the rule that an account is looked at only when its earlier change is recorded.
 //! Must not know: where pages come from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::state::record::Record;
 /// What a pass and its deliveries share.
 #[derive(Debug)]
 pub struct Course {
+    /// The pass's number in the flow.
+    pub pass: u64,
     pub session: Session,
     pub tally: Arc<Tally>,
     pub view: View,
@@ -30,22 +32,10 @@ pub struct Course {
     pub retry_after: Duration,
     /// When an unknown outcome is looked into: a call may land until twice its time-out after it was sent (assumed).
     pub doubt: Duration,
-    failure: Mutex<Option<PassError>>,
+    pub(super) failure: Mutex<Option<PassError>>,
 }
 
 impl Course {
-    pub fn new(
-        session: Session,
-        tally: Arc<Tally>,
-        view: View,
-        writer: Writer,
-        metrics: Arc<Metrics>,
-        retry_after: Duration,
-        doubt: Duration,
-    ) -> Self {
-        Self { session, tally, view, writer, metrics, retry_after, doubt, failure: Mutex::new(None) }
-    }
-
     /// Why this pass cannot go on, once something has come up.
     pub fn trouble(&self) -> Option<PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
@@ -53,10 +43,10 @@ impl Course {
     }
 
     fn fail(&self, error: PassError) {
-        self.session.halt();
         if let Ok(mut failure) = self.failure.lock() {
             failure.get_or_insert(error);
         }
+        self.session.halt();
     }
 
     /// Nothing may be read or sent any more.
@@ -68,8 +58,20 @@ impl Course {
 /// A delivery that has ended, one way or the other.
 struct Landed {
     accounts: Vec<Account>,
-    pass: u64,
+    number: u64,
 }
+
+/// Changes looked at and not yet on their way. They belong to one pass and go as one delivery.
+struct Pending {
+    course: Arc<Course>,
+    freshness: Freshness,
+    items: Vec<Item>,
+    accounts: HashSet<Account>,
+}
+
+/// Intents of deliveries in flight. Held while one is stored or left-over ones are settled, so that no intent is ever
+/// seen in the table before it is known here.
+pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// The queue. One for a process that holds the lease; it outlives the passes.
 #[derive(Default)]
@@ -77,22 +79,18 @@ pub struct Flow {
     deliveries: JoinSet<Landed>,
     /// Accounts of deliveries in flight.
     busy: HashSet<Account>,
-    /// Intents of deliveries in flight.
-    live: Arc<Mutex<HashSet<i64>>>,
-    /// Deliveries in flight, by pass.
-    outstanding: Vec<u64>,
-    /// Changes looked at and not yet on their way, and the pass they belong to.
-    pending: Vec<Item>,
-    pending_accounts: HashSet<Account>,
+    live: LiveIntents,
+    /// Numbers of the deliveries in flight, each with its pass.
+    outstanding: BTreeMap<u64, u64>,
+    pending: Option<Pending>,
+    /// The number of the next delivery.
+    next: u64,
     passes: u64,
 }
 
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flow")
-            .field("outstanding", &self.outstanding.len())
-            .field("pending", &self.pending.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Flow").field("outstanding", &self.outstanding.len()).finish_non_exhaustive()
     }
 }
 
@@ -109,19 +107,15 @@ impl Flow {
     }
 
     /// Intents that still have somebody to answer them.
-    pub fn live_intents(&self) -> Vec<i64> {
-        self.live.lock().map(|live| live.iter().copied().collect()).unwrap_or_default()
+    pub(super) fn live_intents(&self) -> LiveIntents {
+        self.live.clone()
     }
 
     /// Waits until none of these accounts is in flight or pending, so that they can be looked at.
-    pub async fn clear_of<'a>(
-        &mut self,
-        course: &Arc<Course>,
-        pass: u64,
-        accounts: impl Iterator<Item = &'a Account> + Clone,
-    ) {
-        if accounts.clone().any(|account| self.pending_accounts.contains(account)) {
-            self.send(course, pass, Freshness::Fresh);
+    pub async fn clear_of<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
+        let waits = |pending: &Pending| accounts.clone().any(|account| pending.accounts.contains(account));
+        if self.pending.as_ref().is_some_and(waits) {
+            self.send();
         }
         while accounts.clone().any(|account| self.busy.contains(account)) {
             if !self.land_one().await {
@@ -131,15 +125,24 @@ impl Flow {
     }
 
     /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]).
-    pub async fn take(&mut self, course: &Arc<Course>, pass: u64, seen: Seen, freshness: Freshness) {
+    pub async fn take(&mut self, course: &Arc<Course>, seen: Seen, freshness: Freshness) {
+        if self.pending.as_ref().is_some_and(|p| p.course.pass != course.pass || p.freshness != freshness) {
+            self.send();
+        }
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            course: course.clone(),
+            freshness,
+            items: Vec::new(),
+            accounts: HashSet::new(),
+        });
         for item in seen.items {
             if item.sends() || !item.refused.is_empty() || !item.resolved.is_empty() {
-                self.pending_accounts.insert(item.account().clone());
-                self.pending.push(item);
+                pending.accounts.insert(item.account().clone());
+                pending.items.push(item);
             }
         }
-        if self.pending.len() >= GATHER {
-            self.send(course, pass, freshness);
+        if pending.items.len() >= GATHER {
+            self.send();
         }
         while self.busy.len() > MOST_IN_FLIGHT {
             if !self.land_one().await {
@@ -149,28 +152,29 @@ impl Flow {
     }
 
     /// Sends what is pending.
-    pub fn send(&mut self, course: &Arc<Course>, pass: u64, freshness: Freshness) {
-        if self.pending.is_empty() {
+    fn send(&mut self) {
+        let Some(Pending { course, freshness, items, accounts }) = self.pending.take() else { return };
+        if items.is_empty() {
             return;
         }
-        let items = std::mem::take(&mut self.pending);
-        self.busy.extend(self.pending_accounts.drain());
-        self.outstanding.push(pass);
-        let course = course.clone();
+        self.busy.extend(accounts);
+        let number = self.next;
+        self.next += 1;
+        self.outstanding.insert(number, course.pass);
         let live = self.live.clone();
         self.deliveries.spawn(async move {
             let accounts = items.iter().map(|item| item.account().clone()).collect();
             if let Err(error) = deliver(&course, items, freshness, &live).await {
                 course.fail(error);
             }
-            Landed { accounts, pass }
+            Landed { accounts, number }
         });
     }
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
-    pub async fn drain(&mut self, course: &Arc<Course>, pass: u64, freshness: Freshness) -> Result<(), PassError> {
-        self.send(course, pass, freshness);
-        while self.outstanding.contains(&pass) {
+    pub async fn drain(&mut self, course: &Course) -> Result<(), PassError> {
+        self.send();
+        while self.outstanding.values().any(|pass| *pass == course.pass) {
             if !self.land_one().await {
                 break;
             }
@@ -178,9 +182,14 @@ impl Flow {
         course.check()
     }
 
-    /// Nothing of this pass is in flight or pending: everything it was given so far is recorded (or has failed).
-    pub fn idle(&self, pass: u64) -> bool {
-        self.pending.is_empty() && !self.outstanding.contains(&pass)
+    /// Stands for everything taken so far; see [`Flow::landed_before`].
+    pub fn mark(&self) -> u64 {
+        self.next + u64::from(self.pending.as_ref().is_some_and(|pending| !pending.items.is_empty()))
+    }
+
+    /// Everything taken before this mark has landed: recorded, or its pass is in trouble.
+    pub fn landed_before(&self, mark: u64) -> bool {
+        mark <= self.next && self.outstanding.range(..mark).next().is_none()
     }
 
     /// Takes note of deliveries that have landed meanwhile, without waiting.
@@ -202,13 +211,11 @@ impl Flow {
 
     fn landed(&mut self, landed: Result<Landed, tokio::task::JoinError>) {
         match landed {
-            Ok(Landed { accounts, pass }) => {
+            Ok(Landed { accounts, number }) => {
                 for account in &accounts {
                     self.busy.remove(account);
                 }
-                if let Some(index) = self.outstanding.iter().position(|number| *number == pass) {
-                    self.outstanding.swap_remove(index);
-                }
+                self.outstanding.remove(&number);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // Only a dropped Flow cancels its deliveries.
@@ -218,12 +225,7 @@ impl Flow {
 }
 
 /// One delivery: intent, calls, record.
-async fn deliver(
-    course: &Course,
-    items: Vec<Item>,
-    freshness: Freshness,
-    live: &Mutex<HashSet<i64>>,
-) -> Result<(), PassError> {
+async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: &LiveIntents) -> Result<(), PassError> {
     let changes: Vec<&Change> = items.iter().filter(|item| item.sends()).map(|item| &item.change).collect();
     let mut record = Record::default();
     let mut counts = Counts::default();
@@ -234,8 +236,10 @@ async fn deliver(
     } else {
         // A stop that came up meanwhile: nothing is sent, so nothing needs an intent.
         course.check()?;
+        let mut known = live.lock().await;
         let intent = course.writer.store_intent(&changes).await?;
-        set_live(live, |live| live.insert(intent));
+        known.insert(intent);
+        drop(known);
         record.intent = Some(intent);
         let owned: Vec<Change> = changes.into_iter().cloned().collect();
         let mut outcomes = course.session.deliver(owned, freshness).await.into_iter();
@@ -252,7 +256,7 @@ async fn deliver(
     let result = if record.is_empty() { Ok(()) } else { course.writer.record(&record, course.retry_after).await };
     if let Some(intent) = record.intent {
         // Recorded, or (after an error) left over: the next pass makes its attributes unknown.
-        set_live(live, |live| live.remove(&intent));
+        live.lock().await.remove(&intent);
     }
     result?;
     let tally = &course.tally;
@@ -263,10 +267,4 @@ async fn deliver(
     tally.known_delta.fetch_add(counts.known_delta, std::sync::atomic::Ordering::Relaxed);
     course.metrics.rejections.with_label_values(&["local"]).inc_by(counts.local_rejections as u64);
     Ok(())
-}
-
-fn set_live(live: &Mutex<HashSet<i64>>, change: impl FnOnce(&mut HashSet<i64>) -> bool) {
-    if let Ok(mut live) = live.lock() {
-        change(&mut live);
-    }
 }

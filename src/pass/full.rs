@@ -3,6 +3,7 @@
 //! Owns: its steps, its position, and what its end means. Must not know: when it is due.
 //! It runs in steps of a page each, so that incremental passes can go between them; it reads nothing ahead of a step.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,6 @@ use super::guard::Withheld;
 use super::report::{Report, Tally};
 use super::view::Glance;
 use super::{Ending, Engine, PassError, watermark_fingerprint};
-use crate::push::Freshness;
 use crate::source::watermark::Tracker;
 
 /// How a full pass is asked for.
@@ -55,9 +55,10 @@ enum Phase {
 pub struct FullPass {
     options: FullOptions,
     course: Arc<Course>,
-    pass: u64,
     phase: Phase,
     after: Option<String>,
+    /// Ends of pages whose changes may still be in flight: the flow's mark, the last account column text, rows compared.
+    ahead: VecDeque<(u64, String, u64)>,
     /// Everything up to here is recorded.
     recorded: Option<(String, u64)>,
     gone_after: Option<String>,
@@ -101,7 +102,7 @@ impl Engine {
     }
 
     async fn try_begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, PassError> {
-        let (course, pass) = self.begin_with(tally).await?;
+        let course = self.begin_with(tally).await?;
         if self.tracker.is_none() && self.source.has_watermark() {
             // The first watermark is stored before the first page: whatever commits from here on is read incrementally.
             let reading = self.source.reading().await?;
@@ -122,9 +123,9 @@ impl Engine {
         let mut full = FullPass {
             options,
             course,
-            pass,
             phase: Phase::Table,
             after: None,
+            ahead: VecDeque::new(),
             recorded: None,
             gone_after: None,
             withheld: Withheld::default(),
@@ -140,7 +141,7 @@ impl Engine {
             full.resumed = true;
         }
         let mut withheld = std::mem::take(&mut full.withheld);
-        self.doubts(&full.course, full.pass, &mut withheld).await?;
+        self.doubts(&full.course, &mut withheld).await?;
         full.withheld = withheld;
         Ok(full)
     }
@@ -152,7 +153,7 @@ impl Engine {
             Ok(None) => Step::More,
             Err(error) => {
                 // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
-                let _ = self.flow.drain(&full.course, full.pass, Freshness::Fresh).await;
+                let _ = self.flow.drain(&full.course).await;
                 self.note_position(full);
                 let position = full.recorded.as_ref().and_then(|recorded| self.position(full, recorded));
                 self.full_position.clone_from(&position);
@@ -177,10 +178,12 @@ impl Engine {
                 let last = page.rows.iter().rev().find_map(|row| row.account.clone());
                 let mut withheld = std::mem::take(&mut full.withheld);
                 let (course, glance) = (full.course.clone(), full.glance());
-                let done = self.page(&course, full.pass, page.rows, Vec::new(), glance, &mut withheld).await;
+                let done = self.page(&course, page.rows, Vec::new(), glance, &mut withheld).await;
                 full.withheld = withheld;
                 done?;
                 if let Some(last) = last {
+                    let done = Tally::get(&full.course.tally.done);
+                    full.ahead.push_back((self.flow.mark(), last.to_string(), done));
                     full.after = Some(last.into());
                 }
                 self.note_position(full);
@@ -202,11 +205,11 @@ impl Engine {
                 full.gone_after = Some(last.as_str().to_owned());
                 let rows = self.source.rows_of(&accounts).await?;
                 let found = self.accounts_of(&rows);
+                // Rows that are marked as gone were met in the walk over the table.
                 let missing: Vec<_> = accounts.into_iter().filter(|account| !found.contains(account)).collect();
                 let mut withheld = std::mem::take(&mut full.withheld);
                 let (course, glance) = (full.course.clone(), full.glance());
-                let gone = rows.into_iter().filter(|row| row.gone).collect();
-                let done = self.page(&course, full.pass, gone, missing, glance, &mut withheld).await;
+                let done = self.page(&course, Vec::new(), missing, glance, &mut withheld).await;
                 full.withheld = withheld;
                 done?;
                 self.save_progress(&full.course.tally, None, true).await?;
@@ -214,12 +217,12 @@ impl Engine {
             }
             Phase::Ending => {
                 let course = full.course.clone();
-                self.flow.drain(&course, full.pass, Freshness::Fresh).await?;
+                self.flow.drain(&course).await?;
                 if full.again {
                     return self.last_steps(full).await.map(Some);
                 }
                 let mut withheld = std::mem::take(&mut full.withheld);
-                let walk_again = self.removals(&course, full.pass, &mut withheld, full.options.allow_removals).await?;
+                let walk_again = self.removals(&course, &mut withheld, full.options.allow_removals).await?;
                 full.withheld = withheld;
                 if walk_again {
                     full.again = true;
@@ -236,22 +239,22 @@ impl Engine {
     async fn last_steps(&mut self, full: &mut FullPass) -> Result<Ending, PassError> {
         let course = full.course.clone();
         let mut late = Withheld::default();
-        self.rejections_due(&course, full.pass, &mut late).await?;
+        self.rejections_due(&course, &mut late).await?;
         if late.count() > 0 && self.guard.is_none() {
-            self.removals(&course, full.pass, &mut late, full.options.allow_removals).await?;
+            self.removals(&course, &mut late, full.options.allow_removals).await?;
         }
         self.ending(None).await
     }
 
-    /// Everything given to the flow so far is recorded: the position may move here.
+    /// Moves the position to the end of the last page before which everything is recorded.
     fn note_position(&mut self, full: &mut FullPass) {
-        let recorded = self.flow.idle(full.pass) && full.course.check().is_ok();
-        if full.phase == Phase::Table
-            && !full.again
-            && recorded
-            && let Some(after) = &full.after
-        {
-            full.recorded = Some((after.clone(), Tally::get(&full.course.tally.done)));
+        self.flow.note_landed();
+        // A pass in trouble may have landed without having recorded.
+        if full.again || full.course.check().is_err() {
+            return;
+        }
+        while full.ahead.front().is_some_and(|(mark, ..)| self.flow.landed_before(*mark)) {
+            full.recorded = full.ahead.pop_front().map(|(_, after, done)| (after, done));
         }
     }
 
@@ -284,7 +287,6 @@ impl Engine {
         update.full_pass_ended = complete;
         if complete {
             update.mapping_fingerprint = Some(self.view.mapping.fingerprint().to_owned());
-            update.fresh_seconds_ago = Some(full.course.tally.started.elapsed().as_secs_f64());
         }
         let course = full.course.clone();
         let (report, error) = self.finish(&course, result, update, true).await;

@@ -10,19 +10,18 @@ use super::report::{Report, Tally};
 use super::view::Glance;
 use super::{Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
-use crate::push::Freshness;
 use crate::source::{Bound, Cursor};
 
 impl Engine {
     /// One incremental pass. Without a watermark column every pass compares the whole table.
     pub async fn incremental(&mut self, tally: Arc<Tally>) -> (Report, Option<PassError>) {
-        let (course, pass) = match self.begin_with(tally.clone()).await {
+        let course = match self.begin_with(tally.clone()).await {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,
         };
-        let result = self.incremental_steps(&course, pass).await;
+        let result = self.incremental_steps(&course).await;
         // Whatever happened, nothing of this pass may be in flight when it ends.
-        let drained = self.flow.drain(&course, pass, Freshness::Fresh).await;
+        let drained = self.flow.drain(&course).await;
         let result = result.and_then(|ending| drained.map(|()| ending));
         let complete = result.is_ok();
         if complete && let Some(tracker) = &mut self.tracker {
@@ -33,14 +32,11 @@ impl Engine {
         if let Some(why) = self.first_fence_note() {
             update.full_pass_due = Some(why);
         }
-        if complete {
-            update.fresh_seconds_ago = Some(tally.started.elapsed().as_secs_f64());
-        }
         let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE) || course.tally.recorded() > 0;
         self.finish(&course, result, update, save).await
     }
 
-    async fn incremental_steps(&mut self, course: &Arc<Course>, pass: u64) -> Result<Ending, PassError> {
+    async fn incremental_steps(&mut self, course: &Arc<Course>) -> Result<Ending, PassError> {
         let reading = self.source.reading().await?;
         let Some(tracker) = &mut self.tracker else {
             // The daemon runs full passes until there is a watermark; without a watermark column it runs nothing else.
@@ -59,18 +55,18 @@ impl Engine {
             self.ask_for_full("the largest value of the watermark column fell");
         }
         let mut withheld = Withheld::default();
-        self.doubts(course, pass, &mut withheld).await?;
-        self.walk_changes(course, pass, from, Glance::default(), &mut withheld).await?;
-        self.flow.drain(course, pass, Freshness::Fresh).await?;
-        if self.removals(course, pass, &mut withheld, false).await? {
+        self.doubts(course, &mut withheld).await?;
+        self.walk_changes(course, from, Glance::default(), &mut withheld).await?;
+        self.flow.drain(course).await?;
+        if self.removals(course, &mut withheld, false).await? {
             let everything = Glance { removals: true, ..Glance::default() };
-            self.walk_changes(course, pass, from, everything, &mut withheld).await?;
-            self.flow.drain(course, pass, Freshness::Fresh).await?;
+            self.walk_changes(course, from, everything, &mut withheld).await?;
+            self.flow.drain(course).await?;
         }
         let mut late = Withheld::default();
-        self.rejections_due(course, pass, &mut late).await?;
+        self.rejections_due(course, &mut late).await?;
         if late.count() > 0 {
-            self.removals(course, pass, &mut late, false).await?;
+            self.removals(course, &mut late, false).await?;
         }
         self.ending(None).await
     }
@@ -78,7 +74,6 @@ impl Engine {
     async fn walk_changes(
         &mut self,
         course: &Arc<Course>,
-        pass: u64,
         from: Bound,
         glance: Glance,
         withheld: &mut Withheld,
@@ -95,7 +90,7 @@ impl Engine {
                 let accounts: Vec<_> = self.accounts_of(&page.rows).into_iter().collect();
                 self.source.rows_of(&accounts).await?
             };
-            self.page(course, pass, rows, Vec::new(), glance, withheld).await?;
+            self.page(course, rows, Vec::new(), glance, withheld).await?;
             self.save_progress(&course.tally, None, course.tally.recorded() > 0).await?;
             if page.last {
                 return Ok(());

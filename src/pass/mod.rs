@@ -4,8 +4,8 @@
 //! Must not know: when passes run, signals, how a report is shown.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub use report::{Ending, Kind, Report, Tally};
 
 use flow::{Course, Flow};
 use guard::Withheld;
-use view::{Glance, View};
+use view::{Glance, Retry, View};
 
 /// Why a pass could not finish.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -75,9 +75,9 @@ impl PassError {
         }
     }
 
-    /// The source's connection is of no use any more.
-    pub fn source_away(&self) -> bool {
-        matches!(self, Self::Source(error) if matches!(**error, SourceError::Away(_)))
+    /// Trying again at once would only be refused again.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::Stop(Stop::Credentials { .. } | Stop::Systemic { .. } | Stop::TooManyRejected { .. }))
     }
 
     fn ending(&self) -> Ending {
@@ -117,6 +117,8 @@ pub struct Engine {
     saved_at: Option<Instant>,
     progress_saved_at: Option<Instant>,
     known_accounts: i64,
+    /// Outcomes are unknown that a later pass will settle: until then not everything is in IM.
+    doubts_pending: bool,
 }
 
 /// What an [`Engine`] is made of.
@@ -227,6 +229,7 @@ impl Engine {
             saved_at: None,
             progress_saved_at: None,
             known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
+            doubts_pending: false,
             flow: Flow::default(),
             config,
             source,
@@ -263,6 +266,11 @@ impl Engine {
         self.tracker.is_some()
     }
 
+    /// Outcomes are unknown that a later pass will settle.
+    pub fn doubts_pending(&self) -> bool {
+        self.doubts_pending
+    }
+
     /// The guard's document while it is tripped.
     pub fn guard(&self) -> Option<&Value> {
         self.guard.as_ref()
@@ -293,27 +301,32 @@ impl Engine {
         Ok(self.writer.save_last_call(ago).await?)
     }
 
-    async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<(Arc<Course>, u64), PassError> {
+    async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
         let probe = self.probe().await?;
         let session = self.pusher.begin_pass(self.view.names.clone(), probe);
-        let course = Course::new(
+        let course = Course {
+            pass: self.flow.next_pass(),
             session,
             tally,
-            self.view.clone(),
-            self.writer.clone(),
-            self.metrics.clone(),
-            self.config.schedule.rejected_retry,
-            self.config.im.timeout * 2,
-        );
-        let pass = self.flow.next_pass();
-        let unsettled = self.writer.settle_intents(&self.flow.live_intents()).await?;
+            view: self.view.clone(),
+            writer: self.writer.clone(),
+            metrics: self.metrics.clone(),
+            retry_after: self.config.schedule.rejected_retry,
+            doubt: self.config.im.timeout * 2,
+            failure: Mutex::default(),
+        };
+        let live = self.flow.live_intents();
+        let live = live.lock().await;
+        let answered: Vec<i64> = live.iter().copied().collect();
+        let unsettled = self.writer.settle_intents(&answered).await?;
+        drop(live);
         if unsettled > 0 {
             tracing::warn!(
                 accounts = unsettled,
                 "found calls whose outcome was never recorded: their attributes count as unknown and are sent again"
             );
         }
-        Ok((Arc::new(course), pass))
+        Ok(Arc::new(course))
     }
 
     /// An acknowledged value that can be sent again without harm.
@@ -331,18 +344,17 @@ impl Engine {
     async fn page(
         &mut self,
         course: &Arc<Course>,
-        pass: u64,
         rows: Vec<Row>,
         missing: Vec<Account>,
         glance: Glance,
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
-        let freshness = if glance.retry_rejected { Freshness::KnownRejection } else { Freshness::Fresh };
+        let freshness = if glance.retry == Retry::Due { Freshness::KnownRejection } else { Freshness::Fresh };
         let mut accounts = self.accounts_of(&rows);
         accounts.extend(missing.iter().cloned());
         Tally::add(&course.tally.rows_read, rows.len());
         self.flow.note_landed();
-        self.flow.clear_of(course, pass, accounts.iter()).await;
+        self.flow.clear_of(accounts.iter()).await;
         course.check()?;
         let seen = self.view.look(&rows, missing, glance).await?;
         if !glance.removals {
@@ -350,7 +362,7 @@ impl Engine {
             Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         }
         withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
-        self.flow.take(course, pass, seen, freshness).await;
+        self.flow.take(course, seen, freshness).await;
         course.check()
     }
 
@@ -358,7 +370,6 @@ impl Engine {
     async fn look_up(
         &mut self,
         course: &Arc<Course>,
-        pass: u64,
         accounts: &[Account],
         glance: Glance,
         withheld: &mut Withheld,
@@ -366,7 +377,7 @@ impl Engine {
         let rows = self.source.rows_of(accounts).await?;
         let found = self.accounts_of(&rows);
         let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
-        self.page(course, pass, rows, missing, glance, withheld).await
+        self.page(course, rows, missing, glance, withheld).await
     }
 
     fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
@@ -378,7 +389,7 @@ impl Engine {
     }
 
     /// Accounts in doubt whose time has come. Those that no call can settle now are put aside.
-    async fn doubts(&mut self, course: &Arc<Course>, pass: u64, withheld: &mut Withheld) -> Result<(), PassError> {
+    async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
         loop {
             let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
@@ -387,19 +398,14 @@ impl Engine {
                 return Ok(());
             }
             course.tally.set_phase("settling doubts");
-            self.look_up(course, pass, &fresh, Glance::default(), withheld).await?;
-            self.flow.drain(course, pass, Freshness::Fresh).await?;
+            self.look_up(course, &fresh, Glance::default(), withheld).await?;
+            self.flow.drain(course).await?;
             self.writer.put_doubts_aside(&fresh).await?;
         }
     }
 
     /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own.
-    async fn rejections_due(
-        &mut self,
-        course: &Arc<Course>,
-        pass: u64,
-        withheld: &mut Withheld,
-    ) -> Result<(), PassError> {
+    async fn rejections_due(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
         loop {
             let due = self.state.rejections_due(self.writer.sync_id(), self.page_size()).await?;
@@ -408,9 +414,9 @@ impl Engine {
                 return Ok(());
             }
             course.tally.set_phase("retrying rejections");
-            let glance = Glance { retry_rejected: true, ..Glance::default() };
-            self.look_up(course, pass, &fresh, glance, withheld).await?;
-            self.flow.drain(course, pass, Freshness::KnownRejection).await?;
+            let glance = Glance { retry: Retry::Due, ..Glance::default() };
+            self.look_up(course, &fresh, glance, withheld).await?;
+            self.flow.drain(course).await?;
         }
     }
 
@@ -418,7 +424,6 @@ impl Engine {
     async fn removals(
         &mut self,
         course: &Arc<Course>,
-        pass: u64,
         withheld: &mut Withheld,
         allow: bool,
     ) -> Result<bool, PassError> {
@@ -445,9 +450,9 @@ impl Engine {
         let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         for chunk in accounts.chunks(size) {
             let glance = Glance { removals: true, ..Glance::default() };
-            self.look_up(course, pass, chunk, glance, withheld).await?;
+            self.look_up(course, chunk, glance, withheld).await?;
         }
-        self.flow.drain(course, pass, Freshness::Fresh).await?;
+        self.flow.drain(course).await?;
         Ok(false)
     }
 
@@ -468,45 +473,45 @@ impl Engine {
         Ok(if rejected > 0 { Ending::Rejected } else { Ending::Ok })
     }
 
-    /// Writes the end of a pass down, wherever it is worth it, and tells of it.
+    /// Writes the end of a pass down, wherever it is worth it. The caller tells of it.
     async fn finish(
         &mut self,
         course: &Course,
         result: Result<Ending, PassError>,
-        update: SyncUpdate,
+        mut update: SyncUpdate,
         save: bool,
     ) -> (Report, Option<PassError>) {
         let tally = &course.tally;
         tally.calls.store(course.session.calls(), Ordering::Relaxed);
-        let (ending, error) = match result {
+        let (ending, mut error) = match result {
             Ok(ending) => (ending, None),
             Err(error) => (error.ending(), Some(error)),
         };
-        let delta = tally.known_delta.swap(0, Ordering::Relaxed);
-        self.known_accounts += delta;
-        let report = tally.report(ending, error.as_ref().map(ToString::to_string));
-        let mut error = error;
-        if save || report.noteworthy() {
-            let written = async {
-                self.writer.update_sync(&update).await?;
-                if report.noteworthy() {
-                    self.writer.add_pass(&report.row).await?;
-                }
-                self.update_gauges().await
-            };
-            match written.await {
-                Ok(()) => self.saved_at = Some(clock::monotonic()),
-                // The first trouble is the one to tell of.
-                Err(trouble) => error = error.or(Some(trouble)),
+        self.known_accounts += tally.known_delta.swap(0, Ordering::Relaxed);
+        self.metrics.accounts.set(self.known_accounts);
+        let mut report = tally.report(ending, error.as_ref().map(ToString::to_string));
+        let written = async {
+            self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
+            report.fresh = error.is_none() && tally.kind != Kind::Selected && !self.doubts_pending;
+            if !save && !report.noteworthy() {
+                return Ok(());
+            }
+            update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
+            self.writer.update_sync(&update).await?;
+            self.saved_at = Some(clock::monotonic());
+            if report.noteworthy() {
+                self.writer.add_pass(&report.row).await?;
+            }
+            self.update_gauges().await
+        };
+        if let Err(trouble) = written.await {
+            report.fresh = false;
+            // The first trouble is the one to tell of.
+            if error.is_none() {
+                report = tally.report(trouble.ending(), Some(trouble.to_string()));
+                error = Some(trouble);
             }
         }
-        self.metrics.accounts.set(self.known_accounts);
-        let report = match (&error, report.ending) {
-            (Some(error), Ending::Ok | Ending::Rejected | Ending::Guard) => {
-                tally.report(error.ending(), Some(error.to_string()))
-            }
-            _ => report,
-        };
         report.count(&self.metrics);
         (report, error)
     }

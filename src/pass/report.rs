@@ -155,6 +155,7 @@ impl Tally {
         Report {
             ending,
             began: self.started,
+            fresh: false,
             seconds: self.started.elapsed().as_secs_f64(),
             kind: self.kind,
             row: PassRow {
@@ -181,6 +182,8 @@ pub struct Report {
     pub kind: Kind,
     pub ending: Ending,
     pub began: Instant,
+    /// Everything committed before it began is in IM, rejected accounts aside.
+    pub fresh: bool,
     pub seconds: f64,
     pub row: PassRow,
 }
@@ -192,11 +195,6 @@ impl Report {
             || self.row.calls > 0
             || self.row.rejected > 0
             || matches!(self.ending, Ending::Failed | Ending::Interrupted)
-    }
-
-    /// Everything committed before it began is in IM, rejected accounts aside.
-    pub fn fresh(&self) -> bool {
-        self.kind != Kind::Selected && !matches!(self.ending, Ending::Failed | Ending::Interrupted)
     }
 
     /// One line for the log.

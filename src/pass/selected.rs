@@ -4,10 +4,9 @@
 
 use super::guard::Withheld;
 use super::report::{Report, Tally};
-use super::view::Glance;
+use super::view::{Glance, Retry};
 use super::{Ending, Engine, FullOptions, PassError};
 use crate::model::Account;
-use crate::push::Freshness;
 use std::sync::Arc;
 
 impl Engine {
@@ -18,26 +17,25 @@ impl Engine {
         options: FullOptions,
         tally: Arc<Tally>,
     ) -> (Report, Option<PassError>) {
-        let (course, pass) = match self.begin_with(tally.clone()).await {
+        let course = match self.begin_with(tally.clone()).await {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,
         };
         tally.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let steps = async {
             let mut withheld = Withheld::default();
-            let glance = Glance { removals: false, retry_rejected: false, force: true };
-            let glance = if options.force { glance } else { Glance { force: false, retry_rejected: true, ..glance } };
+            let glance = Glance { removals: false, retry: Retry::All, force: options.force };
             let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
             for chunk in accounts.chunks(size) {
-                self.look_up(&course, pass, chunk, glance, &mut withheld).await?;
+                self.look_up(&course, chunk, glance, &mut withheld).await?;
                 Tally::add(&tally.done, chunk.len());
             }
-            self.flow.drain(&course, pass, Freshness::Fresh).await?;
-            self.removals(&course, pass, &mut withheld, options.allow_removals).await?;
+            self.flow.drain(&course).await?;
+            self.removals(&course, &mut withheld, options.allow_removals).await?;
             self.ending(Some(accounts)).await
         };
         let result: Result<Ending, PassError> = steps.await;
-        let drained = self.flow.drain(&course, pass, Freshness::Fresh).await;
+        let drained = self.flow.drain(&course).await;
         let result = result.and_then(|ending| drained.map(|()| ending));
         let update = self.watermark_update();
         self.finish(&course, result, update, true).await

@@ -45,13 +45,24 @@ impl Item {
     }
 }
 
+/// Which standing rejections are tried again although nothing changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    #[default]
+    None,
+    /// Those whose pause is over.
+    Due,
+    /// All: somebody asked for these accounts by name.
+    All,
+}
+
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Glance {
     /// Removals may go at once; else they are only noticed.
     pub removals: bool,
-    /// Rejections whose pause is over are tried again.
-    pub retry_rejected: bool,
+    /// Which standing rejections are tried again although nothing changed.
+    pub retry: Retry,
     /// Every attribute again, whatever is acknowledged.
     pub force: bool,
 }
@@ -191,7 +202,11 @@ impl View {
                     None => None,
                     Some(name) => Some(self.slot_of(name)?),
                 };
-                let due = glance.retry_rejected && standing.due;
+                let due = match glance.retry {
+                    Retry::None => false,
+                    Retry::Due => standing.due,
+                    Retry::All => true,
+                };
                 Some(Rejected { slot, desired_digest: standing.desired_digest, due })
             })
             .collect();
@@ -225,9 +240,12 @@ impl View {
         *still_refused += usize::from(refused.len() < before);
 
         let mut change = difference.change;
-        let withheld = !glance.removals && !change.remove.is_empty();
-        if withheld {
-            change.remove.clear();
+        let mut withheld = false;
+        if !glance.removals {
+            // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
+            let losable = |slot: &Slot| acknowledged.get(slot.index()).is_some_and(|known| *known != Known::Absent);
+            withheld = change.remove.iter().any(losable);
+            change.remove.retain(|slot| !losable(slot));
         }
         let item = Item {
             exists,

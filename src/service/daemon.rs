@@ -24,6 +24,9 @@ const ASK_FOR_LEASE: Duration = Duration::from_secs(1);
 /// After trouble: the first pause, doubling up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between passes while something stands in the way that only a person can mend. The vendor asks for
+/// a minute after too many bad signatures (70050).
+const LONGEST_PATIENCE: Duration = Duration::from_mins(1);
 /// A graceful stop takes at most this long.
 pub const GRACE: Duration = Duration::from_secs(25);
 
@@ -126,7 +129,14 @@ impl Daemon {
             Ok(new) => new,
             Err(why) => return refused(why),
         };
-        let fixed = config::differs_in_fixed_keys(&self.config, &new);
+        let mut fixed = config::differs_in_fixed_keys(&self.config, &new);
+        // The state is bound to them: another app is accepted by `migrate --rebind`, not in passing.
+        if new.im.sdk_app_id != self.config.im.sdk_app_id {
+            fixed.push("im.sdk_app_id");
+        }
+        if new.im.service != self.config.im.service {
+            fixed.push("im.service");
+        }
         if !fixed.is_empty() {
             return refused(format!("{} cannot change while the daemon runs; restart it", fixed.join(", ")));
         }
@@ -195,6 +205,8 @@ impl Daemon {
     }
 
     async fn passes(&mut self, engine: &mut Engine, lease: &Lease, fresh: &Freshness) -> Ended {
+        // What only a person can mend (credentials, a missing attribute name) is asked again ever more slowly.
+        let mut patience = self.config.schedule.interval;
         loop {
             if self.shutdown.requested() {
                 return Ended::Shutdown;
@@ -214,12 +226,14 @@ impl Daemon {
                 }
                 None => self.incremental(engine, fresh).await,
             };
-            if let Some(error) = error
-                && let Some(ended) = self.after_trouble(engine, &error).await
+            if let Some(error) = &error
+                && let Some(ended) = self.after_trouble(engine, error).await
             {
                 return ended;
             }
-            let next = began + self.config.schedule.interval;
+            let hopeless = error.as_ref().is_some_and(PassError::needs_a_person);
+            patience = if hopeless { (patience * 2).min(LONGEST_PATIENCE) } else { self.config.schedule.interval };
+            let next = began + patience.max(self.config.schedule.interval);
             if self.sleep(next.saturating_duration_since(clock::monotonic())).await {
                 return Ended::Reload;
             }
@@ -290,7 +304,7 @@ impl Daemon {
         report.log();
         let failed =
             (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
-        if report.fresh() {
+        if report.fresh {
             fresh.set(report.began);
         }
         if let Some(error) = &failed {

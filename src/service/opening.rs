@@ -48,9 +48,6 @@ pub struct Ground {
 pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
     let mapping = Arc::new(Mapping::new(config));
     let source = Source::connect(config, mapping.columns()).await?;
-    for warning in source.warnings() {
-        tracing::warn!("{warning}");
-    }
     let state = State::open(config, Access::ReadWrite).await?;
     state.ensure_schema(config.state.migrate).await?;
     let row = state.bind(&binding(config, &source)).await?;

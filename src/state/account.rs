@@ -171,6 +171,14 @@ impl State {
         .transpose()
     }
 
+    /// Some doubt will be looked into by itself, now or later.
+    pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity')")
+            .bind(sync_id)
+            .fetch_one(self.pool())
+            .await?)
+    }
+
     /// Accounts with something in doubt.
     pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
         let count: i64 =
