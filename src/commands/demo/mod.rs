@@ -11,7 +11,11 @@ use anyhow::{Context, bail};
 use sqlx::{Connection, PgConnection};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::{CommandResult, Exit, Failure, Global, thousands};
 use crate::clock::{Shutdown, monotonic};
+use crate::config::{LogFormat, LogLevel};
+use crate::logging;
+use crate::service::signals::{self, OnHangup};
 use crate::simulator::{Change, Handle};
 
 mod compare;
@@ -25,57 +29,56 @@ mod tether;
 
 use life::{Commits, Life};
 use stage::Stage;
-use story::{Story, grouped};
+use story::Story;
 use tether::Tethered;
 
 /// The same people and the same life each time.
 const SEED: u64 = 20_260_101;
 /// Differences that are written out.
 const SHOWN: usize = 10;
+/// Arrivals are gathered this long.
+const GATHER: Duration = Duration::from_millis(20);
 
-/// The command's arguments.
+/// The arguments.
 #[derive(Clone, Copy, Debug)]
-pub struct DemoOptions {
-    /// Made-up people, 1 to 1,000,000.
-    pub users: u32,
+struct Scale {
+    /// Made-up people.
+    users: u32,
     /// How long life goes on beside the daemon.
-    pub seconds: u64,
+    seconds: u64,
 }
 
-impl Default for DemoOptions {
-    fn default() -> Self {
-        Self { users: 10_000, seconds: 20 }
+/// Done when table and IM are equal at the end, also when a signal ended life early (or the backfill, after which there
+/// is nothing to compare); failed when they differ.
+pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
+    // The story is on the terminal; of ours only warnings belong into it.
+    logging::init(LogLevel::Warn, global.log_format.unwrap_or(LogFormat::Auto), global.verbosity);
+    let shutdown = Shutdown::default();
+    signals::listen(&shutdown, OnHangup::Stop)?;
+    let program = std::env::current_exe()?;
+    match play(&program, Scale { users, seconds }, &shutdown, io::stdout()).await {
+        Ok(exit) => Ok(exit),
+        Err(error) => Err(match error.downcast::<io::Error>() {
+            Ok(error) => error.into(),
+            Err(error) => Failure::failed(format!("{error:#}")),
+        }),
     }
 }
 
-/// Plays the demo. Gives the exit code: 0 when table and IM are equal at the end (or the audience left during the
-/// backfill), 1 when they are not. `shutdown` ends life early; the comparison is made all the same.
-///
-/// Errors: PostgreSQL's programs are missing, imsync failed; what was started has been stopped by then.
-pub async fn run(options: DemoOptions, shutdown: &Shutdown) -> anyhow::Result<u8> {
-    let program = std::env::current_exe().context("the path of this program cannot be found")?;
-    let played = play(&program, options, shutdown, io::stdout()).await;
-    match played {
-        // Nobody reads any more: that is no failure.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => Ok(0),
-        other => other,
-    }
-}
-
-async fn play(program: &Path, options: DemoOptions, shutdown: &Shutdown, out: impl io::Write) -> anyhow::Result<u8> {
-    let DemoOptions { users, seconds } = options;
+async fn play(program: &Path, options: Scale, shutdown: &Shutdown, out: impl io::Write) -> anyhow::Result<Exit> {
+    let Scale { users, seconds } = options;
     let mut story = Story::new(out);
-    let shown = grouped(users.into());
+    let shown = thousands(users.into());
     story.tell(&format!("Setting up a private PostgreSQL with {shown} made-up people, and a pretended IM."))?;
     let stage = tokio::select! {
         stage = Stage::set_up(users, SEED) => stage?,
-        () = shutdown.wait() => return Ok(0),
+        () = shutdown.wait() => return Ok(Exit::Done),
     };
 
     story.tell("\nimsync backfill: every attribute of everybody, for the first time.")?;
     if !backfill(program, &stage, shutdown).await? {
         story.tell("Stopped during the backfill; there is nothing to compare yet.")?;
-        return Ok(0);
+        return Ok(Exit::Done);
     }
 
     story.tell(&format!(
@@ -121,18 +124,18 @@ fn start_daemon(program: &Path, stage: &Stage) -> anyhow::Result<Tethered> {
 async fn daemon_scene(
     stage: &Stage,
     daemon: &mut Tethered,
-    options: DemoOptions,
+    options: Scale,
     shutdown: &Shutdown,
     story: &mut Story<impl io::Write>,
 ) -> anyhow::Result<()> {
     let changed = follow(stage, daemon, options, shutdown, story).await?;
     story.tell(&format!(
         "\n{} rows changed, {} attributes arrived. Nobody moves any more; waiting until imsync has caught up.",
-        grouped(changed),
-        grouped(story.arrived)
+        thousands(changed),
+        thousands(story.arrived)
     ))?;
     if let Some(after) = catch_up(stage, daemon, options.users).await? {
-        story.tell(&format!("That took {:.1} s.", after.as_secs_f64()))?;
+        story.tell(&format!("It had after {:.1} s.", after.as_secs_f64()))?;
     }
     Ok(())
 }
@@ -141,7 +144,7 @@ async fn daemon_scene(
 async fn follow(
     stage: &Stage,
     daemon: &mut Tethered,
-    options: DemoOptions,
+    options: Scale,
     shutdown: &Shutdown,
     story: &mut Story<impl io::Write>,
 ) -> anyhow::Result<u64> {
@@ -167,6 +170,8 @@ async fn follow(
                     Err(RecvError::Lagged(_)) => Vec::new(),
                     Err(RecvError::Closed) => bail!("the pretended IM has ended"),
                 };
+                // A call's changes come one by one; an account's belong into one line.
+                tokio::time::sleep(GATHER).await;
                 drain(&mut arrivals, &mut changes);
                 let now = monotonic();
                 let since = |account: &str| Some(now.saturating_duration_since(commits.of(account)?));
@@ -207,8 +212,8 @@ async fn catch_up(stage: &Stage, daemon: &mut Tethered, users: u32) -> anyhow::R
     Ok(None)
 }
 
-/// Table and IM, account by account; the exit code.
-async fn compare(stage: &Stage, story: &mut Story<impl io::Write>) -> anyhow::Result<u8> {
+/// Table and IM, account by account; what the demo comes to.
+async fn compare(stage: &Stage, story: &mut Story<impl io::Write>) -> anyhow::Result<Exit> {
     let mut connection = PgConnection::connect(&stage.url).await?;
     let table = compare::expected(&mut connection).await?;
     connection.close().await?;
@@ -222,11 +227,11 @@ async fn compare(stage: &Stage, story: &mut Story<impl io::Write>) -> anyhow::Re
     if found.len() > SHOWN {
         story.tell(&format!("  … and {} more", count(found.len() - SHOWN)))?;
     }
-    Ok(u8::from(!found.is_empty()))
+    Ok(if found.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn count(number: usize) -> String {
-    grouped(u64::try_from(number).unwrap_or(u64::MAX))
+    thousands(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
 /// The end of the daemon's log, for an error.

@@ -2,12 +2,15 @@
 //!
 //! Owns: setting it up; the configuration that a user would have written. Must not know: what happens on it.
 
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
 
 use super::people;
 use crate::cluster::{Cluster, Options};
@@ -56,10 +59,17 @@ impl Stage {
         // In the cluster's directory, which is removed however we end: the file holds a password.
         let configuration = cluster.directory().join("imsync.toml");
         let text = configuration_text(&url, &im.base_url(), users);
-        tokio::fs::write(&configuration, text).await.context("the configuration could not be written")?;
+        write_private(&configuration, &text).await.context("the configuration could not be written")?;
         let log = cluster.directory().join("imsync.log");
         Ok(Self { cluster, im, url, configuration, log })
     }
+}
+
+/// Writes a file that nobody else may read.
+async fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).await?;
+    file.write_all(text.as_bytes()).await?;
+    file.flush().await
 }
 
 /// A full pass finds those of whom no row remains; a demo has no 24 hours to wait for it. Large tables take their time.

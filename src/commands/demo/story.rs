@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::commands::thousands;
 use crate::simulator::Change;
 
 /// Lines a second that can be read; beyond them the arrivals are counted.
 const LINES_A_SECOND: u32 = 7;
+/// Attributes of a new account that are written out.
+const NEW_SHOWN: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Writes arrivals.
@@ -81,7 +84,7 @@ impl<W: Write> Story<W> {
         }
         let counts: Vec<String> = std::mem::take(&mut self.unwritten)
             .into_iter()
-            .map(|(name, count)| format!("{name} {}", grouped(count)))
+            .map(|(name, count)| format!("{name} {}", thousands(count)))
             .collect();
         writeln!(self.out, "           … and more: {}", counts.join(", "))?;
         self.out.flush()
@@ -91,12 +94,18 @@ impl<W: Write> Story<W> {
 /// What one account's changes come to.
 fn sentence(changes: &[Change], gone: bool) -> String {
     if gone && changes.iter().all(|change| change.new.is_none()) {
-        return format!("has left: {} attributes removed", changes.len());
+        let s = if changes.len() == 1 { "" } else { "s" };
+        return format!("has left: {} attribute{s} removed", changes.len());
     }
-    if changes.len() > 2 && changes.iter().all(|change| change.old.is_none()) {
-        let all: Vec<String> =
-            changes.iter().map(|change| format!("{} {}", change.attribute, value(change.new.as_ref()))).collect();
-        return format!("is new: {}", all.join(", "));
+    if changes.len() > NEW_SHOWN && changes.iter().all(|change| change.old.is_none()) {
+        // The name first: it is what one remembers.
+        let mut changes: Vec<&Change> = changes.iter().collect();
+        changes.sort_by_key(|change| change.attribute != "name");
+        let shown: Vec<String> = changes[..NEW_SHOWN]
+            .iter()
+            .map(|change| format!("{} {}", change.attribute, value(change.new.as_ref())))
+            .collect();
+        return format!("is new: {} and {} more", shown.join(", "), changes.len() - NEW_SHOWN);
     }
     let all: Vec<String> = changes
         .iter()
@@ -107,17 +116,4 @@ fn sentence(changes: &[Change], gone: bool) -> String {
 
 fn value(value: Option<&String>) -> &str {
     value.map_or("(nothing)", String::as_str)
-}
-
-/// 10000 → "10,000".
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
 }

@@ -65,29 +65,29 @@ fn arrivals_are_told_by_account_and_counted_when_there_are_too_many() {
         change("u1", "level", Some("3"), Some("4")),
         change("u2", "sex", Some("male"), None),
         change("u3", "city", Some("Lyon"), None),
+        change("u4", "city", None, Some("Wien")),
+        change("u4", "level", None, Some("1")),
+        change("u4", "name", None, Some("Käthe Groß")),
+        change("u4", "vip", None, Some("no")),
     ];
     story.arrivals(&first, now, |_| Some(Duration::from_millis(230)), |account| account == "u3").unwrap();
     let many: Vec<Change> = (0..300).map(|n| change(&id(n), "level", Some("1"), Some("2"))).collect();
     story.arrivals(&many, now, none, |_| false).unwrap();
     story.tick(now + Duration::from_millis(1_001)).unwrap();
-    assert_eq!(story.arrived, 304);
+    assert_eq!(story.arrived, 308);
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert_eq!(
-        lines[..3],
+        lines[..4],
         [
             "0.23 s  u1  city: Lyon → Wien, level: 3 → 4",
             "0.23 s  u2  sex: male → (nothing)",
-            "0.23 s  u3  has left: 1 attributes removed"
+            "0.23 s  u3  has left: 1 attribute removed",
+            "0.23 s  u4  is new: name Käthe Groß, city Wien, level 1 and 1 more"
         ]
     );
     assert_eq!(lines.len(), 8, "{text}");
-    assert_eq!(lines[7], "… and more: level 296");
-}
-
-#[test]
-fn numbers_are_grouped_by_thousands() {
-    assert_eq!([0, 999, 1_000, 10_000, 1_234_567].map(grouped), ["0", "999", "1,000", "10,000", "1,234,567"]);
+    assert_eq!(lines[7], "… and more: level 297");
 }
 
 /// Writes a program of a few lines of sh.
