@@ -97,6 +97,11 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
 }
 
+/// Whether a cluster can be had here at all: the programs are installed. A start may still fail.
+pub fn available() -> Result<(), ClusterError> {
+    Binaries::find().map(drop)
+}
+
 /// A running (or stopped) private PostgreSQL. Its end stops the server and removes its directory.
 #[derive(Debug)]
 pub struct Cluster {
@@ -117,10 +122,10 @@ impl Cluster {
     /// Makes a cluster and starts it; blocks for a second or two.
     pub fn start(options: Options) -> Result<Self, ClusterError> {
         let binaries = Binaries::find()?;
-        let directory = make_directory()?;
+        let root = is_root();
+        let unprivileged = if root { Some(Unprivileged::find()?) } else { None };
+        let directory = make_directory(root)?;
         let failed = |source| ClusterError::Directory { directory: directory.path().to_path_buf(), source };
-        let owner = fs::metadata(directory.path()).map_err(failed)?.uid();
-        let unprivileged = if owner == 0 { Some(Unprivileged::find()?) } else { None };
         if let Some(user) = unprivileged {
             chown(directory.path(), Some(user.uid), Some(user.gid)).map_err(failed)?;
         }
@@ -306,10 +311,11 @@ fn supervise(binaries: &Binaries, directory: &Path, unprivileged: Option<Unprivi
     command.spawn().map_err(ClusterError::Supervisor)
 }
 
-/// A directory that an unprivileged user can reach, with a path short enough for a socket.
-fn make_directory() -> Result<TempDir, ClusterError> {
+/// A directory with a path short enough for a socket. When root asks, one that an unprivileged user can reach and, at the
+/// end, remove.
+fn make_directory(root: bool) -> Result<TempDir, ClusterError> {
     let mut parent = std::env::temp_dir();
-    if parent.as_os_str().len() + 20 > LONGEST_DIRECTORY || !open_to_all(&parent) {
+    if parent.as_os_str().len() + 20 > LONGEST_DIRECTORY || (root && !open_to_all(&parent)) {
         parent = PathBuf::from("/tmp");
     }
     tempfile::Builder::new()
@@ -318,10 +324,15 @@ fn make_directory() -> Result<TempDir, ClusterError> {
         .map_err(|source| ClusterError::Directory { directory: parent, source })
 }
 
-/// Everybody may go through this folder and all above it.
+/// Everybody may write into this folder, and go through it and all above it.
 fn open_to_all(folder: &Path) -> bool {
+    let has = |path: &Path, bits: u32| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits == bits);
     let Ok(folder) = folder.canonicalize() else { return false };
-    folder.ancestors().all(|each| fs::metadata(each).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
+    has(&folder, 0o003) && folder.ancestors().all(|each| has(each, 0o001))
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|ourselves| ourselves.uid() == 0)
 }
 
 fn free_port() -> std::io::Result<u16> {

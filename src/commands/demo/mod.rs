@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{CommandResult, Exit, Failure, Global, thousands};
 use crate::clock::{Shutdown, monotonic};
+use crate::cluster;
 use crate::config::{LogFormat, LogLevel};
 use crate::logging;
 use crate::service::signals::{self, OnHangup};
@@ -67,6 +68,7 @@ pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
 
 async fn play(program: &Path, options: Scale, shutdown: &Shutdown, out: impl io::Write) -> anyhow::Result<Exit> {
     let Scale { users, seconds } = options;
+    cluster::available()?;
     let mut story = Story::new(out);
     let shown = thousands(users.into());
     story.tell(&format!("Setting up a private PostgreSQL with {shown} made-up people, and a pretended IM."))?;

@@ -110,26 +110,26 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_child_is_asked_to_stop_also_when_it_is_only_let_go_of() {
+async fn a_child_is_asked_to_stop_and_killed_when_it_is_only_let_go_of() {
     let folder = tempfile::tempdir().unwrap();
     let program = script(
         folder.path(),
-        "trap 'echo stopped >\"$1/stopped\"; exit 7' TERM; echo up >\"$1/up\"; while :; do sleep 0.02; done",
+        "trap 'exit 7' TERM; echo $$ >\"$1/new\"; mv \"$1/new\" \"$1/up\"; while :; do sleep 0.02; done",
     );
     let start = || Tethered::start(&program, [folder.path()], Stdio::null(), Stdio::null()).unwrap();
-    let (up, stopped) = (folder.path().join("up"), folder.path().join("stopped"));
+    let up = folder.path().join("up");
 
     let mut child = start();
     until("the child's start", || up.exists()).await;
     assert_eq!(child.stop().await.unwrap().code(), Some(7));
-    assert!(stopped.exists());
 
     std::fs::remove_file(&up).unwrap();
-    std::fs::remove_file(&stopped).unwrap();
     let child = start();
     until("the child's start", || up.exists()).await;
+    let process = Path::new("/proc").join(std::fs::read_to_string(&up).unwrap().trim());
+    assert!(process.exists());
     drop(child);
-    until("the child's end", || stopped.exists()).await;
+    until("the child's end", || !process.exists()).await;
 }
 
 #[tokio::test]

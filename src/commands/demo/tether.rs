@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
 const TETHER: &str = include_str!("tether.sh");
@@ -14,11 +15,11 @@ const TETHER: &str = include_str!("tether.sh");
 /// What of our environment could lead a child elsewhere: to another configuration, database, secret or proxy.
 const LEADING_AWAY: [&str; 3] = ["IMSYNC_", "PG", "CREDENTIALS_DIRECTORY"];
 
-/// A running child. Letting go of it stops it too, without waiting.
+/// A running child. Letting go of it kills it.
 #[derive(Debug)]
 pub(super) struct Tethered {
     child: Child,
-    /// Taken out of `child`, whose `wait` would close it: closing it is the order to stop.
+    /// Taken out of `child`, whose `wait` would close it: closing it kills the child.
     rope: Option<ChildStdin>,
 }
 
@@ -53,7 +54,10 @@ impl Tethered {
 
     /// Asks it to stop in order and waits until it has.
     pub(super) async fn stop(&mut self) -> io::Result<ExitStatus> {
-        self.rope = None;
+        if let Some(rope) = &mut self.rope {
+            // Fails when it has ended by itself; its exit status tells how.
+            let _ = rope.write_all(b"stop\n").await;
+        }
         self.child.wait().await
     }
 }
