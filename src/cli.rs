@@ -244,9 +244,7 @@ impl Cli {
             }
             Command::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
             Command::Simulate(arguments) => commands::simulate::run(global, arguments).await,
-            Command::Demo { users, seconds } => {
-                commands::show_demo(&global, commands::demo::DemoOptions { users, seconds }).await
-            }
+            Command::Demo { users, seconds } => commands::demo::run(global, users, seconds).await,
         }
     }
 }

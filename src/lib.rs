@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model;
 pub mod pass;
 pub mod push;
+mod quote;
 pub mod service;
 pub mod simulator;
 pub mod source;

@@ -7,13 +7,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::clock::Shutdown;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::logging::{self, Verbosity};
 use crate::model::Account;
 use crate::pass::{Ending, PassError, Report};
 use crate::service::opening::OpenError;
-use crate::service::signals::{self, OnHangup};
 use crate::source::SourceError;
 use crate::state::StateError;
 
@@ -135,18 +133,6 @@ impl Global {
             tracing::warn!("{notice}");
         }
         Ok(loaded.config)
-    }
-}
-
-/// `imsync demo`.
-pub async fn show_demo(global: &Global, options: demo::DemoOptions) -> CommandResult {
-    global.start_logging();
-    let shutdown = Shutdown::default();
-    signals::listen(&shutdown, OnHangup::Stop)?;
-    match demo::run(options, &shutdown).await {
-        Ok(0) => Ok(Exit::Done),
-        Ok(_) => Ok(Exit::Failed),
-        Err(error) => Err(Failure::failed(format!("{error:#}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the daemon's start-up. Must not know: its loop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, say, say_json, sentence};
@@ -48,8 +49,15 @@ pub async fn daemon(global: Global) -> CommandResult {
     };
 
     systemd::ready();
-    let daemon =
-        Daemon { config, metrics, readiness, shutdown, hangups, read_config: Box::new(move || global.reload()) };
+    let daemon = Daemon {
+        config,
+        metrics,
+        readiness,
+        shutdown,
+        hangups,
+        read_config: Box::new(move || global.reload()),
+        warned: BTreeSet::new(),
+    };
     Box::pin(daemon.run()).await;
     server_shutdown.request();
     if let Some(server) = server {
@@ -76,6 +84,9 @@ fn status_source(config: Arc<Config>) -> http::Status {
 pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(Lease, Engine), Failure> {
     let metrics = Arc::new(Metrics::new(&config.name));
     let mut ground = opening::ground(config).await?;
+    for warning in ground.source.warnings() {
+        tracing::warn!("{warning}");
+    }
     let (lease, writer) = match ground.take_lease().await? {
         Ok(taken) => taken,
         Err(holder) => {

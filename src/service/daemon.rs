@@ -3,6 +3,7 @@
 //! Owns: the loop over passes, standing by, reloading, stopping. Must not know: what a pass does.
 //! It never ends for anything that only database or IM can tell: it says why it is not ready, and tries again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Daemon {
     pub hangups: Signal,
     /// Reads the configuration again, from the same place as at start.
     pub read_config: Box<dyn Fn() -> Result<Config, String> + Send + Sync>,
+    /// Warnings about the source that were given already: once each, not at every connection.
+    pub warned: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Daemon {
@@ -156,6 +159,11 @@ impl Daemon {
             Ok(ground) => ground,
             Err(error) => return Ended::Trouble(error.to_string()),
         };
+        for warning in ground.source.warnings() {
+            if self.warned.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
         let mut told = None;
         let (lease, writer) = loop {
             match ground.take_lease().await {

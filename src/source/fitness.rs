@@ -6,11 +6,11 @@ use sqlx::Row;
 
 use super::account::AccountType;
 use super::error::SourceError;
-use super::quote::shown;
 use super::session::Session;
 use super::statements::{Shape, Statements};
 use super::table::{Column, RelationKind, Table, WatermarkType, nearest};
 use crate::config::{self, AccountFormat};
+use crate::quote::shown;
 
 /// Seconds that the newest stamp may be off the clock before it is worth a warning.
 const STAMP_OFF: i64 = 3600;

@@ -18,7 +18,6 @@ mod account;
 mod error;
 mod fence;
 mod fitness;
-pub(crate) mod quote;
 mod session;
 mod statements;
 mod table;

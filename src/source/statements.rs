@@ -10,8 +10,8 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::account::AccountType;
-use super::quote::{identifier, literal};
 use super::table::WatermarkType;
+use crate::quote::{identifier, literal};
 
 /// What the statements are made for, as introspected.
 #[derive(Debug)]

@@ -5,9 +5,9 @@
 use sqlx::Row;
 
 use super::error::SourceError;
-use super::quote::shown;
 use super::session::Session;
 use crate::config::{TableName, parse_table_name};
+use crate::quote::shown;
 
 /// What a relation is (`pg_class.relkind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use sqlx::{Acquire, PgConnection};
 
 use super::{State, StateError, run_script};
-use crate::source::quote::identifier;
+use crate::quote::identifier;
 
 /// One step of the schema. Applied once, in order, never edited after a release.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
 use crate::config;
-use crate::source::quote::identifier;
+use crate::quote::identifier;
 
 pub mod account;
 pub mod acknowledged;

@@ -13,7 +13,7 @@ mod samples;
 
 /// From the bottom to the top. A room imports only from rows above its own; within a row, nothing but itself.
 const ORDER: [&[&str]; 18] = [
-    &["model"],
+    &["model", "quote"],
     &["clock"],
     &["metrics"],
     &["logging"],

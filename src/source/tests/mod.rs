@@ -1,10 +1,10 @@
 //! The source on a real server: each test has a database of its own, so that no other test is in its fences.
 //!
-//! Needs `IMSYNC_TEST_PG_URL`, a superuser's URL of any database of a server with `max_prepared_transactions` above 0;
-//! without it the tests say so and do nothing.
+//! The server is a private one, or that of `IMSYNC_TEST_PG_URL`: a superuser's URL, `max_prepared_transactions` above 0.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Bound, Cursor, Page, Source, SourceError};
+use crate::cluster::{Cluster, Options};
 use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
@@ -21,13 +22,17 @@ mod refusals;
 mod soak;
 mod types;
 
-/// A superuser's URL of the server to test on. The one place that knows where the server comes from.
-fn server() -> Option<String> {
-    let url = std::env::var("IMSYNC_TEST_PG_URL").ok();
-    if url.is_none() {
-        eprintln!("skipped: IMSYNC_TEST_PG_URL is not set");
+/// A superuser's URL of the server to test on: a private one for the run, or a developer's own.
+fn server() -> String {
+    static PRIVATE: OnceLock<Cluster> = OnceLock::new();
+    if let Ok(url) = std::env::var("IMSYNC_TEST_PG_URL") {
+        return url;
     }
-    url
+    // Never dropped; its supervisor ends it when this process has ended.
+    let cluster = PRIVATE.get_or_init(|| {
+        Cluster::start(Options { max_prepared_transactions: 50, ..Options::default() }).expect("a private PostgreSQL")
+    });
+    cluster.url("postgres")
 }
 
 /// A database that goes away with its test.
@@ -38,16 +43,16 @@ struct Database {
 }
 
 impl Database {
-    async fn create() -> Option<Self> {
+    async fn create() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let server = server()?;
+        let server = tokio::task::spawn_blocking(server).await.unwrap();
         let name = format!("imsync_source_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut url = url::Url::parse(&server).unwrap();
         url.set_path(&name);
         let database = Self { server, url: url.to_string(), name };
         let mut admin = PgConnection::connect(&database.server).await.unwrap();
         execute(&mut admin, &format!("CREATE DATABASE {}", database.name)).await;
-        Some(database)
+        database
     }
 
     async fn session(&self) -> PgConnection {

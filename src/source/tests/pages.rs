@@ -11,7 +11,7 @@ fn micros(text: &str) -> Bound {
 
 #[tokio::test]
 async fn thousands_of_rows_with_one_stamp_come_once_each() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, city text, updated_at timestamptz NOT NULL);
@@ -39,7 +39,7 @@ async fn thousands_of_rows_with_one_stamp_come_once_each() {
 
 #[tokio::test]
 async fn a_bound_is_exact_to_the_microsecond() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE users (id text PRIMARY KEY, updated_at timestamptz);
@@ -66,7 +66,7 @@ async fn a_bound_is_exact_to_the_microsecond() {
 
 #[tokio::test]
 async fn a_counter_is_read_from_its_value_on() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(&format!(
             "CREATE TABLE users (id int PRIMARY KEY, version bigint); INSERT INTO users VALUES (1, {}), (2, 0), (3, 5), (4, 5), (5, 6), (6, NULL)",
@@ -86,7 +86,7 @@ async fn a_counter_is_read_from_its_value_on() {
 
 #[tokio::test]
 async fn the_autumn_hour_is_read_twice_rather_than_not() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     // Berlin, 2025-10-26: 03:00 summer time (01:00 UTC) becomes 02:00.
     database
         .run(
@@ -112,7 +112,7 @@ async fn the_autumn_hour_is_read_twice_rather_than_not() {
 
 #[tokio::test]
 async fn rows_without_an_account_come_along_and_stop_nothing() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE users (id text, updated_at timestamptz);
@@ -140,7 +140,7 @@ async fn rows_without_an_account_come_along_and_stop_nothing() {
 
 #[tokio::test]
 async fn an_account_that_is_there_twice_is_seen_twice_on_one_page() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE people (id int, updated_at timestamptz);
@@ -170,7 +170,7 @@ async fn an_account_that_is_there_twice_is_seen_twice_on_one_page() {
 
 #[tokio::test]
 async fn without_a_watermark_every_scan_is_of_the_whole_table() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run("CREATE TABLE users (id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 25)").await;
     let mut config = database.config("users");
     config.source.page_size = 10;
@@ -184,7 +184,7 @@ async fn without_a_watermark_every_scan_is_of_the_whole_table() {
 
 #[tokio::test]
 async fn partitions_and_views_are_read_like_tables() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, updated_at timestamptz) PARTITION BY HASH (id);
@@ -217,7 +217,7 @@ async fn plan(source: &mut Source, sql: &str, parameters: &[&str]) -> String {
 
 #[tokio::test]
 async fn both_keysets_are_served_by_their_indexes() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE tz (id text PRIMARY KEY, city text, updated_at timestamptz);
@@ -256,7 +256,7 @@ async fn both_keysets_are_served_by_their_indexes() {
 
 #[tokio::test]
 async fn many_columns_of_many_rows_cost_little() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     let mut session = database.session().await;
     execute(
         &mut session,

@@ -23,7 +23,7 @@ async fn refusal(database: &Database, change: impl FnOnce(&mut Config), columns:
 
 #[tokio::test]
 async fn a_name_that_is_not_there_comes_with_what_could_be_meant() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run(SCHEMA).await;
     let table = |name: &'static str| move |config: &mut Config| config.source.table = name.to_owned();
     assert_eq!(
@@ -60,7 +60,7 @@ async fn a_name_that_is_not_there_comes_with_what_could_be_meant() {
 
 #[tokio::test]
 async fn a_type_that_does_not_fit_comes_with_those_that_do() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run(SCHEMA).await;
     let account = |name: &'static str| move |config: &mut Config| config.source.account_column = name.to_owned();
     assert_eq!(
@@ -85,7 +85,7 @@ async fn a_type_that_does_not_fit_comes_with_those_that_do() {
 
 #[tokio::test]
 async fn a_watermark_over_refreshed_rows_is_refused() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run(SCHEMA).await;
     for (table, place) in [
         ("kept", "public.kept is a materialized view"),
@@ -110,7 +110,7 @@ async fn a_watermark_over_refreshed_rows_is_refused() {
 
 #[tokio::test]
 async fn a_filter_is_judged_by_the_server_before_it_is_used() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run(SCHEMA).await;
     for (filter, reason) in [
         ("kind = 'bot'", "column \"kind\" does not exist"),
@@ -131,7 +131,7 @@ async fn a_filter_is_judged_by_the_server_before_it_is_used() {
 
 #[tokio::test]
 async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     let role = format!("{}_role", database.name);
     database.run(&format!("{SCHEMA} CREATE ROLE {role} LOGIN; GRANT SELECT (id, gender) ON users TO {role}")).await;
     let as_role = |config: &mut Config| {
@@ -166,7 +166,7 @@ async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
 
 #[tokio::test]
 async fn what_could_be_better_is_warned_of() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database
         .run(
             "CREATE TABLE users (id int, updated_at timestamptz, written timestamp);
@@ -203,7 +203,7 @@ async fn what_could_be_better_is_warned_of() {
 
 #[tokio::test]
 async fn an_error_names_no_password() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     let mut nobody = url::Url::parse(&database.url).unwrap();
     nobody.set_username("no_such_role").unwrap();
     nobody.set_password(Some("s3cret!word")).unwrap();
@@ -226,7 +226,7 @@ async fn an_error_names_no_password() {
 
 #[tokio::test]
 async fn a_lost_connection_is_away_and_a_dropped_column_is_not() {
-    let Some(database) = Database::create().await else { return };
+    let database = Database::create().await;
     database.run(SCHEMA).await;
     let config = database.config("users");
     let mut source = database.open(&config, &["city"]).await.unwrap();

@@ -8,7 +8,7 @@ pub(crate) fn identifier(name: &str) -> String {
 }
 
 /// `name` as people would write it: bare where that means the same, else quoted. For messages, never for statements.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let mut chars = name.chars();
     let starts = chars.next().is_some_and(|first| first.is_ascii_lowercase() || first == '_');
     if starts && chars.all(|rest| rest.is_ascii_lowercase() || rest.is_ascii_digit() || rest == '_') {
@@ -19,7 +19,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 /// A string literal. Only for what cannot be a parameter: configured text inside a statement that is prepared.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     // `standard_conforming_strings` is set by the session, so a backslash is a backslash.
     format!("'{}'", text.replace('\'', "''"))
 }
