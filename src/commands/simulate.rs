@@ -19,8 +19,15 @@ Examples:
   imsync simulate --latency 50ms --rate 100
   imsync simulate --fault refuse:70107:account=u17 --fault hold:10s:command=set_attr:times=1
 
-Put into imsync.toml:  [im] base_url = \"http://127.0.0.1:8089\"  sdk_app_id = 1400000000  identifier = \"administrator\"
-What it holds:         curl http://127.0.0.1:8089/_simulator/users";
+Put into imsync.toml, if no flag says otherwise:
+  [im]
+  base_url = \"http://127.0.0.1:8089\"
+  sdk_app_id = 1400000000
+  identifier = \"administrator\"
+  secret_key = \"simulator-secret-key\"
+
+What it holds:
+  curl http://127.0.0.1:8089/_simulator/users";
 
 /// The flags.
 #[derive(Clone, Debug, Args)]
