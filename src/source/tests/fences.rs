@@ -21,7 +21,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
     let database = Database::create().await;
     let other = Database::create().await;
     let role = format!("{}_role", database.name);
-    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role}")).await;
+    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT ON users TO {role}")).await;
     let (mut source, mut blind) =
         (opened(&database, None).await, opened(&database, Some(database.url_of(&role))).await);
     let empty = source.reading().await.unwrap();
@@ -73,7 +73,7 @@ async fn pass(source: &mut Source, tracker: &mut Tracker) -> Vec<String> {
 async fn what_commits_late_is_read_by_the_next_pass() {
     let database = Database::create().await;
     let role = format!("{}_role", database.name);
-    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role}")).await;
+    database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT ON users TO {role}")).await;
     // With and without the right to see when transactions began.
     for (round, url) in [None, Some(database.url_of(&role))].into_iter().enumerate() {
         let mut source = opened(&database, url).await;

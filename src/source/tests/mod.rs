@@ -80,6 +80,7 @@ impl Database {
     fn url_of(&self, role: &str) -> PgUrl {
         let mut url = url::Url::parse(&self.url).unwrap();
         url.set_username(role).unwrap();
+        url.set_password(Some("role")).unwrap();
         PgUrl(SecretString::from(url.to_string()))
     }
 }

@@ -103,7 +103,7 @@ async fn no_row_is_stale_after_writers_that_commit_late() {
         .run(&format!(
             "CREATE TABLE users (id int PRIMARY KEY, city text, updated_at timestamptz);
              INSERT INTO users SELECT n, 'new', now() - interval '1 hour' FROM generate_series(0, {USERS} - 1) AS n;
-             CREATE INDEX ON users (updated_at, id); CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role}"
+             CREATE INDEX ON users (updated_at, id); CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT ON users TO {role}"
         ))
         .await;
     let mut config = database.config("users");

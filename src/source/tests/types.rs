@@ -105,7 +105,7 @@ async fn values_are_their_texts_whatever_role_and_database_prefer() {
         .run(&format!(
             "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b text);
              CREATE TABLE users (id int PRIMARY KEY, {}); INSERT INTO users VALUES (1, {});
-             CREATE ROLE {role} LOGIN; GRANT SELECT ON users TO {role};
+             CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT ON users TO {role};
              ALTER ROLE {role} SET DateStyle = 'German, DMY'; ALTER ROLE {role} SET TimeZone = 'Asia/Tokyo';
              ALTER ROLE {role} SET client_encoding = 'LATIN1'; ALTER ROLE {role} SET extra_float_digits = -10;
              ALTER ROLE {role} SET default_transaction_isolation = 'serializable';
