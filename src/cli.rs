@@ -40,7 +40,7 @@ struct GlobalArgs {
     /// Log more: -v debug, -vv trace
     #[arg(short, long, action = clap::ArgAction::Count, global = true, conflicts_with = "quiet")]
     verbose: u8,
-    /// Log errors only
+    /// Log warnings and errors only
     #[arg(short, long, global = true)]
     quiet: bool,
     /// The form of log lines on stderr

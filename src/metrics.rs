@@ -158,15 +158,20 @@ impl Metrics {
         add(&self.registry, prometheus::process_collector::ProcessCollector::for_self());
     }
 
-    /// This instance leads (or no longer does): `imsync_lag_seconds` is shown only by a leader.
+    /// This instance leads, or no longer does.
     pub fn lead(&self, leading: bool) {
         self.lease_held.set(i64::from(leading));
-        if leading {
-            // Registered already when the lease was lost and won again.
-            let _ = self.registry.register(Box::new(self.lag.clone()));
-        } else {
+        if !leading {
+            // Not there unless it was shown.
             let _ = self.registry.unregister(Box::new(self.lag.clone()));
         }
+    }
+
+    /// The lag of a leader that knows it: before the first complete pass there is none to show, and 0 would be a lie.
+    pub fn show_lag(&self, seconds: f64) {
+        self.lag.set(seconds);
+        // Registered already but for the first time.
+        let _ = self.registry.register(Box::new(self.lag.clone()));
     }
 
     /// The text exposition format.

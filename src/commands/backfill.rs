@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::run::{conclude, lead};
+use super::run::{conclude, lead, within_bounds};
 use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, duration, say, say_json, thousands};
 use crate::clock::Shutdown;
 use crate::config::Config;
@@ -49,12 +49,16 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     let kind = if accounts.is_empty() { Kind::Full } else { Kind::Selected };
     let tally = Arc::new(Tally::new(kind));
     let progress = Progress::start(tally.clone());
-    let (report, error) = if accounts.is_empty() {
-        engine.full(options, tally).await
-    } else {
-        engine.selected(&accounts, options, tally).await
+    let pass = async {
+        if accounts.is_empty() {
+            engine.full(options, tally).await
+        } else {
+            engine.selected(&accounts, options, tally).await
+        }
     };
+    let done = within_bounds(&lease, &shutdown, pass).await;
     progress.stop().await;
+    let (report, error) = done?;
     conclude(
         engine,
         lease,

@@ -108,6 +108,7 @@ pub async fn retry(global: Global, ids: Vec<String>) -> CommandResult {
     let accounts = accounts_named(&config, &ids);
     let only = (!accounts.is_empty()).then_some(accounts.as_slice());
     let count = state.retry_rejections(row.id, only).await?;
-    say(format!("{} accounts are due; the next pass tries them again", thousands(count)))?;
+    let due = if count == 1 { "1 account is".to_owned() } else { format!("{} accounts are", thousands(count)) };
+    say(format!("{due} due; the next pass tries again"))?;
     Ok(Exit::Done)
 }

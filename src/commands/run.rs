@@ -3,14 +3,16 @@
 //! Owns: the daemon's start-up. Must not know: its loop.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, say, say_json, sentence};
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Tally, guard};
-use crate::service::daemon::Daemon;
+use crate::service::daemon::{Daemon, GRACE};
 use crate::service::http::{self, HttpState};
 use crate::service::opening;
 use crate::service::readiness::Readiness;
@@ -18,6 +20,9 @@ use crate::service::signals::{self, OnHangup};
 use crate::service::systemd;
 use crate::state::{Access, Lease, State};
 use crate::status;
+
+/// An address in use is asked for again this often.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// The daemon: up until it is told to stop.
 pub async fn daemon(global: Global) -> CommandResult {
@@ -35,15 +40,13 @@ pub async fn daemon(global: Global) -> CommandResult {
     let server_shutdown = Shutdown::default();
     let server = match config.http.listen {
         Some(listen) => {
-            let listener = http::bind(listen).await.map_err(Failure::failed)?;
-            tracing::info!(address = %listen, "serving /healthz /readyz /status /metrics");
             let state = HttpState {
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
                 status: status_source(config.clone()),
                 public: config.http.public,
             };
-            Some(tokio::spawn(http::serve(listener, state, server_shutdown.clone())))
+            Some(tokio::spawn(serve(listen, state, server_shutdown.clone())))
         }
         None => None,
     };
@@ -57,6 +60,7 @@ pub async fn daemon(global: Global) -> CommandResult {
         hangups,
         read_config: Box::new(move || global.reload()),
         warned: BTreeSet::new(),
+        reloaded: false,
     };
     Box::pin(daemon.run()).await;
     server_shutdown.request();
@@ -65,6 +69,27 @@ pub async fn daemon(global: Global) -> CommandResult {
         let _ = server.await;
     }
     Ok(Exit::Done)
+}
+
+/// Serves as soon as the address is free: somebody else's port must not keep changes from going.
+async fn serve(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
+    let mut told = false;
+    let listener = loop {
+        match http::bind(listen).await {
+            Ok(listener) => break listener,
+            Err(error) if told => tracing::debug!("{error}"),
+            Err(error) => {
+                tracing::error!("{error}; syncing without it, and trying again by itself");
+                told = true;
+            }
+        }
+        shutdown.sleep(BIND_AGAIN).await;
+        if shutdown.requested() {
+            return;
+        }
+    };
+    tracing::info!(address = %listen, "serving /healthz /readyz /status /metrics");
+    http::serve(listener, state, shutdown).await;
 }
 
 /// Reads the status with a connection of its own, opened at the first question.
@@ -98,6 +123,27 @@ pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(L
     };
     let engine = ground.engine(&lease, writer, &metrics, shutdown).await?;
     Ok((lease, engine))
+}
+
+/// A one-shot pass, unless its lease is lost or a stop that was asked for takes too long.
+pub(super) async fn within_bounds<T>(
+    lease: &Lease,
+    shutdown: &Shutdown,
+    pass: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let late = async {
+        shutdown.wait().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        done = lease.while_held(pass) => done.ok_or_else(|| Failure::failed(
+            "the lease on this sync was lost: the state database does not answer, or another imsync took over; nothing is lost, run it again",
+        )),
+        () = late => Err(Failure::failed(format!(
+            "stopped after {} s with calls still in flight; the next pass settles what they did", GRACE.as_secs(),
+        ))),
+    }
 }
 
 /// The end of a one-shot pass: the lease is given back, the result printed.
@@ -142,11 +188,14 @@ pub async fn once(global: Global, json: bool) -> CommandResult {
     signals::listen(&shutdown, OnHangup::Stop)?;
     let (lease, mut engine) = lead(&config, &shutdown).await?;
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
-    let (report, error) = if full {
-        engine.full(FullOptions::default(), Arc::new(Tally::new(Kind::Full))).await
-    } else {
-        engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
+    let pass = async {
+        if full {
+            engine.full(FullOptions::default(), Arc::new(Tally::new(Kind::Full))).await
+        } else {
+            engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
+        }
     };
+    let (report, error) = within_bounds(&lease, &shutdown, pass).await?;
     conclude(engine, lease, report, error, json, "; the next pass goes on where this one stopped").await
 }
 

@@ -35,9 +35,14 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// The vendor refused to remove this attribute, and it is not yet time to ask again.
+    /// What the vendor refused was a removal.
+    fn of_removal(&self) -> bool {
+        self.desired_digest == digest::of_value(REMOVAL)
+    }
+
+    /// It was, and it is not yet time to ask again.
     fn removal_stands(&self) -> bool {
-        !self.due && self.desired_digest == digest::of_value(REMOVAL)
+        !self.due && self.of_removal()
     }
 }
 
@@ -98,7 +103,11 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
                 wish_is_moot = false;
                 result.stuck |= *known == Known::Unknown;
             }
-            Want::Absent => result.change.remove.push(slot),
+            Want::Absent => {
+                // A refused removal that is tried again keeps its count of attempts.
+                wish_is_moot = !rejection.is_some_and(Rejected::of_removal);
+                result.change.remove.push(slot);
+            }
             Want::Refused(refusal) => {
                 wish_is_moot = false;
                 result.refused.push((Some(slot), refusal.clone()));
@@ -128,14 +137,16 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
     }
 
     for slot in held(acknowledged).filter(|slot| !rules.slots.contains(slot)) {
-        if rules.remove_unmapped {
+        let refused = rejected.iter().any(|r| r.slot == Some(slot) && r.removal_stands());
+        if rules.remove_unmapped && !refused {
             result.change.remove.push(slot);
         } else {
             result.stuck |= *known(acknowledged, slot) == Known::Unknown;
         }
     }
     // A rejection of an attribute that the mapping no longer names has lost its ground.
-    result.resolved.extend(rejected.iter().filter_map(|r| r.slot).filter(|slot| !rules.slots.contains(slot)).map(Some));
+    let unmapped = |r: &&Rejected| r.slot.is_some_and(|slot| !rules.slots.contains(&slot)) && !r.of_removal();
+    result.resolved.extend(rejected.iter().filter(unmapped).map(|r| r.slot));
     result.change.set.sort_by_key(|(slot, _)| *slot);
     result.change.remove.sort();
     result
@@ -150,14 +161,16 @@ pub fn gone(account: Account, acknowledged: &[Known], rejected: &[Rejected], rul
     }
     result.stuck = result.change.remove.is_empty() && acknowledged.contains(&Known::Unknown);
     // Nothing is wanted any more, so no refused value still matters; a refused removal does.
-    result.resolved = rejected.iter().filter(|r| !r.removal_stands()).map(|r| r.slot).collect();
+    result.resolved = rejected.iter().filter(|r| !r.of_removal()).map(|r| r.slot).collect();
     result
 }
 
 /// The difference for an account that cannot be sent at all: only the refusal.
-pub fn refused(account: Account, refusal: Refusal) -> Difference {
+pub fn refused(account: Account, refusal: Refusal, rejected: &[Rejected]) -> Difference {
     let mut result = Difference::nothing(account);
     result.refused.push((None, refusal));
+    // What stood against single attributes says nothing of an account that is refused as a whole.
+    result.resolved = rejected.iter().map(|r| r.slot).filter(Option::is_some).collect();
     result
 }
 

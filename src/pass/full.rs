@@ -6,13 +6,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::flow::Course;
 use super::guard::Withheld;
 use super::report::{Report, Tally};
-use super::view::Glance;
-use super::{Ending, Engine, PassError, watermark_fingerprint};
+use super::view::{Glance, Retry};
+use super::{Consent, Ending, Engine, PassError, watermark_fingerprint};
+use crate::clock;
 use crate::source::watermark::Tracker;
 
 /// How a full pass is asked for.
@@ -24,15 +27,19 @@ pub struct FullOptions {
     pub allow_removals: bool,
 }
 
-/// Where an interrupted full pass goes on. It serves only the same flags and the same mapping.
+/// Where an interrupted full pass goes on: before the first row whose removal had to wait, so that the guard's count
+/// begins anew. It serves only a pass with the same flags, mapping, watermark and reason, and not for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Position {
     options: FullOptions,
     mapping: String,
+    watermark: String,
+    generation: i32,
+    due: Option<String>,
+    began_at: DateTime<Utc>,
     /// The account column's text of the last row that is recorded.
     after: String,
     done: u64,
-    withheld: u64,
 }
 
 /// What a step came to.
@@ -68,6 +75,11 @@ pub struct FullPass {
     /// The second walk, with removals: too many had to be withheld to remember them.
     again: bool,
     resumed: bool,
+    /// Why it runs, and since when (the beginning of the first of its attempts).
+    due: Option<String>,
+    began_at: DateTime<Utc>,
+    /// The guard as it stood at the beginning: only that one can this pass lift.
+    guard: Option<Value>,
 }
 
 impl FullPass {
@@ -108,16 +120,15 @@ impl Engine {
             let reading = self.source.reading().await?;
             let tracker = Tracker::begin(&reading);
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
+            let why = self.full_due.get_or_insert_with(|| "the first pass of this sync".to_owned()).clone();
+            self.full_position = None;
             self.writer
-                .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config))
+                .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config), &why)
                 .await?;
             self.tracker = Some(tracker);
         }
-        let position = self
-            .full_position
-            .take()
-            .and_then(|value| serde_json::from_value::<Position>(value).ok())
-            .filter(|position| position.options == options && position.mapping == self.view.mapping.fingerprint());
+        let position = self.full_position.clone().and_then(|value| serde_json::from_value::<Position>(value).ok());
+        let position = position.filter(|position| self.serves(position, options));
         let total = self.source.estimated_rows().await?.unwrap_or(0);
         course.tally.total.store(total, std::sync::atomic::Ordering::Relaxed);
         let mut full = FullPass {
@@ -132,18 +143,31 @@ impl Engine {
             answers: self.full_dues,
             again: false,
             resumed: false,
+            due: self.full_due.clone(),
+            began_at: clock::now_utc(),
+            guard: self.guard.clone(),
         };
         if let Some(position) = position {
             tracing::info!(rows = position.done, "going on with the full pass that was interrupted");
             Tally::add(&full.course.tally.done, usize::try_from(position.done).unwrap_or(usize::MAX));
-            full.withheld.forget(position.withheld);
+            full.began_at = position.began_at;
+            full.recorded = Some((position.after.clone(), position.done));
             full.after = Some(position.after);
             full.resumed = true;
         }
-        let mut withheld = std::mem::take(&mut full.withheld);
-        self.doubts(&full.course, &mut withheld).await?;
-        full.withheld = withheld;
         Ok(full)
+    }
+
+    /// A stored position is one of the pass that is about to begin.
+    fn serves(&self, position: &Position, options: FullOptions) -> bool {
+        let Position { options: flags, mapping, watermark, generation, due, began_at, after: _, done: _ } = position;
+        let age = (clock::now_utc() - *began_at).to_std().unwrap_or_default();
+        *flags == options
+            && mapping == self.view.mapping.fingerprint()
+            && *watermark == watermark_fingerprint(&self.config)
+            && *generation == self.writer.generation()
+            && *due == self.full_due
+            && self.config.schedule.full_every.is_none_or(|every| age < every)
     }
 
     /// One page further. After [`Step::Done`] the pass is over.
@@ -154,12 +178,8 @@ impl Engine {
             Err(error) => {
                 // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
                 let _ = self.flow.drain(&full.course).await;
-                self.note_position(full);
-                let position = full.recorded.as_ref().and_then(|recorded| self.position(full, recorded));
-                self.full_position.clone_from(&position);
-                if position.is_some() && !error.lease_lost() {
-                    // A position that cannot be stored costs comparisons, nothing else.
-                    let _ = self.writer.save_progress(position.as_ref(), None).await;
+                if !error.lease_lost() {
+                    self.park_full(full).await;
                 }
                 self.end_full(full, Err(error)).await
             }
@@ -182,12 +202,14 @@ impl Engine {
                 full.withheld = withheld;
                 done?;
                 if let Some(last) = last {
-                    let done = Tally::get(&full.course.tally.done);
-                    full.ahead.push_back((self.flow.mark(), last.to_string(), done));
+                    if full.withheld.count() == 0 && !full.again {
+                        let done = Tally::get(&full.course.tally.done);
+                        full.ahead.push_back((self.flow.mark(), last.to_string(), done));
+                    }
                     full.after = Some(last.into());
                 }
                 self.note_position(full);
-                let position = full.recorded.as_ref().and_then(|recorded| self.position(full, recorded));
+                let position = self.position(full);
                 self.save_progress(&full.course.tally, position, true).await?;
                 if page.last {
                     full.phase = Phase::Gone;
@@ -222,9 +244,9 @@ impl Engine {
                     return self.last_steps(full).await.map(Some);
                 }
                 let mut withheld = std::mem::take(&mut full.withheld);
-                let walk_again = self.removals(&course, &mut withheld, full.options.allow_removals).await?;
-                full.withheld = withheld;
-                if walk_again {
+                self.doubts(&course, &mut withheld).await?;
+                let consent = self.consent(full);
+                if self.removals(&course, &mut withheld, consent).await? {
                     full.again = true;
                     full.phase = Phase::Table;
                     full.after = None;
@@ -236,12 +258,24 @@ impl Engine {
         }
     }
 
+    /// Who lets this pass's removals go. A guard that stood at its beginning is out of the way for the count: this pass
+    /// has looked at everything, so it trips it anew or has lifted it.
+    fn consent(&mut self, full: &FullPass) -> Consent {
+        if full.options.allow_removals {
+            self.guard = None;
+            return Consent::Given;
+        }
+        if self.guard.is_some() && self.guard == full.guard {
+            self.guard = None;
+        }
+        Consent::AsGuarded { retry: Retry::None }
+    }
+
     async fn last_steps(&mut self, full: &mut FullPass) -> Result<Ending, PassError> {
         let course = full.course.clone();
-        let mut late = Withheld::default();
-        self.rejections_due(&course, &mut late).await?;
-        if late.count() > 0 && self.guard.is_none() {
-            self.removals(&course, &mut late, full.options.allow_removals).await?;
+        self.rejections_due(&course, &mut Withheld::default()).await?;
+        if full.guard.is_some() && self.guard.is_none() {
+            tracing::info!("the removal guard is lifted");
         }
         self.ending(None).await
     }
@@ -253,24 +287,51 @@ impl Engine {
         if full.again || full.course.check().is_err() {
             return;
         }
+        let before = full.ahead.len();
         while full.ahead.front().is_some_and(|(mark, ..)| self.flow.landed_before(*mark)) {
             full.recorded = full.ahead.pop_front().map(|(_, after, done)| (after, done));
         }
+        if full.ahead.len() < before {
+            full.course.tally.note_recorded();
+        }
     }
 
-    fn position(&self, full: &FullPass, recorded: &(String, u64)) -> Option<serde_json::Value> {
+    /// The position as it is stored, once there is one.
+    fn position(&self, full: &FullPass) -> Option<Value> {
+        let (after, done) = full.recorded.clone()?;
         serde_json::to_value(Position {
             options: full.options,
             mapping: self.view.mapping.fingerprint().to_owned(),
-            after: recorded.0.clone(),
-            done: recorded.1,
-            withheld: full.withheld.count(),
+            watermark: watermark_fingerprint(&self.config),
+            generation: self.writer.generation(),
+            due: full.due.clone(),
+            began_at: full.began_at,
+            after,
+            done,
         })
         .ok()
     }
 
+    /// Leaves a full pass where it is: the next one of its kind goes on there.
+    pub async fn park_full(&mut self, full: &mut FullPass) {
+        self.note_position(full);
+        if self.full_dues != full.answers {
+            return;
+        }
+        let position = self.position(full);
+        if position.is_some() {
+            // A position that cannot be stored costs comparisons, nothing else.
+            let _ = self.writer.save_progress(position.as_ref(), None).await;
+            self.full_position = position;
+        }
+    }
+
     async fn end_full(&mut self, full: &mut FullPass, result: Result<Ending, PassError>) -> Step {
         let complete = result.is_ok();
+        if !complete && self.guard.is_none() {
+            // Lifted only by a pass that went through.
+            self.guard.clone_from(&full.guard);
+        }
         if complete {
             if self.settled && !full.options.force {
                 let tally = &full.course.tally;
@@ -280,7 +341,7 @@ impl Engine {
             if self.full_dues == full.answers {
                 self.full_due = None;
             }
-            self.full_ended = Some(crate::clock::monotonic());
+            self.full_ended = Some(clock::monotonic());
             self.full_position = None;
         }
         let mut update = self.watermark_update();

@@ -44,9 +44,9 @@ impl Withheld {
         self.beyond > 0
     }
 
-    /// So many were withheld before an interruption; they must be found again by a second walk.
-    pub(super) fn forget(&mut self, count: u64) {
-        self.beyond += count;
+    /// The account's removal waits, or may be among those that are only counted.
+    pub(super) fn may_hold(&self, account: &Account) -> bool {
+        self.beyond > 0 || self.accounts.contains(account)
     }
 
     /// The accounts in a fixed order; nothing is withheld afterwards.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::flow::Course;
 use super::guard::Withheld;
 use super::report::{Report, Tally};
-use super::view::Glance;
-use super::{Ending, Engine, IDLE_SAVE, PassError};
+use super::view::{Glance, Retry};
+use super::{Consent, Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
 use crate::source::{Bound, Cursor};
 
@@ -55,19 +55,16 @@ impl Engine {
             self.ask_for_full("the largest value of the watermark column fell");
         }
         let mut withheld = Withheld::default();
-        self.doubts(course, &mut withheld).await?;
         self.walk_changes(course, from, Glance::default(), &mut withheld).await?;
         self.flow.drain(course).await?;
-        if self.removals(course, &mut withheld, false).await? {
+        self.doubts(course, &mut withheld).await?;
+        let guarded = Consent::AsGuarded { retry: Retry::None };
+        if self.removals(course, &mut withheld, guarded).await? {
             let everything = Glance { removals: true, ..Glance::default() };
             self.walk_changes(course, from, everything, &mut withheld).await?;
             self.flow.drain(course).await?;
         }
-        let mut late = Withheld::default();
-        self.rejections_due(course, &mut late).await?;
-        if late.count() > 0 {
-            self.removals(course, &mut late, false).await?;
-        }
+        self.rejections_due(course, &mut Withheld::default()).await?;
         self.ending(None).await
     }
 

@@ -87,6 +87,8 @@ impl PassError {
 
 /// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
 const IDLE_SAVE: Duration = Duration::from_mins(1);
+/// Rejections that are tried again in one pass.
+const MOST_RETRIES: i64 = 1_000;
 /// Progress is stored at most this often.
 const PROGRESS_SAVE: Duration = Duration::from_secs(1);
 
@@ -119,6 +121,15 @@ pub struct Engine {
     known_accounts: i64,
     /// Outcomes are unknown that a later pass will settle: until then not everything is in IM.
     doubts_pending: bool,
+}
+
+/// Who lets removals go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consent {
+    /// `--allow-removals`.
+    Given,
+    /// The guard; removals whose rejection stands are tried again as told.
+    AsGuarded { retry: Retry },
 }
 
 /// What an [`Engine`] is made of.
@@ -208,6 +219,10 @@ impl Engine {
         let row =
             if row.state_server.as_deref() == Some(&server) { row } else { state.sync_row().await?.unwrap_or(row) };
         let full_due = full_due_at_start(&config, &mapping, &row);
+        if let Some(why) = full_due.as_deref().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
+            // Else a crash in the middle, and the old configuration again, would make it forgotten.
+            writer.remember_full_pass_due(why).await?;
+        }
         if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
             writer.make_rejections_due().await?;
         }
@@ -248,7 +263,9 @@ impl Engine {
     /// A full pass falls due, whatever runs now.
     fn ask_for_full(&mut self, why: &str) {
         self.full_dues += 1;
-        self.full_due.get_or_insert_with(|| why.to_owned());
+        // The newest reason stands: a position that was stored for an older one no longer serves.
+        self.full_due = Some(why.to_owned());
+        self.full_position = None;
     }
 
     /// Why a full pass should run now, if one should.
@@ -302,7 +319,7 @@ impl Engine {
     }
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
-        let probe = self.probe().await?;
+        let probe = if self.pusher.has_probe() { None } else { self.probe().await? };
         let session = self.pusher.begin_pass(self.view.names.clone(), probe);
         let course = Course {
             pass: self.flow.next_pass(),
@@ -349,7 +366,9 @@ impl Engine {
         glance: Glance,
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
-        let freshness = if glance.retry == Retry::Due { Freshness::KnownRejection } else { Freshness::Fresh };
+        if self.shutdown.requested() {
+            return Err(PassError::Stop(Stop::Shutdown));
+        }
         let mut accounts = self.accounts_of(&rows);
         accounts.extend(missing.iter().cloned());
         Tally::add(&course.tally.rows_read, rows.len());
@@ -362,7 +381,7 @@ impl Engine {
             Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         }
         withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
-        self.flow.take(course, seen, freshness).await;
+        self.flow.take(course, seen, glance.freshness).await;
         course.check()
     }
 
@@ -388,7 +407,7 @@ impl Engine {
         i64::from(self.config.source.page_size)
     }
 
-    /// Accounts in doubt whose time has come. Those that no call can settle now are put aside.
+    /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
     async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
         loop {
@@ -398,26 +417,30 @@ impl Engine {
                 return Ok(());
             }
             course.tally.set_phase("settling doubts");
-            self.look_up(course, &fresh, Glance::default(), withheld).await?;
+            let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
+            self.look_up(course, &fresh, glance, withheld).await?;
             self.flow.drain(course).await?;
-            self.writer.put_doubts_aside(&fresh).await?;
+            // A removal that waits settles its account when it goes; while the guard is tripped none does, and the full
+            // pass that lifts it looks at everything.
+            let waits = |account: &Account| self.guard.is_none() && withheld.may_hold(account);
+            let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
+            self.writer.put_doubts_aside(&stuck).await?;
         }
     }
 
-    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own.
+    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. A limited number in each
+    /// pass: every one may cost two calls, and the next pass's fresh rows must not wait for hours.
     async fn rejections_due(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
-        let mut seen: HashSet<Account> = HashSet::new();
-        loop {
-            let due = self.state.rejections_due(self.writer.sync_id(), self.page_size()).await?;
-            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
-            if fresh.is_empty() {
-                return Ok(());
-            }
-            course.tally.set_phase("retrying rejections");
-            let glance = Glance { retry: Retry::Due, ..Glance::default() };
-            self.look_up(course, &fresh, glance, withheld).await?;
-            self.flow.drain(course).await?;
+        let due = self.state.rejections_due(self.writer.sync_id(), MOST_RETRIES.min(self.page_size())).await?;
+        if due.is_empty() {
+            return Ok(());
         }
+        course.tally.set_phase("retrying rejections");
+        let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
+        self.look_up(course, &due, glance, withheld).await?;
+        self.flow.drain(course).await?;
+        self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
+        Ok(self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?)
     }
 
     /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
@@ -425,31 +448,38 @@ impl Engine {
         &mut self,
         course: &Arc<Course>,
         withheld: &mut Withheld,
-        allow: bool,
+        consent: Consent,
     ) -> Result<bool, PassError> {
-        let full = course.tally.kind == Kind::Full;
-        if !allow {
-            if self.guard.is_some() && !full {
-                return Ok(false);
+        let retry = match consent {
+            Consent::Given => Retry::None,
+            Consent::AsGuarded { retry } => {
+                if self.guard.is_some() {
+                    return Ok(false);
+                }
+                // What this pass has removed already counts with what it would remove now.
+                let count = withheld.count() + Tally::get(&course.tally.removed);
+                if withheld.count() > 0
+                    && let Some(tripped) = self.guard_trips(count).await?
+                {
+                    tracing::warn!("{}", guard::sentence(&tripped));
+                    self.guard = Some(tripped);
+                    return Ok(false);
+                }
+                retry
             }
-            if let Some(tripped) = self.guard_trips(withheld.count()).await? {
-                tracing::warn!("{}", guard::sentence(&tripped));
-                self.guard = Some(tripped);
-                return Ok(false);
-            }
-        }
-        if full && self.guard.take().is_some() {
-            tracing::info!("the removal guard is lifted");
-        }
+        };
         if withheld.overflowed() {
             withheld.take();
             return Ok(true);
+        }
+        if withheld.count() == 0 {
+            return Ok(false);
         }
         course.tally.set_phase("removing");
         let accounts = withheld.take();
         let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         for chunk in accounts.chunks(size) {
-            let glance = Glance { removals: true, ..Glance::default() };
+            let glance = Glance { removals: true, retry, ..Glance::default() };
             self.look_up(course, chunk, glance, withheld).await?;
         }
         self.flow.drain(course).await?;
@@ -469,8 +499,12 @@ impl Engine {
         if self.guard.is_some() {
             return Ok(Ending::Guard);
         }
-        let rejected = self.state.count_rejected(self.writer.sync_id(), only).await?;
-        Ok(if rejected > 0 { Ending::Rejected } else { Ending::Ok })
+        let sync_id = self.writer.sync_id();
+        let rejected = match only {
+            None => self.state.rejections_exist(sync_id).await?,
+            Some(_) => self.state.count_rejected(sync_id, only).await? > 0,
+        };
+        Ok(if rejected { Ending::Rejected } else { Ending::Ok })
     }
 
     /// Writes the end of a pass down, wherever it is worth it. The caller tells of it.
@@ -529,7 +563,8 @@ impl Engine {
         let mut update = SyncUpdate {
             guard: self.guard.clone(),
             full_pass_due: self.full_due.clone(),
-            watermark_fingerprint: Some(watermark_fingerprint(&self.config)),
+            watermark_fingerprint: (self.tracker.is_some() || !self.source.has_watermark())
+                .then(|| watermark_fingerprint(&self.config)),
             ..SyncUpdate::default()
         };
         if let Some(tracker) = &self.tracker {

@@ -58,7 +58,8 @@ pub(super) fn land(
     let locally_refused = counts.rejected > before_rejected;
 
     let mut acknowledged = item.acknowledged.clone();
-    let mut due = Due::NotByItself;
+    // A removal that waits for the guard's decision settles doubts too.
+    let mut due = if item.withheld { Due::Now } else { Due::NotByItself };
     let mut refused = false;
     let mut all_done = true;
     let (mut set_done, mut remove_done) = (false, false);
@@ -94,7 +95,9 @@ pub(super) fn land(
             Fate::Unknown => {
                 all_done = false;
                 acknowledged[slot.index()] = Known::Unknown;
-                due = Due::In(doubt);
+                if due != Due::Now {
+                    due = Due::In(doubt);
+                }
                 continue;
             }
             Fate::NotSent => {

@@ -3,7 +3,7 @@
 //! Owns: the tally while a pass runs and the report at its end. Must not know: how either is shown.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -77,6 +77,8 @@ pub struct Tally {
     /// Something was recorded in the state.
     recorded: AtomicU64,
     phase: Mutex<&'static str>,
+    /// What every poll is, where there is no watermark: worth telling of only when it does something.
+    routine: AtomicBool,
 }
 
 impl Tally {
@@ -98,6 +100,7 @@ impl Tally {
             known_delta: AtomicI64::new(0),
             recorded: zero(),
             phase: Mutex::new("reading the table"),
+            routine: AtomicBool::new(kind == Kind::Incremental),
         }
     }
 
@@ -116,6 +119,10 @@ impl Tally {
     /// How many transactions of outcomes were recorded.
     pub fn recorded(&self) -> u64 {
         Self::get(&self.recorded)
+    }
+
+    pub fn set_routine(&self, routine: bool) {
+        self.routine.store(routine, Ordering::Relaxed);
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -156,6 +163,7 @@ impl Tally {
             ending,
             began: self.started,
             fresh: false,
+            routine: self.routine.load(Ordering::Relaxed),
             seconds: self.started.elapsed().as_secs_f64(),
             kind: self.kind,
             row: PassRow {
@@ -185,13 +193,14 @@ pub struct Report {
     /// Everything committed before it began is in IM, rejected accounts aside.
     pub fresh: bool,
     pub seconds: f64,
+    routine: bool,
     pub row: PassRow,
 }
 
 impl Report {
     /// The pass did something, or it did not end well: worth a row and a line.
     pub fn noteworthy(&self) -> bool {
-        self.kind != Kind::Incremental
+        !self.routine
             || self.row.calls > 0
             || self.row.rejected > 0
             || matches!(self.ending, Ending::Failed | Ending::Interrupted)
@@ -212,7 +221,7 @@ impl Report {
         }
         match self.ending {
             Ending::Failed => line!(error),
-            Ending::Guard => line!(warn),
+            Ending::Guard if self.noteworthy() => line!(warn),
             _ if self.noteworthy() => line!(info),
             _ => line!(debug),
         }

@@ -5,7 +5,7 @@
 use super::guard::Withheld;
 use super::report::{Report, Tally};
 use super::view::{Glance, Retry};
-use super::{Ending, Engine, FullOptions, PassError};
+use super::{Consent, Ending, Engine, FullOptions, PassError};
 use crate::model::Account;
 use std::sync::Arc;
 
@@ -24,14 +24,16 @@ impl Engine {
         tally.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let steps = async {
             let mut withheld = Withheld::default();
-            let glance = Glance { removals: false, retry: Retry::All, force: options.force };
+            let glance = Glance { retry: Retry::All, force: options.force, ..Glance::default() };
             let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
             for chunk in accounts.chunks(size) {
                 self.look_up(&course, chunk, glance, &mut withheld).await?;
                 Tally::add(&tally.done, chunk.len());
             }
             self.flow.drain(&course).await?;
-            self.removals(&course, &mut withheld, options.allow_removals).await?;
+            let consent =
+                if options.allow_removals { Consent::Given } else { Consent::AsGuarded { retry: Retry::All } };
+            self.removals(&course, &mut withheld, consent).await?;
             self.ending(Some(accounts)).await
         };
         let result: Result<Ending, PassError> = steps.await;

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::diff::{self, Rejected, Rules, digest};
 use crate::mapping::{Mapped, Mapping};
 use crate::model::{Account, Change, Known, Names, Refusal, Row, Slot, Want};
+use crate::push::Freshness;
 use crate::state::account::Stored;
 use crate::state::rejection::Standing;
 use crate::state::{State, StateError};
@@ -57,7 +58,7 @@ pub enum Retry {
 }
 
 /// How a page is looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Glance {
     /// Removals may go at once; else they are only noticed.
     pub removals: bool,
@@ -65,6 +66,14 @@ pub struct Glance {
     pub retry: Retry,
     /// Every attribute again, whatever is acknowledged.
     pub force: bool,
+    /// What the calls that come of it say about IM.
+    pub freshness: Freshness,
+}
+
+impl Default for Glance {
+    fn default() -> Self {
+        Self { removals: false, retry: Retry::None, force: false, freshness: Freshness::Fresh }
+    }
 }
 
 /// What a page turned out to be.
@@ -219,7 +228,7 @@ impl View {
         let difference = match mapped {
             Mapped::NoAccount => return None,
             Mapped::Gone(account) => diff::gone(account, &acknowledged, &rejected, rules),
-            Mapped::Refused(account, refusal) => diff::refused(account, refusal),
+            Mapped::Refused(account, refusal) => diff::refused(account, refusal, &rejected),
             Mapped::Present(desired) => {
                 if as_wanted {
                     if rejected.is_empty() {

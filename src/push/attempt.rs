@@ -191,7 +191,7 @@ impl Session {
         let leave = self
             .unless_stopped(async {
                 let probe = match purpose {
-                    Purpose::Deliver => self.witness.guard(call).await,
+                    Purpose::Deliver => self.pusher.witness.guard(call).await,
                     Purpose::Probe => None,
                 };
                 let turn = pace.turn().await;

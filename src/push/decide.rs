@@ -17,7 +17,7 @@ impl Session {
     /// send it to: the pass stops. Only one is under way at a time; who comes second finds it decided.
     pub(super) async fn decide(&self, suspect: Suspect) {
         let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
-        let Some(mut witness) = self.unless_stopped(self.witness.take_hold()).await else { return };
+        let Some(mut witness) = self.unless_stopped(self.pusher.witness.take_hold()).await else { return };
         // Something may have been accepted, or decided, while this waited.
         if self.halted_now() || self.tally().standing(suspect) == Standing::Row {
             return;

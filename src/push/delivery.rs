@@ -32,6 +32,7 @@ struct Held {
 
 #[derive(Debug)]
 pub(super) struct Delivery<'a> {
+    freshness: Freshness,
     load: Load<'a>,
     op: Op,
     /// What has not set out, in order.
@@ -47,7 +48,8 @@ pub(super) struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
         Self {
-            load: Load { session, changes, fresh: freshness == Freshness::Fresh },
+            freshness,
+            load: Load { session, changes, fresh: freshness != Freshness::KnownRejection },
             op: Op::Set,
             ready: VecDeque::new(),
             held: Vec::new(),
@@ -177,8 +179,9 @@ impl<'a> Delivery<'a> {
             self.ready.push_back(Batch { rest, tries, ..Batch::new(self.op, parts.collect()) });
         } else {
             tracing::warn!("IM kept answering with {code} for {} accounts until im.retry_for ended", parts.len());
+            // The pass goes on and its watermark moves past them, so they must be due again.
             for part in parts {
-                self.ledger.unsettled(self.op, part);
+                self.ledger.unsettled(self.op, Part { maybe: true, ..part });
             }
         }
     }
@@ -218,20 +221,26 @@ impl<'a> Delivery<'a> {
     fn ran_out(&mut self, mut batch: Batch, error: &CallError) {
         let session = self.load.session;
         tracing::warn!(
-            "a {} call of {} accounts ran out of attempts after {} ({}); its outcome is not known",
+            "a {} call of {} accounts ran out of attempts after {} ({})",
             self.op.command().label(),
             batch.parts.len(),
             batch.tries.count,
             error.code
         );
+        // Accounts cannot break a connection, so another batch would fare no better.
+        let hopeless = match self.freshness {
+            Freshness::Fresh => error.code == Code::Connect || self.last_chance || self.ready.is_empty(),
+            Freshness::Doubt => error.code == Code::Connect,
+            Freshness::KnownRejection => false,
+        };
+        let stops = hopeless && session.gate.last_success().is_none();
         for part in std::mem::take(&mut batch.parts) {
-            self.ledger.unsettled(self.op, part);
+            // Where the pass goes on, its watermark moves past them, so they must be due again even if no call of theirs
+            // can have been applied.
+            self.ledger.unsettled(self.op, Part { maybe: part.maybe || !stops, ..part });
         }
         match session.gate.last_success() {
-            // Accounts cannot break a connection, so another batch would fare no better.
-            None if error.code == Code::Connect || self.last_chance || self.ready.is_empty() => {
-                session.stop(decide::away(error, &batch.tries));
-            }
+            None if stops => session.stop(decide::away(error, &batch.tries)),
             None => self.last_chance = true,
             Some(success) => {
                 if batch.tries.first.is_some_and(|first| success < first) {
@@ -344,7 +353,7 @@ impl<'a> Delivery<'a> {
         self.last_chance = false;
         session.gate.success();
         if self.op == Op::Set {
-            session.witness.adopt(|| {
+            session.pusher.witness.adopt(|| {
                 let change = &changes[first.change];
                 let (slot, value) = change.set[first.range(Op::Set, change)].first()?;
                 Some(Probe { account: change.account.clone(), slot: *slot, value: value.clone() })

@@ -31,7 +31,7 @@ impl<'a> Ledger<'a> {
                 Outcome { account: change.account.clone(), fates: slots.map(|slot| (*slot, Fate::NotSent)).collect() }
             })
             .collect();
-        Self { session, changes, fresh: freshness == Freshness::Fresh, outcomes, answered: HashMap::new() }
+        Self { session, changes, fresh: freshness != Freshness::KnownRejection, outcomes, answered: HashMap::new() }
     }
 
     pub(super) fn close(self) -> Vec<Outcome> {

@@ -28,6 +28,7 @@ mod verdict;
 use exchange::{Caller, Exchange};
 use pace::Pace;
 pub use session::Session;
+use session::Witness;
 
 /// The limits that a pusher keeps.
 #[derive(Clone, Debug)]
@@ -64,9 +65,9 @@ impl std::fmt::Display for Stop {
             | Self::Credentials { sentence, .. }
             | Self::Systemic { sentence, .. }
             | Self::TooManyRejected { sentence, .. } => f.write_str(sentence),
-            Self::LeaseLost => {
-                f.write_str("the lease on this sync was lost: the state database has not answered for 3 s")
-            }
+            Self::LeaseLost => f.write_str(
+                "the lease on this sync was lost: its session with the state database has ended or does not answer",
+            ),
             Self::Shutdown => f.write_str("stopped on request"),
         }
     }
@@ -84,6 +85,8 @@ pub struct Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     Fresh,
+    /// An outcome that is not known, looked into: one account that always times out must not pass for an absent IM.
+    Doubt,
     /// Another try of something that stands rejected: never counts.
     KnownRejection,
 }
@@ -99,6 +102,8 @@ pub struct Pusher {
     /// By vendor command, see [`Pusher::pace`].
     paces: [Pace; 5],
     in_flight: Semaphore,
+    /// Shared by all passes: a value acknowledged in one must not be sent again in another once it is outdated.
+    witness: Witness,
 }
 
 impl Pusher {
@@ -123,6 +128,7 @@ impl Pusher {
         limits.users_per_call = limits.users_per_call.clamp(1, MAX_USERS_PER_CALL);
         Self {
             exchange: Exchange::new(caller, Arc::clone(&metrics)),
+            witness: Witness::default(),
             paces: std::array::from_fn(|_| Pace::new(limits.calls_per_second)),
             in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
@@ -147,7 +153,13 @@ impl Pusher {
     /// The bookkeeping of one pass. `probe`: some account with an acknowledged value, if there is one.
     pub fn begin_pass(self: &Arc<Self>, names: Names, probe: Option<Probe>) -> Session {
         self.show_rate();
-        Session::new(Arc::clone(self), names, probe)
+        self.witness.adopt(|| probe);
+        Session::new(Arc::clone(self), names)
+    }
+
+    /// A value is known that can be sent again, so [`Pusher::begin_pass`] needs none.
+    pub fn has_probe(&self) -> bool {
+        self.witness.known()
     }
 
     fn pace(&self, command: Command) -> &Pace {

@@ -21,7 +21,6 @@ use crate::model::{Account, Change, Names, Outcome};
 pub struct Session {
     pub(super) pusher: Arc<Pusher>,
     pub(super) names: Names,
-    pub(super) witness: Witness,
     pub(super) gate: Gate,
     /// The names that the app knows, read at the first 90033; `None` where they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
@@ -33,12 +32,11 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(pusher: Arc<Pusher>, names: Names, probe: Option<Probe>) -> Self {
+    pub(super) fn new(pusher: Arc<Pusher>, names: Names) -> Self {
         Self {
             tally: Mutex::new(Tally::new(pusher.limits.max_rejected_share, names.len())),
             pusher,
             names,
-            witness: Witness::new(probe),
             gate: Gate::default(),
             app_names: OnceCell::new(),
             deciding: tokio::sync::Mutex::new(()),
@@ -169,18 +167,16 @@ impl Gate {
 }
 
 /// Somebody whose value IM has acknowledged, and who can be sent it again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Witness {
     account: Mutex<Option<Account>>,
     probe: tokio::sync::Mutex<Option<Probe>>,
 }
 
 impl Witness {
-    fn new(probe: Option<Probe>) -> Self {
-        Self {
-            account: Mutex::new(probe.as_ref().map(|probe| probe.account.clone())),
-            probe: tokio::sync::Mutex::new(probe),
-        }
+    /// There is a probe, or one is in use at this moment.
+    pub(super) fn known(&self) -> bool {
+        self.probe.try_lock().map_or(true, |probe| probe.is_some())
     }
 
     /// The lock that a call must hold while it is in flight, where it carries the probe's account.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
@@ -42,6 +43,8 @@ pub struct Daemon {
     pub read_config: Box<dyn Fn() -> Result<Config, String> + Send + Sync>,
     /// Warnings about the source that were given already: once each, not at every connection.
     pub warned: BTreeSet<String>,
+    /// A SIGHUP in the middle of a full pass has brought another configuration.
+    pub reloaded: bool,
 }
 
 impl std::fmt::Debug for Daemon {
@@ -84,8 +87,9 @@ impl Daemon {
                 Ended::Shutdown => break,
                 Ended::Reload => {}
                 Ended::LeaseLost => {
-                    tracing::warn!("another imsync may lead now; standing by");
+                    tracing::warn!("the lease was lost; asking for it again");
                     said.clear();
+                    self.sleep(ASK_FOR_LEASE).await;
                 }
                 Ended::Trouble(why) => {
                     self.readiness.trouble(why.clone());
@@ -190,7 +194,7 @@ impl Daemon {
         self.metrics.lead(true);
         tracing::info!(table = %ground.source.resolved_table(), "leading");
         systemd::status("leading");
-        let ended = self.lead(ground, &lease, writer).await;
+        let ended = lease.while_held(self.lead(ground, &lease, writer)).await.unwrap_or(Ended::LeaseLost);
         lease.release().await;
         ended
     }
@@ -215,6 +219,7 @@ impl Daemon {
     async fn passes(&mut self, engine: &mut Engine, lease: &Lease, fresh: &Freshness) -> Ended {
         // What only a person can mend (credentials, a missing attribute name) is asked again ever more slowly.
         let mut patience = self.config.schedule.interval;
+        let mut full_failed = false;
         loop {
             if self.shutdown.requested() {
                 return Ended::Shutdown;
@@ -227,13 +232,28 @@ impl Daemon {
                 (!engine.has_watermark())
                     .then(|| "there is no watermark column: every pass compares the whole table".to_owned())
             });
-            let error = match full {
-                Some(why) => {
-                    tracing::info!("a full pass begins: {why}");
-                    self.full(engine, fresh).await
-                }
-                None => self.incremental(engine, fresh).await,
+            // A full pass that keeps failing must not keep fresh changes from going.
+            let first = if full.is_some() && full_failed && engine.has_watermark() {
+                self.incremental(engine, fresh).await
+            } else {
+                None
             };
+            let error = match (first, full) {
+                (Some(error), _) => Some(error),
+                (None, Some(why)) => {
+                    if engine.has_watermark() || !full_failed {
+                        tracing::info!("a full pass begins: {why}");
+                    }
+                    let error = self.full(engine, fresh).await;
+                    full_failed = error.is_some();
+                    error
+                }
+                (None, None) => self.incremental(engine, fresh).await,
+            };
+            if self.reloaded {
+                self.reloaded = false;
+                return Ended::Reload;
+            }
             if let Some(error) = &error
                 && let Some(ended) = self.after_trouble(engine, error).await
             {
@@ -280,6 +300,8 @@ impl Daemon {
     /// A full pass in steps; incremental passes go between them.
     async fn full(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
         let tally = Arc::new(Tally::new(Kind::Full));
+        // Without a watermark this is what every poll is.
+        tally.set_routine(!engine.source().has_watermark());
         let watch = self.watch(&tally);
         let mut full = match engine.begin_full(FullOptions::default(), tally).await {
             Ok(full) => full,
@@ -295,10 +317,17 @@ impl Daemon {
                 self.note(&report, fresh);
                 break error;
             }
+            if self.hangups.recv().now_or_never().is_some() && self.reload() {
+                // What has been compared stays compared: if the mapping is the same, the pass goes on from there.
+                engine.park_full(&mut full).await;
+                self.readiness.pass_finished(None);
+                self.reloaded = true;
+                break None;
+            }
             if engine.has_watermark() && last_incremental.elapsed() >= self.config.schedule.interval {
                 last_incremental = clock::monotonic();
                 if let Some(error) = self.incremental(engine, fresh).await {
-                    // The full pass is left where it is; its position is stored.
+                    engine.park_full(&mut full).await;
                     self.readiness.pass_finished(Some(error.to_string()));
                     break Some(error);
                 }
@@ -332,7 +361,7 @@ impl Daemon {
             let mut seen = 0;
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let recorded = tally.recorded() + Tally::get(&tally.done);
+                let recorded = tally.recorded();
                 if recorded > seen {
                     seen = recorded;
                     readiness.pass_recorded_something();
@@ -360,7 +389,8 @@ impl Freshness {
 
     fn set(&self, moment: Instant) {
         if let Ok(mut fresh) = self.0.lock() {
-            *fresh = Some(moment);
+            // A full pass that ends began long before the incremental ones that went between its steps.
+            *fresh = (*fresh).max(Some(moment));
         }
     }
 
@@ -372,7 +402,7 @@ impl Freshness {
 async fn keep_lag(metrics: Arc<Metrics>, fresh: Freshness) {
     loop {
         if let Some(seconds) = fresh.seconds() {
-            metrics.lag.set(seconds);
+            metrics.show_lag(seconds);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -20,6 +20,9 @@ use crate::state::{Access, Lease, State, StateError, Writer};
 /// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
 
+/// A source that has not been introspected by then is away: its server may have vanished without a word.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What can keep a sync from being opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -47,7 +50,8 @@ pub struct Ground {
 /// Connects to both databases, readies the state tables and checks what the sync is bound to.
 pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
     let mapping = Arc::new(Mapping::new(config));
-    let source = Source::connect(config, mapping.columns()).await?;
+    let source = tokio::time::timeout(PATIENCE, Source::connect(config, mapping.columns())).await;
+    let source = source.map_err(|_| SourceError::Away(format!("no answer within {} s", PATIENCE.as_secs())))??;
     let state = State::open(config, Access::ReadWrite).await?;
     state.ensure_schema(config.state.migrate).await?;
     let row = state.bind(&binding(config, &source)).await?;

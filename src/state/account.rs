@@ -149,15 +149,16 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Some account with an acknowledged value: account, slot, value.
+    /// Some account with acknowledged values, looked for among the first thousand.
     pub async fn any_acknowledged(
         &self,
         sync_id: i32,
         generation: i32,
     ) -> Result<Option<(Account, Vec<Known>)>, StateError> {
         let row = sqlx::query(
-            "SELECT account, acknowledged::text FROM account \
-             WHERE sync_id = $1 AND generation = $2 AND in_doubt_due IS NULL ORDER BY account LIMIT 1",
+            "SELECT account, acknowledged::text FROM \
+             (SELECT account, acknowledged, generation, in_doubt_due FROM account WHERE sync_id = $1 ORDER BY account LIMIT 1000) AS first \
+             WHERE generation = $2 AND in_doubt_due IS NULL LIMIT 1",
         )
         .bind(sync_id)
         .bind(generation)

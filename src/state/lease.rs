@@ -23,6 +23,9 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A ping that takes longer than this is lost, and no call may start without one answered within it.
 pub const PING_FRESH: Duration = Duration::from_secs(3);
 
+/// How long work under way may go on after the lease was lost; no call to IM starts in it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// Who held the lease when it could not be had.
 #[derive(Clone, Debug)]
 pub struct Holder {
@@ -189,13 +192,29 @@ impl Lease {
         !self.keeper.is_finished() && self.heartbeat.fresh(PING_FRESH)
     }
 
+    /// The future's output, unless the lease is lost: then what is under way gets a moment to end by itself (it finds out
+    /// at its next write) and is given up. A state server that vanished without a word would keep it waiting for ever.
+    pub async fn while_held<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let lost = async {
+            while self.held() {
+                tokio::time::sleep(PING_EVERY).await;
+            }
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = lost => None,
+        }
+    }
+
     /// Gives the lease back and waits until its session is closed.
     pub async fn release(mut self) {
         if let Some(release) = self.release.take() {
             let _ = release.send(());
         }
-        // The keeper ends by itself after the release; a panic in it has been reported already.
-        let _ = (&mut self.keeper).await;
+        // The keeper ends by itself after the release, but for a server that does not answer any more.
+        let _ = tokio::time::timeout(PING_FRESH, &mut self.keeper).await;
     }
 }
 

@@ -37,6 +37,9 @@ pub enum StateError {
     /// Somebody else holds the lease by now; nothing was written.
     #[error("the lease on this sync was lost to another imsync; nothing was written")]
     LeaseLost,
+    /// A deadlock or a serialization failure: the transaction was rolled back and can be repeated as it is.
+    #[error("the state database rolled a transaction back: {0}")]
+    Contended(String),
     /// Any other error of a statement.
     #[error("the state database refused a statement: {0}")]
     Refused(String),
@@ -57,6 +60,7 @@ impl From<sqlx::Error> for StateError {
                         "cannot log in to the state database: {}; check [state] url",
                         database.message()
                     )),
+                    "40001" | "40P01" => Self::Contended(text),
                     _ if code.starts_with("08")
                         || code.starts_with("57P")
                         || code.starts_with("53")
@@ -98,6 +102,8 @@ pub struct State {
 
 /// Enough for two pages being recorded, a look-up and a status question at once.
 const CONNECTIONS: u32 = 4;
+/// A server that has not taken a connection by then is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement of ours that takes longer than this waits for something that will not come.
 const STATEMENT_TIMEOUT: &str = "120s";
 
@@ -107,6 +113,11 @@ impl State {
         let options = connect_options(config)?;
         let schema = config.state.schema.clone();
         let search_path = identifier(&schema);
+        // Asked once by itself: a pool would only say that it waited in vain.
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await;
+        let first =
+            asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??;
+        let _ = first.close().await;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(15))
@@ -115,8 +126,7 @@ impl State {
                 let search_path = search_path.clone();
                 Box::pin(async move { prepare_session(connection, &search_path, access).await })
             })
-            .connect_with(options.clone())
-            .await?;
+            .connect_lazy_with(options.clone());
         Ok(Self { pool, options, schema, name: config.name.clone(), access })
     }
 
@@ -134,7 +144,9 @@ impl State {
 
     /// A connection outside the pool, with the same session settings.
     async fn own_connection(&self) -> Result<PgConnection, StateError> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await;
+        let mut connection =
+            asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??;
         prepare_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)
     }

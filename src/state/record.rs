@@ -13,6 +13,9 @@ use super::{StateError, Writer};
 use crate::diff::digest;
 use crate::model::{Account, Known};
 
+/// A transaction that the server rolled back is repeated this often.
+const REPEATS: usize = 3;
+
 /// Everything that one transaction records.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -32,7 +35,18 @@ impl Record {
 
 impl Writer {
     /// Records in one transaction under the epoch. `retry_after`: the pause before the first retry of a rejection.
+    /// Repeated where the server broke a deadlock (`imsync rejected retry` writes beside us).
     pub async fn record(&self, record: &Record, retry_after: Duration) -> Result<(), StateError> {
+        for _ in 0..REPEATS {
+            match self.try_record(record, retry_after).await {
+                Err(StateError::Contended(_)) => {}
+                done => return done,
+            }
+        }
+        self.try_record(record, retry_after).await
+    }
+
+    async fn try_record(&self, record: &Record, retry_after: Duration) -> Result<(), StateError> {
         let Record { intent, accounts, rejected, resolved } = record;
         let mut transaction = self.begin().await?;
         write_accounts(&mut transaction, self, accounts).await?;

@@ -91,6 +91,14 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
+    /// Anything stands rejected.
+    pub async fn rejections_exist(&self, sync_id: i32) -> Result<bool, StateError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM rejection WHERE sync_id = $1)")
+            .bind(sync_id)
+            .fetch_one(self.pool())
+            .await?)
+    }
+
     /// Accounts with a standing rejection; of these accounts only, where some are named.
     pub async fn count_rejected(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
         let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
@@ -154,6 +162,24 @@ impl State {
 }
 
 impl Writer {
+    /// Rejections of these accounts that are still due after they were tried (no answer came, a removal must wait) get
+    /// a pause: else they would be tried in every pass, before all that come after them.
+    pub async fn postpone_rejections(&self, accounts: &[Account], pause: Duration) -> Result<(), StateError> {
+        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "UPDATE rejection SET next_at = clock_timestamp() + make_interval(secs => $3) \
+             WHERE sync_id = $1 AND account = ANY ($2) AND next_at <= clock_timestamp()",
+        )
+        .bind(self.sync_id())
+        .bind(&texts)
+        .bind(pause.as_secs_f64())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Makes every rejection due (the mapping changed).
     pub async fn make_rejections_due(&self) -> Result<(), StateError> {
         let mut transaction = self.begin().await?;

@@ -230,6 +230,7 @@ impl Writer {
 
     /// Distrusts everything acknowledged so far: IM or the state is not the one it was. A full pass falls due.
     pub async fn begin_generation(&mut self, server: &str, why: &str) -> Result<(), StateError> {
+        self.forget_rejections().await?;
         let generation: Option<i32> = sqlx::query_scalar(
             "UPDATE sync SET generation = generation + 1, state_server = $3, full_pass_due = $4, full_pass_position = NULL \
              WHERE id = $1 AND epoch = $2 RETURNING generation",
@@ -244,9 +245,18 @@ impl Writer {
         Ok(())
     }
 
+    /// What another app, or a state of other times, refused says nothing of this one.
+    async fn forget_rejections(&self) -> Result<(), StateError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(self.sync_id()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Binds the sync to another app and distrusts everything acknowledged, in one transaction.
     pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
+        self.forget_rejections().await?;
         let generation: Option<i32> = sqlx::query_scalar(
             "UPDATE sync SET bound_to = $3::text::jsonb, generation = generation + 1, \
              full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
@@ -288,29 +298,36 @@ impl Writer {
         Self::expect_one(done.rows_affected())
     }
 
-    /// A full pass falls due, or (with `None`) no longer is. Its old position no longer serves.
-    pub async fn set_full_pass_due(&self, why: Option<&str>) -> Result<(), StateError> {
-        let done =
-            sqlx::query("UPDATE sync SET full_pass_due = $3, full_pass_position = NULL WHERE id = $1 AND epoch = $2")
-                .bind(self.sync_id())
-                .bind(self.epoch())
-                .bind(why)
-                .execute(self.pool())
-                .await?;
+    /// A full pass is due for this reason until one that answers it has ended, over restarts too.
+    pub async fn remember_full_pass_due(&self, why: &str) -> Result<(), StateError> {
+        let done = sqlx::query("UPDATE sync SET full_pass_due = $3 WHERE id = $1 AND epoch = $2")
+            .bind(self.sync_id())
+            .bind(self.epoch())
+            .bind(why)
+            .execute(self.pool())
+            .await?;
         Self::expect_one(done.rows_affected())
     }
 
-    /// The first watermark of a sync, before the first page of its first full pass.
-    pub async fn save_watermark(&self, watermark: &str, state: &Value, fingerprint: &str) -> Result<(), StateError> {
+    /// A new watermark, before the first page of the full pass that it begins with. Until that pass has ended it is
+    /// due, in the same statement: a watermark alone would claim that everything before it was read.
+    pub async fn save_watermark(
+        &self,
+        watermark: &str,
+        state: &Value,
+        fingerprint: &str,
+        why_full: &str,
+    ) -> Result<(), StateError> {
         let done = sqlx::query(
-            "UPDATE sync SET watermark = $3, watermark_state = $4::text::jsonb, watermark_fingerprint = $5 \
-             WHERE id = $1 AND epoch = $2",
+            "UPDATE sync SET watermark = $3, watermark_state = $4::text::jsonb, watermark_fingerprint = $5, \
+             full_pass_due = $6, full_pass_position = NULL WHERE id = $1 AND epoch = $2",
         )
         .bind(self.sync_id())
         .bind(self.epoch())
         .bind(watermark)
         .bind(state.to_string())
         .bind(fingerprint)
+        .bind(why_full)
         .execute(self.pool())
         .await?;
         Self::expect_one(done.rows_affected())
@@ -333,7 +350,7 @@ impl Writer {
             "UPDATE sync SET watermark = coalesce($3, watermark), \
              watermark_state = coalesce($4::text::jsonb, watermark_state), \
              held_back_by = $5::text::jsonb, \
-             fresh_as_of = coalesce(clock_timestamp() - make_interval(secs => $6), fresh_as_of), \
+             fresh_as_of = greatest(clock_timestamp() - make_interval(secs => $6), fresh_as_of), \
              guard = $7::text::jsonb, full_pass_due = $8, \
              full_pass_ended_at = CASE WHEN $9 THEN clock_timestamp() ELSE full_pass_ended_at END, \
              full_pass_position = CASE WHEN $9 THEN NULL ELSE full_pass_position END, \

@@ -133,7 +133,11 @@ async fn a_filter_is_judged_by_the_server_before_it_is_used() {
 async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
     let database = Database::create().await;
     let role = format!("{}_role", database.name);
-    database.run(&format!("{SCHEMA} CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT (id, gender) ON users TO {role}")).await;
+    database
+        .run(&format!(
+            "{SCHEMA} CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT (id, gender) ON users TO {role}"
+        ))
+        .await;
     let as_role = |config: &mut Config| {
         config.source.url = database.url_of(&role);
         config.source.watermark_column = Some("updated_at".to_owned());
