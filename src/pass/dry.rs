@@ -102,6 +102,10 @@ impl Onlooker {
             (Scope::Next, None) => Some("the first pass of this sync".to_owned()),
             _ => None,
         };
+        let only = match &scope {
+            Scope::Accounts(accounts) => Some(accounts.clone()),
+            Scope::Next | Scope::Full => None,
+        };
         let tracker = self.row.as_ref().and_then(|row| saved_tracker(&self.config, row));
         match scope {
             Scope::Accounts(accounts) => {
@@ -122,7 +126,7 @@ impl Onlooker {
         forecast.calls = forecast.set.div_ceil(per_call) + forecast.removed.div_ceil(per_call);
         forecast.guard = self.guard(&withheld, options).await?;
         if let Some(row) = &self.row {
-            forecast.rejected = forecast.rejected.max(self.state.count_rejected(row.id, None).await?);
+            forecast.rejected = forecast.rejected.max(self.state.count_rejected(row.id, only.as_deref()).await?);
         }
         Ok(forecast)
     }
