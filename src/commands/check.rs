@@ -137,14 +137,6 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
             Verdict::Ok,
             format!("no tables in schema \"{}\" yet; the first `run` or `backfill` creates them", config.state.schema),
         ),
-        Ok((Some(version), _)) if version > LATEST => findings.add(
-            "state",
-            Verdict::Error,
-            format!(
-                "schema \"{}\" is at version {version}, this binary takes {LATEST} at most: install the newer imsync",
-                config.state.schema
-            ),
-        ),
         Ok((version, _)) if version != Some(LATEST) && !config.state.migrate => findings.add(
             "state",
             Verdict::Error,

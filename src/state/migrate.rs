@@ -43,6 +43,13 @@ impl State {
         version(&mut connection).await
     }
 
+    /// The same; an error when the tables are those of a later binary.
+    pub async fn version_that_we_take(&self) -> Result<Option<i32>, StateError> {
+        let found = self.schema_version().await?;
+        refuse_newer(found, &self.schema)?;
+        Ok(found)
+    }
+
     /// Applies what is missing, in one transaction. Returns the versions before and after.
     pub async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
         let mut connection = self.pool.acquire().await?;

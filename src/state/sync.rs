@@ -147,7 +147,7 @@ impl SyncRow {
 impl State {
     /// The sync row of this name; `None` before first use, also when there are no state tables.
     pub async fn sync_row(&self) -> Result<Option<SyncRow>, StateError> {
-        if self.schema_version().await?.is_none() {
+        if self.version_that_we_take().await?.is_none() {
             return Ok(None);
         }
         let row = sqlx::query(COLUMNS).bind(&self.name).fetch_optional(&self.pool).await?;
