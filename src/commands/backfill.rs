@@ -11,7 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::run::{conclude, lead, within_bounds};
-use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, duration, say, say_json, thousands};
+use super::{
+    CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, duration, printed, say, say_json, thousands,
+};
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::logging;
@@ -88,7 +90,7 @@ async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOption
         Exit::Done
     };
     if arguments.json {
-        say_json(&json!({
+        printed(say_json(&json!({
             "dry_run": true,
             "rows_read": forecast.rows_read,
             "changed": forecast.changed,
@@ -99,22 +101,22 @@ async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOption
             "calls": forecast.calls,
             "seconds_at_rate": seconds,
             "guard": forecast.guard,
-        }))?;
+        })))?;
     } else {
-        say(format!(
+        printed(say(format!(
             "{} rows read, {} accounts would change: {} set, {} removed; {} rejected",
             thousands(forecast.rows_read),
             thousands(forecast.changed),
             thousands(forecast.set),
             thousands(forecast.removed),
             thousands(forecast.rejected),
-        ))?;
-        say(format!(
+        )))?;
+        printed(say(format!(
             "that takes {}, about {} at {} calls a second; nothing was sent or changed",
             calls(forecast.calls),
             duration(seconds),
             config.im.calls_per_second
-        ))?;
+        )))?;
     }
     if let Some(tripped) = &forecast.guard {
         return Err(Failure::failed(guard::sentence(tripped)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, say, say_json};
+use super::{CommandResult, Exit, Failure, Global, Voice, printed, say, say_json};
 use crate::config::Config;
 use crate::im::Class;
 use crate::mapping::Mapping;
@@ -81,7 +81,8 @@ pub async fn run(global: Global, offline: bool, json: bool) -> CommandResult {
 
 fn print(findings: &Findings, json: bool) -> Result<(), Failure> {
     if json {
-        say_json(&serde_json::json!({ "ok": findings.worst() != Verdict::Error, "findings": findings }))?;
+        let document = serde_json::json!({ "ok": findings.worst() != Verdict::Error, "findings": findings });
+        printed(say_json(&document))?;
         return Ok(());
     }
     for Finding { what, verdict, message } in &findings.0 {
@@ -90,7 +91,7 @@ fn print(findings: &Findings, json: bool) -> Result<(), Failure> {
             Verdict::Warning => "warn",
             Verdict::Error => "FAIL",
         };
-        say(format!("{mark}  {what}: {message}"))?;
+        printed(say(format!("{mark}  {what}: {message}")))?;
     }
     Ok(())
 }

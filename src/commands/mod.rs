@@ -147,6 +147,14 @@ pub fn say_json(value: &impl serde::Serialize) -> io::Result<()> {
     say(text)
 }
 
+/// Whether a result could be printed; that nobody reads it any more does not change how the work ended.
+pub fn printed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 /// The exit code of a pass.
 pub fn exit_of(ending: Ending) -> Exit {
     match ending {

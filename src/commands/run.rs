@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, say, say_json, sentence};
+use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, printed, say, say_json, sentence};
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -161,9 +161,9 @@ pub(super) async fn conclude(
     let doubts = engine.doubts_pending();
     lease.release().await;
     if json {
-        say_json(&report.row)?;
+        printed(say_json(&report.row))?;
     } else if error.is_none() {
-        say(sentence(&report))?;
+        printed(say(sentence(&report)))?;
     }
     if let Some(error) = error {
         let go_on = if matches!(report.ending, crate::pass::Ending::Interrupted) { how_to_go_on } else { "" };
