@@ -107,6 +107,8 @@ pub struct Engine {
     /// `None` until the first full pass has begun, and always without a watermark column.
     tracker: Option<Tracker>,
     guard: Option<Value>,
+    /// The guard as it is stored: a pass that changes it stores it at once.
+    stored_guard: Option<Value>,
     /// Why a full pass is due.
     full_due: Option<String>,
     /// Counts the reasons: a full pass that began before a reason came up does not answer it.
@@ -240,6 +242,7 @@ impl Engine {
             full_dues: 0,
             full_ended,
             full_position: row.full_pass_position,
+            stored_guard: row.guard.clone(),
             guard: row.guard,
             saved_at: None,
             progress_saved_at: None,
@@ -527,13 +530,16 @@ impl Engine {
         let written = async {
             self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
             report.fresh = error.is_none() && tally.kind != Kind::Selected && !self.doubts_pending;
-            if !save && !report.noteworthy() {
+            // A guard that trips (or is lifted) is told of at once, also when nothing was sent.
+            let guard_moved = self.guard != self.stored_guard;
+            if !save && !guard_moved && !report.noteworthy() {
                 return Ok(());
             }
             update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
             self.writer.update_sync(&update).await?;
             self.saved_at = Some(clock::monotonic());
-            if report.noteworthy() {
+            self.stored_guard.clone_from(&self.guard);
+            if guard_moved || report.noteworthy() {
                 self.writer.add_pass(&report.row).await?;
             }
             self.update_gauges().await

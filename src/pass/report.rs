@@ -221,6 +221,7 @@ impl Report {
         }
         match self.ending {
             Ending::Failed => line!(error),
+            // That it tripped was said when it did; a pass that only finds it tripped is no news.
             Ending::Guard if self.noteworthy() => line!(warn),
             _ if self.noteworthy() => line!(info),
             _ => line!(debug),
