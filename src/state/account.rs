@@ -119,7 +119,8 @@ impl State {
             .collect()
     }
 
-    /// Stored accounts in their order, after this one: the walk that finds accounts that are gone.
+    /// Accounts of which something is stored, be it only a rejection, in their order, after this one: the walk that finds
+    /// accounts that are gone.
     pub async fn accounts_after(
         &self,
         sync_id: i32,
@@ -127,7 +128,9 @@ impl State {
         limit: i64,
     ) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
-            "SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3",
+            "(SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+             ORDER BY account LIMIT $3",
         )
         .bind(sync_id)
         .bind(after.unwrap_or_default())
