@@ -19,6 +19,7 @@ impl Engine {
             Ok(begun) => begun,
             Err(error) => return self.stillborn(&tally, error).await,
         };
+        let dues = self.full_dues;
         let result = self.incremental_steps(&course).await;
         // Whatever happened, nothing of this pass may be in flight when it ends.
         let drained = self.flow.drain(&course).await;
@@ -28,11 +29,12 @@ impl Engine {
             tracker.complete();
         }
         self.show_watermark_in_metrics();
-        let mut update = self.watermark_update();
-        if let Some(why) = self.first_fence_note() {
-            update.full_pass_due = Some(why);
-        }
-        let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE) || course.tally.recorded() > 0;
+        // Before the tracker is saved: note and reason are stored together, or neither is.
+        self.note_first_fence();
+        let update = self.watermark_update();
+        let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE)
+            || course.tally.recorded() > 0
+            || self.full_dues > dues;
         self.finish(&course, result, update, save).await
     }
 
@@ -52,7 +54,8 @@ impl Engine {
             );
         }
         if tracker.fell() {
-            self.ask_for_full("the largest value of the watermark column fell");
+            let value = self.show(reading.candidate);
+            self.ask_for_full(&format!("the largest value of the watermark column fell to {value}"));
         }
         let mut withheld = Withheld::default();
         self.walk_changes(course, from, Glance::default(), &mut withheld).await?;
@@ -122,13 +125,13 @@ impl Engine {
         (report, Some(error))
     }
 
-    /// The last transaction that was open when this sync began has ended: what it wrote may be older than anything read since.
-    fn first_fence_note(&mut self) -> Option<String> {
-        let tracker = self.tracker.as_mut()?;
+    /// The last transaction that was open when this sync began has ended: what it wrote may be older than anything read
+    /// since. Takes the place of another reason: a full pass under way for that one does not count (see `FullPass::answers`).
+    fn note_first_fence(&mut self) {
+        let Some(tracker) = &mut self.tracker else { return };
         if tracker.first_fence_cleared() {
             tracker.note_first_fence();
             self.ask_for_full("the transactions open when this sync began have ended");
         }
-        self.full_due.clone()
     }
 }
