@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 TEST = $(CARGO) test --locked
+SECONDS ?= 45
 
 .PHONY: help demo test lint bench soak
 
@@ -28,6 +29,6 @@ bench: ## The tests that measure (named bench…), optimised, one after the othe
 	@scripts/ensure-tools build postgres
 	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 bench
 
-soak: ## The slow tests (named soak…): late commits under load for 45 s and the like
+soak: ## The slow tests (named soak…): late commits under load and the like (SECONDS=45 each)
 	@scripts/ensure-tools build postgres
-	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 soak
+	@IMSYNC_SOAK_SECONDS=$(SECONDS) $(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 soak

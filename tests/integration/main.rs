@@ -1,6 +1,9 @@
 //! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
 
+mod commands;
 mod demo;
+mod late;
 mod layering;
 mod main_job;
+mod promises;
 mod support;

@@ -1,0 +1,86 @@
+//! Rows that commit late: nothing is missed, and little is read twice.
+//!
+//! Owns: writers that take their stamps long before they commit, and what arrives in IM all the same. Must not know:
+//! how the watermark is kept.
+//!
+//! `soak` is the mass of it beside a poller of the usual kind; `interleavings` are the single cases, each with the
+//! daemon at work; `idle` is the session that sits in a transaction; `kinds` are other watermark columns.
+
+mod daemon;
+mod idle;
+mod interleavings;
+mod kinds;
+mod naive;
+mod soak;
+mod writers;
+
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+use crate::support::{Setup, Stage};
+
+/// So many accounts `u1`, `u2`, … that have not changed for an hour.
+fn people(count: u32) -> String {
+    format!(
+        "INSERT INTO users (id, city, plan, updated_at)
+         SELECT 'u' || n, 'old', 'free', now() - interval '1 hour' FROM generate_series(1, {count}) AS n;"
+    )
+}
+
+/// The setup of these tests: full passes only where one is due, so that none hides a row that was missed.
+fn setup(more: &str) -> Setup {
+    Setup {
+        im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(),
+        more: format!("{more}\n[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n"),
+        ..Setup::default()
+    }
+}
+
+async fn run(session: &mut PgConnection, sql: &str) {
+    session.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// A transaction that has taken its time and holds nothing yet.
+async fn begun(stage: &Stage) -> PgConnection {
+    let mut session = stage.database.connect().await;
+    run(&mut session, "BEGIN; SELECT now()").await;
+    session
+}
+
+/// What an application does to change a city.
+fn moves(account: &str, city: &str) -> String {
+    format!("UPDATE users SET city = '{city}', updated_at = now() WHERE id = '{account}'")
+}
+
+async fn text(stage: &Stage, sql: &str) -> String {
+    let sql = AssertSqlSafe(sql.to_owned());
+    sqlx::query_scalar(sql).fetch_one(&mut stage.database.connect().await).await.expect("a plain query")
+}
+
+/// A role that may read the table and sees of other sessions only that they are there, not when their transactions
+/// began; the state stays with the role that made the database.
+struct Reader {
+    name: String,
+}
+
+impl Reader {
+    /// Takes the place of the owner in the configuration.
+    async fn on(stage: &Stage) -> Self {
+        let name = format!("{}_reader", text(stage, "SELECT current_database()").await);
+        let owner = stage.database.url();
+        let mut url = url::Url::parse(owner).expect("the database's URL is one");
+        let password = url.password().unwrap_or_default();
+        stage
+            .execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}"))
+            .await;
+        url.set_username(&name).expect("a database's URL takes a user");
+        let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
+        let text = text.replacen(owner, url.as_str(), 1) + &format!("[state]\nurl = \"{owner}\"\n");
+        std::fs::write(stage.config(), text).expect("the configuration can be written");
+        Self { name }
+    }
+
+    /// Roles belong to the server, which may not be ours to throw away.
+    async fn leave(self, stage: &Stage) {
+        stage.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
+    }
+}
