@@ -1,0 +1,64 @@
+//! Within the limits: the call rate, the users of a call, slower when IM says so.
+
+use std::time::{Duration, Instant};
+
+use imsync::simulator::{Command, Service};
+
+use crate::support::{Setup, ended, signal};
+
+use super::{fault, in_flight_twice, stage_of, violations};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn never_over_the_configured_rate_nor_over_the_users_of_a_call() {
+    let mut setup = Setup { im: "calls_per_second = 50\nusers_per_call = 60\n".to_owned(), ..Setup::default() };
+    // The vendor would refuse the 51st call of a second.
+    setup.simulator.calls_per_second = 50;
+    let stage = stage_of(10_000, setup).await;
+    // Two processes in succession share the budget of the second in which one follows the other.
+    let mut first = stage.start("run", &["backfill"]);
+    stage.handle().wait_until(|counters| counters.arrived >= 70).await;
+    signal(&first, "TERM");
+    assert_eq!(ended(&mut first).await, Some(1));
+    stage.imsync(&["backfill"]).await.expect_code(0);
+    let counters = stage.handle().endpoint(Service::AllMemberPush, Command::SetAttr);
+    assert!(counters.max_in_one_second <= 50, "{counters:?}");
+    assert_eq!(counters.arrived, 167, "10,000 users, 60 a call, none sent twice: {counters:?}");
+    assert!(stage.handle().calls().iter().all(|call| call.users.len() <= 60));
+    assert_eq!(violations(&stage), vec![]);
+    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+
+    // Not much under it either: what is allowed is used.
+    let arrivals = stage.handle().arrivals(Service::AllMemberPush, Command::SetAttr);
+    let (begun, over) = (arrivals[80], *arrivals.last().expect("calls were made"));
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred calls")]
+    let rate = (arrivals.len() - 81) as f64 / (over - begun).as_secs_f64();
+    assert!(rate > 35.0, "{rate:.1} calls a second where 50 are allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttled_it_slows_down_and_nobody_is_lost() {
+    let setup = Setup {
+        im: "calls_per_second = 90\nusers_per_call = 20\nretry_for = \"20s\"\n".to_owned(),
+        ..Setup::default()
+    };
+    let stage = stage_of(3_000, setup).await;
+    let rule = fault(&stage, "throttle:40");
+    let daemon_began = Instant::now();
+    let mut daemon = stage.start("run", &["run"]);
+    stage.handle().wait_until(|counters| counters.users >= 2_000).await;
+    let refused_early = refused(&stage);
+    assert!(refused_early > 0, "the throttle was felt");
+    stage.handle().remove_fault(rule);
+    stage.converges(Duration::from_secs(20)).await;
+    let counters = stage.handle().endpoint(Service::AllMemberPush, Command::SetAttr);
+    // Without slowing down every call over the throttle would be refused: about as many as are let through.
+    assert!(counters.failed * 2 < counters.succeeded, "{counters:?} after {:?}", daemon_began.elapsed());
+    assert_eq!(in_flight_twice(&stage), vec![]);
+    assert_eq!(super::rejected(&stage).await, Vec::<serde_json::Value>::new());
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}
+
+fn refused(stage: &crate::support::Stage) -> usize {
+    stage.handle().calls().iter().filter(|call| call.code == Some(60007)).count()
+}

@@ -1,0 +1,117 @@
+//! What was done is not done again: interrupted full passes, restored states.
+
+use std::time::Duration;
+
+use crate::support::{SOURCE, Setup, Stage, ended, signal};
+
+use super::truth::expect_truth;
+use super::{fault, stage_of, status, violations};
+
+fn small_pages() -> Setup {
+    Setup {
+        source: format!("{SOURCE}page_size = 500\n"),
+        im: "users_per_call = 50\ntimeout = \"2s\"\nretry_for = \"2s\"\n".to_owned(),
+        ..Setup::default()
+    }
+}
+
+async fn in_the_middle(stage: &Stage) {
+    let middle = stage.handle().wait_until(|counters| counters.users >= 2_500);
+    tokio::time::timeout(Duration::from_secs(20), middle).await.expect("the backfill proceeds");
+    let stored =
+        async || stage.number("SELECT count(*) FROM imsync.sync WHERE full_pass_position IS NOT NULL").await == 1;
+    stage.eventually("a position is stored", stored).await;
+}
+
+async fn goes_on(stage: &Stage) {
+    let second = stage.imsync(&["backfill", "--json"]).await.expect_code(0);
+    assert!(second.stderr.contains("going on with the full pass"), "{}", second.stderr);
+    // The table, then the stored accounts: from the beginning it would be 10,000 rows or more.
+    let read = second.json()["rows_read"].as_u64().unwrap_or_default();
+    assert!(read < 5_000, "{read} rows read");
+    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    expect_truth(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backfill_goes_on_where_it_stopped() {
+    let stage = stage_of(5_000, small_pages()).await;
+    fault(&stage, "slow:20ms");
+    let mut backfill = stage.start("run", &["backfill"]);
+    in_the_middle(&stage).await;
+    signal(&backfill, "TERM");
+    assert_eq!(ended(&mut backfill).await, Some(1));
+    assert!(stage.printed("run", "err").contains("goes on where it stopped"), "{}", stage.printed("run", "err"));
+    assert_eq!(status(&stage).await["last_passes"][0]["outcome"], "interrupted");
+    let before = stage.handle().counters().arrived;
+    goes_on(&stage).await;
+    assert!(stage.handle().counters().arrived <= 101 && before < 101, "what IM has acknowledged is not sent again");
+    assert_eq!(violations(&stage), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backfill_goes_on_too() {
+    let stage = stage_of(5_000, small_pages()).await;
+    fault(&stage, "slow:20ms");
+    let mut backfill = stage.start("run", &["backfill"]);
+    in_the_middle(&stage).await;
+    backfill.kill().await.expect("the backfill can be killed");
+    goes_on(&stage).await;
+
+    // Another mapping is compared from the beginning.
+    let again = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    assert!(again["rows_read"].as_u64() >= Some(5_000), "{again}");
+}
+
+/// The daemon's first pass is hit by an IM that goes away; it goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_goes_on_with_its_first_pass_when_im_returns() {
+    let stage = stage_of(5_000, small_pages()).await;
+    let slow = fault(&stage, "slow:20ms");
+    let mut daemon = stage.start("run", &["run"]);
+    in_the_middle(&stage).await;
+    let outage = fault(&stage, "fail:http-502");
+    stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is away")).await;
+    stage.handle().remove_fault(slow);
+    stage.handle().remove_fault(outage);
+    stage.converges(Duration::from_secs(20)).await;
+    assert!(stage.printed("run", "err").contains("going on with the full pass"), "{}", stage.printed("run", "err"));
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+    expect_truth(&stage).await;
+}
+
+/// The state stands on another server than before: a restored backup, or a standby that was promoted too early.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_state_is_not_believed() {
+    let stage = stage_of(300, Setup::default()).await;
+    stage.imsync(&["backfill"]).await.expect_code(0);
+    // What happened after the backup: IM holds values that the state knows nothing of.
+    let mut changed = stage.handle().user("u00007");
+    changed.insert("city".to_owned(), "after the backup".to_owned());
+    stage.handle().set_user("u00007", &changed).expect("the name is set");
+    stage
+        .execute(
+            "UPDATE imsync.sync SET state_server = 'another:00000001';
+             DELETE FROM users WHERE id = 'u00008'; UPDATE users SET plan = NULL WHERE id = 'u00009'",
+        )
+        .await;
+    stage.handle().clear_records();
+    let pass = stage.imsync(&["run", "--once", "--json"]).await.expect_code(0);
+    assert!(pass.stderr.contains("another server than before"), "{}", pass.stderr);
+    assert_eq!((&pass.json()["kind"], &pass.json()["outcome"]), (&"full".into(), &"ok".into()));
+    let sent: usize = stage
+        .handle()
+        .calls()
+        .iter()
+        .filter(|call| call.endpoint.ends_with("set_attr"))
+        .flat_map(|call| &call.users)
+        .map(|user| user.attributes.len())
+        .sum();
+    assert_eq!(sent, 299 * 3 - 1, "every value is sent again");
+    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(status(&stage).await["in_doubt"], 0);
+    expect_truth(&stage).await;
+    let idle = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    assert_eq!(idle["calls"], 0);
+}
