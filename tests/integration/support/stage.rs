@@ -77,6 +77,20 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
+    /// One JSON document a line.
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"));
+        self.stdout.lines().map(line).collect()
+    }
+
+    /// Each of these texts stands on stdout or stderr.
+    pub(crate) fn expect_all(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stdout.contains(text) || self.stderr.contains(text), "no {text:?} in {self:?}");
+        }
+        self
+    }
+
     pub(crate) fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
@@ -111,11 +125,12 @@ impl Stage {
             simulator.sdk_app_id,
             simulator.identifier,
         );
-        std::fs::write(self.config(), text).expect("the configuration can be written");
         let key = self.directory.path().join("secret_key");
-        std::fs::write(&key, &simulator.secret_key).expect("the key can be written");
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(key, private).expect("the key can be made private");
+        for (file, text) in [(self.config(), text.as_str()), (key, &simulator.secret_key)] {
+            std::fs::write(&file, text).expect("the file can be written");
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(file, private).expect("the file can be made private");
+        }
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -130,26 +145,23 @@ impl Stage {
         self.im.handle()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imsync"));
-        command.args(arguments).arg("-c").arg(self.config()).current_dir(self.directory.path()).kill_on_drop(true);
-        command.stdin(Stdio::null());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("IMSYNC_") || name.starts_with("PG")) {
-            command.env_remove(name);
-        }
+    /// A command with this stage's configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary(self.directory.path());
+        command.args(arguments).arg("-c").arg(self.config());
         command
+    }
+
+    /// Replaces a piece of the configuration, which must be there.
+    pub(crate) fn edit(&self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("the configuration can be read");
+        assert!(text.contains(old), "no {old:?} in\n{text}");
+        std::fs::write(self.config(), text.replacen(old, new, 1)).expect("the configuration can be written");
     }
 
     /// Runs a command to its end; one that hangs fails the test.
     pub(crate) async fn imsync(&self, arguments: &[&str]) -> Ran {
-        let output = tokio::time::timeout(Duration::from_mins(1), self.command(arguments).output()).await;
-        let output = output.unwrap_or_else(|_| panic!("imsync {arguments:?} has not ended for 60 s"));
-        let output = output.expect("the binary can be run");
-        Ran {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        run(self.command(arguments)).await
     }
 
     /// Starts a command in the background; what it prints goes to `NAME.out` and `NAME.err` in the directory.
@@ -229,6 +241,28 @@ impl Stage {
             }
         });
         assert!(result.await.is_ok(), "never came: {what}\n{}", self.printed("run", "err"));
+    }
+}
+
+/// The binary in a directory, with none of our variables around it.
+pub(crate) fn binary(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imsync"));
+    command.current_dir(directory).kill_on_drop(true).stdin(Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("IMSYNC_") || name.starts_with("PG")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end; one that hangs fails the test.
+pub(crate) async fn run(mut command: Command) -> Ran {
+    let output = tokio::time::timeout(Duration::from_mins(1), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{command:?} has not ended for 60 s"));
+    let output = output.expect("the binary can be run");
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

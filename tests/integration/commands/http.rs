@@ -1,0 +1,97 @@
+//! What the daemon answers over HTTP.
+
+use std::time::Duration;
+
+use super::{ask, free_port, people};
+use crate::support::{Setup, Stage, ended, signal};
+
+/// Names and labels that people's dashboards rely on.
+const METRICS: [&str; 27] = [
+    "imsync_build_info{version=",
+    "imsync_sync_info{name=\"users\"} 1",
+    "imsync_ready ",
+    "imsync_lease_held ",
+    "imsync_passes_total{kind=\"incremental\",outcome=\"ok\"} ",
+    "imsync_passes_total{kind=\"full\",outcome=\"guard\"} 0",
+    "imsync_passes_total{kind=\"full\",outcome=\"interrupted\"} 0",
+    "imsync_pass_duration_seconds_bucket{kind=\"full\",le=",
+    "imsync_rows_read_total{kind=\"incremental\"} ",
+    "imsync_accounts ",
+    "imsync_in_doubt_accounts 0",
+    "imsync_accounts_pushed_total{op=\"set\"} ",
+    "imsync_accounts_pushed_total{op=\"remove\"} 0",
+    "imsync_rejections_total{code=",
+    "imsync_rejected_accounts 0",
+    "imsync_mended_total 0",
+    "imsync_im_calls_total{code=\"0\",command=\"remove_attr\"} 0",
+    "imsync_im_call_duration_seconds_bucket{command=\"set_attr\",le=",
+    "imsync_im_retries_total 0",
+    "imsync_throttle_wait_seconds_total ",
+    "imsync_rate_limit_calls_per_second ",
+    "imsync_watermark_timestamp_seconds ",
+    "imsync_watermark_held_back_seconds ",
+    "imsync_last_success_timestamp_seconds ",
+    "imsync_config_last_reload_successful 1",
+    "process_resident_memory_bytes ",
+    "process_start_time_seconds ",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
+    let port = free_port();
+    let setup = Setup {
+        more: format!(
+            "[schedule]\ninterval = \"200ms\"\nnotify_channel = \"imsync\"\n[http]\nlisten = \"127.0.0.1:{port}\"\nshow_accounts = true\n\
+             [alerts]\nwebhook = \"https://127.0.0.1:1/hook\"\n[history]\nkeep = \"1d\"\n"
+        ),
+        ..Setup::default()
+    };
+    let stage = Stage::set_up(setup).await;
+    stage.execute("ALTER TABLE users RENAME TO people").await;
+    let mut daemon = stage.start("run", &["run"]);
+    let mut reason = String::new();
+    stage
+        .eventually("/readyz names the table", async || {
+            let Some((503, body)) = ask(port, "/readyz").await else { return false };
+            reason = serde_json::from_str::<serde_json::Value>(&body).unwrap()["reason"].as_str().unwrap().to_owned();
+            reason.contains("users")
+        })
+        .await;
+    assert_eq!(ask(port, "/healthz").await.unwrap().0, 200);
+    let (_, metrics) = ask(port, "/metrics").await.unwrap();
+    for name in METRICS {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is not there from the start:\n{metrics}");
+    }
+    assert!(metrics.lines().any(|line| line == "imsync_ready 0"));
+    assert!(!metrics.contains("imsync_lag_seconds"), "nobody leads yet");
+    let said = stage.printed("run", "err");
+    for key in ["schedule.notify_channel", "history.keep", "http.show_accounts", "alerts.webhook"] {
+        assert!(said.contains(&format!("{key} is set, but this version does not")), "{key} is not warned of:\n{said}");
+    }
+    assert!(said.contains("imsync.toml"), "the path taken is logged:\n{said}");
+
+    stage.execute("ALTER TABLE people RENAME TO users").await;
+    stage.execute(&people(10)).await;
+    stage.converges(Duration::from_secs(20)).await;
+    stage
+        .eventually("it is ready", async || {
+            ask(port, "/readyz")
+                .await
+                .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"leader\"}")
+        })
+        .await;
+    let (code, status) = ask(port, "/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let command = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    assert_eq!(code, 200);
+    let keys = |document: &serde_json::Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&status), keys(&command), "/status is what `status --json` prints");
+    assert_eq!((&status["accounts"], &status["last_passes"][0]["kind"]), (&10.into(), &"full".into()));
+    let (_, metrics) = ask(port, "/metrics").await.unwrap();
+    for line in ["imsync_ready 1", "imsync_accounts 10", "imsync_accounts_pushed_total{op=\"set\"} 10"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}:\n{metrics}");
+    }
+    assert!(metrics.contains("imsync_lag_seconds "));
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}

@@ -1,0 +1,85 @@
+//! `migrate`: the tables, their SQL, versions that do not fit.
+
+use sqlx::{AssertSqlSafe, Executor};
+
+use super::{has_state_schema, people, state_tables};
+use crate::support::{Database, Setup, Stage};
+
+/// Everything that can be told of the state schema: columns, keys, indexes, comments, bookkeeping.
+async fn described(database: &Database) -> Vec<String> {
+    let mut connection = database.connect().await;
+    sqlx::query_scalar(
+        "SELECT concat_ws(' ', 'column', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                a.attidentity, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum))
+         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
+         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+         WHERE c.relnamespace = 'imsync'::regnamespace AND a.attnum > 0
+         UNION ALL SELECT concat_ws(' ', 'table', relname, reloptions::text, obj_description(oid, 'pg_class')) FROM pg_class
+         WHERE relnamespace = 'imsync'::regnamespace
+         UNION ALL SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+         WHERE connamespace = 'imsync'::regnamespace
+         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'imsync'
+         UNION ALL SELECT concat_ws(' ', 'migration', version, name) FROM imsync.migration
+         ORDER BY 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn printed_and_applied_are_the_same() {
+    let (printed, applied) = tokio::join!(Stage::set_up(Setup::default()), Stage::set_up(Setup::default()));
+    let script = printed.imsync(&["migrate", "--print"]).await.expect_code(0).stdout;
+    assert!(!has_state_schema(&printed).await, "--print runs nothing");
+    printed.database.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.unwrap();
+    applied.imsync(&["migrate"]).await.expect_code(0).expect_all(&["created the state tables"]);
+    let description = described(&printed.database).await;
+    assert_eq!(description, described(&applied.database).await);
+    assert!(description.iter().any(|line| line.starts_with("column account 1 ")), "{description:#?}");
+
+    // Nothing is left to print, and once more is harmless, on filled tables too.
+    let lacking = printed.imsync(&["migrate", "--print"]).await.expect_code(0).expect_all(&["lacks nothing"]);
+    assert_eq!(lacking.stdout, "");
+    printed.execute(&people(10)).await;
+    printed.imsync(&["backfill"]).await.expect_code(0);
+    let before = state_tables(&printed.database).await;
+    printed.imsync(&["migrate"]).await.expect_code(0).expect_all(&["up to date"]);
+    assert_eq!(state_tables(&printed.database).await, before);
+    assert_eq!(printed.imsync(&["run", "--once", "--json"]).await.expect_code(0).json()["calls"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_another_version_are_left_alone() {
+    let setup = || Setup { more: "[state]\nmigrate = false\n".to_owned(), ..Setup::default() };
+    let stage = Stage::set_up(setup()).await;
+    stage.execute(&people(10)).await;
+    for arguments in [["backfill", "-q"], ["run", "--once"]] {
+        stage.imsync(&arguments).await.expect_code(1).expect_all(&[
+            "has no state tables",
+            "imsync migrate",
+            "migrate is false",
+        ]);
+    }
+    stage.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "imsync migrate"]);
+    assert!(!has_state_schema(&stage).await);
+    // Asked for by name it does its work.
+    stage.imsync(&["migrate"]).await.expect_code(0);
+    stage.imsync(&["backfill"]).await.expect_code(0);
+
+    stage.execute("INSERT INTO imsync.migration (version, name) VALUES (9999, 'of a later release')").await;
+    let before = state_tables(&stage.database).await;
+    let refused: [&[&str]; 6] = [
+        &["run", "--once"],
+        &["backfill"],
+        &["backfill", "--dry-run"],
+        &["migrate"],
+        &["migrate", "--print"],
+        &["rejected", "retry"],
+    ];
+    for arguments in refused {
+        stage.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", "takes version 1 at most"]);
+    }
+    stage.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "9999"]);
+    assert_eq!(state_tables(&stage.database).await, before);
+}

@@ -1,0 +1,111 @@
+//! Nothing that opens a door is ever printed, logged or stored.
+
+use std::time::Duration;
+
+use super::{Role, ask, free_port, people, state_tables};
+use crate::support::{Setup, Stage, ended, signal};
+
+const KEY: &str = "key-Okapi-0815-distinctive";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_shows_a_key_a_password_or_a_signature() {
+    let port = free_port();
+    let mut setup = Setup {
+        im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(),
+        more: format!(
+            "[schedule]\ninterval = \"200ms\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[alerts]\nwebhook = \"https://hook.example/Secret-Path\"\n"
+        ),
+        ..Setup::default()
+    };
+    setup.simulator.secret_key = KEY.to_owned();
+    let stage = Stage::set_up(setup).await;
+    stage.execute(&people(20)).await;
+    let role = Role::make(&stage).await;
+    stage
+        .execute(&format!(
+            "GRANT CREATE ON DATABASE \"{}\" TO {}; GRANT ALL ON users TO {1}",
+            database_of(&stage),
+            role.name
+        ))
+        .await;
+    role.put_into(&stage);
+    let mut everything: Vec<(String, String)> = Vec::new();
+    let every: [&[&str]; 13] = [
+        &["check", "--offline"],
+        &["check"],
+        &["migrate", "--print"],
+        &["migrate"],
+        &["backfill", "--dry-run"],
+        &["backfill"],
+        &["run", "--once"],
+        &["status"],
+        &["status", "--json"],
+        &["preview", "--full"],
+        &["rejected"],
+        &["rejected", "retry"],
+        &["migrate", "--rebind"],
+    ];
+    let mut run_all = async |when: &str| {
+        for arguments in every {
+            let mut arguments = arguments.to_vec();
+            arguments.push("-vv");
+            let ran = stage.imsync(&arguments).await;
+            everything.push((format!("{arguments:?} {when}"), format!("{}{}", ran.stdout, ran.stderr)));
+        }
+    };
+    run_all("when all is well").await;
+    assert_eq!(stage.handle().users().len(), 20, "the key and the password are the right ones");
+    stage.handle().add_fault("http:502".parse().unwrap());
+    stage.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
+    run_all("with IM ill").await;
+    stage.handle().clear_faults();
+    stage.edit(&stage.im.base_url(), &format!("http://127.0.0.1:{}", free_port()));
+    run_all("with IM away").await;
+    let password = format!(":{}@", Role::PASSWORD);
+    stage.edit(&password, &format!(":{}-wrong@", Role::PASSWORD));
+    run_all("with a wrong password").await;
+    stage.edit(&format!(":{}-wrong@", Role::PASSWORD), &password);
+    let path = stage.directory().join("imsync.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        text.replace("postgres://", "postgress://")
+            .replace("secret_key_file = \"secret_key\"", &format!("secret_key = \"{KEY}\"\nsecret_keys = \"{KEY}\"")),
+    )
+    .unwrap();
+    run_all("with a wrong file").await;
+    std::fs::write(
+        &path,
+        text.replace(&format!("127.0.0.1:{}", stage.im.base_url().rsplit(':').next().unwrap()), "127.0.0.1:1"),
+    )
+    .unwrap();
+
+    let mut daemon = stage.start("run", &["run", "-vv", "--log-format", "json"]);
+    stage
+        .eventually("a pass that fails", async || {
+            ask(port, "/readyz").await.is_some_and(|(code, body)| code == 503 && body.contains("the last pass failed"))
+        })
+        .await;
+    for path in ["/readyz", "/metrics", "/status"] {
+        everything.push((path.to_owned(), ask(port, path).await.unwrap().1));
+    }
+    signal(&daemon, "TERM");
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), ended(&mut daemon)).await.unwrap(), Some(0));
+    everything.push(("the daemon".to_owned(), stage.printed("run", "out") + &stage.printed("run", "err")));
+    for (table, rows) in state_tables(&stage.database).await {
+        everything.push((format!("table {table}"), rows.join("\n")));
+    }
+    for (what, text) in &everything {
+        for secret in [KEY, Role::PASSWORD, "Secret-Path", "usersig="] {
+            assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
+        }
+    }
+    assert!(everything.iter().any(|(_, text)| text.contains("TRACE") || text.contains("DEBUG")), "-vv says more");
+    stage.edit(&role.url, stage.database.url());
+    role.drop(&stage).await;
+}
+
+fn database_of(stage: &Stage) -> String {
+    let url = url::Url::parse(stage.database.url()).unwrap();
+    url.path().trim_start_matches('/').to_owned()
+}

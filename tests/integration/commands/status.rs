@@ -1,0 +1,121 @@
+//! `status`: before first use, after, and with a daemon at work.
+
+use std::time::Duration;
+
+use sqlx::Executor;
+
+use super::{assert_keys, assert_time, people};
+use crate::support::{Setup, Stage, ended, signal};
+
+const KEYS: [&str; 12] = [
+    "name",
+    "watermark",
+    "lag_seconds",
+    "held_back_by",
+    "accounts",
+    "rejected",
+    "in_doubt",
+    "guard",
+    "schema_version",
+    "lease",
+    "running",
+    "last_passes",
+];
+pub(super) const PASS_KEYS: [&str; 11] = [
+    "kind",
+    "outcome",
+    "started_at",
+    "finished_at",
+    "rows_read",
+    "changed",
+    "pushed",
+    "removed",
+    "rejected",
+    "calls",
+    "error",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
+    let stage = Stage::set_up(Setup::default()).await;
+    stage.execute(&people(30)).await;
+    let before = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    assert_keys(&before, &KEYS);
+    for key in ["watermark", "lag_seconds", "held_back_by", "guard", "schema_version", "lease", "running"] {
+        assert!(before[key].is_null(), "{key} before first use: {before:#}");
+    }
+    assert_eq!((&before["name"], &before["accounts"]), (&"users".into(), &0.into()));
+    stage.imsync(&["status"]).await.expect_code(0).expect_all(&["no state tables yet", "imsync backfill"]);
+
+    let mut open = stage.database.connect().await;
+    open.execute("SET application_name = 'a batch job'; BEGIN").await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut open).await.unwrap();
+    stage.imsync(&["backfill"]).await.expect_code(0);
+    stage.imsync(&["run", "--once"]).await.expect_code(0);
+
+    let after = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    assert_keys(&after, &KEYS);
+    assert_time(&after["watermark"]);
+    assert!(after["lag_seconds"].as_f64().unwrap() < 60.0, "{after:#}");
+    assert_eq!((&after["accounts"], &after["rejected"], &after["in_doubt"]), (&30.into(), &0.into(), &0.into()));
+    assert!(after["schema_version"].as_i64().unwrap() >= 1);
+    assert!(after["lease"].is_null() && after["running"].is_null());
+    assert_keys(&after["held_back_by"], &["pid", "prepared", "application", "since"]);
+    assert_eq!(after["held_back_by"]["pid"], pid);
+    assert_eq!(after["held_back_by"]["application"], "a batch job");
+    assert_time(&after["held_back_by"]["since"]);
+    let pass = &after["last_passes"][0];
+    assert_keys(pass, &PASS_KEYS);
+    assert_eq!((&pass["kind"], &pass["outcome"], &pass["pushed"]), (&"full".into(), &"ok".into(), &30.into()));
+    assert_time(&pass["started_at"]);
+    assert_time(&pass["finished_at"]);
+    assert!(pass["error"].is_null());
+    stage.imsync(&["status"]).await.expect_code(0).expect_all(&[
+        "nobody holds it",
+        "30 in IM",
+        &format!("pid {pid}"),
+        "a batch job",
+        "full",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
+    let stage = Stage::set_up(Setup {
+        sql: "CREATE SEQUENCE change; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
+              deleted_at timestamptz, version bigint NOT NULL DEFAULT nextval('change'))"
+            .to_owned(),
+        source: "table = \"public.users\"\naccount_column = \"id\"\nwatermark_column = \"version\"\npage_size = 100\n"
+            .to_owned(),
+        im: "max_in_flight = 1\n".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    stage.execute(&people(1000)).await;
+    stage.handle().add_fault("slow:400ms:command=set_attr".parse().unwrap());
+    let mut daemon = stage.start("run", &["run"]);
+    let mut seen = serde_json::Value::Null;
+    stage
+        .eventually("a full pass under way in `status`", async || {
+            seen = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+            seen["running"]["done"].as_u64().is_some_and(|done| done > 0)
+        })
+        .await;
+    assert_keys(&seen["running"], &["kind", "started_at", "done", "total", "eta_seconds"]);
+    assert_eq!(seen["running"]["kind"], "full");
+    assert_time(&seen["running"]["started_at"]);
+    let holder = seen["lease"]["holder"].as_str().unwrap();
+    assert!(holder.contains(&format!("imsync run (pid {}", daemon.id().unwrap())), "{holder}");
+    assert_time(&seen["lease"]["since"]);
+    stage.imsync(&["status"]).await.expect_code(0).expect_all(&["lease       imsync run", "running     full pass"]);
+    stage.handle().clear_faults();
+    stage.converges(Duration::from_secs(20)).await;
+    stage
+        .eventually("the end of the pass", async || {
+            let status = stage.imsync(&["status", "--json"]).await.json();
+            status["running"].is_null() && status["watermark"] == "1000"
+        })
+        .await;
+    signal(&daemon, "INT");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}
