@@ -36,8 +36,10 @@ pub struct Forecast {
     pub changed: u64,
     pub set: u64,
     pub removed: u64,
-    /// Refused here, standing rejections included.
+    /// Refused here, and with rejections that stand and stay; what is sent is taken to be accepted.
     pub rejected: u64,
+    /// Accounts with rejections that stand now and do not stay as they are.
+    answered: u64,
     pub calls: u64,
     /// The guard's document if it would trip or stands tripped.
     pub guard: Option<Value>,
@@ -126,7 +128,8 @@ impl Onlooker {
         forecast.calls = forecast.set.div_ceil(per_call) + forecast.removed.div_ceil(per_call);
         forecast.guard = self.guard(&withheld, options).await?;
         if let Some(row) = &self.row {
-            forecast.rejected = forecast.rejected.max(self.state.count_rejected(row.id, only.as_deref()).await?);
+            let standing = self.state.count_rejected(row.id, only.as_deref()).await?;
+            forecast.rejected += standing.saturating_sub(forecast.answered);
         }
         Ok(forecast)
     }
@@ -262,8 +265,8 @@ impl Onlooker {
         forecast.rows_read += rows.len() as u64;
         let seen = self.view.look(&rows, missing, glance).await?;
         forecast.without_account += seen.without_account as u64;
-        forecast.rejected += seen.still_refused as u64;
         for item in seen.items.iter().filter(|item| fresh(item)) {
+            forecast.answered += u64::from(answers_rejections(item));
             forecast.set += u64::from(!item.change.set.is_empty());
             forecast.removed += u64::from(!item.change.remove.is_empty());
             forecast.changed += u64::from(item.sends());
@@ -278,4 +281,16 @@ impl Onlooker {
         }
         Ok(true)
     }
+}
+
+/// All rejections of the account that stand now are over if IM accepts what is sent, or are put anew.
+fn answers_rejections(item: &Item) -> bool {
+    let over = |slot: &Option<Slot>| {
+        item.resolved.contains(slot)
+            || match slot {
+                Some(slot) => item.change.set.iter().any(|(set, _)| set == slot) || item.change.remove.contains(slot),
+                None => item.sends(),
+            }
+    };
+    !item.standing.is_empty() && (!item.refused.is_empty() || item.standing.iter().all(over))
 }
