@@ -67,12 +67,12 @@ async fn a_new_mapping_ends_the_full_pass_under_way() {
     let port = free_port();
     let slowly = |attributes: &str| Setup {
         source: format!("{}page_size = 1000\n", crate::support::SOURCE),
-        im: "max_in_flight = 10\ntimeout = \"5s\"\n".to_owned(),
+        im: "max_in_flight = 20\ntimeout = \"5s\"\n".to_owned(),
         ..setup(port, attributes)
     };
     let stage = Stage::set_up(slowly(ATTRIBUTES)).await;
-    stage.execute(&people(20_000)).await;
-    stage.handle().add_fault("slow:1s:command=set_attr".parse().unwrap());
+    stage.execute(&people(30_000)).await;
+    stage.handle().add_fault("slow:300ms:command=set_attr".parse().unwrap());
     let mut daemon = stage.start("run", &["run"]);
     stage.eventually("the first calls of the full pass", async || stage.handle().users().len() >= 1000).await;
     stage.configure(&slowly(&ATTRIBUTES.replace("city = \"city\"", "city = \"plan\"")));
@@ -82,12 +82,12 @@ async fn a_new_mapping_ends_the_full_pass_under_way() {
             stage.printed("run", "err").contains("configuration reloaded")
         })
         .await;
-    assert!(stage.handle().users().len() < 15_000, "the pass was not waited for");
+    assert!(stage.handle().users().len() < 30_000, "the pass was not waited for");
     stage.handle().clear_faults();
     stage
         .eventually("the new mapping in IM", async || {
             let users = stage.handle().users();
-            users.len() == 20_000 && users.values().all(|user| user.get("city") == user.get("plan"))
+            users.len() == 30_000 && users.values().all(|user| user.get("city") == user.get("plan"))
         })
         .await;
     stage

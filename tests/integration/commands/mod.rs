@@ -3,6 +3,8 @@
 //! Owns: what these tests share: a table of people, a look at the state tables, a database role, an HTTP question.
 //! Must not know: imsync's code.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect has failed")]
+
 mod backfill;
 mod bound;
 mod check;

@@ -45,25 +45,26 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
         &["rejected", "retry"],
         &["migrate", "--rebind"],
     ];
-    let mut run_all = async |when: &str| {
-        for arguments in every {
+    let calling: [&[&str]; 3] = [&["check"], &["backfill"], &["run", "--once"]];
+    let mut run_all = async |commands: &[&[&str]], when: &str| {
+        for arguments in commands {
             let mut arguments = arguments.to_vec();
             arguments.push("-vv");
             let ran = stage.imsync(&arguments).await;
             everything.push((format!("{arguments:?} {when}"), format!("{}{}", ran.stdout, ran.stderr)));
         }
     };
-    run_all("when all is well").await;
+    run_all(&every, "when all is well").await;
     assert_eq!(stage.handle().users().len(), 20, "the key and the password are the right ones");
     stage.handle().add_fault("http:502".parse().unwrap());
     stage.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
-    run_all("with IM ill").await;
+    run_all(&calling, "with IM ill").await;
     stage.handle().clear_faults();
     stage.edit(&stage.im.base_url(), &format!("http://127.0.0.1:{}", free_port()));
-    run_all("with IM away").await;
+    run_all(&calling, "with IM away").await;
     let password = format!(":{}@", Role::PASSWORD);
     stage.edit(&password, &format!(":{}-wrong@", Role::PASSWORD));
-    run_all("with a wrong password").await;
+    run_all(&every, "with a wrong password").await;
     stage.edit(&format!(":{}-wrong@", Role::PASSWORD), &password);
     let path = stage.directory().join("imsync.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -73,7 +74,7 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
             .replace("secret_key_file = \"secret_key\"", &format!("secret_key = \"{KEY}\"\nsecret_keys = \"{KEY}\"")),
     )
     .unwrap();
-    run_all("with a wrong file").await;
+    run_all(&every, "with a wrong file").await;
     std::fs::write(
         &path,
         text.replace(&format!("127.0.0.1:{}", stage.im.base_url().rsplit(':').next().unwrap()), "127.0.0.1:1"),
