@@ -10,4 +10,4 @@ mod stage;
 mod tests;
 
 pub(crate) use postgres::Database;
-pub(crate) use stage::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, binary, ended, run, signal};
+pub(crate) use stage::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, USERS, binary, ended, run, signal};
