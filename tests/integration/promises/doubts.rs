@@ -65,8 +65,11 @@ async fn doubts_of_a_killed_process_are_settled_by_account_also_for_removals_and
 /// IM applies what it is sent and then says that it failed, in every way it can, while the table changes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_lies_leads_to_the_right_value_and_to_no_claim_that_is_not_so() {
-    let setup =
-        Setup { im: "timeout = \"1s\"\nretry_for = \"1s\"\nusers_per_call = 10\n".to_owned(), ..Setup::default() };
+    let setup = Setup {
+        im: "timeout = \"1s\"\nretry_for = \"1s\"\nusers_per_call = 10\n".to_owned(),
+        more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned(),
+        ..Setup::default()
+    };
     let stage = stage_of(120, setup).await;
     for wrong in ["http-502", "cut", "close", "html", "garbage", "91000"] {
         fault(&stage, &format!("apply-then-fail:{wrong}:chance=0.12:seed={}", wrong.len()));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::support::{Setup, Stage, ended, signal};
+use futures_util::future::{join, join_all};
+
+use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
 
 use super::truth::expect_truth;
-use super::{attributes, stage_of, status};
+use super::{attributes, fault, stage_of, status};
 
 fn with_filter() -> Setup {
     let setup = Setup::default();
@@ -51,7 +53,7 @@ const WAYS: [(&str, &str); 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_of_a_hundred_stay_whatever_the_way_they_go() {
-    for (what, sql) in WAYS {
+    let ways = WAYS.map(|(what, sql)| async move {
         let stage = trips(what, with_filter(), sql, None).await;
         // Tripped it stays tripped, in every process and every kind of pass; a few more removals do not slip through.
         stage.execute("UPDATE users SET plan = NULL, city = 'more', updated_at = now() WHERE id = 'u00044'").await;
@@ -68,7 +70,8 @@ async fn thirty_of_a_hundred_stay_whatever_the_way_they_go() {
         assert_eq!(without_bots(&stage).await, stage.handle().users(), "{what}");
         expect_truth(&stage).await;
         stage.imsync(&["run", "--once"]).await.expect_code(0);
-    }
+    });
+    join_all(ways).await;
 }
 
 async fn without_bots(stage: &Stage) -> std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>> {
@@ -80,25 +83,15 @@ async fn without_bots(stage: &Stage) -> std::collections::BTreeMap<String, std::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edited_filter_or_mapping_is_guarded_too() {
-    let base = Setup::default();
     let filter = Setup {
-        source: format!("{}filter = \"right(id, 1) NOT IN ('0', '1', '2')\"\n", base.source),
+        source: format!("{}filter = \"right(id, 1) NOT IN ('0', '1', '2')\"\n", Setup::default().source),
         ..Setup::default()
     };
-    trips("the filter was edited", Setup::default(), "SELECT 1", Some(filter)).await;
+    join(trips("the filter was edited", Setup::default(), "SELECT 1", Some(filter)), an_edited_mapping()).await;
+}
 
-    let mapping = Setup {
-        attributes: base
-            .attributes
-            .replace("plan = \"plan\"", "[attributes.plan]\ncolumn = \"kind\"\nnull = \"remove\""),
-        ..Setup::default()
-    };
-    // TOML: a table may not come before the plain keys.
-    let mapping = Setup {
-        attributes: mapping.attributes.replace("[attributes.plan]\ncolumn = \"kind\"\nnull = \"remove\"\n", "")
-            + "[attributes.plan]\ncolumn = \"kind\"\n",
-        ..Setup::default()
-    };
+async fn an_edited_mapping() {
+    let mapping = Setup { attributes: ATTRIBUTES.replace("plan = \"plan\"", "plan = \"kind\""), ..Setup::default() };
     let sql = "UPDATE users SET kind = plan; UPDATE users SET kind = NULL WHERE right(id, 1) IN ('0', '1', '2')";
     let stage = trips("the mapping was edited", Setup::default(), sql, Some(mapping)).await;
     // Edited back it counts below the share, and is lifted by the full pass that the edit starts.
@@ -150,18 +143,47 @@ async fn the_daemon_shows_a_tripped_guard_and_keeps_it_over_a_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_and_a_small_share_go() {
-    // 19 of 19: fewer than twenty never trip.
-    let stage = settled(19, Setup::default()).await;
-    stage.execute("DELETE FROM users").await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    assert_eq!(stage.handle().users().len(), 0);
-    assert_eq!(stage.number("SELECT count(*) FROM imsync.account").await, 0);
+    let few = async {
+        // 19 of 19: fewer than twenty never trip.
+        let stage = settled(19, Setup::default()).await;
+        stage.execute("DELETE FROM users").await;
+        stage.imsync(&["backfill"]).await.expect_code(0);
+        assert_eq!(stage.handle().users().len(), 0);
+        assert_eq!(stage.number("SELECT count(*) FROM imsync.account").await, 0);
+    };
+    let small_share = async {
+        // 20 of 100 are not more than a fifth.
+        let stage = settled(100, Setup::default()).await;
+        stage.execute("UPDATE users SET deleted_at = now(), updated_at = now() WHERE right(id, 1) IN ('0', '1')").await;
+        stage.imsync(&["run", "--once"]).await.expect_code(0);
+        assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+        assert_eq!(stage.handle().users().len(), 80);
+        expect_truth(&stage).await;
+    };
+    join(few, small_share).await;
+}
 
-    // 20 of 100 are not more than a fifth.
+/// The full pass had read the rows before they went, so it has nothing to say about the guard that trips meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pass_under_way_does_not_lift_a_guard_that_trips_meanwhile() {
     let stage = settled(100, Setup::default()).await;
-    stage.execute("UPDATE users SET deleted_at = now(), updated_at = now() WHERE right(id, 1) IN ('0', '1')").await;
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
-    assert_eq!(stage.handle().users().len(), 80);
+    stage.configure(&Setup { attributes: ATTRIBUTES.replace("\"male\"", "\"man\""), ..Setup::default() });
+    let hold = fault(&stage, "hold:command=set_attr");
+    let mut daemon = stage.start("run", &["run"]);
+    stage.handle().wait_until(|counters| counters.held == 1).await;
+    stage.execute(WAYS[1].1).await;
+    stage.handle().remove_fault(hold);
+    let full_ended = async || {
+        let passes = status(&stage).await["last_passes"].clone();
+        passes.as_array().is_some_and(|passes| passes.iter().filter(|pass| pass["kind"] == "full").count() == 2)
+    };
+    stage.eventually("the full pass of the edit has ended", full_ended).await;
+    stage.eventually("the guard is tripped", async || !status(&stage).await["guard"].is_null()).await;
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+    assert_eq!(status(&stage).await["guard"]["accounts"], 30, "{}", stage.printed("run", "err"));
+    assert_eq!(removals(&stage), 0);
+    stage.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
+    assert_eq!(stage.handle().users().len(), 70);
     expect_truth(&stage).await;
 }

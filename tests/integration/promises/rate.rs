@@ -22,8 +22,11 @@ async fn never_over_the_configured_rate_nor_over_the_users_of_a_call() {
     stage.imsync(&["backfill"]).await.expect_code(0);
     let counters = stage.handle().endpoint(Service::AllMemberPush, Command::SetAttr);
     assert!(counters.max_in_one_second <= 50, "{counters:?}");
-    assert_eq!(counters.arrived, 167, "10,000 users, 60 a call, none sent twice: {counters:?}");
-    assert!(stage.handle().calls().iter().all(|call| call.users.len() <= 60));
+    let calls = stage.handle().calls();
+    assert!(calls.iter().all(|call| call.users.len() <= 60));
+    assert_eq!(calls.iter().map(|call| call.users.len()).sum::<usize>(), 10_000, "nobody is sent twice");
+    // 167 full calls, and one that is not full for each delivery and for the interruption.
+    assert!(counters.arrived <= 175, "{counters:?}");
     assert_eq!(violations(&stage), vec![]);
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
 

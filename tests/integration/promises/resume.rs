@@ -9,14 +9,15 @@ use super::{fault, stage_of, status, violations};
 
 fn small_pages() -> Setup {
     Setup {
-        source: format!("{SOURCE}page_size = 500\n"),
-        im: "users_per_call = 50\ntimeout = \"2s\"\nretry_for = \"2s\"\n".to_owned(),
+        source: format!("{SOURCE}page_size = 2000\n"),
+        im: "users_per_call = 100\ncalls_per_second = 60\ntimeout = \"2s\"\nretry_for = \"2s\"\n".to_owned(),
         ..Setup::default()
     }
 }
 
+/// More than may be in flight at once has been sent, so the position has moved.
 async fn in_the_middle(stage: &Stage) {
-    let middle = stage.handle().wait_until(|counters| counters.users >= 2_500);
+    let middle = stage.handle().wait_until(|counters| counters.users >= 14_000);
     tokio::time::timeout(Duration::from_secs(20), middle).await.expect("the backfill proceeds");
     let stored =
         async || stage.number("SELECT count(*) FROM imsync.sync WHERE full_pass_position IS NOT NULL").await == 1;
@@ -24,19 +25,18 @@ async fn in_the_middle(stage: &Stage) {
 }
 
 async fn goes_on(stage: &Stage) {
-    let second = stage.imsync(&["backfill", "--json"]).await.expect_code(0);
-    assert!(second.stderr.contains("going on with the full pass"), "{}", second.stderr);
-    // The table, then the stored accounts: from the beginning it would be 10,000 rows or more.
-    let read = second.json()["rows_read"].as_u64().unwrap_or_default();
-    assert!(read < 5_000, "{read} rows read");
+    // Accounts of calls that were never answered are looked up by name; they count as rows read.
+    let doubts = stage.number("SELECT coalesce(sum(cardinality(accounts)), 0)::bigint FROM imsync.intent").await;
+    let second = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    let read = second["rows_read"].as_i64().expect("a count");
+    assert!(read - doubts < 30_000, "{doubts} in doubt, {second}");
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
     expect_truth(stage).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_backfill_goes_on_where_it_stopped() {
-    let stage = stage_of(5_000, small_pages()).await;
-    fault(&stage, "slow:20ms");
+    let stage = stage_of(30_000, small_pages()).await;
     let mut backfill = stage.start("run", &["backfill"]);
     in_the_middle(&stage).await;
     signal(&backfill, "TERM");
@@ -45,37 +45,42 @@ async fn an_interrupted_backfill_goes_on_where_it_stopped() {
     assert_eq!(status(&stage).await["last_passes"][0]["outcome"], "interrupted");
     let before = stage.handle().counters().arrived;
     goes_on(&stage).await;
-    assert!(stage.handle().counters().arrived <= 101 && before < 101, "what IM has acknowledged is not sent again");
+    assert!(stage.handle().counters().arrived <= 302 && before < 300, "what IM has acknowledged is not sent again");
     assert_eq!(violations(&stage), vec![]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_goes_on_too() {
-    let stage = stage_of(5_000, small_pages()).await;
-    fault(&stage, "slow:20ms");
+    let stage = stage_of(30_000, small_pages()).await;
     let mut backfill = stage.start("run", &["backfill"]);
     in_the_middle(&stage).await;
     backfill.kill().await.expect("the backfill can be killed");
     goes_on(&stage).await;
 
-    // Another mapping is compared from the beginning.
+    // Once it has ended, the next one begins at the beginning.
     let again = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
-    assert!(again["rows_read"].as_u64() >= Some(5_000), "{again}");
+    assert!(again["rows_read"].as_u64() >= Some(30_000), "{again}");
 }
 
-/// The daemon's first pass is hit by an IM that goes away; it goes on where it was.
+/// An incremental pass between the steps of the first full one fails: the full pass goes on where it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_goes_on_with_its_first_pass_when_im_returns() {
-    let stage = stage_of(5_000, small_pages()).await;
-    let slow = fault(&stage, "slow:20ms");
+async fn the_daemon_goes_on_with_its_first_pass_after_trouble() {
+    let stage = stage_of(30_000, small_pages()).await;
+    // Not new, or incremental passes would be at the same rows.
+    stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     let mut daemon = stage.start("run", &["run"]);
     in_the_middle(&stage).await;
-    let outage = fault(&stage, "fail:http-502");
+    // The only call of the incremental pass gets no answer, so to that pass IM is away.
+    let outage = fault(&stage, "fail:http-502:account=u00001");
+    stage.execute("UPDATE users SET city = 'now', updated_at = now() WHERE id = 'u00001'").await;
     stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is away")).await;
-    stage.handle().remove_fault(slow);
     stage.handle().remove_fault(outage);
     stage.converges(Duration::from_secs(20)).await;
-    assert!(stage.printed("run", "err").contains("going on with the full pass"), "{}", stage.printed("run", "err"));
+    stage
+        .eventually("the full pass goes on", async || {
+            stage.printed("run", "err").contains("going on with the full pass")
+        })
+        .await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&stage).await;
