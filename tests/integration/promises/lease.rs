@@ -91,7 +91,7 @@ async fn a_raised_epoch_ends_every_write_of_the_former_holder() {
             stage.number("SELECT epoch FROM imsync.sync").await == epoch + 1
         })
         .await;
-    assert!(stage.printed("run", "err").contains("another imsync may lead now"), "{}", stage.printed("run", "err"));
+    assert!(stage.printed("run", "err").contains("was lost to another imsync"), "{}", stage.printed("run", "err"));
     stage.converges(Duration::from_secs(15)).await;
     stage.eventually("the new holder has recorded the change", async || digest().await != before).await;
     stage
