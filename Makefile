@@ -11,6 +11,7 @@ help: ## These lines
 
 demo: ## A private PostgreSQL, a pretended IM, made-up people, and imsync keeping them equal (DEMO="--users N --seconds S")
 	@scripts/ensure-tools build postgres
+	$(CARGO) build --release --locked
 	@$(CARGO) run --release --locked --quiet -- demo $(DEMO)
 
 test: ## All tests, on a private PostgreSQL

@@ -228,10 +228,10 @@ impl Cli {
         let global = self.global.checked();
         match self.command {
             Command::Run { once: false, .. } => Box::pin(commands::run::daemon(global)).await,
-            Command::Run { once: true, json } => commands::run::once(global, json).await,
+            Command::Run { once: true, json } => Box::pin(commands::run::once(global, json)).await,
             Command::Backfill { force, accounts, dry_run, allow_removals, json } => {
                 let arguments = commands::backfill::Arguments { force, allow_removals, dry_run, accounts, json };
-                commands::backfill::run(global, arguments).await
+                Box::pin(commands::backfill::run(global, arguments)).await
             }
             Command::Check { offline, json } => commands::check::run(global, offline, json).await,
             Command::Status { watch, json } => commands::status::run(global, json, watch).await,

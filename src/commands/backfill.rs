@@ -58,7 +58,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
             engine.selected(&accounts, options, tally).await
         }
     };
-    let done = within_bounds(&lease, &shutdown, pass).await;
+    let done = Box::pin(within_bounds(&lease, &shutdown, pass)).await;
     progress.stop().await;
     let (report, error) = done?;
     conclude(

@@ -195,7 +195,7 @@ pub async fn once(global: Global, json: bool) -> CommandResult {
             engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
         }
     };
-    let (report, error) = within_bounds(&lease, &shutdown, pass).await?;
+    let (report, error) = Box::pin(within_bounds(&lease, &shutdown, pass)).await?;
     conclude(engine, lease, report, error, json, "; the next pass goes on where this one stopped").await
 }
 

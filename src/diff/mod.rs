@@ -170,7 +170,7 @@ pub fn refused(account: Account, refusal: Refusal, rejected: &[Rejected]) -> Dif
     let mut result = Difference::nothing(account);
     result.refused.push((None, refusal));
     // What stood against single attributes says nothing of an account that is refused as a whole.
-    result.resolved = rejected.iter().map(|r| r.slot).filter(Option::is_some).collect();
+    result.resolved = rejected.iter().filter(|r| r.slot.is_some()).map(|r| r.slot).collect();
     result
 }
 

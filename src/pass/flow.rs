@@ -182,6 +182,12 @@ impl Flow {
         course.check()
     }
 
+    /// Sends what is pending and waits until one delivery of this pass has landed. False when none is in flight.
+    pub async fn land_next(&mut self, course: &Course) -> bool {
+        self.send();
+        self.outstanding.values().any(|pass| *pass == course.pass) && self.land_one().await
+    }
+
     /// Stands for everything taken so far; see [`Flow::landed_before`].
     pub fn mark(&self) -> u64 {
         self.next + u64::from(self.pending.as_ref().is_some_and(|pending| !pending.items.is_empty()))

@@ -173,7 +173,10 @@ impl Engine {
     /// One page further. After [`Step::Done`] the pass is over.
     pub async fn step_full(&mut self, full: &mut FullPass) -> Step {
         match self.try_step(full).await {
-            Ok(Some(ending)) => self.end_full(full, Ok(ending)).await,
+            Ok(Some(ending)) => {
+                let (report, error) = self.end_full(full, Ok(ending)).await;
+                Step::Done(report, error)
+            }
             Ok(None) => Step::More,
             Err(error) => {
                 // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
@@ -181,7 +184,8 @@ impl Engine {
                 if !error.lease_lost() {
                     self.park_full(full).await;
                 }
-                self.end_full(full, Err(error)).await
+                let (report, error) = self.end_full(full, Err(error)).await;
+                Step::Done(report, error)
             }
         }
     }
@@ -239,6 +243,13 @@ impl Engine {
             }
             Phase::Ending => {
                 let course = full.course.clone();
+                if self.flow.land_next(&course).await {
+                    // A step for each delivery: incremental passes go between them, and the position moves on.
+                    self.note_position(full);
+                    let position = self.position(full);
+                    self.save_progress(&course.tally, position, true).await?;
+                    return Ok(None);
+                }
                 self.flow.drain(&course).await?;
                 if full.again {
                     return self.last_steps(full).await.map(Some);
@@ -312,8 +323,17 @@ impl Engine {
         .ok()
     }
 
+    /// Ends a full pass before its end: calls in flight finish and are recorded, no new one starts, and the next pass of
+    /// its kind goes on from its position.
+    pub async fn interrupt_full(&mut self, full: &mut FullPass) -> (Box<Report>, Option<PassError>) {
+        full.course.session.halt();
+        let _ = self.flow.drain(&full.course).await;
+        self.park_full(full).await;
+        self.end_full(full, Err(PassError::Stop(crate::push::Stop::Shutdown))).await
+    }
+
     /// Leaves a full pass where it is: the next one of its kind goes on there.
-    pub async fn park_full(&mut self, full: &mut FullPass) {
+    async fn park_full(&mut self, full: &mut FullPass) {
         self.note_position(full);
         if self.full_dues != full.answers {
             return;
@@ -326,7 +346,11 @@ impl Engine {
         }
     }
 
-    async fn end_full(&mut self, full: &mut FullPass, result: Result<Ending, PassError>) -> Step {
+    async fn end_full(
+        &mut self,
+        full: &mut FullPass,
+        result: Result<Ending, PassError>,
+    ) -> (Box<Report>, Option<PassError>) {
         let complete = result.is_ok();
         if !complete && self.guard.is_none() {
             // Lifted only by a pass that went through.
@@ -351,7 +375,7 @@ impl Engine {
         }
         let course = full.course.clone();
         let (report, error) = self.finish(&course, result, update, true).await;
-        Step::Done(Box::new(report), error)
+        (Box::new(report), error)
     }
 
     /// A full pass from begin to end.

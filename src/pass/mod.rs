@@ -121,6 +121,8 @@ pub struct Engine {
     saved_at: Option<Instant>,
     progress_saved_at: Option<Instant>,
     known_accounts: i64,
+    /// The pusher was given an acknowledged value, if there was one; from then on it finds its own.
+    probe_offered: bool,
     /// Outcomes are unknown that a later pass will settle: until then not everything is in IM.
     doubts_pending: bool,
 }
@@ -248,6 +250,7 @@ impl Engine {
             progress_saved_at: None,
             known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
             doubts_pending: false,
+            probe_offered: false,
             flow: Flow::default(),
             config,
             source,
@@ -322,8 +325,7 @@ impl Engine {
     }
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
-        let probe = if self.pusher.has_probe() { None } else { self.probe().await? };
-        let session = self.pusher.begin_pass(self.view.names.clone(), probe);
+        let session = self.pusher.begin_pass(self.view.names.clone());
         let course = Course {
             pass: self.flow.next_pass(),
             session,
@@ -384,6 +386,14 @@ impl Engine {
             Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         }
         withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
+        if !self.probe_offered && seen.items.iter().any(view::Item::sends) {
+            self.probe_offered = true;
+            if !self.pusher.has_probe()
+                && let Some(probe) = self.probe().await?
+            {
+                self.pusher.offer_probe(probe);
+            }
+        }
         self.flow.take(course, seen, glance.freshness).await;
         course.check()
     }

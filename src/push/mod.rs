@@ -150,14 +150,19 @@ impl Pusher {
         self.paces.iter().filter_map(Pace::last).max()
     }
 
-    /// The bookkeeping of one pass. `probe`: some account with an acknowledged value, if there is one.
-    pub fn begin_pass(self: &Arc<Self>, names: Names, probe: Option<Probe>) -> Session {
+    /// The bookkeeping of one pass.
+    pub fn begin_pass(self: &Arc<Self>, names: Names) -> Session {
         self.show_rate();
-        self.witness.adopt(|| probe);
         Session::new(Arc::clone(self), names)
     }
 
-    /// A value is known that can be sent again, so [`Pusher::begin_pass`] needs none.
+    /// Some account with an acknowledged value, where none is known yet. To be offered before the first call of the pass
+    /// in which it was looked up.
+    pub fn offer_probe(&self, probe: Probe) {
+        self.witness.adopt(|| Some(probe));
+    }
+
+    /// A value is known that can be sent again, so none needs to be looked up.
     pub fn has_probe(&self) -> bool {
         self.witness.known()
     }

@@ -194,7 +194,7 @@ impl Daemon {
         self.metrics.lead(true);
         tracing::info!(table = %ground.source.resolved_table(), "leading");
         systemd::status("leading");
-        let ended = lease.while_held(self.lead(ground, &lease, writer)).await.unwrap_or(Ended::LeaseLost);
+        let ended = Box::pin(lease.while_held(self.lead(ground, &lease, writer))).await.unwrap_or(Ended::LeaseLost);
         lease.release().await;
         ended
     }
@@ -319,15 +319,17 @@ impl Daemon {
             }
             if self.hangups.recv().now_or_never().is_some() && self.reload() {
                 // What has been compared stays compared: if the mapping is the same, the pass goes on from there.
-                engine.park_full(&mut full).await;
-                self.readiness.pass_finished(None);
+                let (report, _) = engine.interrupt_full(&mut full).await;
+                self.note(&report, fresh);
                 self.reloaded = true;
                 break None;
             }
             if engine.has_watermark() && last_incremental.elapsed() >= self.config.schedule.interval {
                 last_incremental = clock::monotonic();
                 if let Some(error) = self.incremental(engine, fresh).await {
-                    engine.park_full(&mut full).await;
+                    // Its trouble is this pass's too; nothing of it may be in flight when the connections are replaced.
+                    let (report, _) = engine.interrupt_full(&mut full).await;
+                    report.log();
                     self.readiness.pass_finished(Some(error.to_string()));
                     break Some(error);
                 }
@@ -343,6 +345,7 @@ impl Daemon {
             (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
         if report.fresh {
             fresh.set(report.began);
+            fresh.show(&self.metrics);
         }
         if let Some(error) = &failed {
             systemd::status(&format!("the last pass failed: {error}"));
@@ -394,16 +397,16 @@ impl Freshness {
         }
     }
 
-    fn seconds(&self) -> Option<f64> {
-        self.0.lock().ok().and_then(|fresh| *fresh).map(|moment| moment.elapsed().as_secs_f64())
+    fn show(&self, metrics: &Metrics) {
+        if let Some(moment) = self.0.lock().ok().and_then(|fresh| *fresh) {
+            metrics.show_lag(moment.elapsed().as_secs_f64());
+        }
     }
 }
 
 async fn keep_lag(metrics: Arc<Metrics>, fresh: Freshness) {
     loop {
-        if let Some(seconds) = fresh.seconds() {
-            metrics.show_lag(seconds);
-        }
+        fresh.show(&metrics);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

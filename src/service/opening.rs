@@ -21,7 +21,7 @@ use crate::state::{Access, Lease, State, StateError, Writer};
 const PACE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A source that has not been introspected by then is away: its server may have vanished without a word.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What can keep a sync from being opened.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
 
+mod bench;
 mod commands;
 mod demo;
 mod late;

@@ -254,13 +254,14 @@ impl Stage {
     }
 
     pub(super) fn pass(&self) -> crate::push::Session {
-        self.pusher.begin_pass(Arc::clone(&self.names), None)
+        self.pusher.begin_pass(Arc::clone(&self.names))
     }
 
     /// A pass with an account whose `city` IM has acknowledged.
     pub(super) fn pass_with_probe(&self) -> crate::push::Session {
         let probe = Probe { account: Account::new("witness"), slot: Slot(0), value: "Paris".into() };
-        self.pusher.begin_pass(Arc::clone(&self.names), Some(probe))
+        self.pusher.offer_probe(probe);
+        self.pusher.begin_pass(Arc::clone(&self.names))
     }
 
     pub(super) fn refuse(&self, refuse: impl Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync + 'static) {

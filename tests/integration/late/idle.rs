@@ -135,7 +135,7 @@ async fn bench_idle_poll() {
         let stage = Stage::set_up(Setup { sql: format!("{USERS} {}", people(table)), ..setup("") }).await;
         let mut open = Vec::new();
         let mut daemon = Daemon::start(&stage);
-        stage.converges(Duration::from_secs(120)).await;
+        stage.converges(Duration::from_mins(2)).await;
         for _ in 0..sessions {
             open.push(begun(&stage).await);
         }

@@ -77,10 +77,10 @@ async fn a_raised_epoch_ends_every_write_of_the_former_holder() {
     stage.handle().wait_until(|counters| counters.held == 1).await;
     // The call is out, its intent is stored. Now the epoch moves on, and what the table says as well.
     stage.execute("UPDATE imsync.sync SET epoch = epoch + 100").await;
-    let state = "SELECT md5(string_agg(account || acknowledged::text, ',' ORDER BY account))::text FROM imsync.account";
+    let all = "SELECT md5(string_agg(account || acknowledged::text, ',' ORDER BY account))::text FROM imsync.account";
     let digest = async || {
         let digest: String =
-            sqlx::query_scalar(state).fetch_one(&mut stage.database.connect().await).await.expect("a plain query");
+            sqlx::query_scalar(all).fetch_one(&mut stage.database.connect().await).await.expect("a plain query");
         digest
     };
     let before = digest().await;

@@ -1,0 +1,38 @@
+//! What imsync costs: a first sync at the vendor's limit, comparing everything, an idle pass. `make bench` runs it.
+//!
+//! Owns: the figures. Asserts nothing about them: machines differ.
+
+use std::time::Instant;
+
+use crate::support::{Setup, Stage};
+
+const ROWS: u32 = 100_000;
+
+#[expect(clippy::disallowed_methods, reason = "it is a wall clock that is asked for")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; run by `make bench`"]
+async fn bench_first_sync_full_compare_and_idle_pass() {
+    let stage = Stage::set_up(Setup::default()).await;
+    stage
+        .execute(&format!(
+            "INSERT INTO users (id, city, plan, gender) SELECT 'u' || g, 'city ' || g % 700, 'free', 'm' FROM generate_series(1, {ROWS}) g; ANALYZE users"
+        ))
+        .await;
+    for (what, arguments) in [
+        ("first sync at 95 calls a second", &["backfill", "--json"][..]),
+        ("full compare, nothing changed", &["backfill", "--json"][..]),
+        ("incremental pass, nothing changed, start-up included", &["run", "--once", "--json"][..]),
+    ] {
+        let begun = now();
+        let pass = stage.imsync(arguments).await.expect_code(0).json();
+        let seconds = begun.elapsed().as_secs_f64();
+        let rows = pass["rows_read"].as_f64().unwrap_or_default();
+        println!("{what}: {seconds:.2} s, {rows} rows ({:.0} rows/s), {} calls", rows / seconds, pass["calls"]);
+    }
+    let bytes = stage.number("SELECT pg_total_relation_size('imsync.account')").await;
+    println!("state: {} bytes for each of {ROWS} accounts of 3 attributes", bytes / i64::from(ROWS));
+}
