@@ -120,7 +120,9 @@ async fn transaction(
             session.execute(AssertSqlSafe(format!("PREPARE TRANSACTION '{gid}'"))).await?;
             let due =
                 imsync::clock::monotonic() + Duration::from_secs_f64(rand::rng().random_range(0.0..LONGEST / 2.0));
-            hand_over.send(Prepared { gid, due, keep: ending != 4 || number % 2 == 0 }).expect("the finisher listens");
+            hand_over
+                .send(Prepared { gid, due, keep: ending != 4 || number.is_multiple_of(2) })
+                .expect("the finisher listens");
             return Ok(());
         }
         _ => session.execute("COMMIT").await?,
