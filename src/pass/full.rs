@@ -74,7 +74,6 @@ pub struct FullPass {
     answers: u64,
     /// The second walk, with removals: too many had to be withheld to remember them.
     again: bool,
-    resumed: bool,
     /// Why it runs, and since when (the beginning of the first of its attempts).
     due: Option<String>,
     began_at: DateTime<Utc>,
@@ -85,11 +84,6 @@ pub struct FullPass {
 impl FullPass {
     pub fn tally(&self) -> &Arc<Tally> {
         &self.course.tally
-    }
-
-    /// It went on where an interrupted one stopped.
-    pub fn resumed(&self) -> bool {
-        self.resumed
     }
 
     fn glance(&self) -> Glance {
@@ -142,7 +136,6 @@ impl Engine {
             withheld: Withheld::default(),
             answers: self.full_dues,
             again: false,
-            resumed: false,
             due: self.full_due.clone(),
             began_at: clock::now_utc(),
             guard: self.guard.clone(),
@@ -153,7 +146,7 @@ impl Engine {
             full.began_at = position.began_at;
             full.recorded = Some((position.after.clone(), position.done));
             full.after = Some(position.after);
-            full.resumed = true;
+            full.course.tally.set_resumed();
         }
         Ok(full)
     }

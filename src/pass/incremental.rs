@@ -28,7 +28,7 @@ impl Engine {
         if complete && let Some(tracker) = &mut self.tracker {
             tracker.complete();
         }
-        self.show_watermark_in_metrics();
+        self.show_watermark();
         // Before the tracker is saved: note and reason are stored together, or neither is.
         self.note_first_fence();
         let update = self.watermark_update();

@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, Known, Row, Slot};
 use crate::push::{Freshness, Probe, Pusher, Stop};
-use crate::source::watermark::{Saved, Tracker};
+use crate::source::watermark::{HeldBackBy, Saved, Tracker};
 use crate::source::{Bound, Source, SourceError};
 use crate::state::sync::{Binding, SyncRow, SyncUpdate};
 use crate::state::{State, StateError, Writer};
@@ -87,6 +87,8 @@ impl PassError {
 
 /// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
 const IDLE_SAVE: Duration = Duration::from_mins(1);
+/// A transaction that holds the watermark back for so long is told of in the log.
+const HELD_LONG: Duration = Duration::from_mins(1);
 /// Rejections that are tried again in one pass.
 const MOST_RETRIES: i64 = 1_000;
 /// Progress is stored at most this often.
@@ -121,6 +123,8 @@ pub struct Engine {
     saved_at: Option<Instant>,
     progress_saved_at: Option<Instant>,
     known_accounts: i64,
+    /// Who holds the watermark back, as far as the log has told of it.
+    told_of_holder: Option<HeldBackBy>,
     /// The pusher was given an acknowledged value, if there was one; from then on it finds its own.
     probe_offered: bool,
     /// Outcomes are unknown that a later pass will settle: until then not everything is in IM.
@@ -251,6 +255,7 @@ impl Engine {
             known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
             doubts_pending: false,
             probe_offered: false,
+            told_of_holder: None,
             flow: Flow::default(),
             config,
             source,
@@ -382,6 +387,7 @@ impl Engine {
         course.check()?;
         let seen = self.view.look(&rows, missing, glance).await?;
         if !glance.removals {
+            Tally::add(&course.tally.without_account, seen.without_account);
             // Where removals may go, their accounts were counted when they were withheld.
             Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         }
@@ -539,7 +545,7 @@ impl Engine {
         let mut report = tally.report(ending, error.as_ref().map(ToString::to_string));
         let written = async {
             self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
-            report.fresh = error.is_none() && tally.kind != Kind::Selected && !self.doubts_pending;
+            report.fresh = error.is_none() && tally.sees_everything() && !self.doubts_pending;
             // A guard that trips (or is lifted) is told of at once, also when nothing was sent.
             let guard_moved = self.guard != self.stored_guard;
             if !save && !guard_moved && !report.noteworthy() {
@@ -600,14 +606,38 @@ impl Engine {
         }
     }
 
-    fn show_watermark_in_metrics(&self) {
+    /// Into the metrics; and once for each transaction that holds the watermark back for long, into the log.
+    fn show_watermark(&mut self) {
         let Some(tracker) = &self.tracker else { return };
+        let held = tracker.held_back_by();
+        let lasts =
+            held.as_ref().filter(|held| (clock::now_utc() - held.since).to_std().unwrap_or_default() >= HELD_LONG);
+        if let Some(held) = lasts
+            && self.told_of_holder.as_ref() != Some(held)
+        {
+            let who = match (held.pid, &held.prepared) {
+                (Some(pid), _) => {
+                    format!(
+                        "the transaction of pid {pid} ({})",
+                        held.application.as_deref().unwrap_or("unknown application")
+                    )
+                }
+                (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
+                (None, None) => "an open transaction".to_owned(),
+            };
+            tracing::warn!(
+                "{who} has been open since {} or longer and holds the watermark back; other changes arrive all the same, and what \
+                 was written since then is read once more when it ends",
+                held.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            );
+            self.told_of_holder = Some(held.clone());
+        }
         if let Bound::At(value) = tracker.durable() {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let value = value as f64;
             self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });
         }
-        let held = tracker.held_back_by().map_or(0.0, |held| {
+        let held = held.map_or(0.0, |held| {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let millis = (clock::now_utc() - held.since).num_milliseconds().max(0) as f64;
             millis / 1000.0

@@ -72,6 +72,8 @@ pub struct Tally {
     pub rejected: AtomicU64,
     pub calls: AtomicU64,
     pub mended: AtomicU64,
+    /// Rows with a NULL or empty account: nothing is sent for them.
+    pub without_account: AtomicU64,
     /// Accounts that came to hold something, less those that ceased to.
     pub known_delta: AtomicI64,
     /// Something was recorded in the state.
@@ -79,6 +81,8 @@ pub struct Tally {
     phase: Mutex<&'static str>,
     /// What every poll is, where there is no watermark: worth telling of only when it does something.
     routine: AtomicBool,
+    /// It went on where another attempt stopped: what changed behind that place since is not in it.
+    resumed: AtomicBool,
 }
 
 impl Tally {
@@ -97,10 +101,12 @@ impl Tally {
             rejected: zero(),
             calls: zero(),
             mended: zero(),
+            without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
             phase: Mutex::new("reading the table"),
             routine: AtomicBool::new(kind == Kind::Incremental),
+            resumed: AtomicBool::new(false),
         }
     }
 
@@ -123,6 +129,15 @@ impl Tally {
 
     pub fn set_routine(&self, routine: bool) {
         self.routine.store(routine, Ordering::Relaxed);
+    }
+
+    pub fn set_resumed(&self) {
+        self.resumed.store(true, Ordering::Relaxed);
+    }
+
+    /// A complete pass of this kind has seen everything that was committed before it began.
+    pub fn sees_everything(&self) -> bool {
+        self.kind != Kind::Selected && !self.resumed.load(Ordering::Relaxed)
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -164,6 +179,7 @@ impl Tally {
             began: self.started,
             fresh: false,
             routine: self.routine.load(Ordering::Relaxed),
+            without_account: Self::get(&self.without_account),
             seconds: self.started.elapsed().as_secs_f64(),
             kind: self.kind,
             row: PassRow {
@@ -194,6 +210,8 @@ pub struct Report {
     pub fresh: bool,
     pub seconds: f64,
     routine: bool,
+    /// Rows with a NULL or empty account: nothing is sent for them.
+    without_account: u64,
     pub row: PassRow,
 }
 
@@ -209,12 +227,13 @@ impl Report {
     /// One line for the log.
     pub fn log(&self) {
         let row = &self.row;
+        let without_account = (self.without_account > 0).then_some(self.without_account);
         let seconds = (self.seconds * 1000.0).round() / 1000.0;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     kind = %row.kind, outcome = %row.outcome, seconds, rows_read = row.rows_read, changed = row.changed,
-                    pushed = row.pushed, removed = row.removed, rejected = row.rejected, calls = row.calls,
+                    pushed = row.pushed, removed = row.removed, rejected = row.rejected, calls = row.calls, without_account,
                     error = row.error.as_deref(), "pass ended"
                 )
             };

@@ -43,6 +43,8 @@ pub(super) struct Delivery<'a> {
     ledger: Ledger<'a>,
     /// A batch ran out and nothing was accepted yet: one call of another batch tells IM's absence from a bad batch.
     last_chance: bool,
+    /// Since when, and how often, IM was asked in vain before that.
+    first_to_run_out: Option<Tries>,
 }
 
 impl<'a> Delivery<'a> {
@@ -56,6 +58,7 @@ impl<'a> Delivery<'a> {
             suspects: Vec::new(),
             ledger: Ledger::new(session, changes, freshness),
             last_chance: false,
+            first_to_run_out: None,
         }
     }
 
@@ -240,8 +243,14 @@ impl<'a> Delivery<'a> {
             self.ledger.unsettled(self.op, Part { maybe: part.maybe || !stops, ..part });
         }
         match session.gate.last_success() {
-            None if stops => session.stop(decide::away(error, &batch.tries)),
-            None => self.last_chance = true,
+            None if stops => {
+                let tries = self.first_to_run_out.as_ref().unwrap_or(&batch.tries);
+                session.stop(decide::away(error, tries));
+            }
+            None => {
+                self.last_chance = true;
+                self.first_to_run_out.get_or_insert_with(|| batch.tries.clone());
+            }
             Some(success) => {
                 if batch.tries.first.is_some_and(|first| success < first) {
                     session.gate.close();
