@@ -4,7 +4,6 @@
 //! Must not know: when passes run, signals, how a report is shown.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,12 +15,14 @@ use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, Known, Row, Slot};
-use crate::push::{Freshness, Probe, Pusher, Stop};
+use crate::push::{Probe, Pusher, Stop};
 use crate::source::watermark::{HeldBackBy, Saved, Tracker};
-use crate::source::{Bound, Source, SourceError};
-use crate::state::sync::{Binding, SyncRow, SyncUpdate};
+use crate::source::{Source, SourceError};
+use crate::state::sync::{Binding, SyncRow};
 use crate::state::{State, StateError, Writer};
 
+mod aftermath;
+mod closing;
 pub mod dry;
 pub mod flow;
 mod full;
@@ -87,10 +88,6 @@ impl PassError {
 
 /// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
 const IDLE_SAVE: Duration = Duration::from_mins(1);
-/// A transaction that holds the watermark back for so long is told of in the log.
-const HELD_LONG: Duration = Duration::from_mins(1);
-/// Rejections that are tried again in one pass.
-const MOST_RETRIES: i64 = 1_000;
 /// Progress is stored at most this often.
 const PROGRESS_SAVE: Duration = Duration::from_secs(1);
 
@@ -424,224 +421,5 @@ impl Engine {
 
     fn page_size(&self) -> i64 {
         i64::from(self.config.source.page_size)
-    }
-
-    /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
-    async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
-        let mut seen: HashSet<Account> = HashSet::new();
-        loop {
-            let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
-            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
-            if fresh.is_empty() {
-                return Ok(());
-            }
-            course.tally.set_phase("settling doubts");
-            let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
-            self.look_up(course, &fresh, glance, withheld).await?;
-            self.flow.drain(course).await?;
-            // A removal that waits settles its account when it goes; while the guard is tripped none does, and the full
-            // pass that lifts it looks at everything.
-            let waits = |account: &Account| self.guard.is_none() && withheld.may_hold(account);
-            let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
-            self.writer.put_doubts_aside(&stuck).await?;
-        }
-    }
-
-    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. A limited number in each
-    /// pass: every one may cost two calls, and the next pass's fresh rows must not wait for hours.
-    async fn rejections_due(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
-        let due = self.state.rejections_due(self.writer.sync_id(), MOST_RETRIES.min(self.page_size())).await?;
-        if due.is_empty() {
-            return Ok(());
-        }
-        course.tally.set_phase("retrying rejections");
-        let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
-        self.look_up(course, &due, glance, withheld).await?;
-        self.flow.drain(course).await?;
-        self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
-        Ok(self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?)
-    }
-
-    /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
-    async fn removals(
-        &mut self,
-        course: &Arc<Course>,
-        withheld: &mut Withheld,
-        consent: Consent,
-    ) -> Result<bool, PassError> {
-        let retry = match consent {
-            Consent::Given => Retry::None,
-            Consent::AsGuarded { retry } => {
-                if self.guard.is_some() {
-                    return Ok(false);
-                }
-                // What this pass has removed already counts with what it would remove now.
-                let count = withheld.count() + Tally::get(&course.tally.removed);
-                if withheld.count() > 0
-                    && let Some(tripped) = self.guard_trips(count).await?
-                {
-                    tracing::warn!("{}", guard::sentence(&tripped));
-                    self.guard = Some(tripped);
-                    return Ok(false);
-                }
-                retry
-            }
-        };
-        if withheld.overflowed() {
-            withheld.take();
-            return Ok(true);
-        }
-        if withheld.count() == 0 {
-            return Ok(false);
-        }
-        course.tally.set_phase("removing");
-        let accounts = withheld.take();
-        let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
-        for chunk in accounts.chunks(size) {
-            let glance = Glance { removals: true, retry, ..Glance::default() };
-            self.look_up(course, chunk, glance, withheld).await?;
-        }
-        self.flow.drain(course).await?;
-        Ok(false)
-    }
-
-    async fn guard_trips(&self, count: u64) -> Result<Option<Value>, PassError> {
-        if count < guard::FEWEST {
-            return Ok(None);
-        }
-        let known = self.state.count_accounts(self.writer.sync_id()).await?.known;
-        Ok(guard::trips(count, known, self.config.removal.max_share))
-    }
-
-    /// The ending of a pass that went through.
-    async fn ending(&self, only: Option<&[Account]>) -> Result<Ending, PassError> {
-        if self.guard.is_some() {
-            return Ok(Ending::Guard);
-        }
-        let sync_id = self.writer.sync_id();
-        let rejected = match only {
-            None => self.state.rejections_exist(sync_id).await?,
-            Some(_) => self.state.count_rejected(sync_id, only).await? > 0,
-        };
-        Ok(if rejected { Ending::Rejected } else { Ending::Ok })
-    }
-
-    /// Writes the end of a pass down, wherever it is worth it. The caller tells of it.
-    async fn finish(
-        &mut self,
-        course: &Course,
-        result: Result<Ending, PassError>,
-        mut update: SyncUpdate,
-        save: bool,
-    ) -> (Report, Option<PassError>) {
-        let tally = &course.tally;
-        tally.calls.store(course.session.calls(), Ordering::Relaxed);
-        let (ending, mut error) = match result {
-            Ok(ending) => (ending, None),
-            Err(error) => (error.ending(), Some(error)),
-        };
-        self.known_accounts += tally.known_delta.swap(0, Ordering::Relaxed);
-        self.metrics.accounts.set(self.known_accounts);
-        let mut report = tally.report(ending, error.as_ref().map(ToString::to_string));
-        let written = async {
-            self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
-            report.fresh = error.is_none() && tally.sees_everything() && !self.doubts_pending;
-            // A guard that trips (or is lifted) is told of at once, also when nothing was sent.
-            let guard_moved = self.guard != self.stored_guard;
-            if !save && !guard_moved && !report.noteworthy() {
-                return Ok(());
-            }
-            update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
-            self.writer.update_sync(&update).await?;
-            self.saved_at = Some(clock::monotonic());
-            self.stored_guard.clone_from(&self.guard);
-            if guard_moved || report.noteworthy() {
-                self.writer.add_pass(&report.row).await?;
-            }
-            self.update_gauges().await
-        };
-        if let Err(trouble) = written.await {
-            report.fresh = false;
-            // The first trouble is the one to tell of.
-            if error.is_none() {
-                report = tally.report(trouble.ending(), Some(trouble.to_string()));
-                error = Some(trouble);
-            }
-        }
-        report.count(&self.metrics);
-        (report, error)
-    }
-
-    async fn update_gauges(&self) -> Result<(), PassError> {
-        let counts = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
-        self.metrics.in_doubt_accounts.set(i64::try_from(counts).unwrap_or(i64::MAX));
-        let rejected = self.state.count_rejected(self.writer.sync_id(), None).await?;
-        self.metrics.rejected_accounts.set(i64::try_from(rejected).unwrap_or(i64::MAX));
-        Ok(())
-    }
-
-    /// What the tracker has to say for the sync row.
-    fn watermark_update(&self) -> SyncUpdate {
-        let mut update = SyncUpdate {
-            guard: self.guard.clone(),
-            full_pass_due: self.full_due.clone(),
-            watermark_fingerprint: (self.tracker.is_some() || !self.source.has_watermark())
-                .then(|| watermark_fingerprint(&self.config)),
-            ..SyncUpdate::default()
-        };
-        if let Some(tracker) = &self.tracker {
-            update.watermark = Some(self.show(tracker.durable()));
-            update.watermark_state = serde_json::to_value(tracker.save()).ok();
-            update.held_back_by = tracker.held_back_by().and_then(|held| serde_json::to_value(held).ok());
-        }
-        update
-    }
-
-    fn show(&self, bound: Bound) -> String {
-        match bound {
-            Bound::Beginning => "-infinity".to_owned(),
-            Bound::At(value) if self.source.watermark_is_counter() => value.to_string(),
-            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
-                .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
-        }
-    }
-
-    /// Into the metrics; and once for each transaction that holds the watermark back for long, into the log.
-    fn show_watermark(&mut self) {
-        let Some(tracker) = &self.tracker else { return };
-        let held = tracker.held_back_by();
-        let lasts =
-            held.as_ref().filter(|held| (clock::now_utc() - held.since).to_std().unwrap_or_default() >= HELD_LONG);
-        if let Some(held) = lasts
-            && self.told_of_holder.as_ref() != Some(held)
-        {
-            let who = match (held.pid, &held.prepared) {
-                (Some(pid), _) => {
-                    format!(
-                        "the transaction of pid {pid} ({})",
-                        held.application.as_deref().unwrap_or("unknown application")
-                    )
-                }
-                (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
-                (None, None) => "an open transaction".to_owned(),
-            };
-            tracing::warn!(
-                "{who} has been open since {} or longer and holds the watermark back; other changes arrive all the same, and what \
-                 was written since then is read once more when it ends",
-                held.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-            );
-            self.told_of_holder = Some(held.clone());
-        }
-        if let Bound::At(value) = tracker.durable() {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            let value = value as f64;
-            self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });
-        }
-        let held = held.map_or(0.0, |held| {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            let millis = (clock::now_utc() - held.since).num_milliseconds().max(0) as f64;
-            millis / 1000.0
-        });
-        self.metrics.watermark_held_back.set(held);
     }
 }

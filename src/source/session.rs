@@ -2,7 +2,6 @@
 //!
 //! Owns: the connection's options, its settings, its deadlines, the check for a pooler. Must not know: the table.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,27 +47,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("tcp_keepalives_idle", "60"),
     ("tcp_keepalives_interval", "15"),
     ("tcp_keepalives_count", "4"),
-];
-
-/// The parameters of a URL that are passed on. Any other would be logged with its value by the library, and the value
-/// may be a secret (`sslpassword`).
-const PARAMETERS: &[&str] = &[
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "options",
 ];
 
 /// An open connection. After a failure of the connection itself it stays closed: connect anew.
@@ -187,17 +165,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError
 }
 
 fn options(url: &PgUrl, name: &str) -> Result<PgConnectOptions, SourceError> {
-    let unusable = |reason: String| SourceError::Unsuitable(format!("source.url cannot be used: {reason}"));
-    let mut parsed = url::Url::parse(url.0.expose_secret()).map_err(|error| unusable(error.to_string()))?;
-    let known = |key: &str| PARAMETERS.contains(&key) || key.starts_with("options[");
-    let kept: Vec<(Cow<'_, str>, Cow<'_, str>)> = parsed.query_pairs().filter(|(key, _)| known(key)).collect();
-    let kept: Vec<(String, String)> =
-        kept.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
-    parsed.set_query(None);
-    if !kept.is_empty() {
-        parsed.query_pairs_mut().extend_pairs(kept);
-    }
-    let options = PgConnectOptions::from_str(parsed.as_str()).map_err(SourceError::from)?;
+    let options = PgConnectOptions::from_str(url.0.expose_secret()).map_err(SourceError::from)?;
     Ok(options.application_name(&application_name(name)).extra_float_digits(None).disable_statement_logging())
 }
 

@@ -1,0 +1,112 @@
+//! What a pass does after its fresh rows: doubts, the removals that waited for the guard, rejections whose pause is over.
+//!
+//! Owns: their order and their bounds. Must not know: cursors, positions, the end of a pass.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::flow::Course;
+use super::guard::{self, Withheld};
+use super::report::Tally;
+use super::view::{Glance, Retry};
+use super::{Consent, Engine, PassError};
+use crate::model::Account;
+use crate::push::Freshness;
+
+/// Rejections that are tried again in one pass.
+const MOST_RETRIES: i64 = 1_000;
+
+impl Engine {
+    /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
+    pub(super) async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
+        let mut seen: HashSet<Account> = HashSet::new();
+        loop {
+            let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
+            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            course.tally.set_phase("settling doubts");
+            let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
+            self.look_up(course, &fresh, glance, withheld).await?;
+            self.flow.drain(course).await?;
+            // A removal that waits settles its account when it goes; while the guard is tripped none does, and the full
+            // pass that lifts it looks at everything.
+            let waits = |account: &Account| self.guard.is_none() && withheld.may_hold(account);
+            let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
+            self.writer.put_doubts_aside(&stuck).await?;
+        }
+    }
+
+    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. A limited number in each
+    /// pass: every one may cost two calls, and the next pass's fresh rows must not wait for hours.
+    pub(super) async fn rejections_due(
+        &mut self,
+        course: &Arc<Course>,
+        withheld: &mut Withheld,
+    ) -> Result<(), PassError> {
+        let due = self.state.rejections_due(self.writer.sync_id(), MOST_RETRIES.min(self.page_size())).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        course.tally.set_phase("retrying rejections");
+        let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
+        self.look_up(course, &due, glance, withheld).await?;
+        self.flow.drain(course).await?;
+        self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
+        Ok(self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?)
+    }
+
+    /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
+    pub(super) async fn removals(
+        &mut self,
+        course: &Arc<Course>,
+        withheld: &mut Withheld,
+        consent: Consent,
+    ) -> Result<bool, PassError> {
+        let retry = match consent {
+            Consent::Given => Retry::None,
+            Consent::AsGuarded { retry } => {
+                if self.guard.is_some() {
+                    return Ok(false);
+                }
+                // What this pass has removed already counts with what it would remove now.
+                let count = withheld.count() + Tally::get(&course.tally.removed);
+                if withheld.count() > 0
+                    && let Some(tripped) = self.guard_trips(count).await?
+                {
+                    tracing::warn!("{}", guard::sentence(&tripped));
+                    self.guard = Some(tripped);
+                    return Ok(false);
+                }
+                retry
+            }
+        };
+        if withheld.overflowed() {
+            withheld.take();
+            return Ok(true);
+        }
+        if withheld.count() == 0 {
+            return Ok(false);
+        }
+        course.tally.set_phase("removing");
+        let accounts = withheld.take();
+        let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
+        for chunk in accounts.chunks(size) {
+            let glance = Glance { removals: true, retry, ..Glance::default() };
+            self.look_up(course, chunk, glance, withheld).await?;
+        }
+        self.flow.drain(course).await?;
+        Ok(false)
+    }
+
+    async fn guard_trips(&self, count: u64) -> Result<Option<Value>, PassError> {
+        if count < guard::FEWEST {
+            return Ok(None);
+        }
+        let known = self.state.count_accounts(self.writer.sync_id()).await?.known;
+        Ok(guard::trips(count, known, self.config.removal.max_share))
+    }
+}
