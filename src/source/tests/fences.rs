@@ -1,6 +1,7 @@
 //! The fence on a live server: who is in it, and that what commits late is read.
 
 use super::{Bound, Database, PgUrl, Source, accounts_of, changed, execute};
+use crate::source::Reading;
 use crate::source::watermark::Tracker;
 
 const TABLE: &str =
@@ -16,6 +17,14 @@ async fn opened(database: &Database, url: Option<PgUrl>) -> Source {
     database.open(&config, &["city"]).await.unwrap()
 }
 
+/// A reading without sessions that are just logging in: the database of such a one is not known yet, so the fence takes
+/// it for a member, and other tests log in to this server all the time.
+async fn settled(source: &mut Source) -> Reading {
+    let mut reading = source.reading().await.unwrap();
+    reading.running.retain(|running| running.application.is_some());
+    reading
+}
+
 #[tokio::test]
 async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_ourselves() {
     let database = Database::create().await;
@@ -24,7 +33,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
     database.run(&format!("{TABLE}; CREATE ROLE {role} LOGIN PASSWORD 'role'; GRANT SELECT ON users TO {role}")).await;
     let (mut source, mut blind) =
         (opened(&database, None).await, opened(&database, Some(database.url_of(&role))).await);
-    let empty = source.reading().await.unwrap();
+    let empty = settled(&mut source).await;
     assert!(empty.running.is_empty() && empty.prepared.is_empty(), "{empty:?}");
     assert_eq!(empty.candidate, Bound::At(empty.clock));
 
@@ -38,13 +47,13 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
         "BEGIN; INSERT INTO users VALUES ('two-phase'); SAVEPOINT s; INSERT INTO users VALUES ('sub')",
     )
     .await;
-    let before = source.reading().await.unwrap();
+    let before = settled(&mut source).await;
     assert_eq!(before.running.len(), 2, "{before:?}");
     let gid = format!("{}_gid", database.name);
     execute(&mut writer, &format!("PREPARE TRANSACTION '{gid}'")).await;
 
     for (source, sees_start) in [(&mut source, true), (&mut blind, false)] {
-        let reading = source.reading().await.unwrap();
+        let reading = settled(source).await;
         assert_eq!(reading.running.len(), 1, "{reading:?}");
         assert_eq!(reading.running[0].application.as_deref(), Some("thinker"));
         assert_eq!(reading.running[0].started.is_some(), sees_start);
@@ -57,7 +66,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
     }
     execute(&mut idle, "COMMIT").await;
     execute(&mut writer, &format!("COMMIT PREPARED '{gid}'")).await;
-    let after = source.reading().await.unwrap();
+    let after = settled(&mut source).await;
     assert!(after.running.is_empty() && after.prepared.is_empty(), "{after:?}");
 }
 
