@@ -31,7 +31,10 @@ fn server() -> &'static Server {
     SERVER.get_or_init(|| match std::env::var(OWN_SERVER) {
         Ok(url) if !url.is_empty() => Server::Own(url),
         _ => {
-            let settings = vec![("max_connections".to_owned(), "500".to_owned())];
+            // A vacuum in a sync's first fence would ask for one more full pass, at moments that no test can foresee.
+            let settings = [("max_connections", "500"), ("autovacuum", "off")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec();
             let options = Options { max_prepared_transactions: 50, settings, ..Options::default() };
             match Cluster::start(options) {
                 Ok(cluster) => Server::Private(cluster),
