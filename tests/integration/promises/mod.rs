@@ -8,6 +8,7 @@ mod gone;
 mod guard;
 mod lease;
 mod mapping;
+mod mended;
 mod mended_full;
 mod order;
 mod rate;
