@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,11 +13,16 @@ use super::guard::{self, Withheld};
 use super::report::Tally;
 use super::view::{Glance, Retry};
 use super::{Consent, Engine, PassError};
+use crate::clock;
 use crate::model::Account;
 use crate::push::Freshness;
 
-/// Rejections that are tried again in one pass.
-const MOST_RETRIES: i64 = 1_000;
+/// Rejections that are tried again in one pass, and how many of them at a time.
+const MOST_RETRIES: usize = 1_000;
+const RETRIES_AT_A_TIME: usize = 100;
+/// No further ones are tried in a pass once the retries took so long: each that is refused again may cost two calls, and
+/// the next pass's fresh rows wait.
+const RETRY_TIME: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
@@ -40,23 +46,31 @@ impl Engine {
         }
     }
 
-    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. A limited number in each
-    /// pass: every one may cost two calls, and the next pass's fresh rows must not wait for hours.
+    /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. Some in each pass: the next
+    /// pass's fresh rows must not wait for thousands that are refused again.
     pub(super) async fn rejections_due(
         &mut self,
         course: &Arc<Course>,
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
-        let due = self.state.rejections_due(self.writer.sync_id(), MOST_RETRIES.min(self.page_size())).await?;
-        if due.is_empty() {
-            return Ok(());
+        let began = clock::monotonic();
+        let mut tried = 0;
+        while tried < MOST_RETRIES && began.elapsed() < RETRY_TIME {
+            let size = RETRIES_AT_A_TIME.min(self.config.im.users_per_call);
+            let limit = i64::try_from(size).unwrap_or(i64::MAX).min(self.page_size());
+            let due = self.state.rejections_due(self.writer.sync_id(), limit).await?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            tried += due.len();
+            course.tally.set_phase("retrying rejections");
+            let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
+            self.look_up(course, &due, glance, withheld).await?;
+            self.flow.drain(course).await?;
+            self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
+            self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
         }
-        course.tally.set_phase("retrying rejections");
-        let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
-        self.look_up(course, &due, glance, withheld).await?;
-        self.flow.drain(course).await?;
-        self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
-        Ok(self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?)
+        Ok(())
     }
 
     /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
