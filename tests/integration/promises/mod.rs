@@ -10,6 +10,7 @@ mod lease;
 mod mapping;
 mod mended;
 mod mended_full;
+mod mended_rejections;
 mod order;
 mod rate;
 mod rejections;
