@@ -1,7 +1,8 @@
 //! Full passes that are broken off: what is still to be done is neither forgotten nor claimed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use imsync::clock::monotonic;
 use sqlx::{Connection, Executor};
 
 use crate::support::{SOURCE, Setup, Stage, ended, signal};
@@ -204,7 +205,7 @@ async fn a_position_does_not_serve_another_reason() {
 async fn a_backfill_that_went_on_does_not_claim_to_be_fresh() {
     let stage = stage_of(3_000, with_second_stamp()).await;
     interrupted(&stage).await;
-    let since = Instant::now();
+    let since = monotonic();
     assert_eq!(status(&stage).await["lag_seconds"], serde_json::Value::Null);
     stage.execute("UPDATE users SET city = 'between', updated_at = now() WHERE id = 'u00001'").await;
     let second = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
@@ -215,7 +216,7 @@ async fn a_backfill_that_went_on_does_not_claim_to_be_fresh() {
     let lag = status(&stage).await["lag_seconds"].as_f64();
     assert!(lag.is_none_or(|lag| lag >= waited), "a lag of {lag:?} s is claimed, {waited} s after the stop");
 
-    let before = Instant::now();
+    let before = monotonic();
     stage.imsync(&["run", "--once"]).await.expect_code(0);
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
     let lag = status(&stage).await["lag_seconds"].as_f64().expect("it is known by now");
