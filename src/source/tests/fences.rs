@@ -72,7 +72,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
 
 /// One pass: fence, read, record. The accounts it read.
 async fn pass(source: &mut Source, tracker: &mut Tracker) -> Vec<String> {
-    tracker.observe(&source.reading().await.unwrap());
+    tracker.observe(&settled(source).await);
     let pages = changed(source, tracker.unread()).await;
     tracker.complete();
     accounts_of(&pages).into_iter().map(str::to_owned).collect()
@@ -87,7 +87,7 @@ async fn what_commits_late_is_read_by_the_next_pass() {
     for (round, url) in [None, Some(database.url_of(&role))].into_iter().enumerate() {
         let mut source = opened(&database, url).await;
         // No grace hides a fault here: the stamps are made much older than the slack below.
-        let mut tracker = Tracker::begin(&source.reading().await.unwrap());
+        let mut tracker = Tracker::begin(&settled(&mut source).await);
         let mut late = database.session().await;
         let mut long = database.session().await;
         execute(&mut late, "BEGIN; SELECT now()").await;
@@ -101,7 +101,7 @@ async fn what_commits_late_is_read_by_the_next_pass() {
         assert!(read.contains(&format!("quick{round}")) && !read.contains(&format!("late{round}")));
         execute(&mut late, "COMMIT").await;
         tracker = Tracker::restore(tracker.save());
-        tracker.observe(&source.reading().await.unwrap());
+        tracker.observe(&settled(&mut source).await);
         assert_eq!(tracker.unread().min(floor), tracker.unread(), "read again from its floor on, {floor:?}");
         let pages = changed(&mut source, tracker.unread()).await;
         assert!(accounts_of(&pages).contains(&format!("late{round}").as_str()));
@@ -121,7 +121,7 @@ async fn a_transaction_older_than_any_slack_is_read_from_its_floor() {
     config.source.watermark_column = Some("updated_at".to_owned());
     config.source.watermark_grace = std::time::Duration::ZERO;
     let mut source = database.open(&config, &["city"]).await.unwrap();
-    let mut tracker = Tracker::begin(&source.reading().await.unwrap());
+    let mut tracker = Tracker::begin(&settled(&mut source).await);
     let mut late = database.session().await;
     execute(&mut late, "BEGIN; INSERT INTO users VALUES ('late')").await;
     pass(&mut source, &mut tracker).await;
