@@ -16,7 +16,7 @@ use crate::model::{Account, Known, Row, Slot};
 use crate::source::Source;
 use crate::source::watermark::Tracker;
 use crate::state::State;
-use crate::state::sync::SyncRow;
+use crate::state::sync::{SyncRow, append_names};
 
 /// What would be looked at.
 #[derive(Clone, Debug)]
@@ -69,15 +69,8 @@ impl Onlooker {
         if let Some(row) = &row {
             row.check_binding(&config.name, &binding(&config, &source))?;
         }
-        let mut names: Vec<Arc<str>> = row.as_ref().map(|row| row.attribute_names.to_vec()).unwrap_or_default();
-        let mut slots = Vec::new();
-        for name in mapping.names() {
-            let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
-                names.push(name.clone());
-                names.len() - 1
-            });
-            slots.push(Slot(u16::try_from(index).unwrap_or(u16::MAX)));
-        }
+        let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
+        let (names, slots) = append_names(&known, mapping.names());
         let ledger = row.as_ref().map(|row| (state.clone(), row.id, row.generation));
         let view = View::new(&config, mapping, names.into(), slots, ledger);
         Ok(Self { config, source, state, row, view })

@@ -305,19 +305,9 @@ impl Engine {
         &self.source
     }
 
-    /// The sync's name and id in the state.
-    pub fn sync_id(&self) -> i32 {
-        self.writer.sync_id()
-    }
-
     /// A new connection to the source, after the old one broke.
     pub fn replace_source(&mut self, source: Source) {
         self.source = source;
-    }
-
-    /// Takes the connections apart again; what is still in flight is abandoned (its intents become unknowns).
-    pub fn into_parts(self) -> (Source, State, Writer) {
-        (self.source, self.state, self.writer)
     }
 
     /// Stores the time of the last call, for the next holder of the lease.

@@ -114,9 +114,7 @@ impl State {
         let schema = config.state.schema.clone();
         let search_path = identifier(&schema);
         // Asked once by itself: a pool would only say that it waited in vain.
-        let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await;
-        let first =
-            asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??;
+        let first = connect(&options).await?;
         let _ = first.close().await;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -144,9 +142,7 @@ impl State {
 
     /// A connection outside the pool, with the same session settings.
     async fn own_connection(&self) -> Result<PgConnection, StateError> {
-        let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await;
-        let mut connection =
-            asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??;
+        let mut connection = connect(&self.options).await?;
         prepare_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)
     }
@@ -155,6 +151,12 @@ impl State {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A connection, or within the time that a living server takes the reason why there is none.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StateError> {
+    let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await;
+    Ok(asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??)
 }
 
 async fn prepare_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {

@@ -195,18 +195,24 @@ pub struct SyncUpdate {
     pub watermark_fingerprint: Option<String>,
 }
 
+/// The slots of these names in a sync's list, and the list with the new ones appended: names never move.
+pub fn append_names(known: &[Arc<str>], wanted: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<Slot>) {
+    let mut names = known.to_vec();
+    let mut slots = Vec::with_capacity(wanted.len());
+    for name in wanted {
+        let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.clone());
+            names.len() - 1
+        });
+        slots.push(Slot(u16::try_from(index).unwrap_or(u16::MAX)));
+    }
+    (names, slots)
+}
+
 impl Writer {
     /// The slots of these names, appended to the sync's list where they are new. Returns all names by slot and the slots.
     pub async fn slots_of(&mut self, wanted: &[Arc<str>]) -> Result<Vec<Slot>, StateError> {
-        let mut names: Vec<Arc<str>> = self.names().to_vec();
-        let mut slots = Vec::with_capacity(wanted.len());
-        for name in wanted {
-            let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
-                names.push(name.clone());
-                names.len() - 1
-            });
-            slots.push(Slot(u16::try_from(index).unwrap_or(u16::MAX)));
-        }
+        let (names, slots) = append_names(self.names(), wanted);
         if names.len() > super::intent::MAX_SLOTS {
             return Err(StateError::Unsuitable(format!(
                 "this sync has used {} attribute names over time, {} is the most; choose another `name` to begin a fresh sync",
