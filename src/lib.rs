@@ -5,7 +5,7 @@
 //! Somebody moves to Quito: an application updates a row of `users` and commits. What follows, module by module, in the
 //! order in which they may import each other.
 //!
-//! - [`model`], [`clock`], [`metrics`], [`logging`] are the words and leaves: [`model::Row`], [`model::Desired`],
+//! - [`model`], [`clock`], [`crash`], [`metrics`], [`logging`] are the words and leaves: [`model::Row`], [`model::Desired`],
 //!   [`model::Change`] and [`model::Outcome`] are what the stages hand each other; every look at a clock goes through
 //!   [`clock`].
 //! - [`cluster`] and [`simulator`] stand apart: a private PostgreSQL and the vendor's side, for the demo and the tests.
@@ -39,6 +39,7 @@ pub mod clock;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+pub mod crash;
 pub mod diff;
 pub mod im;
 pub mod logging;

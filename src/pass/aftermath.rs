@@ -14,6 +14,7 @@ use super::report::Tally;
 use super::view::{Glance, Retry};
 use super::{Consent, Engine, PassError};
 use crate::clock;
+use crate::crash;
 use crate::model::Account;
 use crate::push::Freshness;
 
@@ -37,11 +38,13 @@ impl Engine {
             course.tally.set_phase("settling doubts");
             let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
             self.look_up(course, &fresh, glance, withheld).await?;
+            crash::point("doubts: looked up");
             self.flow.drain(course).await?;
             // A removal that waits settles its account when it goes; while the guard is tripped none does, and the full
             // pass that lifts it looks at everything.
             let waits = |account: &Account| self.guard.is_none() && withheld.may_hold(account);
             let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
+            crash::point("doubts: about to be put aside");
             self.writer.put_doubts_aside(&stuck).await?;
         }
     }
@@ -68,6 +71,7 @@ impl Engine {
             self.look_up(course, &due, glance, withheld).await?;
             self.flow.drain(course).await?;
             self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
+            crash::point("rejections: tried again");
             self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
         }
         Ok(())
@@ -106,11 +110,13 @@ impl Engine {
             return Ok(false);
         }
         course.tally.set_phase("removing");
+        crash::point("removals: about to go");
         let accounts = withheld.take();
         let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         for chunk in accounts.chunks(size) {
             let glance = Glance { removals: true, retry, ..Glance::default() };
             self.look_up(course, chunk, glance, withheld).await?;
+            crash::point("removals: a chunk is taken");
         }
         self.flow.drain(course).await?;
         Ok(false)

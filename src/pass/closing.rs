@@ -9,6 +9,7 @@ use super::flow::Course;
 use super::report::{Ending, Report};
 use super::{Engine, PassError, watermark_fingerprint};
 use crate::clock;
+use crate::crash;
 use crate::model::Account;
 use crate::source::Bound;
 use crate::state::sync::SyncUpdate;
@@ -47,6 +48,7 @@ impl Engine {
         self.known_accounts += tally.known_delta.swap(0, Ordering::Relaxed);
         self.metrics.accounts.set(self.known_accounts);
         let mut report = tally.report(ending, error.as_ref().map(ToString::to_string));
+        crash::point("pass: all is recorded");
         let written = async {
             self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
             report.fresh = error.is_none() && tally.sees_everything() && !self.doubts_pending;
@@ -57,6 +59,7 @@ impl Engine {
             }
             update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
             self.writer.update_sync(&update).await?;
+            crash::point("pass: the watermark is stored");
             self.saved_at = Some(clock::monotonic());
             self.stored_guard.clone_from(&self.guard);
             if guard_moved || report.noteworthy() {

@@ -13,6 +13,7 @@ use super::PassError;
 use super::outcome::{self, Counts};
 use super::report::Tally;
 use super::view::{Item, Seen, View};
+use crate::crash;
 use crate::metrics::Metrics;
 use crate::model::{Account, Change};
 use crate::push::{Freshness, Session};
@@ -242,10 +243,12 @@ async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: 
     } else {
         // A stop that came up meanwhile: nothing is sent, so nothing needs an intent.
         course.check()?;
+        crash::point("delivery: begins");
         let mut known = live.lock().await;
         let intent = course.writer.store_intent(&changes).await?;
         known.insert(intent);
         drop(known);
+        crash::point("intent: stored");
         record.intent = Some(intent);
         let owned: Vec<Change> = changes.into_iter().cloned().collect();
         let mut outcomes = course.session.deliver(owned, freshness).await.into_iter();

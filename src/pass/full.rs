@@ -16,6 +16,7 @@ use super::report::{Report, Tally};
 use super::view::{Glance, Retry};
 use super::{Consent, Ending, Engine, PassError, watermark_fingerprint};
 use crate::clock;
+use crate::crash;
 use crate::source::watermark::Tracker;
 
 /// How a full pass is asked for.
@@ -120,6 +121,7 @@ impl Engine {
                 .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config), &why)
                 .await?;
             self.tracker = Some(tracker);
+            crash::point("full: the first watermark is stored");
         }
         let position = self.full_position.clone().and_then(|value| serde_json::from_value::<Position>(value).ok());
         let position = position.filter(|position| self.serves(position, options));
@@ -208,7 +210,9 @@ impl Engine {
                 self.note_position(full);
                 let position = self.position(full);
                 self.save_progress(&full.course.tally, position, true).await?;
+                crash::point("full: the position is stored");
                 if page.last {
+                    crash::point("full: the table is walked");
                     full.phase = Phase::Gone;
                     full.course.tally.set_phase("looking for accounts that are gone");
                 }
@@ -218,6 +222,7 @@ impl Engine {
                 let sync_id = self.writer.sync_id();
                 let accounts = self.state.accounts_after(sync_id, full.gone_after.as_deref(), self.page_size()).await?;
                 let Some(last) = accounts.last() else {
+                    crash::point("full: the gone are walked");
                     full.phase = Phase::Ending;
                     return Ok(None);
                 };

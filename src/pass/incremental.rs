@@ -10,6 +10,7 @@ use super::report::{Report, Tally};
 use super::view::{Glance, Retry};
 use super::{Consent, Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
+use crate::crash;
 use crate::source::{Bound, Cursor};
 
 impl Engine {
@@ -45,6 +46,7 @@ impl Engine {
             return Err(PassError::NoWatermark);
         };
         tracker.observe(&reading);
+        crash::point("fence: taken");
         let from = tracker.unread();
         if let Some((before, after)) = tracker.jumped() {
             tracing::warn!(

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Shutdown};
 use crate::config::Config;
+use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, Known, Row, Slot};
@@ -313,7 +314,10 @@ impl Engine {
     /// Stores the time of the last call, for the next holder of the lease.
     pub async fn say_goodbye(&self) -> Result<(), PassError> {
         let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());
-        Ok(self.writer.save_last_call(ago).await?)
+        crash::point("goodbye: about to be stored");
+        self.writer.save_last_call(ago).await?;
+        crash::point("goodbye: stored");
+        Ok(())
     }
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
@@ -372,7 +376,9 @@ impl Engine {
         self.flow.note_landed();
         self.flow.clear_of(accounts.iter()).await;
         course.check()?;
+        crash::point("page: read");
         let seen = self.view.look(&rows, missing, glance).await?;
+        crash::point("page: compared");
         if !glance.removals {
             Tally::add(&course.tally.without_account, seen.without_account);
             // Where removals may go, their accounts were counted when they were withheld.

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
 use crate::clock::monotonic;
+use crate::crash;
 use crate::im::{CallError, Code, Command};
 use crate::model::Names;
 
@@ -122,7 +123,9 @@ impl Session {
             tries.count += 1;
             self.count_call();
             self.pusher.pace(call.command()).called(leave.started);
+            crash::point("call: about to go");
             let answer = self.pusher.exchange.send(call).await;
+            crash::point("call: answered");
             if let Some(probe) = &mut leave.probe {
                 // Before its lock is given back, or an older value could be sent after this newer one.
                 keep_true(probe, call, &answer, &self.names);

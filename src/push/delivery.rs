@@ -19,6 +19,7 @@ use super::session::Session;
 use super::tally::{Standing, Suspect};
 use super::verdict::{self, Verdict};
 use super::{Freshness, Probe};
+use crate::crash;
 use crate::im::{Accepted, CallError, Code, FailedAccount};
 use crate::model::{Change, Fate, Outcome, VendorRefusal};
 
@@ -69,6 +70,9 @@ impl<'a> Delivery<'a> {
             self.op = op;
             self.ready = Batch::cut(op, self.load.changes, self.load.session.pusher.limits.users_per_call);
             self.deliver().await;
+            if op == Op::Set {
+                crash::point("push: sets have ended");
+            }
         }
         self.ledger.close()
     }
@@ -206,6 +210,7 @@ impl<'a> Delivery<'a> {
                 self.proceed(batch);
             }
             Failure::Refused(_) => {
+                crash::point("push: a batch was halved");
                 let [first, second] = batch.halves();
                 self.ready.push_front(second);
                 self.ready.push_front(first);

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use super::account::{AccountRecord, Due};
 use super::record::write_accounts;
 use super::{StateError, Writer};
+use crate::crash;
 use crate::model::{Account, Change, Known, Slot};
 
 /// Slots that fit the bit masks of an intent (a bigint without its sign).
@@ -88,7 +89,9 @@ impl Writer {
             touched += records.len() as u64;
             write_accounts(&mut transaction, self, &records).await?;
         }
+        crash::point("intents: settled, not committed");
         transaction.commit().await?;
+        crash::point("intents: settled");
         Ok(touched)
     }
 }

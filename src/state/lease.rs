@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::{State, StateError};
 use crate::clock::{self, Heartbeat};
+use crate::crash;
 use crate::model::Names;
 
 /// The lease's session is asked this often whether it still lives.
@@ -96,6 +97,7 @@ impl State {
             return Ok(Err(Holder { holder, since }));
         }
         let (row, last_call_seconds_ago) = raise_epoch(&mut connection, sync_id, me).await?;
+        crash::point("lease: the epoch rose");
         let names: Vec<String> = row.try_get("attribute_names")?;
         let writer = Writer {
             pool: self.pool().clone(),

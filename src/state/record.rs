@@ -10,6 +10,7 @@ use super::account::{AccountRecord, Due};
 use super::acknowledged::encode;
 use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
 use super::{StateError, Writer};
+use crate::crash;
 use crate::diff::digest;
 use crate::model::{Account, Known};
 
@@ -56,7 +57,9 @@ impl Writer {
             let done = sqlx::query("DELETE FROM intent WHERE id = $1").bind(intent).execute(&mut *transaction).await?;
             Self::expect_one(done.rows_affected())?;
         }
+        crash::point("record: not committed");
         transaction.commit().await?;
+        crash::point("record: committed");
         Ok(())
     }
 }

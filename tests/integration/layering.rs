@@ -14,7 +14,7 @@ mod samples;
 /// From the bottom to the top. A room imports only from rows above its own; within a row, nothing but itself.
 const ORDER: [&[&str]; 18] = [
     &["model", "quote"],
-    &["clock"],
+    &["clock", "crash"],
     &["metrics"],
     &["logging"],
     &["cluster", "simulator"],
