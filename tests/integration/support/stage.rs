@@ -235,7 +235,7 @@ impl Stage {
 
     /// Waits for a condition, or fails the test with the sentence.
     pub(crate) async fn eventually(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-        let result = tokio::time::timeout(Duration::from_secs(20), async {
+        let result = tokio::time::timeout(Duration::from_secs(60), async {
             while !condition().await {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
