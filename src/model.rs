@@ -147,6 +147,29 @@ pub enum Known {
     Value(Box<str>),
     /// In doubt: a call's outcome is not known, or the ground of the state changed.
     Unknown,
+    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a ghost). In doubt
+    /// until that cannot be any more; then it is sent once more.
+    Provisional(Option<Box<str>>),
+}
+
+impl Known {
+    /// IM may hold something else than it acknowledged.
+    pub fn in_doubt(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Provisional(_))
+    }
+
+    /// IM is not known to be without it.
+    pub fn may_be_held(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Provisional(None))
+    }
+
+    /// The value that IM acknowledged last, where one is held.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Value(value) | Self::Provisional(Some(value)) => Some(value),
+            Self::Absent | Self::Unknown | Self::Provisional(None) => None,
+        }
+    }
 }
 
 /// What to send for one account. `set` and `remove` never name the same slot; slots are in ascending order.
@@ -162,6 +185,8 @@ pub struct Change {
 pub enum Fate {
     /// IM acknowledged it.
     Done,
+    /// IM acknowledged it, but an earlier call that carried it has no known outcome and may still land.
+    Provisional,
     /// IM refused it with a code of the row or request class, standing alone.
     Refused(Arc<VendorRefusal>),
     /// It may or may not have been applied.
@@ -185,6 +210,8 @@ pub struct VendorRefusal {
 pub struct Outcome {
     pub account: Account,
     pub fates: Vec<(Slot, Fate)>,
+    /// Some call with this account has no known outcome: it may still land.
+    pub ghost: bool,
 }
 
 /// The two push services of the vendor, with the same five commands and bodies.

@@ -90,9 +90,9 @@ fn document(item: &Item, view: &View) -> Value {
 fn line(item: &Item, view: &View) -> String {
     let mut text = item.account().to_string();
     let old = |slot: crate::model::Slot| match item.acknowledged.get(slot.index()) {
-        Some(Known::Value(value)) => format!("\"{value}\""),
+        Some(Known::Value(value) | Known::Provisional(Some(value))) => format!("\"{value}\""),
         Some(Known::Unknown) => "(in doubt)".to_owned(),
-        Some(Known::Absent) | None => "(none)".to_owned(),
+        Some(Known::Absent | Known::Provisional(None)) | None => "(none)".to_owned(),
     };
     for (slot, value) in &item.change.set {
         // Writing to a String cannot fail.

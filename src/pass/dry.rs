@@ -264,7 +264,7 @@ impl Onlooker {
             forecast.removed += u64::from(!item.change.remove.is_empty());
             forecast.changed += u64::from(item.sends());
             forecast.rejected += u64::from(!item.refused.is_empty());
-            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(|known| *known != Known::Absent);
+            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
             if item.change.remove.iter().any(loses) {
                 withheld.note(std::iter::once(item.account().clone()));
             }

@@ -82,6 +82,7 @@ impl Engine {
     ) -> Result<(), PassError> {
         let mut cursor: Option<Cursor> = None;
         loop {
+            self.flow.room().await;
             let page = self.source.changed_since(from, cursor.as_ref()).await?;
             cursor = page.cursor();
             Tally::add(&course.tally.done, page.rows.len());

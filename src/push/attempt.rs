@@ -35,7 +35,7 @@ pub(super) struct Tries {
     pub count: u32,
     /// Waited before the next attempt.
     pub pause: Duration,
-    /// One attempt and no more.
+    /// One attempt and no more, unless IM answers "slow down".
     pub once: bool,
     /// Some attempt may have been applied.
     pub maybe: bool,
@@ -62,7 +62,7 @@ impl Tries {
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
         let spent = self.first.map_or(Duration::ZERO, |first| first.elapsed());
-        let left = patience.checked_sub(spent).filter(|left| !left.is_zero() && !self.once)?;
+        let left = patience.checked_sub(spent).filter(|left| !left.is_zero() && (slower || !self.once))?;
         let asked = retry_after.unwrap_or_default();
         if asked > left {
             return None;
@@ -197,7 +197,7 @@ impl Session {
                     Purpose::Deliver => self.pusher.witness.guard(call).await,
                     Purpose::Probe => None,
                 };
-                let turn = pace.turn().await;
+                let turn = pace.turn(self.urgent).await;
                 let permit = self.pusher.in_flight.acquire().await.expect("the semaphore is never closed");
                 let start = turn.start().await;
                 self.pusher.metrics.throttle_wait.inc_by(start.waited.as_secs_f64());

@@ -100,7 +100,7 @@ impl Batch {
         parts.chunks(users_per_call).map(|parts| Self::new(op, parts.to_vec())).collect()
     }
 
-    /// Two halves of a batch of several accounts.
+    /// Two halves of a batch of several accounts, with fresh patience.
     pub(super) fn halves(mut self) -> [Self; 2] {
         let second = self.parts.split_off(self.parts.len().div_ceil(2));
         [Self::new(self.op, self.parts), Self::new(self.op, second)]

@@ -50,6 +50,28 @@ impl Session {
         ));
     }
 
+    /// A batch ran out, and nothing of the pass was accepted yet: is it the batch, or is IM away? Somebody else is sent
+    /// an acknowledged value again, where somebody is known. No answer either: the pass stops.
+    pub(super) async fn ask_for_anybody(&self, error: &CallError, tries: &Tries) {
+        let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
+        // Accounts cannot break a connection.
+        if self.gate.last_success().is_some() || error.code == Code::Connect {
+            return;
+        }
+        let Some(mut witness) = self.unless_stopped(self.pusher.witness.take_hold()).await else { return };
+        let Some(probe) = witness.clone() else { return };
+        match self.probe(&probe, &mut Tries { once: true, ..Tries::default() }).await {
+            // A refusal is an answer too.
+            Ok(()) | Err(Failure::Refused(_)) => self.gate.success(),
+            Err(Failure::RanOut(_)) => {
+                // It may be the one on which IM never answers.
+                *witness = None;
+                self.stop(away(error, tries));
+            }
+            Err(Failure::Halted) => {}
+        }
+    }
+
     async fn probe(&self, probe: &Probe, tries: &mut Tries) -> Result<(), Failure> {
         let name = &*self.names[probe.slot.index()];
         let call = Call::Set(vec![SetUser { account: probe.account.as_str(), attrs: vec![(name, &*probe.value)] }]);

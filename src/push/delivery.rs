@@ -46,7 +46,13 @@ pub(super) struct Delivery<'a> {
     last_chance: bool,
     /// Since when, and how often, IM was asked in vain before that.
     first_to_run_out: Option<Tries>,
+    /// Batches in doubt that ran out again while nothing was accepted.
+    futile: usize,
 }
+
+/// So many batches in doubt are halved although nobody is known who could be asked whether IM answers at all: enough to
+/// part a few bad accounts of a first batch (then a half is accepted), few enough for an IM that answers nobody.
+const MOST_FUTILE: usize = 8;
 
 impl<'a> Delivery<'a> {
     pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
@@ -60,6 +66,7 @@ impl<'a> Delivery<'a> {
             ledger: Ledger::new(session, changes, freshness),
             last_chance: false,
             first_to_run_out: None,
+            futile: 0,
         }
     }
 
@@ -90,7 +97,9 @@ impl<'a> Delivery<'a> {
             }
             if session.gate.is_open() {
                 leading = None;
-                for batch in self.ready.drain(..) {
+                let once = self.freshness == Freshness::Doubt;
+                for mut batch in self.ready.drain(..) {
+                    batch.tries.once = once;
                     running.push(load.step(Job::Carry(batch)));
                 }
             } else if running.is_empty() && !self.ready.is_empty() {
@@ -101,7 +110,7 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 if let Some(mut batch) = self.ready.pop_front() {
-                    batch.tries.once = self.last_chance;
+                    batch.tries.once = self.last_chance || self.freshness == Freshness::Doubt;
                     running.push(load.step(Job::Carry(batch)));
                 }
             }
@@ -177,7 +186,7 @@ impl<'a> Delivery<'a> {
         if let Some((_, code)) = slower {
             session.slow_down(self.op.command(), *code, batch.tries.last);
         }
-        batch.tries.once = self.last_chance;
+        batch.tries.once = self.last_chance || self.freshness == Freshness::Doubt;
         let pause = batch.tries.next_pause(session.pusher.limits.retry_for, slower.is_some(), None);
         let parts = parts.into_iter().map(|(part, _)| part);
         if let Some(pause) = pause {
@@ -224,8 +233,8 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// The attempts of a batch have run out. A later issue halves such a batch after a second end of this kind;
-    /// the place for it is here.
+    /// The attempts of a batch have run out. The first time its accounts come to be in doubt. When they run out again
+    /// (then they are sent as doubts) it may be one account on which IM always times out: the batch is halved.
     fn ran_out(&mut self, mut batch: Batch, error: &CallError) {
         let session = self.load.session;
         tracing::warn!(
@@ -241,13 +250,23 @@ impl<'a> Delivery<'a> {
             Freshness::Doubt => error.code == Code::Connect,
             Freshness::KnownRejection => false,
         };
-        let stops = hopeless && session.gate.last_success().is_none();
+        let success = session.gate.last_success();
+        let stops = session.stopped().is_some() || (hopeless && success.is_none());
+        if self.freshness == Freshness::Doubt && !stops && batch.parts.len() > 1 {
+            let answers = success.zip(batch.tries.first).is_some_and(|(success, first)| success >= first);
+            self.futile += usize::from(!answers);
+            if answers || self.futile <= MOST_FUTILE {
+                // Behind the others: where IM answers anything at all, that shows sooner.
+                self.ready.extend(batch.halves());
+                return;
+            }
+        }
         for part in std::mem::take(&mut batch.parts) {
             // Where the pass goes on, its watermark moves past them, so they must be due again even if no call of theirs
             // can have been applied.
             self.ledger.unsettled(self.op, Part { maybe: part.maybe || !stops, ..part });
         }
-        match session.gate.last_success() {
+        match success {
             None if stops => {
                 let tries = self.first_to_run_out.as_ref().unwrap_or(&batch.tries);
                 session.stop(decide::away(error, tries));

@@ -150,10 +150,10 @@ impl Pusher {
         self.paces.iter().filter_map(Pace::last).max()
     }
 
-    /// The bookkeeping of one pass.
-    pub fn begin_pass(self: &Arc<Self>, names: Names) -> Session {
+    /// The bookkeeping of one pass. `urgent`: its calls go before those of others that wait for the limit.
+    pub fn begin_pass(self: &Arc<Self>, names: Names, urgent: bool) -> Session {
         self.show_rate();
-        Session::new(Arc::clone(self), names)
+        Session::new(Arc::clone(self), names, urgent)
     }
 
     /// Some account with an acknowledged value, where none is known yet. To be offered before the first call of the pass

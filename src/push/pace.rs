@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::clock::monotonic;
@@ -36,8 +36,11 @@ pub(super) struct Pace {
     /// The configured rate, in calls per second.
     limit: f64,
     /// Waiters stand in line here; tokio's mutex is first come, first served.
-    /// An urgent page will have a line of its own, which the holder of this one lets pass.
     line: tokio::sync::Mutex<()>,
+    /// The line of the urgent; who is first in the other one lets them pass.
+    express: tokio::sync::Mutex<()>,
+    /// An urgent call has all it needs but the limit's leave.
+    urgent: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -70,6 +73,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pace: &'a Pace,
+    urgent: bool,
     _line: MutexGuard<'a, ()>,
 }
 
@@ -85,13 +89,16 @@ impl Pace {
         Self {
             limit: f64::from(calls_per_second.max(1)),
             line: tokio::sync::Mutex::new(()),
+            express: tokio::sync::Mutex::new(()),
+            urgent: watch::Sender::new(false),
             state: Mutex::new(State::default()),
         }
     }
 
     /// Stand in line. Give the turn up by dropping it.
-    pub(super) async fn turn(&self) -> Turn<'_> {
-        Turn { pace: self, _line: self.line.lock().await }
+    pub(super) async fn turn(&self, urgent: bool) -> Turn<'_> {
+        let line = if urgent { &self.express } else { &self.line };
+        Turn { pace: self, urgent, _line: line.lock().await }
     }
 
     /// No start before this moment.
@@ -153,12 +160,30 @@ impl Turn<'_> {
     /// Wait until the limit allows a call; it counts as started at the moment this returns.
     pub(super) async fn start(self) -> Start {
         let begun = monotonic();
+        if self.urgent {
+            // Only now: whoever lets it pass may hold what it still had to wait for.
+            self.pace.urgent.send_replace(true);
+        }
+        let mut urgent = self.pace.urgent.subscribe();
         loop {
+            if !self.urgent {
+                // The sender lives in the pace, so the channel cannot close while we wait.
+                let _ = urgent.wait_for(|urgent| !urgent).await;
+            }
             match self.pace.try_start() {
                 Ok(at) => return Start { at, waited: at.saturating_duration_since(begun) },
                 // Asked again afterwards: somebody may have put the due time off meanwhile.
                 Err(moment) => tokio::time::sleep_until(moment).await,
             }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.urgent {
+            // It has started, or was given up. The next in its line says so anew.
+            self.pace.urgent.send_replace(false);
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::model::{Account, Change, Names, Outcome};
 pub struct Session {
     pub(super) pusher: Arc<Pusher>,
     pub(super) names: Names,
+    /// Its calls go before those of other passes.
+    pub(super) urgent: bool,
     pub(super) gate: Gate,
     /// The names that the app knows, read at the first 90033; `None` where they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
@@ -32,11 +34,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(pusher: Arc<Pusher>, names: Names) -> Self {
+    pub(super) fn new(pusher: Arc<Pusher>, names: Names, urgent: bool) -> Self {
         Self {
             tally: Mutex::new(Tally::new(pusher.limits.max_rejected_share, names.len())),
             pusher,
             names,
+            urgent,
             gate: Gate::default(),
             app_names: OnceCell::new(),
             deciding: tokio::sync::Mutex::new(()),
@@ -59,6 +62,11 @@ impl Session {
     /// Why the pass must stop, once that is known.
     pub fn stopped(&self) -> Option<Stop> {
         self.stop.borrow().clone()
+    }
+
+    /// IM took something in this pass.
+    pub fn accepted_something(&self) -> bool {
+        self.gate.last_success().is_some()
     }
 
     /// Calls started in this pass, retries and probes included.

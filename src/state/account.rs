@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::acknowledged::{decode, distrust};
+use super::acknowledged::{decode, distrust, doubt_provisional};
 use super::{State, StateError, Writer};
 use crate::model::{Account, Known};
 
@@ -16,8 +16,14 @@ use crate::model::{Account, Known};
 pub enum Stored {
     /// Exactly what is wanted (the digests are equal and nothing is in doubt).
     AsWanted,
-    /// By slot.
-    Acknowledged(Vec<Known>),
+    Acknowledged {
+        /// By slot.
+        known: Vec<Known>,
+        /// So long a call of unknown outcome may still land.
+        ghosts: Option<Duration>,
+        /// A call had no known outcome, and that is not settled yet.
+        unsettled: bool,
+    },
 }
 
 /// When the doubts of an account are looked into.
@@ -37,6 +43,8 @@ pub struct AccountRecord {
     pub exists: bool,
     pub acknowledged: Vec<Known>,
     pub due: Due,
+    /// So long a call of unknown outcome may still land.
+    pub ghosts: Option<Duration>,
 }
 
 /// Numbers about the stored accounts.
@@ -89,7 +97,8 @@ impl State {
         let digests: Vec<Option<i64>> = wanted.iter().map(|(_, digest)| *digest).collect();
         let rows = sqlx::query(
             "SELECT a.account, a.generation, \
-             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END \
+             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END, \
+             extract(epoch FROM a.ghosts_until - clock_timestamp())::float8, a.in_doubt_due < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
              JOIN account a ON a.sync_id = $1 AND a.account = w.account",
         )
@@ -107,11 +116,17 @@ impl State {
                 let stored = match text {
                     None => Stored::AsWanted,
                     Some(text) => {
-                        let mut acknowledged = decode(text);
-                        if own < generation {
-                            distrust(&mut acknowledged);
+                        let mut known = decode(text);
+                        let left: Option<f64> = row.try_get(3)?;
+                        let ghosts = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+                        if ghosts.is_none() {
+                            doubt_provisional(&mut known);
                         }
-                        Stored::Acknowledged(acknowledged)
+                        if own < generation {
+                            distrust(&mut known);
+                        }
+                        let unsettled: Option<bool> = row.try_get(4)?;
+                        Stored::Acknowledged { known, ghosts, unsettled: unsettled == Some(true) }
                     }
                 };
                 Ok((Account::new(account), stored))
@@ -215,12 +230,12 @@ impl State {
 
 impl Writer {
     /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
-    /// until the row, the mapping or a rejection changes.
+    /// until the row, the mapping or a rejection changes, or the last ghost is gone.
     pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE account SET in_doubt_due = 'infinity' \
+            "UPDATE account SET in_doubt_due = CASE WHEN ghosts_until > clock_timestamp() THEN ghosts_until ELSE 'infinity' END \
              WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_due <= clock_timestamp()",
         )
         .bind(self.sync_id())

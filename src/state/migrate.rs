@@ -18,8 +18,10 @@ pub struct Migration {
 }
 
 /// All migrations, oldest first.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") },
+    Migration { version: 2, name: "ghosts", sql: include_str!("../../migrations/0002_ghosts.sql") },
+];
 
 /// The version that this binary takes.
 pub const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

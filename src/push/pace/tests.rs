@@ -11,7 +11,7 @@ use tokio::time::{advance, sleep};
 use super::*;
 
 async fn start(pace: &Pace) -> Instant {
-    pace.turn().await.start().await.at
+    pace.turn(false).await.start().await.at
 }
 
 /// Panics where some second, both ends included, holds more than `limit` starts.
@@ -57,7 +57,7 @@ async fn who_waits_longest_starts_first() {
 async fn a_turn_given_up_costs_nothing_and_blocks_nobody() {
     let pace = Pace::new(1);
     start(&pace).await;
-    let given_up = pace.turn().await;
+    let given_up = pace.turn(false).await;
     drop(given_up);
     let waiting = tokio::time::timeout(Duration::from_millis(10), start(&pace)).await;
     assert!(waiting.is_err());
@@ -88,8 +88,8 @@ async fn nothing_starts_before_the_moment_held_for() {
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_the_limit_is_told() {
     let pace = Pace::new(10);
-    assert_eq!(pace.turn().await.start().await.waited, Duration::ZERO);
-    let waited = pace.turn().await.start().await.waited;
+    assert_eq!(pace.turn(false).await.start().await.waited, Duration::ZERO);
+    let waited = pace.turn(false).await.start().await.waited;
     assert!(waited > Duration::from_millis(90) && waited < Duration::from_millis(110), "{waited:?}");
 }
 
@@ -201,4 +201,43 @@ proptest! {
         });
         assert_any_second(&starts, usize::try_from(rate).expect("small"));
     }
+}
+
+/// A stream of calls that wait for the limit, and one of another pass that comes late and goes first.
+#[tokio::test(start_paused = true)]
+async fn who_is_urgent_starts_next() {
+    let pace = Arc::new(Pace::new(10));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let stand = |name: &'static str, urgent: bool| {
+        let (pace, order) = (Arc::clone(&pace), Arc::clone(&order));
+        tokio::spawn(async move {
+            let start = pace.turn(urgent).await.start().await;
+            order.lock().unwrap().push(name);
+            start.at
+        })
+    };
+    let usual: Vec<_> = (0..40).map(|_| stand("usual", false)).collect();
+    sleep(Duration::from_millis(1050)).await;
+    let before = order.lock().unwrap().len();
+    let urgent = [stand("urgent", true), stand("urgent", true), stand("urgent", true)];
+    let mut starts =
+        join_all(urgent.into_iter().chain(usual)).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    let order = order.lock().unwrap();
+    let last = order.iter().rposition(|name| *name == "urgent").unwrap();
+    // Between two of them a usual one may slip in, so that nobody waits for ever.
+    assert!(last < before + 6, "{before} {order:?}");
+    starts.sort();
+    assert_any_second(&starts, 10);
+}
+
+/// Somebody urgent who gives up must not hold up the others.
+#[tokio::test(start_paused = true)]
+async fn an_urgent_turn_given_up_blocks_nobody() {
+    let pace = Pace::new(1);
+    start(&pace).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(10), async { pace.turn(true).await.start().await }).await;
+    assert!(given_up.is_err());
+    let begun = monotonic();
+    start(&pace).await;
+    assert!(begun.elapsed() < Duration::from_millis(1010));
 }

@@ -4,6 +4,7 @@
 
 mod away;
 mod doubts;
+mod ghosts;
 mod gone;
 mod guard;
 mod lease;
