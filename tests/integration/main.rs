@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
 
 mod bench;
+mod beside;
 mod commands;
 mod demo;
 mod late;
