@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 mod answers;
+mod arbitrary;
 mod failures;
 mod requests;
 mod secrets;
