@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
 use super::answer::{Request, accepted, retry_after, understood};
@@ -23,12 +24,16 @@ use crate::model::Service;
 
 /// A get call's answer for 100 users is at most 120 KiB; what is far larger is not IM's and shall not fill the memory.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// More than any answer of IM's. What is longer is read by one call at a time, so that all that are in flight together
+/// hold little more than one answer of the largest size.
+const LARGE_ANSWER_BYTES: usize = 256 * 1024;
 /// A connection is made within two round trips and, if a packet is lost, a second more. What takes longer is left
 /// for the backup host while there is time; never more than a third of the time-out, so that both hosts get a turn.
 const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// Gateways close idle connections after a minute or more; a request sent into one that is just being closed
 /// has an unknown outcome, so we give it up first.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
 /// A client for one app and one service. Keeps its connections alive; share it in an `Arc`.
 pub struct Client {
     http: reqwest::Client,
@@ -40,6 +45,8 @@ pub struct Client {
     identifier: String,
     timeout: Duration,
     wall_clock: fn() -> DateTime<Utc>,
+    /// Held by the one call that reads an answer over [`LARGE_ANSWER_BYTES`].
+    large: Mutex<()>,
 }
 
 impl std::fmt::Debug for Client {
@@ -100,6 +107,7 @@ impl Client {
             identifier,
             timeout: settings.timeout,
             wall_clock,
+            large: Mutex::new(()),
         })
     }
 
@@ -281,9 +289,13 @@ impl Client {
             return Err(too_large());
         }
         let mut body = Vec::new();
+        let mut alone = None;
         while let Some(chunk) = response.chunk().await.map_err(|error| broken(request, signature, host, error))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(too_large());
+            }
+            if alone.is_none() && body.len() + chunk.len() > LARGE_ANSWER_BYTES {
+                alone = Some(self.large.lock().await);
             }
             body.extend_from_slice(&chunk);
         }
