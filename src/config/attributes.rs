@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::document::Document;
+use super::document::{Document, MOST_TOLD};
 use super::keys::{self, Takes};
 use super::{Attribute, Null, TooLong, Unlisted, checks};
 use crate::model::{MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_VALUE_BYTES};
@@ -32,7 +32,7 @@ pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<Attribute>> 
             format!("found {} attributes; allowed are {MAX_ATTRIBUTES}, an IM app has no more names", names.len()),
         );
     }
-    let attributes: Vec<_> = names.iter().map(|name| attribute(document, name)).collect();
+    let attributes: Vec<_> = names.iter().take(MAX_ATTRIBUTES).map(|name| attribute(document, name)).collect();
     attributes.into_iter().collect()
 }
 
@@ -119,6 +119,9 @@ fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<Str
                 values.insert(text, target);
             }
             Err(message) => wrong.push((text, message)),
+        }
+        if wrong.len() > MOST_TOLD {
+            break;
         }
     }
     if table.is_empty() {
