@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 pub const MAX_ACCOUNT_BYTES: usize = 32;
 /// Bytes of UTF-8 that IM takes at most as an attribute's value.
 pub const MAX_VALUE_BYTES: usize = 50;
+/// Characters of a column's text that decide what becomes of it: values are 50 bytes, and no text in `values` has more
+/// bytes than this. One character more than this is read, whatever the column holds.
+pub const MAX_LOOKED_AT: usize = 1000;
+/// Bytes of UTF-8 of an account that is still recorded as refused: an index of the state tables takes 2,700 in all.
+pub const MAX_RECORDED_ACCOUNT_BYTES: usize = 1000;
 /// Bytes of UTF-8 that IM takes at most as an attribute's name.
 pub const MAX_NAME_BYTES: usize = 50;
 /// Attribute names an app can hold, numbered "0" to "9".
@@ -78,7 +83,8 @@ pub struct Row {
     pub watermark: Option<Box<str>>,
     /// Soft-deleted, or the filter is not true for it.
     pub gone: bool,
-    /// The mapped columns' texts, in the order of `Mapping::columns`.
+    /// The mapped columns' texts, in the order of `Mapping::columns`; of a longer one the first [`MAX_LOOKED_AT`] and one
+    /// characters.
     pub values: Vec<Option<Box<str>>>,
 }
 
@@ -111,6 +117,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ValueTooLong { column, bytes } if *bytes > MAX_LOOKED_AT => write!(
+                f,
+                "the text of column {column} is more than {MAX_LOOKED_AT} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
+            ),
             Self::ValueTooLong { column, bytes } => write!(
                 f,
                 "the text of column {column} is {bytes} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""

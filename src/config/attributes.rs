@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::document::{Document, MOST_TOLD};
 use super::keys::{self, Takes};
 use super::{Attribute, Null, TooLong, Unlisted, checks};
-use crate::model::{MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::model::{MAX_ATTRIBUTES, MAX_LOOKED_AT, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 
 const SECTION: &str = "attributes";
 
@@ -115,6 +115,12 @@ fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<Str
     for (key, value) in table {
         let text = key.get_ref().to_string();
         match target(value.get_ref()) {
+            Ok(_) if text.len() > MAX_LOOKED_AT => {
+                wrong.push((
+                    text,
+                    format!("the text is longer than {MAX_LOOKED_AT} bytes, and no more of a column is looked at"),
+                ));
+            }
             Ok(target) => {
                 values.insert(text, target);
             }

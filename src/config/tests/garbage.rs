@@ -216,3 +216,12 @@ fn a_large_file_that_is_no_configuration_is_told_in_a_hundred_lines() {
     let good = many(&|number| format!("k{number} = \"v\", "));
     assert!(read(&format!("{MINIMAL}[attributes.a]\ncolumn = \"a\"\nvalues = {{ {good} z = \"v\" }}\n")).is_ok());
 }
+
+#[test]
+fn a_listed_text_is_no_longer_than_what_is_looked_at() {
+    let listed = |bytes: usize| {
+        problems(&format!("{MINIMAL}[attributes.a]\ncolumn = \"a\"\nvalues = {{ {} = \"v\" }}\n", "k".repeat(bytes)))
+    };
+    assert_eq!(listed(1000), "");
+    assert!(listed(1001).contains("the text is longer than 1000 bytes, and no more of a column is looked at"));
+}
