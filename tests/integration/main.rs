@@ -4,6 +4,7 @@ mod bench;
 mod beside;
 mod commands;
 mod demo;
+mod garbage;
 mod late;
 mod layering;
 mod main_job;
