@@ -70,7 +70,7 @@ async fn fed(flood: Flood) {
     // A user a call, so that as many calls as may be are in flight together.
     let im = "timeout = \"2s\"\nretry_for = \"1s\"\nusers_per_call = 1\n".to_owned();
     let stage = Stage::set_up(Setup { im, ..Setup::default() }).await;
-    stage.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 250) g").await;
+    stage.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 150) g").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     stage.edit(&stage.im.base_url(), &format!("http://{}", listener.local_addr().expect("it listens")));
     let answered = Arc::new(AtomicUsize::new(0));
