@@ -117,6 +117,7 @@ impl Session {
             let Some(mut leave) = self.leave(call, purpose).await else { return Err(Failure::Halted) };
             if tries.count > 0 {
                 self.pusher.metrics.im_retries.inc();
+                crash::point("call: about to be repeated");
             }
             tries.first.get_or_insert(leave.started);
             tries.last = Some(leave.started);

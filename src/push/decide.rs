@@ -9,6 +9,7 @@ use super::tally::{Standing, Suspect, TooMany};
 use super::verdict::ATTRIBUTE_NOT_VALID;
 use super::{Probe, Stop};
 use crate::clock::now_utc;
+use crate::crash;
 use crate::im::{CallError, Code, SetUser};
 use crate::model::{Slot, VendorRefusal};
 
@@ -27,7 +28,9 @@ impl Session {
             return;
         };
         let mut tries = Tries::default();
-        let code = match self.probe(&probe, &mut tries).await {
+        let answer = self.probe(&probe, &mut tries).await;
+        crash::point("push: a probe has ended");
+        let code = match answer {
             Ok(()) => {
                 self.gate.success();
                 self.tally().rows(suspect.code);
