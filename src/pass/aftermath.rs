@@ -46,6 +46,7 @@ impl Engine {
             let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
             crash::point("doubts: about to be put aside");
             self.writer.put_doubts_aside(&stuck).await?;
+            crash::point("doubts: put aside");
         }
     }
 
@@ -73,6 +74,7 @@ impl Engine {
             self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
             crash::point("rejections: tried again");
             self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
+            crash::point("rejections: postponed");
         }
         Ok(())
     }

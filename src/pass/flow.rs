@@ -232,12 +232,14 @@ impl Flow {
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
     pub async fn drain(&mut self, course: &Course) -> Result<(), PassError> {
+        crash::point("drain: begins");
         self.send();
         while self.outstanding.values().any(|pass| *pass == course.pass) {
             if !self.land_one().await {
                 break;
             }
         }
+        crash::point("drain: ended");
         course.check()
     }
 
@@ -328,12 +330,14 @@ async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: 
             }
         }
     }
+    crash::point("delivery: about to be recorded");
     let result = if record.is_empty() { Ok(()) } else { course.writer.record(&record, course.retry_after).await };
     if let Some(intent) = record.intent {
         // Recorded, or (after an error) left over: the next pass makes its attributes unknown.
         live.lock().await.remove(&intent);
     }
     result?;
+    crash::point("delivery: recorded");
     let tally = &course.tally;
     tally.note_recorded();
     Tally::add(&tally.pushed, counts.pushed);

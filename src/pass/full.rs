@@ -121,6 +121,7 @@ impl Engine {
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
             let why = self.full_due.get_or_insert_with(|| "the first pass of this sync".to_owned()).clone();
             self.full_position = None;
+            crash::point("full: the first watermark is about to be stored");
             self.writer
                 .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config), &why)
                 .await?;
@@ -218,7 +219,7 @@ impl Engine {
                 self.note_position(full);
                 let position = self.position(full);
                 self.save_progress(&full.course.tally, position, true).await?;
-                crash::point("full: the position is stored");
+                crash::point("full: a page of the table is done");
                 if page.last {
                     crash::point("full: the table is walked");
                     full.phase = Phase::Gone;
@@ -245,6 +246,7 @@ impl Engine {
                 full.withheld = withheld;
                 done?;
                 self.save_progress(&full.course.tally, None, true).await?;
+                crash::point("full: a page of the gone is done");
                 Ok(None)
             }
             Phase::Ending => {
@@ -257,6 +259,7 @@ impl Engine {
                         self.note_position(full);
                         let position = self.position(full);
                         self.save_progress(&course.tally, position, true).await?;
+                        crash::point("full: a delivery has landed");
                         return Ok(None);
                     }
                 }

@@ -112,7 +112,13 @@ impl Engine {
         if recently || !worth_it {
             return Ok(());
         }
+        if position.is_some() {
+            crash::point("full: the position is about to be stored");
+        }
         self.writer.save_progress(position.as_ref(), Some(&tally.running())).await?;
+        if position.is_some() {
+            crash::point("full: the position is stored");
+        }
         self.progress_saved_at = Some(clock::monotonic());
         Ok(())
     }

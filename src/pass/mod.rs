@@ -231,9 +231,11 @@ impl Engine {
         if let Some(why) = full_due.as_deref().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
             // Else a crash in the middle, and the old configuration again, would make it forgotten.
             writer.remember_full_pass_due(why).await?;
+            crash::point("start: a full pass is due");
         }
         if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
             writer.make_rejections_due().await?;
+            crash::point("start: rejections are due");
         }
         let full_ended = row.full_pass_ended_at.map(|ended| {
             let ago = (row.read_at - ended).to_std().unwrap_or_default();
@@ -327,6 +329,7 @@ impl Engine {
     }
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
+        crash::point("pass: begins");
         // Fresh changes go before those of a full pass under way.
         let urgent = tally.kind == Kind::Incremental;
         let session = self.pusher.begin_pass(self.view.names.clone(), urgent);
@@ -403,6 +406,7 @@ impl Engine {
             }
         }
         self.flow.take(course, seen, glance.freshness);
+        crash::point("page: taken");
         course.check()
     }
 
