@@ -9,6 +9,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::acknowledged::{decode, distrust, doubt_provisional};
 use super::{State, StateError, Writer};
+use crate::crash;
 use crate::model::{Account, Known};
 
 /// What is stored for an account.
@@ -242,6 +243,7 @@ impl Writer {
         .bind(&texts)
         .execute(&mut *transaction)
         .await?;
+        crash::point("doubts: put aside, not committed");
         transaction.commit().await?;
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use sqlx::{Acquire, PgConnection};
 
 use super::{State, StateError, run_script};
+use crate::crash;
 use crate::quote::identifier;
 
 /// One step of the schema. Applied once, in order, never edited after a release.
@@ -70,6 +71,7 @@ impl State {
         }
         for migration in missing(before) {
             run_script(&mut transaction, migration.sql.to_owned()).await?;
+            crash::point("migration: tables are made, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
                 .bind(migration.name)
@@ -77,6 +79,7 @@ impl State {
                 .await?;
         }
         transaction.commit().await?;
+        crash::point("migration: committed");
         Ok((before, LATEST))
     }
 
