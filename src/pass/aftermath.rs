@@ -29,11 +29,16 @@ impl Engine {
     /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
     pub(super) async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
+        let mut after = None;
         loop {
-            let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
-            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
+            let due = self.state.doubts_due(self.writer.sync_id(), after.as_ref(), self.page_size()).await?;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let due = due.into_iter().map(|(_, account)| account);
+            let fresh: Vec<Account> = due.filter(|account| seen.insert(account.clone())).collect();
             if fresh.is_empty() {
-                return Ok(());
+                // They stay due until their removals go, and must not hide those that come after them.
+                continue;
             }
             course.tally.set_phase("settling doubts");
             let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
 use super::acknowledged::{decode, distrust, doubt_provisional};
@@ -156,16 +157,24 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Accounts whose doubts are due, longest due first.
-    pub async fn doubts_due(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
-        let accounts: Vec<String> = sqlx::query_scalar(
-            "SELECT account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() ORDER BY in_doubt_due, account LIMIT $2",
+    /// Accounts whose doubts are due, longest due first, each with that time; after this one of an earlier answer.
+    pub async fn doubts_due(
+        &self,
+        sync_id: i32,
+        after: Option<&(DateTime<Utc>, Account)>,
+        limit: i64,
+    ) -> Result<Vec<(DateTime<Utc>, Account)>, StateError> {
+        let accounts: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
+            "SELECT in_doubt_due, account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() \
+             AND ($2::timestamptz IS NULL OR (in_doubt_due, account) > ($2, $3)) ORDER BY in_doubt_due, account LIMIT $4",
         )
         .bind(sync_id)
+        .bind(after.map(|(due, _)| *due))
+        .bind(after.map(|(_, account)| account.as_str()))
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        Ok(accounts.into_iter().map(Account::new).collect())
+        Ok(accounts.into_iter().map(|(due, account)| (due, Account::new(account))).collect())
     }
 
     /// Some account with acknowledged values, looked for among the first thousand.
