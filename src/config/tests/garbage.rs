@@ -68,7 +68,8 @@ fn harmed(text: String, slips: Vec<Slip>) -> String {
             _ if lines.is_empty() => text,
             Slip::Join(at) => {
                 let at = at.index(lines.len());
-                lines.iter().enumerate().map(|(n, line)| format!("{line}{}", if n == at { "" } else { "\n" })).collect()
+                let (before, after) = lines.split_at(at);
+                [before.join("\n"), after.join("\n")].concat()
             }
             Slip::Swap(one, other) => {
                 let (one, other) = (one.index(lines.len()), other.index(lines.len()));

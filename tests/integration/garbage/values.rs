@@ -146,8 +146,9 @@ async fn im_holds_what_psql_shows_of_every_type() {
         literals.join(", "),
         ", NULL".repeat(kinds.len())
     );
-    let attributes: String =
-        names.iter().zip(&kinds).map(|(name, (column, ..))| format!("{name} = '{column}'\n")).collect();
+    let attributes: Vec<String> =
+        names.iter().zip(&kinds).map(|(name, (column, ..))| format!("{name} = '{column}'")).collect();
+    let attributes = attributes.join("\n");
     let source = "table = \"users\"\naccount_column = \"id\"\n".to_owned();
     let mut setup = Setup { sql, source, attributes, ..Setup::default() };
     setup.simulator.attribute_names = names.clone();

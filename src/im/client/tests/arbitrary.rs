@@ -16,6 +16,7 @@ fn valid() -> impl Strategy<Value = Value> {
         r#"{"ActionStatus":"FAIL","ErrorCode":90033,"ErrorInfo":"bad name","RequestId":"r"}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorList":[{"To_Account":"bob","ErrorCode":90035},{"To_Account":"alice","ErrorCode":0,"ErrorInfo":"x"}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[]}"#,
+        r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":"alice","ErrorCode":90035},{"To_Account":"Bob","ErrorCode":90035}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"UserAttrs":[{"To_Account":"alice","Attrs":{"sex":"m"}},{"To_Account":"bob","Attrs":{}}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"AttrNames":{"0":"sex","1":"city"}}"#,
     ];
