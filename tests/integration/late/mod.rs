@@ -3,14 +3,16 @@
 //! Owns: writers that take their stamps long before they commit, and what arrives in IM all the same. Must not know:
 //! how the watermark is kept.
 //!
-//! `soak` is the mass of it beside a poller of the usual kind; `interleavings` are the single cases, each with the
+//! `compare` is the mass of it beside four pollers of the usual kinds (`pollers`), `soak` the mass of it with troubles, both
+//! by the same `writers`; `interleavings` are the single cases, each with the
 //! daemon at work; `idle` is the session that sits in a transaction; `kinds` are other watermark columns.
 
+mod compare;
 mod daemon;
 mod idle;
 mod interleavings;
 mod kinds;
-mod naive;
+mod pollers;
 mod soak;
 mod writers;
 
@@ -29,7 +31,7 @@ fn people(count: u32) -> String {
 /// The setup of these tests: full passes only where one is due, so that none hides a row that was missed.
 fn setup(more: &str) -> Setup {
     Setup {
-        im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(),
+        im: "timeout = \"10s\"\nretry_for = \"1s\"\n".to_owned(),
         more: format!("{more}\n[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n"),
         ..Setup::default()
     }
