@@ -170,7 +170,7 @@ async fn a_full_pass_under_way_does_not_lift_a_guard_that_trips_meanwhile() {
     stage.configure(&Setup { attributes: ATTRIBUTES.replace("\"male\"", "\"man\""), ..Setup::default() });
     let hold = fault(&stage, "hold:command=set_attr");
     let mut daemon = stage.start("run", &["run"]);
-    stage.handle().wait_until(|counters| counters.held == 1).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
     stage.execute(WAYS[1].1).await;
     stage.handle().remove_fault(hold);
     // At least: one more runs by itself when the server's own sessions were in the first fence; it counts 30 of 100 too.
