@@ -56,7 +56,7 @@ async fn a_timestamp_without_zone_written_in_berlin() {
     );
     setup.source += "watermark_timezone = \"Europe/Berlin\"\n";
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     idle(&stage).await;
     assert_eq!(once(&stage).await["rows_read"], 0, "rows of an hour ago are not read, whatever the zone's offset");
     let (mut late, mut younger) = (stage.database.connect().await, stage.database.connect().await);
@@ -79,7 +79,7 @@ async fn a_counter_that_commits_out_of_order() {
         .to_owned();
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     let (late, younger) = (stage.database.connect().await, stage.database.connect().await);
     late_commit_arrives(&stage, late, younger, false).await;
     let status = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
@@ -94,7 +94,7 @@ async fn without_a_watermark_each_pass_compares_all() {
     setup.sql = format!("{USERS} {}", people(100));
     setup.source = SOURCE.replace("watermark_column", "# watermark_column");
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     let unchanged = once(&stage).await;
     assert_eq!((&unchanged["rows_read"], &unchanged["calls"]), (&100.into(), &0.into()));
     let mut late = begun(&stage).await;
@@ -112,7 +112,7 @@ async fn a_row_without_a_stamp_waits_for_the_full_pass() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} ALTER TABLE users ALTER updated_at DROP NOT NULL; {}", people(100));
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     stage.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
     assert_eq!(once(&stage).await["calls"], 0);
     let backfill = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
@@ -196,9 +196,10 @@ async fn another_watermark_column_takes_a_whole_full_pass() {
         people(5_000)
     );
     let stage = Stage::set_up(Setup { sql, ..setup("") }).await;
-    once(&stage).await;
-    // The last one in the order of the full pass.
+    stage.comes_to_rest().await;
+    // The last one in the order of the full pass, which cannot end as long as this one is held.
     stage.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u999'").await;
+    let hold = stage.handle().add_fault("hold".parse().expect("a form that the simulator knows"));
     let mut other = setup("");
     other.source = SOURCE.replace("\"updated_at\"", "\"edited_at\"") + "page_size = 5\n";
     stage.configure(&other);
@@ -207,6 +208,7 @@ async fn another_watermark_column_takes_a_whole_full_pass() {
     stage.eventually("a watermark of the new column", async || stage.number(begun).await == 1).await;
     signal(&backfill, "KILL");
     ended(&mut backfill).await;
+    stage.handle().remove_fault(hold);
     assert_eq!(city(&stage, "u999").as_deref(), Some("old"), "the pass was cut short");
     assert_eq!(once(&stage).await["kind"], "full");
     assert_eq!(city(&stage, "u999").as_deref(), Some("moved"));
