@@ -3,6 +3,7 @@
 mod bench;
 mod beside;
 mod commands;
+mod crash_points;
 mod demo;
 mod garbage;
 mod late;

@@ -17,7 +17,7 @@ mod rate;
 mod rejections;
 mod resume;
 mod systemic;
-mod truth;
+pub(crate) mod truth;
 
 use std::collections::BTreeMap;
 
