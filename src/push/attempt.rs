@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::decide;
 use super::exchange::{Call, Effect, Reply};
+use super::pace::Slowed;
 use super::session::Session;
 use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
@@ -177,11 +178,14 @@ impl Session {
         let paces =
             if code == WHOLE_APP { &self.pusher.paces[..] } else { std::slice::from_ref(self.pusher.pace(command)) };
         for pace in paces {
-            if let Some(rate) = pace.slow_down(started) {
+            let Some(Slowed { rate, news }) = pace.slow_down(started) else { continue };
+            let command = command.label();
+            if news {
                 tracing::warn!(
-                    "IM asks for fewer calls ({code}): {command} is slowed down to {rate:.1} calls per second",
-                    command = command.label()
+                    "IM asks for fewer calls ({code}): {command} is slowed down to {rate:.1} calls per second"
                 );
+            } else {
+                tracing::debug!(%code, command, rate, "slowed down around the limit found");
             }
         }
         self.pusher.show_rate();

@@ -17,6 +17,7 @@ mod rate;
 mod rejections;
 mod resume;
 mod systemic;
+mod throttled;
 pub(crate) mod truth;
 
 use std::collections::BTreeMap;
