@@ -15,6 +15,7 @@ use super::carry::{Event, Job, Load};
 use super::decide;
 use super::exchange::Call;
 use super::ledger::Ledger;
+use super::sample::Samples;
 use super::session::Session;
 use super::tally::{Standing, Suspect};
 use super::verdict::{self, Verdict};
@@ -39,6 +40,8 @@ pub(super) struct Delivery<'a> {
     /// What has not set out, in order.
     ready: VecDeque<Batch>,
     held: Vec<Held>,
+    /// Refused batches of which some are tried alone first.
+    samples: Samples,
     /// Enough have failed: to be decided next.
     suspects: Vec<Suspect>,
     ledger: Ledger<'a>,
@@ -62,6 +65,7 @@ impl<'a> Delivery<'a> {
             op: Op::Set,
             ready: VecDeque::new(),
             held: Vec::new(),
+            samples: Samples::default(),
             suspects: Vec::new(),
             ledger: Ledger::new(session, changes, freshness),
             last_chance: false,
@@ -124,10 +128,19 @@ impl<'a> Delivery<'a> {
                 }
             };
             match event {
-                Some(Event::Carried(ended)) => match *ended {
-                    (batch, Ok(accepted)) => self.accepted(batch, &accepted),
-                    (batch, Err(failure)) => self.failed(batch, failure),
-                },
+                Some(Event::Carried(ended)) => {
+                    let (batch, answer) = *ended;
+                    let sample = batch.sample;
+                    let refused = matches!(answer, Err(Failure::Refused(_)));
+                    match answer {
+                        Ok(accepted) => self.accepted(batch, &accepted),
+                        Err(failure) => self.failed(batch, failure),
+                    }
+                    if let Some(sample) = sample {
+                        let rest = self.samples.answered(sample, refused);
+                        self.send_first(rest);
+                    }
+                }
                 Some(Event::Decided) => {}
                 None if self.held.is_empty() => return,
                 None => self.release_rest(),
@@ -220,9 +233,10 @@ impl<'a> Delivery<'a> {
             }
             Failure::Refused(_) => {
                 crash::point("push: a batch was halved");
-                let [first, second] = batch.halves();
-                self.ready.push_front(second);
-                self.ready.push_front(first);
+                // What stands rejected was refused before.
+                let suspicious = !self.load.fresh || !session.tally().seldom_refused();
+                let pieces = self.samples.apart(batch, suspicious);
+                self.send_first(pieces);
             }
             Failure::RanOut(error) => self.ran_out(batch, &error),
             Failure::Halted => {
@@ -304,7 +318,12 @@ impl<'a> Delivery<'a> {
             Standing::Row
         };
         match standing {
-            Standing::Row => return self.row(part, code, &refusal),
+            Standing::Row => {
+                // IM is there and looks at accounts: nothing more that the slow start could find out.
+                self.last_chance = false;
+                session.gate.success();
+                return self.row(part, code, &refusal);
+            }
             Standing::Open => {}
             Standing::Decide(suspect) => {
                 if !self.suspects.contains(&suspect) {
@@ -369,13 +388,21 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// Before everything else, in this order.
+    fn send_first(&mut self, batches: Vec<Batch>) {
+        for batch in batches.into_iter().rev() {
+            self.ready.push_front(batch);
+        }
+    }
+
     /// The pass has stopped: what has not set out stays where it is.
     fn abandon(&mut self) {
         let ready = std::mem::take(&mut self.ready);
         let held = std::mem::take(&mut self.held);
         self.suspects.clear();
         let parts = ready.into_iter().flat_map(|batch| batch.parts.into_iter().chain(batch.rest));
-        for part in parts.chain(held.into_iter().map(|held| held.part)) {
+        let held = held.into_iter().map(|held| held.part);
+        for part in parts.chain(held).chain(self.samples.abandon()) {
             self.ledger.unsettled(self.op, part);
         }
     }

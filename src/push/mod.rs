@@ -21,6 +21,7 @@ mod delivery;
 mod exchange;
 mod ledger;
 mod pace;
+mod sample;
 mod session;
 mod tally;
 mod verdict;

@@ -3,5 +3,6 @@
 mod delivering;
 mod doubts;
 mod im;
+mod isolating;
 mod property;
 mod stopping;

@@ -90,8 +90,10 @@ impl World {
                 self.bad_accounts.contains(number) || self.bad_attributes.keys().any(|(bad, _)| bad == number)
             })
             .collect();
+        // A refused batch holds one of the bad at least.
+        let samples = batches.min(bad.len()) * size.div_ceil(5);
         // Sets and removals, each with its batches; a bad account is isolated once for each.
-        2 * (batches + bad.len() * 2 * halvings) + bad.len() * 4 + 1
+        2 * (batches + samples + bad.len() * 2 * halvings) + bad.len() * 4 + 1
     }
 }
 
