@@ -18,11 +18,9 @@ use crate::crash;
 use crate::model::Account;
 use crate::push::Freshness;
 
-/// Rejections that are tried again in one pass, and how many of them at a time.
+/// Rejections that are tried again in one pass, as accounts.
 const MOST_RETRIES: usize = 1_000;
-const RETRIES_AT_A_TIME: usize = 100;
-/// No further ones are tried in a pass once the retries took so long: each that is refused again may cost two calls, and
-/// the next pass's fresh rows wait.
+/// No further ones are tried in a pass once the retries took so long: the next pass's fresh rows wait.
 const RETRY_TIME: Duration = Duration::from_secs(1);
 
 impl Engine {
@@ -63,9 +61,12 @@ impl Engine {
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
         let began = clock::monotonic();
-        let mut tried = 0;
+        let full = self.config.im.users_per_call;
+        // An account that is refused again costs a call, and another for each attribute. So many at a time take a second.
+        let a_second = usize::try_from(self.config.im.calls_per_second).unwrap_or(full);
+        let careful = (a_second / (1 + course.view.rules.slots.len())).clamp(1, full);
+        let (mut size, mut tried) = (careful, 0);
         while tried < MOST_RETRIES && began.elapsed() < RETRY_TIME {
-            let size = RETRIES_AT_A_TIME.min(self.config.im.users_per_call);
             let limit = i64::try_from(size).unwrap_or(i64::MAX).min(self.page_size());
             let due = self.state.rejections_due(self.writer.sync_id(), limit).await?;
             if due.is_empty() {
@@ -73,6 +74,7 @@ impl Engine {
             }
             tried += due.len();
             course.tally.set_phase("retrying rejections");
+            let rejected = Tally::get(&course.tally.rejected);
             let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
             self.look_up(course, &due, glance, withheld).await?;
             self.flow.drain(course).await?;
@@ -80,6 +82,8 @@ impl Engine {
             crash::point("rejections: tried again");
             self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
             crash::point("rejections: postponed");
+            // Their cause has gone: the others may well go in full calls.
+            size = if Tally::get(&course.tally.rejected) == rejected { full } else { careful };
         }
         Ok(())
     }
