@@ -14,6 +14,8 @@ mod mended_full;
 mod mended_rejections;
 mod order;
 mod rate;
+mod refused_share;
+mod rejected_again;
 mod rejections;
 mod resume;
 mod systemic;
