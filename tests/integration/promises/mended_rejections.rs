@@ -106,7 +106,7 @@ async fn bench_fresh_changes_beside_nine_thousand_retries() {
     setup.simulator.latency = Duration::from_millis(50);
     let stage = stage_of(10, setup).await;
     stage.imsync(&["backfill"]).await.expect_code(0);
-    super::mended::quiet(&stage).await;
+    stage.comes_to_rest().await;
     stage
         .execute(
             "INSERT INTO users (id, city, plan, gender, updated_at)
