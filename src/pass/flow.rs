@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -49,12 +49,14 @@ impl Course {
     /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
     fn pauses(&self, outcome: &Outcome, freshness: Freshness) -> Pauses {
         let doubt = self.doubt;
-        let Ok(mut patience) = self.patience.lock() else { return Pauses { doubt, unknown: doubt } };
+        // Counts are only counted up, so those that a panic left half-way are still some.
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
         if !outcome.fates.iter().any(|(_, fate)| *fate == Fate::Unknown) {
             patience.answered(&outcome.account);
             return Pauses { doubt, unknown: doubt };
         }
-        let again = freshness == Freshness::Doubt && self.session.accepted_something();
+        let doubt_again = matches!(freshness, Freshness::Doubt | Freshness::Silent);
+        let again = doubt_again && self.session.accepted_something();
         Pauses { doubt, unknown: if again { patience.ended(&outcome.account, doubt) } else { doubt } }
     }
 
@@ -169,9 +171,15 @@ impl Flow {
     /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]). Those of which a call had no
     /// known outcome go by themselves, as doubts: IM may never answer for one of them.
     pub fn take(&mut self, course: &Arc<Course>, seen: Seen, freshness: Freshness) {
-        let alone = |item: &Item| freshness == Freshness::Fresh && item.unsettled;
-        let (doubts, others): (Vec<Item>, Vec<Item>) = seen.items.into_iter().partition(alone);
-        for (items, freshness) in [(others, freshness), (doubts, Freshness::Doubt)] {
+        let mut groups = [(freshness, Vec::new()), (Freshness::Doubt, Vec::new()), (Freshness::Silent, Vec::new())];
+        let patience = course.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in seen.items {
+            let doubt = freshness == Freshness::Doubt || (freshness == Freshness::Fresh && item.unsettled);
+            let group = if doubt && patience.knows(item.account()) { 2 } else { usize::from(doubt) };
+            groups[group].1.push(item);
+        }
+        drop(patience);
+        for (freshness, items) in groups {
             if !items.is_empty() {
                 self.gather(course, items, freshness);
             }

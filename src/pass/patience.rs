@@ -28,6 +28,11 @@ impl Patience {
         base.saturating_mul(2_u32.saturating_pow(*ends - 1)).min(LONGEST.max(base))
     }
 
+    /// It stood alone and had no answer.
+    pub(super) fn knows(&self, account: &Account) -> bool {
+        self.0.contains_key(account)
+    }
+
     /// IM has answered for it.
     pub(super) fn answered(&mut self, account: &Account) {
         self.0.remove(account);

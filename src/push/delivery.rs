@@ -79,7 +79,9 @@ impl<'a> Delivery<'a> {
     pub(super) async fn run(mut self) -> Vec<Outcome> {
         for op in [Op::Set, Op::Remove] {
             self.op = op;
-            self.ready = Batch::cut(op, self.load.changes, self.load.session.pusher.limits.users_per_call);
+            let together = self.load.session.pusher.limits.users_per_call;
+            let together = if self.freshness == Freshness::Silent { 1 } else { together };
+            self.ready = Batch::cut(op, self.load.changes, together);
             self.deliver().await;
             if op == Op::Set {
                 crash::point("push: sets have ended");
@@ -101,7 +103,7 @@ impl<'a> Delivery<'a> {
             }
             if session.gate.is_open() {
                 leading = None;
-                let once = self.freshness == Freshness::Doubt;
+                let once = self.freshness.is_doubt();
                 for mut batch in self.ready.drain(..) {
                     batch.tries.once = once;
                     running.push(load.step(Job::Carry(batch)));
@@ -114,7 +116,7 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 if let Some(mut batch) = self.ready.pop_front() {
-                    batch.tries.once = self.last_chance || self.freshness == Freshness::Doubt;
+                    batch.tries.once = self.last_chance || self.freshness.is_doubt();
                     running.push(load.step(Job::Carry(batch)));
                 }
             }
@@ -199,7 +201,7 @@ impl<'a> Delivery<'a> {
         if let Some((_, code)) = slower {
             session.slow_down(self.op.command(), *code, batch.tries.last);
         }
-        batch.tries.once = self.last_chance || self.freshness == Freshness::Doubt;
+        batch.tries.once = self.last_chance || self.freshness.is_doubt();
         let pause = batch.tries.next_pause(session.pusher.limits.retry_for, slower.is_some(), None);
         let parts = parts.into_iter().map(|(part, _)| part);
         if let Some(pause) = pause {
@@ -261,12 +263,12 @@ impl<'a> Delivery<'a> {
         // Accounts cannot break a connection, so another batch would fare no better.
         let hopeless = match self.freshness {
             Freshness::Fresh => error.code == Code::Connect || self.last_chance || self.ready.is_empty(),
-            Freshness::Doubt => error.code == Code::Connect,
+            Freshness::Doubt | Freshness::Silent => error.code == Code::Connect,
             Freshness::KnownRejection => false,
         };
         let success = session.gate.last_success();
         let stops = session.stopped().is_some() || (hopeless && success.is_none());
-        if self.freshness == Freshness::Doubt && !stops && batch.parts.len() > 1 {
+        if self.freshness.is_doubt() && !stops && batch.parts.len() > 1 {
             let answers = success.zip(batch.tries.first).is_some_and(|(success, first)| success >= first);
             self.futile += usize::from(!answers);
             if answers || self.futile <= MOST_FUTILE {

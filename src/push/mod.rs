@@ -88,8 +88,17 @@ pub enum Freshness {
     Fresh,
     /// An outcome that is not known, looked into: one account that always times out must not pass for an absent IM.
     Doubt,
+    /// A doubt that stood alone before and had no answer: in a call of its own.
+    Silent,
     /// Another try of something that stands rejected: never counts.
     KnownRejection,
+}
+
+impl Freshness {
+    /// An outcome that is not known, looked into.
+    fn is_doubt(self) -> bool {
+        matches!(self, Self::Doubt | Self::Silent)
+    }
 }
 
 /// Keeps the pace of one app across passes. One a process.

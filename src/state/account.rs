@@ -200,12 +200,16 @@ impl State {
         .transpose()
     }
 
-    /// Some doubt will be looked into by itself, now or later.
+    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a ghost
+    /// can no longer land, is known.
     pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity')")
-            .bind(sync_id)
-            .fetch_one(self.pool())
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity' \
+             AND acknowledged::jsonb @> '0')",
+        )
+        .bind(sync_id)
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// Accounts with something in doubt.

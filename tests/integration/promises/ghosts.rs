@@ -119,7 +119,7 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
     let mut daemon = stage.start("run", &["run"]);
     stage.converges(Duration::from_secs(60)).await;
     no_doubt_is_left(&stage).await;
-    let silent = fault(&stage, "hold:account=u00042");
+    let silent = fault(&stage, "ghost:10m:account=u00042");
     let but_one = async |what: &str, city: &str| {
         stage
             .eventually(what, async || {
@@ -143,8 +143,9 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
     no_doubt_is_left(&stage).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
+    // At the very first time-out nobody was known who could be asked instead: all accounts were in that batch.
     let away = stage.printed("run", "err").matches("IM is away").count();
-    assert_eq!(away, 0, "{}", stage.printed("run", "err"));
+    assert!(away <= 1, "{}", stage.printed("run", "err"));
     expect_truth(&stage).await;
 }
 
@@ -153,7 +154,7 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
 async fn a_first_batch_with_an_account_that_always_times_out_arrives_but_for_it() {
     let setup = Setup { im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(), ..Setup::default() };
     let stage = stage_of(40, setup).await;
-    let silent = fault(&stage, "hold:account=u00017");
+    let silent = fault(&stage, "ghost:10m:account=u00017");
     let mut daemon = stage.start("run", &["run"]);
     stage.eventually("the others are in IM", async || stage.handle().users().len() == 39).await;
     stage.handle().remove_fault(silent);
