@@ -17,6 +17,7 @@ use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
 mod fences;
+mod gates;
 mod pages;
 mod refusals;
 mod soak;
