@@ -6,6 +6,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::passes::{settles, status};
 use super::{Reader, begun, moves, people, run, setup};
 use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
 
@@ -86,6 +87,51 @@ async fn a_counter_that_commits_out_of_order() {
     assert_eq!(status["watermark"], "102", "a string, for a counter too");
     // `>=`: the row of the largest value itself, and nothing below it.
     assert_eq!(once(&stage).await["rows_read"], 1);
+}
+
+/// Somebody has set it back, or the newest rows are gone: what is counted from now on lies below what was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_falls_starts_a_full_pass_and_one_that_jumps_is_told_of() {
+    let mut setup = setup("");
+    setup.sql = "CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text, deleted_at timestamptz, version bigint);
+        CREATE INDEX ON users (version, id);
+        INSERT INTO users (id, city, version) SELECT 'u' || n, 'old', 1000 + n FROM generate_series(1, 100) AS n;"
+        .to_owned();
+    setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
+    let stage = Stage::set_up(setup).await;
+    settles(&stage).await;
+    stage
+        .execute("DELETE FROM users WHERE version > 1095; UPDATE users SET city = 'below', version = 7 WHERE id = 'u1'")
+        .await;
+    assert_eq!(once(&stage).await["kind"], "incremental");
+    let due = status(&stage).await["full_pass_due"].clone();
+    assert!(due.as_str().is_some_and(|due| due.contains("fell to 1095")), "{due}");
+    assert_eq!(once(&stage).await["kind"], "full");
+    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    settles(&stage).await;
+
+    let jumps = "UPDATE users SET city = 'far', version = 1700000000000000 WHERE id = 'u2'";
+    stage.execute(jumps).await;
+    let told = stage.imsync(&["run", "--once"]).await.expect_code(0);
+    assert!(told.stderr.contains("largest value jumped"), "{}", told.stderr);
+    assert_eq!(city(&stage, "u2").as_deref(), Some("far"));
+    assert!(!stage.imsync(&["run", "--once"]).await.stderr.contains("jumped"), "once");
+}
+
+/// A refresh publishes rows with old stamps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_materialized_view_takes_no_watermark_and_is_compared_whole() {
+    let mut setup = setup("");
+    setup.sql = format!("{USERS} {} CREATE MATERIALIZED VIEW seen AS SELECT * FROM users;", people(100));
+    setup.source = SOURCE.replace("public.users", "public.seen");
+    let stage = Stage::set_up(setup).await;
+    stage.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&["materialized view", "remove watermark_column"]);
+    stage.edit("watermark_column", "# watermark_column");
+    assert_eq!(once(&stage).await["pushed"], 100);
+    stage.execute("UPDATE users SET city = 'refreshed' WHERE id = 'u1'; REFRESH MATERIALIZED VIEW seen").await;
+    let pass = once(&stage).await;
+    assert_eq!((&pass["rows_read"], &pass["changed"]), (&100.into(), &1.into()));
+    assert_eq!(city(&stage, "u1").as_deref(), Some("refreshed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

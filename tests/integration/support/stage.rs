@@ -112,7 +112,10 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn set_up(setup: Setup) -> Self {
-        let database = Database::fresh().await;
+        Self::set_up_on(Database::fresh().await, setup).await
+    }
+
+    pub(crate) async fn set_up_on(database: Database, setup: Setup) -> Self {
         database.execute(&setup.sql).await;
         let im = Simulator::start(setup.simulator.clone()).await.expect("the simulator starts");
         let directory = tempfile::tempdir().expect("a temporary directory");
