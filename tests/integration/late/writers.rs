@@ -38,7 +38,7 @@ pub(super) fn table() -> String {
 /// The writers at work.
 pub(super) struct Writers {
     stop: Arc<AtomicBool>,
-    writers: Vec<JoinHandle<u64>>,
+    sessions: Vec<JoinHandle<u64>>,
     finisher: JoinHandle<()>,
 }
 
@@ -56,13 +56,13 @@ impl Writers {
         let (hand_over, handed_over) = mpsc::unbounded_channel();
         let finisher = tokio::spawn(finish(stage.database.connect().await, handed_over));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut writers = Vec::new();
+        let mut sessions = Vec::new();
         for number in 0..WRITERS {
             let session = stage.database.connect().await;
             let name = format!("{database}_{number}");
-            writers.push(tokio::spawn(write(session, name, stop.clone(), hand_over.clone())));
+            sessions.push(tokio::spawn(write(session, name, stop.clone(), hand_over.clone())));
         }
-        Self { stop, writers, finisher }
+        Self { stop, sessions, finisher }
     }
 
     /// Nobody begins another transaction.
@@ -78,8 +78,8 @@ impl Writers {
     /// Waits for the last commit; gives the number of transactions.
     pub(super) async fn end(self) -> u64 {
         let mut transactions = 0;
-        for writer in self.writers {
-            transactions += writer.await.expect("a writer does not fail");
+        for session in self.sessions {
+            transactions += session.await.expect("a writer does not fail");
         }
         self.finisher.await.expect("every prepared transaction can be ended");
         transactions
