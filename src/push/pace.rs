@@ -22,6 +22,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 const TOLERANCE: Duration = Duration::from_millis(5);
 /// Added to the window, so that N + 1 calls never touch one second from both ends.
 const MARGIN: Duration = Duration::from_micros(500);
+
 /// The pace of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
 ///
 /// With N calls per second, T = (1 s + tolerance + margin) / N between due times, and no start earlier than the
