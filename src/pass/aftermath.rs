@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::flow::Course;
 use super::guard::{self, Withheld};
-use super::report::Tally;
 use super::view::{Glance, Retry};
 use super::{Consent, Engine, PassError};
 use crate::clock;
@@ -88,7 +87,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again.
+    /// The guard's decision, then the removals that it lets go. True: too many to remember, the range must be walked again,
+    /// and what it then withholds handed to this function in portions (see [`Withheld::portion_is_full`]).
     pub(super) async fn removals(
         &mut self,
         course: &Arc<Course>,
@@ -101,11 +101,7 @@ impl Engine {
                 if self.guard.is_some() {
                     return Ok(false);
                 }
-                // What this pass has removed already counts with what it would remove now.
-                let count = withheld.count() + Tally::get(&course.tally.removed);
-                if withheld.count() > 0
-                    && let Some(tripped) = self.guard_trips(count).await?
-                {
+                if let Some(tripped) = self.guard_trips(withheld).await? {
                     tracing::warn!("{}", guard::sentence(&tripped));
                     self.guard = Some(tripped);
                     return Ok(false);
@@ -114,7 +110,7 @@ impl Engine {
             }
         };
         if withheld.overflowed() {
-            withheld.take();
+            withheld.walk_again();
             return Ok(true);
         }
         if withheld.count() == 0 {
@@ -123,6 +119,11 @@ impl Engine {
         course.tally.set_phase("removing");
         crash::point("removals: about to go");
         let accounts = withheld.take();
+        match consent {
+            // They are not counted; how many are known then has to be.
+            Consent::Given => self.known_counted = None,
+            Consent::AsGuarded { .. } => self.writer.count_removals(&accounts).await?,
+        }
         let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         for chunk in accounts.chunks(size) {
             let glance = Glance { removals: true, retry, ..Glance::default() };
@@ -133,11 +134,8 @@ impl Engine {
         Ok(false)
     }
 
-    async fn guard_trips(&self, count: u64) -> Result<Option<Value>, PassError> {
-        if count < guard::FEWEST {
-            return Ok(None);
-        }
-        let known = self.state.count_accounts(self.writer.sync_id()).await?.known;
-        Ok(guard::trips(count, known, self.config.removal.max_share))
+    async fn guard_trips(&mut self, withheld: &Withheld) -> Result<Option<Value>, PassError> {
+        let (sync_id, max_share) = (self.writer.sync_id(), self.config.removal.max_share);
+        Ok(guard::judge(&self.state, sync_id, withheld, max_share, &mut self.known_counted).await?)
     }
 }

@@ -102,6 +102,7 @@ impl Onlooker {
             Scope::Next | Scope::Full => None,
         };
         let tracker = self.row.as_ref().and_then(|row| saved_tracker(&self.config, row));
+        let all = only.is_none() && (matches!(scope, Scope::Full) || full_because.is_some());
         match scope {
             Scope::Accounts(accounts) => {
                 for chunk in accounts.chunks(self.page_size()) {
@@ -119,7 +120,7 @@ impl Onlooker {
         forecast.full_because = full_because;
         let per_call = self.config.im.users_per_call as u64;
         forecast.calls = forecast.set.div_ceil(per_call) + forecast.removed.div_ceil(per_call);
-        forecast.guard = self.guard(&withheld, options).await?;
+        forecast.guard = self.guard(&withheld, options, all).await?;
         if let Some(row) = &self.row {
             let standing = self.state.count_rejected(row.id, only.as_deref()).await?;
             forecast.rejected += standing.saturating_sub(forecast.answered);
@@ -138,16 +139,15 @@ impl Onlooker {
         due.then(|| "schedule.full_every is over".to_owned())
     }
 
-    async fn guard(&self, withheld: &Withheld, options: FullOptions) -> Result<Option<Value>, PassError> {
+    /// `all`: by a full pass, which lifts a guard when it counts below the share.
+    async fn guard(&self, withheld: &Withheld, options: FullOptions, all: bool) -> Result<Option<Value>, PassError> {
         let Some(row) = &self.row else { return Ok(None) };
         if options.allow_removals {
             return Ok(None);
         }
-        if withheld.count() < guard::FEWEST {
-            return Ok(row.guard.clone());
-        }
-        let known = self.state.count_accounts(row.id).await?.known;
-        Ok(guard::trips(withheld.count(), known, self.config.removal.max_share).or_else(|| row.guard.clone()))
+        let max_share = self.config.removal.max_share;
+        let trips = guard::judge(&self.state, row.id, withheld, max_share, &mut None).await?;
+        Ok(trips.or_else(|| row.guard.clone().filter(|_| !all)))
     }
 
     async fn walk_changes(

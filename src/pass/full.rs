@@ -77,8 +77,10 @@ pub struct FullPass {
     withheld: Withheld,
     /// How many reasons for a full pass it answers.
     answers: u64,
-    /// The second walk, with removals: too many had to be withheld to remember them.
+    /// The second walk, which removes in portions: too many had to be withheld to remember them.
     again: bool,
+    /// Accounts in which the walk found a difference, doubts and retries aside.
+    differed: u64,
     /// Why it runs, and since when (the beginning of the first of its attempts).
     due: Option<String>,
     began_at: DateTime<Utc>,
@@ -92,7 +94,13 @@ impl FullPass {
     }
 
     fn glance(&self) -> Glance {
-        Glance { removals: self.again, force: self.options.force, ..Glance::default() }
+        // On the second walk nothing is forced a second time.
+        Glance { force: self.options.force && !self.again, ..Glance::default() }
+    }
+
+    /// Who lets this pass's removals go.
+    fn consent(&self) -> Consent {
+        if self.options.allow_removals { Consent::Given } else { Consent::AsGuarded { retry: Retry::None } }
     }
 }
 
@@ -143,6 +151,7 @@ impl Engine {
             withheld: Withheld::default(),
             answers: self.full_dues,
             again: false,
+            differed: 0,
             due: self.full_due.clone(),
             began_at: clock::now_utc(),
             guard: self.guard.clone(),
@@ -209,6 +218,7 @@ impl Engine {
                 let done = self.page(&course, page.rows, Vec::new(), glance, &mut withheld).await;
                 full.withheld = withheld;
                 done?;
+                self.portion(full).await?;
                 if let Some(last) = last {
                     if full.withheld.count() == 0 && !full.again {
                         let done = Tally::get(&full.course.tally.done);
@@ -245,6 +255,7 @@ impl Engine {
                 let done = self.page(&course, Vec::new(), missing, glance, &mut withheld).await;
                 full.withheld = withheld;
                 done?;
+                self.portion(full).await?;
                 self.save_progress(&full.course.tally, None, true).await?;
                 crash::point("full: a page of the gone is done");
                 Ok(None)
@@ -264,13 +275,15 @@ impl Engine {
                     }
                 }
                 self.flow.drain(&course).await?;
-                if full.again {
-                    return self.last_steps(full).await.map(Some);
-                }
                 let mut withheld = std::mem::take(&mut full.withheld);
-                self.doubts(&course, &mut withheld).await?;
-                let consent = self.consent(full);
-                if self.removals(&course, &mut withheld, consent).await? {
+                if !full.again {
+                    full.differed = Tally::get(&course.tally.changed);
+                    self.doubts(&course, &mut withheld).await?;
+                    self.set_guard_aside(full);
+                }
+                let too_many = self.removals(&course, &mut withheld, full.consent()).await;
+                full.withheld = withheld;
+                if too_many? {
                     full.again = true;
                     full.phase = Phase::Table;
                     full.after = None;
@@ -282,21 +295,32 @@ impl Engine {
         }
     }
 
-    /// Who lets this pass's removals go. A guard that stood at its beginning is out of the way for the count: this pass
-    /// has looked at everything, so it trips it anew or has lifted it.
-    fn consent(&mut self, full: &FullPass) -> Consent {
-        if full.options.allow_removals {
-            self.guard = None;
-            return Consent::Given;
-        }
-        if self.guard.is_some() && self.guard == full.guard {
+    /// A guard that stood at the pass's beginning is out of the way for the count: this pass has looked at everything, so
+    /// it trips it anew or has lifted it.
+    fn set_guard_aside(&mut self, full: &FullPass) {
+        if full.options.allow_removals || self.guard == full.guard {
             self.guard = None;
         }
-        Consent::AsGuarded { retry: Retry::None }
+    }
+
+    /// On the second walk: what is withheld so far goes, once it is enough for a portion.
+    async fn portion(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        if full.withheld.portion_is_full() {
+            let course = full.course.clone();
+            let mut withheld = std::mem::take(&mut full.withheld);
+            let done = self.removals(&course, &mut withheld, full.consent()).await;
+            full.withheld = withheld;
+            done?;
+        }
+        Ok(())
     }
 
     async fn last_steps(&mut self, full: &mut FullPass) -> Result<Ending, PassError> {
         let course = full.course.clone();
+        if full.options.allow_removals {
+            // Before the retries, which the guard judges as always.
+            self.writer.forget_removals().await?;
+        }
         self.rejections_due(&course, &mut Withheld::default()).await?;
         if full.guard.is_some() && self.guard.is_none() {
             tracing::info!("the removal guard is lifted");
@@ -371,8 +395,9 @@ impl Engine {
         }
         if complete {
             if self.settled && !full.options.force {
-                let tally = &full.course.tally;
-                Tally::add(&tally.mended, usize::try_from(Tally::get(&tally.changed)).unwrap_or(usize::MAX));
+                // What the guard still holds back is as wrong as before.
+                let mended = full.differed.saturating_sub(full.withheld.count());
+                Tally::add(&full.course.tally.mended, usize::try_from(mended).unwrap_or(usize::MAX));
             }
             self.settled = true;
             if self.full_dues == full.answers {

@@ -3,6 +3,7 @@
 //! Owns: its steps and what its completion means for the watermark. Must not know: the arithmetic of floors.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::flow::Course;
 use super::guard::Withheld;
@@ -12,6 +13,8 @@ use super::{Consent, Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
 use crate::crash;
 use crate::source::{Bound, Cursor};
+
+const GUARDED: Consent = Consent::AsGuarded { retry: Retry::None };
 
 impl Engine {
     /// One incremental pass. Without a watermark column every pass compares the whole table.
@@ -48,6 +51,7 @@ impl Engine {
         tracker.observe(&reading);
         crash::point("fence: taken");
         let from = tracker.unread();
+        let back = tracker.stepped_back();
         if let Some((before, after)) = tracker.jumped() {
             tracing::warn!(
                 before,
@@ -59,15 +63,23 @@ impl Engine {
             let value = self.show(reading.candidate);
             self.ask_for_full(&format!("the largest value of the watermark column fell to {value}"));
         }
+        if let Some(micros) = back {
+            tracing::warn!(
+                seconds = Duration::from_micros(micros.unsigned_abs()).as_secs_f64(),
+                "the database clock went back: rows dated since then are read again"
+            );
+            // At once: another process could not tell any more.
+            let update = self.watermark_update();
+            self.writer.update_sync(&update).await?;
+        }
         let mut withheld = Withheld::default();
         self.walk_changes(course, from, Glance::default(), &mut withheld).await?;
         self.flow.drain(course).await?;
         self.doubts(course, &mut withheld).await?;
-        let guarded = Consent::AsGuarded { retry: Retry::None };
-        if self.removals(course, &mut withheld, guarded).await? {
-            let everything = Glance { removals: true, ..Glance::default() };
-            self.walk_changes(course, from, everything, &mut withheld).await?;
+        if self.removals(course, &mut withheld, GUARDED).await? {
+            self.walk_changes(course, from, Glance::default(), &mut withheld).await?;
             self.flow.drain(course).await?;
+            self.removals(course, &mut withheld, GUARDED).await?;
         }
         self.rejections_due(course, &mut Withheld::default()).await?;
         self.ending(None).await
@@ -94,6 +106,9 @@ impl Engine {
                 self.source.rows_of(&accounts).await?
             };
             self.page(course, rows, Vec::new(), glance, withheld).await?;
+            if withheld.portion_is_full() {
+                self.removals(course, withheld, GUARDED).await?;
+            }
             self.save_progress(&course.tally, None, course.tally.recorded() > 0).await?;
             if page.last {
                 return Ok(());

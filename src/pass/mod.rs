@@ -39,7 +39,7 @@ pub use full::{FullOptions, FullPass, Step};
 pub use report::{Ending, Kind, Report, Tally};
 
 use flow::{Course, Flow};
-use guard::Withheld;
+use guard::{KnownCount, Withheld};
 use patience::Patience;
 use view::{Glance, Retry, View};
 
@@ -124,6 +124,7 @@ pub struct Engine {
     saved_at: Option<Instant>,
     progress_saved_at: Option<Instant>,
     known_accounts: i64,
+    known_counted: KnownCount,
     /// Who holds the watermark back, as far as the log has told of it.
     told_of_holder: Option<HeldBackBy>,
     /// The pusher was given an acknowledged value, if there was one; from then on it finds its own.
@@ -258,6 +259,7 @@ impl Engine {
             saved_at: None,
             progress_saved_at: None,
             known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
+            known_counted: None,
             doubts_pending: false,
             probe_offered: false,
             told_of_holder: None,
@@ -391,9 +393,9 @@ impl Engine {
         crash::point("page: read");
         let seen = self.view.look(&rows, missing, glance).await?;
         crash::point("page: compared");
-        if !glance.removals {
+        if !glance.removals && !withheld.on_second_walk() {
             Tally::add(&course.tally.without_account, seen.without_account);
-            // Where removals may go, their accounts were counted when they were withheld.
+            // Where removals may go, and on the second walk, accounts were counted when their removals were withheld.
             Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
         }
         withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));

@@ -13,6 +13,7 @@ use sqlx::Row;
 use super::error::SourceError;
 use super::session::Session;
 use super::watermark::{Bound, Kind, Prepared, Reading, Running};
+use crate::clock;
 
 /// On a standby the clock of the data is the last replayed commit; where none was replayed since it started, the
 /// checkpoint it started from. `extract` is exact: a numeric with microseconds since `PostgreSQL` 14.
@@ -51,10 +52,14 @@ const LOGGING_IN_ASKS: usize = 5;
 
 /// Takes a fence. `largest` is the statement for the largest value of a counter.
 pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) -> Result<Reading, SourceError> {
+    let asked = clock::monotonic();
     let row = session.row(sqlx::query(CLOCK)).await?;
+    let answered = clock::monotonic();
     session.still(row.try_get(4)?)?;
     let (now, server_start, standby): (i64, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
+    // What was replayed last stands still while the primary does.
+    let between = (!standby).then_some((asked, answered));
     let (kind, candidate) = match largest {
         None => (Kind::Timestamp, Bound::At(clock)),
         Some(largest) => {
@@ -62,7 +67,8 @@ pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) 
             (Kind::Counter, largest.map_or(Bound::Beginning, Bound::At))
         }
     };
-    let mut reading = Reading { kind, clock, candidate, server_start, running: Vec::new(), prepared: Vec::new() };
+    let mut reading =
+        Reading { kind, clock, candidate, server_start, between, running: Vec::new(), prepared: Vec::new() };
     if standby {
         // Its own sessions write nothing, and the primary's are not to be seen here.
         return Ok(reading);

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 #[cfg(test)]
 mod interleavings;
@@ -103,7 +104,17 @@ pub struct Tracker {
     saved: Saved,
     /// The candidates before and after a rise that no writer explains.
     jump: Option<(i64, i64)>,
+    /// When the last reading took the database clock, on ours. Not saved: it means nothing to another process.
+    between: Option<(Instant, Instant)>,
+    /// How far the database clock was seen to have gone back at the last reading, in microseconds.
+    back: i64,
 }
+
+/// By how much more, in microseconds, our monotonic clock must have advanced than the database's before that counts as a
+/// step back. A clock that is slewed, or runs slower than ours, never goes back, so what is told apart here is only the
+/// cost of reading rows twice. ntpd steps from 128 ms on and slews what is less; a smaller step made by hand is a tenth of
+/// the least slack, and does not add up from fence to fence, since each begins anew at its own reading.
+const LEAST_STEP: i64 = 100_000;
 
 impl Tracker {
     /// The first fence of a sync: every member's floor is the beginning (or its start, where that may be seen).
@@ -142,11 +153,13 @@ impl Tracker {
                 members,
             },
             jump: None,
+            between: reading.between,
+            back: 0,
         }
     }
 
     pub fn restore(saved: Saved) -> Self {
-        Self { saved, jump: None }
+        Self { saved, jump: None, between: None, back: 0 }
     }
 
     pub fn save(&self) -> Saved {
@@ -160,10 +173,8 @@ impl Tracker {
         if restarted {
             self.saved.ids_kept = false;
         }
-        if self.saved.kind == Kind::Timestamp && reading.clock < self.saved.clock {
-            // It went back at least this far; the whole step only a monotonic clock can tell (`step_back`).
-            self.step_back(self.saved.clock.saturating_sub(reading.clock));
-        }
+        self.step_back(self.went_back(reading));
+        self.between = reading.between;
 
         let last = self.saved.candidate;
         let previous = std::mem::take(&mut self.saved.members);
@@ -278,13 +289,42 @@ impl Tracker {
         self.saved.fell = false;
     }
 
-    /// The database clock was seen to have gone back by `by` microseconds against a monotonic one since the last fence:
-    /// what began since may be dated that much before what we take for its floor. Of no meaning for a counter.
-    pub fn step_back(&mut self, by: i64) {
-        if self.saved.kind == Kind::Timestamp {
+    /// How far the database clock has gone back since the last reading, in microseconds; at least that, where no reading
+    /// of this process went before. Of no meaning for a counter.
+    ///
+    /// The database read its clock somewhere between our two looks at ours. That it went back is only believed when it
+    /// must have, however the round trips went; how far, is then taken for the most that it can be.
+    fn went_back(&self, reading: &Reading) -> i64 {
+        if self.saved.kind == Kind::Counter {
+            return 0;
+        }
+        let advanced = reading.clock.saturating_sub(self.saved.clock);
+        let (least, most) = match (self.between, reading.between) {
+            (Some((asked_before, answered_before)), Some((asked, answered))) => {
+                (micros(answered_before, asked), micros(asked_before, answered))
+            }
+            _ => (0, 0),
+        };
+        let certain = advanced < 0 || least.saturating_sub(advanced) > LEAST_STEP;
+        if certain { most.saturating_sub(advanced) } else { 0 }
+    }
+
+    /// Whatever was written since the last reading is dated at or after its candidate less the step: by transactions that
+    /// began since, and by those that were open already and stamp with the wall clock. So that bounds floors, too.
+    fn step_back(&mut self, by: i64) {
+        self.back = by;
+        if by > 0 {
             self.saved.unread = self.saved.unread.less(by);
             self.saved.candidate = self.saved.candidate.less(by);
+            for member in &mut self.saved.members {
+                member.floor = member.floor.min(self.saved.candidate);
+            }
         }
+    }
+
+    /// The database clock went back by so many microseconds before the last reading; what is dated since is read again.
+    pub fn stepped_back(&self) -> Option<i64> {
+        (self.back > 0).then_some(self.back)
     }
 
     /// The lowest of `unread` and the floors still open; what is shown as the watermark.
@@ -328,6 +368,10 @@ impl Tracker {
     pub fn jumped(&self) -> Option<(i64, i64)> {
         self.jump
     }
+}
+
+fn micros(from: Instant, to: Instant) -> i64 {
+    i64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Nobody writes a billion rows between two polls; a column that counts microseconds does not double.

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod migrate;
 pub mod record;
 pub mod rejection;
+pub mod removal;
 pub mod sync;
 
 pub use lease::{Lease, Writer};

@@ -264,6 +264,8 @@ impl Writer {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
         let mut transaction = self.begin().await?;
         self.forget_rejections(&mut transaction).await?;
+        // What was removed in the other app says nothing of this one.
+        self.forget_removals_in(&mut transaction).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET bound_to = $2::text::jsonb, generation = generation + 1, \
              full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \

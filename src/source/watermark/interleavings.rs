@@ -2,7 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{Bound, HeldBackBy, Kind, Prepared, Reading, Running, Saved, Tracker};
+use crate::clock;
 use chrono::DateTime;
 
 fn at(clock: i64) -> Reading {
@@ -11,6 +17,7 @@ fn at(clock: i64) -> Reading {
         clock,
         candidate: Bound::At(clock),
         server_start: 7,
+        between: None,
         running: Vec::new(),
         prepared: Vec::new(),
     }
@@ -288,12 +295,113 @@ fn an_empty_table_is_not_taken_for_the_first_fence() {
 }
 
 #[test]
-fn a_clock_set_back_lowers_what_was_read() {
+fn a_clock_set_back_below_the_last_fence_shows_by_itself() {
     let mut tracker = begun(1_000);
     pass(&mut tracker, &at(2_000));
     assert_eq!(pass(&mut tracker, &at(1_500)), Bound::At(1_500));
-    tracker.step_back(400);
-    assert_eq!(pass(&mut tracker, &at(1_600)), Bound::At(1_100));
+    assert_eq!(tracker.stepped_back(), Some(500));
+    assert_eq!(pass(&mut tracker, &at(1_600)), Bound::At(1_500));
+    assert_eq!(tracker.stepped_back(), None);
+}
+
+const SECOND: i64 = 1_000_000;
+
+/// The database shows this second while our monotonic clock stands at that one.
+fn shown(clock: i64, monotonic: i64) -> Reading {
+    Reading { between: between(monotonic * 1_000, monotonic * 1_000), ..at(clock * SECOND) }
+}
+
+/// In milliseconds of our monotonic clock.
+fn between(asked: i64, answered: i64) -> Option<(Instant, Instant)> {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let origin = *ORIGIN.get_or_init(clock::monotonic);
+    let moment = |millis: i64| origin + Duration::from_millis(millis.unsigned_abs());
+    Some((moment(asked), moment(answered)))
+}
+
+fn seconds(seconds: i64) -> Bound {
+    Bound::At(seconds * SECOND)
+}
+
+#[test]
+fn a_clock_set_back_and_past_the_last_fence_again_lowers_what_was_read_by_as_much() {
+    // 1,000 s: a fence. 1,010 s: set back to 910 s, where somebody writes and commits. The next fence is at 1,050 s, so
+    // nothing looks wrong but that 150 s have gone by on our clock.
+    let mut tracker = Tracker::begin(&shown(1_000, 0));
+    assert_eq!(pass(&mut tracker, &shown(1_050, 150)), seconds(900), "the row of 910 is read");
+    assert_eq!(tracker.stepped_back(), Some(100 * SECOND));
+    assert_eq!(pass(&mut tracker, &shown(1_060, 160)), seconds(1_050), "once");
+}
+
+#[test]
+fn a_step_that_a_failed_pass_saw_is_not_forgotten() {
+    let mut tracker = Tracker::begin(&shown(1_000, 0));
+    tracker.observe(&shown(1_050, 150)); // fails
+    let mut tracker = Tracker::restore(tracker.save());
+    tracker.observe(&shown(1_060, 7)); // another process: its clock says nothing about the first one's
+    assert_eq!(tracker.stepped_back(), None);
+    assert_eq!(tracker.unread(), seconds(900));
+}
+
+#[test]
+fn what_begins_after_a_step_has_a_floor_after_the_step() {
+    // It begins at 910 s, behind the fence of 1,000 s, and is still open at the next one; its start is not to be seen.
+    let mut tracker = Tracker::begin(&shown(1_000, 0));
+    pass(&mut tracker, &shown(1_050, 150).with("3/1"));
+    assert_eq!(tracker.durable(), seconds(900));
+    assert_eq!(pass(&mut tracker, &shown(1_060, 160)), seconds(900));
+}
+
+#[test]
+fn what_was_open_at_a_step_may_stamp_with_the_wall_clock() {
+    // It began at 995 s. After the step it stamps a row with clock_timestamp(), 920 s.
+    let mut tracker = Tracker::begin(&shown(990, 0));
+    pass(&mut tracker, &shown(1_000, 10).started("3/1", 995 * SECOND));
+    pass(&mut tracker, &shown(1_050, 160).started("3/1", 995 * SECOND));
+    assert_eq!(pass(&mut tracker, &shown(1_060, 170)), seconds(900));
+}
+
+#[test]
+fn a_step_between_the_clock_and_the_lists_is_the_next_fences() {
+    // The clock is read, 1,010 s; it is set back; 3/1 begins at 910 s and is in the running list of the same fence.
+    let mut tracker = Tracker::begin(&shown(1_000, 0));
+    assert_eq!(pass(&mut tracker, &shown(1_010, 10).with("3/1")), seconds(1_000), "3/1 is not to be seen yet");
+    assert_eq!(pass(&mut tracker, &shown(1_020, 120)), seconds(900), "what else was written since, too");
+}
+
+#[test]
+fn round_trips_slewing_and_pauses_are_no_step() {
+    let mut tracker = Tracker::begin(&Reading { between: between(0, 900), ..at(1_000 * SECOND) });
+    // Read just before the first answer left and just after the second question came: 8.2 s, where ours saw up to 10.
+    let slow = Reading { between: between(9_050, 10_000), ..at(1_008 * SECOND + 200_000) };
+    assert_eq!(pass(&mut tracker, &slow), seconds(1_000));
+    assert_eq!(tracker.stepped_back(), None);
+    // A tenth of a second less than ours: a clock that is slewed, which the slack covers ten times over.
+    let slewed = Reading { between: between(20_000, 20_000), ..at(1_018 * SECOND + 100_000) };
+    pass(&mut tracker, &slewed);
+    assert_eq!(tracker.stepped_back(), None);
+    // Ours stood still while this machine slept, or theirs was set forward.
+    pass(&mut tracker, &shown(5_000, 30));
+    assert_eq!(tracker.stepped_back(), None);
+}
+
+#[test]
+fn a_step_is_taken_for_the_most_that_it_can_be() {
+    let mut tracker = Tracker::begin(&Reading { between: between(0, 500), ..at(1_000 * SECOND) });
+    // Read right after the first question, and right before the second answer: 11 s went by, and 12 s were taken back.
+    let reading = Reading { between: between(10_000, 11_000), ..at(999 * SECOND) };
+    assert_eq!(pass(&mut tracker, &reading), Bound::At(988 * SECOND));
+}
+
+#[test]
+fn a_clock_that_is_none_says_nothing() {
+    // A standby shows the last replayed commit: an hour may go by without one.
+    let mut tracker = Tracker::begin(&Reading { between: None, ..shown(1_000, 0) });
+    pass(&mut tracker, &Reading { between: None, ..shown(1_001, 3_600) });
+    assert_eq!(tracker.stepped_back(), None);
+    let mut counter = Tracker::begin(&Reading { between: between(0, 0), ..counted(1_000, 5) });
+    pass(&mut counter, &Reading { between: between(10, 10), ..counted(7, 6) });
+    assert_eq!((counter.stepped_back(), counter.unread()), (None, Bound::At(6)));
 }
 
 #[test]

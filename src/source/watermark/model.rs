@@ -4,10 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::time::Instant;
 
-use super::{Bound, Kind, Prepared, Reading, Running, Saved, Tracker};
+use crate::clock;
+
+use super::{Bound, Kind, LEAST_STEP, Prepared, Reading, Running, Saved, Tracker};
 
 /// What a server shows as the id of a prepared transaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +41,8 @@ enum Op {
     CommitPrepared(usize),
     AbortPrepared(usize),
     ServerRestart,
+    /// The server's clock is set back, by more than it may without notice.
+    SetBack(i64),
     /// The poller's process dies and goes on from what was stored last.
     Crash,
     /// A pass: what happens between clock and running list, between the two lists, before its read; whether it is recorded.
@@ -70,6 +76,10 @@ struct World {
     kind: Kind,
     ids: Ids,
     now: i64,
+    /// The poller's monotonic clock.
+    monotonic: Instant,
+    /// How often the clock was set back.
+    set_back: usize,
     sequence: i64,
     transactions: usize,
     local: i64,
@@ -87,6 +97,8 @@ impl World {
             kind,
             ids,
             now: 1_000,
+            monotonic: clock::monotonic(),
+            set_back: 0,
             sequence: 0,
             transactions: 0,
             local: 0,
@@ -107,7 +119,14 @@ impl World {
 
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Tick(by) => self.now += by,
+            Op::Tick(by) => {
+                self.now += by;
+                self.monotonic += Duration::from_micros(by.unsigned_abs());
+            }
+            Op::SetBack(by) => {
+                self.now -= by;
+                self.set_back += 1;
+            }
             Op::Begin { visible } => {
                 self.transactions += 1;
                 self.local += 1;
@@ -194,11 +213,12 @@ impl World {
 
     fn reading(&mut self, gaps: &[Vec<Op>; 3]) -> Reading {
         let (clock, candidate) = (self.now, self.candidate());
+        let between = Some((self.monotonic, self.monotonic));
         gaps[0].iter().for_each(|op| self.apply(op));
         let (running, server_start) = (self.running_list(), self.server_start);
         gaps[1].iter().for_each(|op| self.apply(op));
         let prepared = self.prepared_list();
-        Reading { kind: self.kind, clock, candidate, server_start, running, prepared }
+        Reading { kind: self.kind, clock, candidate, server_start, between, running, prepared }
     }
 
     fn read(&mut self, from: Bound) -> Vec<usize> {
@@ -224,6 +244,7 @@ fn simple() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(Op::Abort),
         2 => any::<usize>().prop_map(Op::CommitPrepared),
         1 => any::<usize>().prop_map(Op::AbortPrepared),
+        1 => (2 * LEAST_STEP..4 * LEAST_STEP).prop_map(Op::SetBack),
     ]
 }
 
@@ -244,6 +265,12 @@ struct Poller {
     full_due: bool,
     /// Open at the first fence, start not visible: only the second full pass promises their rows.
     excused: HashSet<usize>,
+    /// Nobody saw the clock go back before they wrote: only the next full pass promises their rows.
+    unseen: HashSet<usize>,
+    /// It has been another process since the last reading.
+    reborn: bool,
+    /// `World::set_back` at the last reading.
+    set_back: usize,
 }
 
 impl Poller {
@@ -259,7 +286,15 @@ impl Poller {
             world.rows[row].read = true;
         }
         let stored = serde_json::to_string(&tracker.save()).unwrap();
-        Self { tracker, stored, full_due: false, excused }
+        Self {
+            tracker,
+            stored,
+            full_due: false,
+            excused,
+            unseen: HashSet::new(),
+            reborn: false,
+            set_back: world.set_back,
+        }
     }
 
     fn store(&mut self) {
@@ -268,6 +303,12 @@ impl Poller {
 
     fn poll(&mut self, world: &mut World, gaps: &[Vec<Op>; 3], fails: bool, stored: bool) {
         let promised = world.committed();
+        if self.reborn && self.set_back != world.set_back {
+            self.unseen.extend(world.running.iter().chain(&world.prepared).map(|transaction| transaction.number));
+            self.unseen.extend(world.rows.iter().filter(|row| !row.read).map(|row| row.by));
+        }
+        // Before the gaps: what goes back behind the reading is the next one's to see.
+        (self.reborn, self.set_back) = (false, world.set_back);
         let reading = world.reading(gaps);
         self.tracker.observe(&reading);
         let full = self.full_due;
@@ -275,7 +316,7 @@ impl Poller {
             self.tracker.note_first_fence();
             self.full_due = true;
         }
-        if stored || self.full_due {
+        if stored || self.full_due || self.tracker.stepped_back().is_some() {
             self.store();
         }
         gaps[2].iter().for_each(|op| world.apply(op));
@@ -294,7 +335,7 @@ impl Poller {
         for row in promised {
             let written = &world.rows[row];
             assert!(
-                written.read || self.excused.contains(&written.by),
+                written.read || self.excused.contains(&written.by) || self.unseen.contains(&written.by),
                 "a complete pass left out row {row} {written:?} that was committed before it began"
             );
         }
@@ -311,7 +352,10 @@ fn simulate(kind: Kind, ids: Ids, before: &[Op], ops: &[Op]) {
     for op in ops {
         match op {
             Op::Poll { gaps, fails, stored } => poller.poll(&mut world, gaps, *fails, *stored),
-            Op::Crash => poller.tracker = Tracker::restore(serde_json::from_str::<Saved>(&poller.stored).unwrap()),
+            Op::Crash => {
+                poller.tracker = Tracker::restore(serde_json::from_str::<Saved>(&poller.stored).unwrap());
+                poller.reborn = true;
+            }
             other => world.apply(other),
         }
     }
@@ -326,7 +370,8 @@ fn simulate(kind: Kind, ids: Ids, before: &[Op], ops: &[Op]) {
         world.apply(&Op::Tick(1));
         poller.poll(&mut world, &no_gaps, false, true);
     }
-    let left: Vec<&Written> = world.rows.iter().filter(|row| row.committed && !row.read).collect();
+    let missed = |row: &&Written| row.committed && !row.read && !poller.unseen.contains(&row.by);
+    let left: Vec<&Written> = world.rows.iter().filter(missed).collect();
     assert!(left.is_empty(), "never read: {left:?}");
     assert_eq!(poller.tracker.durable(), poller.tracker.unread());
     assert_eq!(poller.tracker.held_back_by(), None);

@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// A point in the watermark column's order. Microseconds since the Unix epoch for a timestamp, the value for a bigint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Reading {
     pub clock: i64,
     /// The candidate for `unread`: the clock, or the largest value of a bigint watermark; the beginning for an empty table.
     pub candidate: Bound,
+    /// Our monotonic clock before `clock` was asked for and after it was answered. `None` where `clock` is none: on a
+    /// standby it is the time of the last replayed commit.
+    pub between: Option<(Instant, Instant)>,
     /// `pg_postmaster_start_time()`: virtual ids mean nothing across a restart.
     pub server_start: i64,
     pub running: Vec<Running>,

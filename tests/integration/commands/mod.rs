@@ -105,7 +105,7 @@ impl Role {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -123,7 +123,7 @@ async fn ask(port: u16, path: &str) -> Option<(u16, String)> {
 }
 
 /// The value of one metric, with its labels as they are printed.
-async fn metric(port: u16, name: &str) -> Option<f64> {
+pub(crate) async fn metric(port: u16, name: &str) -> Option<f64> {
     let (_, text) = ask(port, "/metrics").await?;
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
     line.rsplit(' ').next()?.parse().ok()

@@ -14,14 +14,14 @@ fn with_filter() -> Setup {
     Setup { source: format!("{}filter = \"kind IS DISTINCT FROM 'bot'\"\n", setup.source), ..setup }
 }
 
-async fn settled(count: u32, setup: Setup) -> Stage {
+pub(super) async fn settled(count: u32, setup: Setup) -> Stage {
     let stage = stage_of(count, setup).await;
     stage.imsync(&["backfill"]).await.expect_code(0);
     stage.handle().clear_records();
     stage
 }
 
-fn removals(stage: &Stage) -> usize {
+pub(super) fn removals(stage: &Stage) -> usize {
     stage.handle().calls().iter().filter(|call| call.endpoint.ends_with("remove_attr")).count()
 }
 
@@ -87,7 +87,15 @@ async fn an_edited_filter_or_mapping_is_guarded_too() {
         source: format!("{}filter = \"right(id, 1) NOT IN ('0', '1', '2')\"\n", Setup::default().source),
         ..Setup::default()
     };
-    join(trips("the filter was edited", Setup::default(), "SELECT 1", Some(filter)), an_edited_mapping()).await;
+    // The texts that remain are no longer listed, and what is not listed is removed.
+    let unlisted =
+        Setup { attributes: ATTRIBUTES.replace(", f = \"female\" }", " }\nunlisted = \"remove\""), ..Setup::default() };
+    let sql = "UPDATE users SET gender = CASE WHEN right(id, 1) IN ('0', '1', '2') THEN 'f' ELSE 'm' END";
+    tokio::join!(
+        trips("the filter was edited", Setup::default(), "SELECT 1", Some(filter)),
+        trips("the listed values were edited", Setup::default(), sql, Some(unlisted)),
+        an_edited_mapping(),
+    );
 }
 
 async fn an_edited_mapping() {

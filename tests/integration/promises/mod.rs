@@ -3,10 +3,13 @@
 //! Owns: the words that these tests share. Must not know: how imsync keeps a promise.
 
 mod away;
+mod clock;
+mod counted;
 mod doubts;
 mod ghosts;
 mod gone;
 mod guard;
+mod guard_day;
 mod lease;
 mod mapping;
 mod mended;
