@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::flow::Course;
 use super::guard::{self, Withheld};
+use super::report::Tally;
 use super::view::{Glance, Retry};
 use super::{Consent, Engine, PassError};
 use crate::clock;
