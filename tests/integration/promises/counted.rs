@@ -22,7 +22,7 @@ async fn a_pass_tells_how_many_accounts_it_had_to_mend() {
     assert_eq!(mended(&stage, &["backfill"], 0).await, 0, "a first sync mends nothing");
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     assert_eq!(mended(&stage, &["backfill"], 0).await, 0);
-    super::mended::quiet(&stage).await;
+    stage.comes_to_rest().await;
 
     // No stamp tells of any of these.
     stage
