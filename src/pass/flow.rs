@@ -67,6 +67,11 @@ impl Course {
         self.session.halt();
     }
 
+    /// Somebody got an answer, or there was nothing to ask.
+    pub(super) fn answered(&self) -> Result<(), PassError> {
+        self.session.nobody_answered().map_or(Ok(()), |stop| Err(PassError::Stop(stop)))
+    }
+
     /// Nothing may be read or sent any more.
     pub fn check(&self) -> Result<(), PassError> {
         self.trouble().map_or(Ok(()), Err)

@@ -322,6 +322,7 @@ impl Engine {
             self.writer.forget_removals().await?;
         }
         self.rejections_due(&course, &mut Withheld::default()).await?;
+        course.answered()?;
         if full.guard.is_some() && self.guard.is_none() {
             tracing::info!("the removal guard is lifted");
         }

@@ -82,6 +82,7 @@ impl Engine {
             self.removals(course, &mut withheld, GUARDED).await?;
         }
         self.rejections_due(course, &mut Withheld::default()).await?;
+        course.answered()?;
         self.ending(None).await
     }
 

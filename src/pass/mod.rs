@@ -332,6 +332,7 @@ impl Engine {
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
         crash::point("pass: begins");
+        self.probe_offered = false;
         // Fresh changes go before those of a full pass under way.
         let urgent = tally.kind == Kind::Incremental;
         let session = self.pusher.begin_pass(self.view.names.clone(), urgent);

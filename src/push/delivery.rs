@@ -282,11 +282,12 @@ impl<'a> Delivery<'a> {
             // can have been applied.
             self.ledger.unsettled(self.op, Part { maybe: part.maybe || !stops, ..part });
         }
+        let tries = self.first_to_run_out.as_ref().unwrap_or(&batch.tries);
+        if self.load.fresh {
+            session.note_silence(decide::away(error, tries));
+        }
         match success {
-            None if stops => {
-                let tries = self.first_to_run_out.as_ref().unwrap_or(&batch.tries);
-                session.stop(decide::away(error, tries));
-            }
+            None if stops => session.stop(decide::away(error, tries)),
             None => {
                 self.last_chance = true;
                 self.first_to_run_out.get_or_insert_with(|| batch.tries.clone());

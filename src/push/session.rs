@@ -30,6 +30,7 @@ pub struct Session {
     pub(super) deciding: tokio::sync::Mutex<()>,
     tally: Mutex<Tally>,
     stop: watch::Sender<Option<Stop>>,
+    silence: Mutex<Option<Stop>>,
     calls: AtomicU64,
 }
 
@@ -44,6 +45,7 @@ impl Session {
             app_names: OnceCell::new(),
             deciding: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(None),
+            silence: Mutex::default(),
             calls: AtomicU64::new(0),
         }
     }
@@ -72,6 +74,17 @@ impl Session {
     /// Why the pass must stop, once that is known.
     pub fn stopped(&self) -> Option<Stop> {
         self.stop.borrow().clone()
+    }
+
+    /// A batch of changes ran out of attempts and nobody else got an answer in the whole pass: IM is away.
+    pub fn nobody_answered(&self) -> Option<Stop> {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        silence.filter(|_| self.gate.last_success().is_none())
+    }
+
+    /// What it means that a batch ran out, should nothing be accepted in this pass.
+    pub(super) fn note_silence(&self, away: Stop) {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(away);
     }
 
     /// IM took something in this pass.

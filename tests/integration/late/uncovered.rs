@@ -53,6 +53,7 @@ async fn what_no_stamp_tells_of_waits_for_the_full_pass_and_is_counted() {
         CASE gender WHEN 'm' THEN 'male' END)) AS a (name, value) WHERE a.value <> ''";
     assert_eq!(stage.handle().users(), stage.wanted(wanted).await);
 
+    stage.eventually("the slack is over", async || incremental(&stage).await["rows_read"] == 0).await;
     // A new column with a default fills every row at once, and touches none.
     stage
         .execute(

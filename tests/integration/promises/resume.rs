@@ -87,11 +87,11 @@ async fn the_daemon_goes_on_with_its_first_pass_after_trouble() {
     // beginning, and the server's own sessions may be in that fence and end at any time.
     let mut open = stage.database.connect().await;
     open.execute("BEGIN; SELECT 1").await.expect("a transaction begins");
-    // The only call of the incremental pass will get no answer, so to that pass IM is away.
-    let outage = fault(&stage, "fail:http-502:account=new");
     let mut daemon = stage.start("run", &["run"]);
     stage.handle().wait_until(|counters| counters.users >= 1_000).await;
     position_is_stored(&stage).await;
+    // No call of the incremental pass gets an answer, so to that pass IM is away.
+    let outage = fault(&stage, "fail:http-502");
     stage.execute("INSERT INTO users (id, city) VALUES ('new', 'now')").await;
     stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is away")).await;
     stage.handle().remove_fault(outage);
