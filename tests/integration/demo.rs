@@ -18,9 +18,10 @@ fn folder() -> TempDir {
     folder
 }
 
-fn demo(folder: &TempDir, seconds: &str) -> Child {
+/// It would go on for ten minutes.
+fn demo(folder: &TempDir) -> Child {
     Command::new(env!("CARGO_BIN_EXE_imsync"))
-        .args(["demo", "--users", "500", "--seconds", seconds])
+        .args(["demo", "--users", "500", "--seconds", "600"])
         .env("TMPDIR", folder.path())
         // The demo is to be had whatever the environment says.
         .env("IMSYNC_SOURCE_URL", "postgres://nobody@127.0.0.1:1/nowhere")
@@ -49,19 +50,23 @@ fn processes_of(folder: &Path) -> usize {
 #[test]
 fn it_ends_with_table_and_im_equal_and_leaves_nothing() {
     let folder = folder();
-    let output = demo(&folder, "5").wait_with_output().expect("imsync ends");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(output.status.success(), "{}\n{text}", output.status);
-    let last = text.lines().last().unwrap_or_default();
-    assert!(last.ends_with(" accounts, 0 differ"), "{text}");
-    assert!(text.contains(" → "), "something arrived: {text}");
+    let mut child = demo(&folder);
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(" → ")), "something arrives");
+    // As the audience does who has seen enough.
+    let asked = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().expect("kill can be run");
+    assert!(asked.success());
+    let rest: Vec<String> = lines.collect();
+    let status = child.wait().expect("it is our child");
+    assert!(status.success(), "{status}\n{rest:#?}");
+    assert!(rest.last().is_some_and(|last| last.ends_with(" accounts, 0 differ")), "{rest:#?}");
     assert_eq!((entries(folder.path()), processes_of(folder.path())), (0, 0));
 }
 
 #[test]
 fn killed_it_leaves_nothing() {
     let folder = folder();
-    let mut child = demo(&folder, "600");
+    let mut child = demo(&folder);
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let arrived = lines.map_while(Result::ok).any(|line| line.contains(" → "));
     assert!(arrived, "something arrives before it is killed");
