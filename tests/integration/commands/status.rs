@@ -51,9 +51,15 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
     open.execute("SET application_name = 'a batch job'; BEGIN").await.unwrap();
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut open).await.unwrap();
     stage.imsync(&["backfill"]).await.expect_code(0);
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-
-    let after = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    // The oldest is named; a session of the server's own may be as old.
+    let mut after = serde_json::Value::Null;
+    stage
+        .eventually("it is named", async || {
+            stage.imsync(&["run", "--once"]).await.expect_code(0);
+            after = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+            after["held_back_by"]["pid"] == pid
+        })
+        .await;
     assert_keys(&after, &KEYS);
     assert_time(&after["watermark"]);
     assert!(after["lag_seconds"].as_f64().unwrap() < 60.0, "{after:#}");
@@ -61,7 +67,6 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
     assert!(after["schema_version"].as_i64().unwrap() >= 1);
     assert!(after["lease"].is_null() && after["running"].is_null());
     assert_keys(&after["held_back_by"], &["pid", "prepared", "application", "since"]);
-    assert_eq!(after["held_back_by"]["pid"], pid);
     assert_eq!(after["held_back_by"]["application"], "a batch job");
     assert_time(&after["held_back_by"]["since"]);
     let pass = &after["last_passes"][0];

@@ -124,7 +124,12 @@ async fn a_session_idle_in_a_transaction_delays_nobody() {
             status["held_back_by"].is_null() && seconds(&status["watermark"]) > ended
         })
         .await;
-    assert_eq!(metric(&address, "imsync_watermark_held_back_seconds").await.to_bits(), 0_f64.to_bits());
+    // A session of the server's own, or of this test, may be in a transaction at any poll.
+    stage
+        .eventually("nothing holds it back", async || {
+            metric(&address, "imsync_watermark_held_back_seconds").await <= 0.0
+        })
+        .await;
     daemon.has_made_no_further_full_pass();
     daemon.stop().await;
 }
