@@ -2,10 +2,10 @@
 //!
 //! Owns: the walk over all points and its table. Must not know: what a scene is made of.
 
+mod cases;
 mod death;
 mod names;
 mod postgres;
-mod rebind;
 mod scenes;
 mod sent;
 mod world;
