@@ -1,0 +1,253 @@
+//! From a seed to a world: its settings and its list of operations, the same every time.
+//!
+//! Owns: how likely what is. Must not know: how anything is carried out.
+
+use super::dice::Dice;
+use super::operation::{Answer, Command, Deed, Fault, Kind, Mishap, Operation, Pass, Stamp, Which, Whose};
+use super::table::{COLUMNS, VALUES};
+
+pub(super) const WRITERS: usize = 4;
+/// `im.timeout`, the smallest that the configuration takes.
+pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
+
+/// What a world is like. Small, so that page edges and half-filled calls are everywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settings {
+    /// Numbers of accounts in the table at the beginning; as many again may come.
+    pub(super) accounts: u64,
+    pub(super) page_size: u64,
+    pub(super) users_per_call: u64,
+    pub(super) max_in_flight: u64,
+    pub(super) timpush: bool,
+    pub(super) keep_gone: bool,
+    /// `removal.max_share`, in percent.
+    pub(super) max_share: u64,
+    /// `schedule.rejected_retry`, in seconds.
+    pub(super) rejected_retry: u64,
+    /// Calls that land after their caller gave up are among the faults.
+    pub(super) ghosts: bool,
+}
+
+/// A world that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    pub(super) operations: Vec<Operation>,
+}
+
+impl Plan {
+    /// So many operations and a calm at the end.
+    pub(super) fn of(seed: u64, length: usize, ghosts: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let settings = Settings {
+            accounts: dice.between(12, 60),
+            page_size: dice.between(3, 7),
+            users_per_call: dice.pick(&[1, 2, 3, 5, 20, 100]),
+            max_in_flight: dice.pick(&[1, 2, 64]),
+            timpush: dice.percent(50),
+            keep_gone: dice.percent(15),
+            max_share: dice.pick(&[100, 100, 100, 20]),
+            rejected_retry: dice.pick(&[1, 3_600]),
+            ghosts,
+        };
+        let mut planner = Planner { dice, settings, operations: Vec::new(), daemon: false };
+        while planner.operations.len() < length {
+            planner.next();
+            // A calm in the middle: what follows starts from a state that was proven.
+            if planner.operations.len() % 40 == 39 && !planner.daemon {
+                planner.operations.push(Operation::Calm);
+            }
+        }
+        planner.operations.push(Operation::Calm);
+        Self { settings: planner.settings, operations: planner.operations }
+    }
+}
+
+struct Planner {
+    dice: Dice,
+    settings: Settings,
+    operations: Vec<Operation>,
+    daemon: bool,
+}
+
+impl Planner {
+    fn next(&mut self) {
+        let operation = if self.daemon { self.beside_daemon() } else { self.alone() };
+        match operation {
+            Operation::Daemon(_) => self.daemon = true,
+            Operation::DaemonTerm | Operation::DaemonKill => self.daemon = false,
+            _ => {}
+        }
+        self.operations.push(operation);
+    }
+
+    fn alone(&mut self) -> Operation {
+        match self.dice.below(100) {
+            0..54 => self.write(),
+            54..58 => self.finish(),
+            58..80 => Operation::Pass(self.pass()),
+            80..87 => Operation::Fault(self.fault()),
+            87..91 => Operation::ClearFaults,
+            91..94 => Operation::Pause(self.dice.between(1, 300)),
+            94..96 => Operation::RetryRejected,
+            _ => Operation::Daemon(self.dice.percent(40).then(|| self.crash())),
+        }
+    }
+
+    fn beside_daemon(&mut self) -> Operation {
+        match self.dice.below(100) {
+            0..50 => self.write(),
+            50..54 => self.finish(),
+            54..72 => Operation::Pause(self.dice.between(1, 300)),
+            72..80 => Operation::Fault(self.fault()),
+            80..84 => Operation::ClearFaults,
+            84..88 => Operation::Cut(self.whose()),
+            88..90 => Operation::RetryRejected,
+            90..95 => Operation::DaemonKill,
+            _ => Operation::DaemonTerm,
+        }
+    }
+
+    fn finish(&mut self) -> Operation {
+        Operation::Finish { oldest: self.dice.percent(50), commit: self.dice.percent(70) }
+    }
+
+    fn pass(&mut self) -> Pass {
+        let command = match self.dice.below(10) {
+            0..6 => Command::Once,
+            6..9 => Command::Backfill { force: self.dice.percent(20), allow_removals: self.dice.percent(20) },
+            _ => Command::Accounts((0..self.dice.between(1, 4)).map(|_| self.account()).collect()),
+        };
+        let mishap = match self.dice.below(10) {
+            0..4 => {
+                let (point, arrival) = self.crash();
+                Mishap::Crash(point, arrival)
+            }
+            4 => Mishap::Kill(self.dice.between(1, 1_500)),
+            5 => Mishap::Term(self.dice.between(1, 1_500)),
+            _ => Mishap::None,
+        };
+        let beside = match self.dice.below(3) {
+            0 => (0..self.dice.between(1, 5)).map(|_| self.beside()).collect(),
+            _ => Vec::new(),
+        };
+        Pass { command, mishap, beside }
+    }
+
+    fn beside(&mut self) -> Operation {
+        match self.dice.below(10) {
+            0..5 => self.write(),
+            5 => self.finish(),
+            6 | 7 => Operation::Pause(self.dice.between(1, 400)),
+            8 => Operation::Fault(self.fault()),
+            _ => Operation::Cut(self.whose()),
+        }
+    }
+
+    fn whose(&mut self) -> Whose {
+        self.dice.pick(&[Whose::All, Whose::Lease, Whose::First, Whose::Last])
+    }
+
+    fn crash(&mut self) -> (&'static str, u64) {
+        let point = self.dice.pick(imsync::crash::POINTS);
+        (point, if self.dice.percent(60) { 1 } else { self.dice.between(2, 6) })
+    }
+
+    /// Mostly one that was there at the beginning.
+    fn account(&mut self) -> u64 {
+        let accounts = self.settings.accounts;
+        if self.dice.percent(85) { self.dice.below(accounts) } else { self.dice.below(accounts + 10) }
+    }
+
+    fn column(&mut self) -> usize {
+        usize::try_from(self.dice.below(COLUMNS.len() as u64)).expect("a place fits")
+    }
+
+    fn value(&mut self) -> usize {
+        // The first two are listed where values are looked up.
+        let bound = if self.dice.percent(50) { 3 } else { VALUES as u64 };
+        usize::try_from(self.dice.below(bound)).expect("a place fits")
+    }
+
+    fn write(&mut self) -> Operation {
+        let writer = usize::try_from(self.dice.below(WRITERS as u64)).expect("a place fits");
+        Operation::Write(writer, self.deed())
+    }
+
+    fn deed(&mut self) -> Deed {
+        let (account, column, value) = (self.account(), self.column(), self.value());
+        let modulus = self.dice.between(2, 9);
+        let rest = self.dice.below(modulus);
+        match self.dice.below(100) {
+            0..22 => {
+                let stamp = match self.dice.below(20) {
+                    0 => Stamp::Untouched,
+                    1 => Stamp::Old,
+                    2 => Stamp::Missing,
+                    3 => Stamp::Ahead,
+                    4 | 5 => Stamp::Lagging,
+                    _ => Stamp::Now,
+                };
+                Deed::Set { account, column, value, stamp }
+            }
+            22..27 => Deed::ThereAndBack { account, column, value },
+            27..35 => Deed::Bulk { column, value, modulus, rest },
+            35..37 => Deed::BulkGone { modulus, rest, gone: self.dice.percent(40) },
+            37..42 => Deed::Insert { account, value },
+            42..46 => Deed::Delete { account },
+            46..51 => Deed::Gone { account, gone: self.dice.percent(60) },
+            51..55 => Deed::Bot { account, bot: self.dice.percent(60) },
+            55..58 => Deed::Rename { from: account, to: self.account() },
+            58..62 => Deed::Savepoint,
+            62..64 => Deed::Release,
+            64..67 => Deed::RollbackTo,
+            67..87 => Deed::Commit,
+            87..89 => Deed::CommitAndChain,
+            89..93 => Deed::Rollback,
+            93..98 => Deed::Prepare,
+            _ => Deed::HangUp,
+        }
+    }
+
+    fn fault(&mut self) -> Fault {
+        let answer = |dice: &mut Dice| {
+            dice.pick(&[
+                Answer::Code(91000),
+                Answer::Code(60008),
+                Answer::Http(502),
+                Answer::Http(503),
+                Answer::RetryLater,
+                Answer::Html,
+                Answer::Cut,
+                Answer::Close,
+                Answer::Garbage,
+                Answer::Huge,
+            ])
+        };
+        let rolled = self.dice.below(100);
+        let kind = match rolled {
+            0..10 => {
+                Kind::Refuse(self.dice.pick(&[91000, 60008, 60007, 60011, 90001, 90033, 70402, 70003, 90045, 12345]))
+            }
+            10..24 => Kind::RefuseAccount(self.dice.pick(&[70107, 60015, 90035, 70402, 90033])),
+            24..34 => Kind::Fail(answer(&mut self.dice)),
+            34..56 => Kind::ApplyThenFail(answer(&mut self.dice)),
+            56..66 => Kind::ApplyThenHold(self.dice.between(10, 1_800)),
+            66..72 => Kind::Slow(self.dice.between(1, 150)),
+            72..77 => Kind::Throttle(u32::try_from(self.dice.between(1, 10)).expect("few calls")),
+            // Held calls go on when the rule goes, so they cannot land later than the call's time-out.
+            77..82 => Kind::Hold(self.dice.between(10, 500)),
+            82..91 if self.settings.ghosts => Kind::Hold(self.dice.between(800, TIMEOUT_MILLIS * 8 / 5)),
+            _ if self.settings.ghosts => Kind::Ghost(self.dice.between(1, TIMEOUT_MILLIS * 3 / 5)),
+            _ => Kind::ApplyThenFail(Answer::Close),
+        };
+        let which = if self.dice.percent(50) {
+            Which::Percent { chance: self.dice.between(10, 60), seed: self.dice.below(1_000) }
+        } else {
+            Which::Next(self.dice.between(1, 4))
+        };
+        let account = (matches!(kind, Kind::RefuseAccount(_)) || self.dice.percent(25)).then(|| self.account());
+        let attribute = self.dice.percent(10).then(|| self.column());
+        Fault { kind, which, account, attribute }
+    }
+}
