@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use imsync::simulator::{Action, Matcher, Rule, Wrong};
+use imsync::simulator::{Action, Command, Matcher, Rule, Wrong};
 
 use super::operation::{Answer, Fault, Kind, Which};
 use super::table::{COLUMNS, account};
 
+pub(super) const NO_SUCH_ACCOUNT: i64 = 70107;
 /// Over the 8 MiB that imsync reads of an answer.
 const HUGE: u64 = 9 << 20;
 
@@ -17,6 +18,9 @@ impl Fault {
         let mut matcher = Matcher {
             accounts: self.account.map(account).into_iter().collect(),
             attribute: self.attribute.map(|place| COLUMNS[place].1.to_owned()),
+            // Of an account that does not exist nothing has to be removed: a vendor who says so of one that has
+            // attributes would be believed.
+            command: (self.kind == Kind::RefuseAccount(NO_SUCH_ACCOUNT)).then_some(Command::SetAttr),
             ..Matcher::default()
         };
         match self.which {

@@ -16,12 +16,18 @@ pub(super) enum Operation {
         commit: bool,
     },
     Pass(Pass),
-    /// Start the daemon, armed to crash or not. Nothing while it runs.
+    /// Start a daemon, armed to crash or not. A second one stands by; there is no third.
     Daemon(Option<(&'static str, u64)>),
-    /// SIGTERM for the daemon, and wait for its end.
+    /// SIGTERM for the first daemon, and wait for its end.
     DaemonTerm,
-    /// `kill -9` for the daemon.
+    /// `kill -9` for the first daemon.
     DaemonKill,
+    /// The first daemon stops for so many milliseconds, as a machine does that swaps or moves.
+    DaemonSleeps(u64),
+    /// The configuration gets another mapping or filter; a daemon does not hear of it.
+    Edit(Edition),
+    /// IM gets to know an account.
+    Import(u64),
     Fault(Fault),
     ClearFaults,
     /// Connections of imsync are cut by the server.
@@ -72,6 +78,18 @@ pub(super) enum Whose {
     /// One of them, whichever the server names first or last.
     First,
     Last,
+}
+
+/// What the configuration says of attributes and filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edition {
+    First,
+    /// `lang` is not mapped any more.
+    WithoutLang,
+    /// Another text for one value of `plan`.
+    OtherPlan,
+    /// Every fifth account falls out of the filter.
+    NarrowFilter,
 }
 
 /// What a session of an application does. `column` and `value` are places in `table`'s lists.
@@ -134,6 +152,19 @@ pub(super) enum Deed {
     Prepare,
     /// The session ends without a word.
     HangUp,
+}
+
+/// What the watermark column is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watermark {
+    /// `timestamptz`
+    Zoned,
+    /// `timestamp`, written in the zone of Berlin.
+    Local,
+    /// A `bigint` from a sequence.
+    Counter,
+    /// There is none: every pass compares the whole table.
+    None,
 }
 
 /// How an update leaves the watermark column.

@@ -3,7 +3,9 @@
 //! Owns: how likely what is. Must not know: how anything is carried out.
 
 use super::dice::Dice;
-use super::operation::{Answer, Command, Deed, Fault, Kind, Mishap, Operation, Pass, Stamp, Which, Whose};
+use super::operation::{
+    Answer, Command, Deed, Edition, Fault, Kind, Mishap, Operation, Pass, Stamp, Watermark, Which, Whose,
+};
 use super::table::{COLUMNS, VALUES};
 
 pub(super) const WRITERS: usize = 4;
@@ -18,8 +20,12 @@ pub(super) struct Settings {
     pub(super) page_size: u64,
     pub(super) users_per_call: u64,
     pub(super) max_in_flight: u64,
+    pub(super) watermark: Watermark,
     pub(super) timpush: bool,
     pub(super) keep_gone: bool,
+    pub(super) keep_unmapped: bool,
+    /// Every third account is not in Chat until it is imported.
+    pub(super) strangers: bool,
     /// `removal.max_share`, in percent.
     pub(super) max_share: u64,
     /// `schedule.rejected_retry`, in seconds.
@@ -44,18 +50,30 @@ impl Plan {
             page_size: dice.between(3, 7),
             users_per_call: dice.pick(&[1, 2, 3, 5, 20, 100]),
             max_in_flight: dice.pick(&[1, 2, 64]),
+            watermark: dice.pick(&[
+                Watermark::Zoned,
+                Watermark::Zoned,
+                Watermark::Zoned,
+                Watermark::Local,
+                Watermark::Counter,
+                Watermark::None,
+            ]),
             timpush: dice.percent(50),
             keep_gone: dice.percent(15),
+            keep_unmapped: dice.percent(50),
+            strangers: dice.percent(15),
             max_share: dice.pick(&[100, 100, 100, 20]),
             rejected_retry: dice.pick(&[1, 3_600]),
             ghosts,
         };
-        let mut planner = Planner { dice, settings, operations: Vec::new(), daemon: false };
+        let mut planner = Planner { dice, settings, operations: Vec::new(), daemons: 0 };
+        let mut calm_after = 40;
         while planner.operations.len() < length {
             planner.next();
             // A calm in the middle: what follows starts from a state that was proven.
-            if planner.operations.len() % 40 == 39 && !planner.daemon {
+            if planner.operations.len() > calm_after && planner.daemons == 0 {
                 planner.operations.push(Operation::Calm);
+                calm_after += 40;
             }
         }
         planner.operations.push(Operation::Calm);
@@ -67,43 +85,74 @@ struct Planner {
     dice: Dice,
     settings: Settings,
     operations: Vec<Operation>,
-    daemon: bool,
+    daemons: u32,
 }
 
 impl Planner {
     fn next(&mut self) {
-        let operation = if self.daemon { self.beside_daemon() } else { self.alone() };
+        let operation = if self.daemons > 0 { self.beside_daemon() } else { self.alone() };
         match operation {
-            Operation::Daemon(_) => self.daemon = true,
-            Operation::DaemonTerm | Operation::DaemonKill => self.daemon = false,
+            Operation::Daemon(_) => self.daemons = 2.min(self.daemons + 1),
+            Operation::DaemonTerm | Operation::DaemonKill => self.daemons -= 1,
+            // A pass that finds nothing to do arrives nowhere.
+            Operation::Pass(_) => self.changes(),
             _ => {}
         }
         self.operations.push(operation);
     }
 
+    /// A few changes that are committed.
+    fn changes(&mut self) {
+        for _ in 0..self.dice.below(3) {
+            let writer = self.writer();
+            let (account, column, value) = (self.account(), self.column(), self.value());
+            let modulus = self.dice.between(2, 9);
+            let deed = match self.dice.below(4) {
+                0 => Deed::Bulk { column, value, modulus, rest: self.dice.below(modulus) },
+                1 => Deed::Gone { account, gone: self.dice.percent(50) },
+                _ => Deed::Set { account, column, value, stamp: Stamp::Now },
+            };
+            self.operations.extend([Operation::Write(writer, deed), Operation::Write(writer, Deed::Commit)]);
+        }
+    }
+
     fn alone(&mut self) -> Operation {
         match self.dice.below(100) {
-            0..54 => self.write(),
-            54..58 => self.finish(),
-            58..80 => Operation::Pass(self.pass()),
-            80..87 => Operation::Fault(self.fault()),
-            87..91 => Operation::ClearFaults,
-            91..94 => Operation::Pause(self.dice.between(1, 300)),
-            94..96 => Operation::RetryRejected,
-            _ => Operation::Daemon(self.dice.percent(40).then(|| self.crash())),
+            0..46 => self.write(),
+            46..50 => self.finish(),
+            50..76 => Operation::Pass(self.pass()),
+            76..84 => Operation::Fault(self.fault()),
+            84..88 => Operation::ClearFaults,
+            88..90 => Operation::Pause(self.dice.between(1, 300)),
+            90..92 => Operation::RetryRejected,
+            92..94 => Operation::Edit(self.dice.pick(&[
+                Edition::First,
+                Edition::WithoutLang,
+                Edition::OtherPlan,
+                Edition::NarrowFilter,
+            ])),
+            94..96 => Operation::Import(self.account()),
+            _ => self.daemon(),
         }
+    }
+
+    fn daemon(&mut self) -> Operation {
+        Operation::Daemon(self.dice.percent(40).then(|| self.crash()))
     }
 
     fn beside_daemon(&mut self) -> Operation {
         match self.dice.below(100) {
-            0..50 => self.write(),
-            50..54 => self.finish(),
-            54..72 => Operation::Pause(self.dice.between(1, 300)),
-            72..80 => Operation::Fault(self.fault()),
-            80..84 => Operation::ClearFaults,
-            84..88 => Operation::Cut(self.whose()),
-            88..90 => Operation::RetryRejected,
-            90..95 => Operation::DaemonKill,
+            0..48 => self.write(),
+            48..52 => self.finish(),
+            52..70 => Operation::Pause(self.dice.between(1, 300)),
+            70..77 => Operation::Fault(self.fault()),
+            77..80 => Operation::ClearFaults,
+            80..85 => Operation::Cut(self.whose()),
+            85..87 => Operation::RetryRejected,
+            87..89 => self.daemon(),
+            89 => Operation::Pass(self.pass()),
+            90 => Operation::DaemonSleeps(self.dice.pick(&[200, 1_200, 5_500])),
+            91..95 => Operation::DaemonKill,
             _ => Operation::DaemonTerm,
         }
     }
@@ -150,7 +199,7 @@ impl Planner {
 
     fn crash(&mut self) -> (&'static str, u64) {
         let point = self.dice.pick(imsync::crash::POINTS);
-        (point, if self.dice.percent(60) { 1 } else { self.dice.between(2, 6) })
+        (point, if self.dice.percent(70) { 1 } else { self.dice.between(2, 6) })
     }
 
     /// Mostly one that was there at the beginning.
@@ -169,9 +218,12 @@ impl Planner {
         usize::try_from(self.dice.below(bound)).expect("a place fits")
     }
 
+    fn writer(&mut self) -> usize {
+        usize::try_from(self.dice.below(WRITERS as u64)).expect("a place fits")
+    }
+
     fn write(&mut self) -> Operation {
-        let writer = usize::try_from(self.dice.below(WRITERS as u64)).expect("a place fits");
-        Operation::Write(writer, self.deed())
+        Operation::Write(self.writer(), self.deed())
     }
 
     fn deed(&mut self) -> Deed {
@@ -193,11 +245,12 @@ impl Planner {
             22..27 => Deed::ThereAndBack { account, column, value },
             27..35 => Deed::Bulk { column, value, modulus, rest },
             35..37 => Deed::BulkGone { modulus, rest, gone: self.dice.percent(40) },
-            37..42 => Deed::Insert { account, value },
+            // Half of them are there already.
+            37..42 => Deed::Insert { account: self.settings.accounts + self.dice.below(10), value },
             42..46 => Deed::Delete { account },
             46..51 => Deed::Gone { account, gone: self.dice.percent(60) },
             51..55 => Deed::Bot { account, bot: self.dice.percent(60) },
-            55..58 => Deed::Rename { from: account, to: self.account() },
+            55..58 => Deed::Rename { from: account, to: self.dice.below(self.settings.accounts + 10) },
             58..62 => Deed::Savepoint,
             62..64 => Deed::Release,
             64..67 => Deed::RollbackTo,

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A process and where it prints.
 pub(super) struct Process {
     pub(super) name: String,
+    /// It may crash by itself.
+    pub(super) armed: bool,
     child: Child,
     files: [PathBuf; 2],
 }
@@ -63,7 +65,7 @@ impl Process {
             command.env("IMSYNC_CRASH_AT", format!("{point}#{arrival}"));
         }
         let child = command.stdout(open(&files[0])).stderr(open(&files[1])).spawn().expect("the binary can be run");
-        Self { name: arguments.join(" "), child, files }
+        Self { name: arguments.join(" "), armed: crash.is_some(), child, files }
     }
 
     /// It has not ended yet.
@@ -75,15 +77,11 @@ impl Process {
         self.child.id()
     }
 
-    pub(super) fn term(&mut self) {
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn signal(&mut self, name: &str) {
         if self.alive() {
-            signal(&self.child, "TERM");
+            signal(&self.child, name);
         }
-    }
-
-    pub(super) fn kill(&mut self) {
-        // It may just have ended by itself.
-        let _ = self.child.start_kill();
     }
 
     /// Waits for the end; a process that hangs is an error, with what it printed.

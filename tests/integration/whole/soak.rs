@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::cases;
 use super::plan::Plan;
 use super::tally::Tally;
 use super::world::World;
@@ -48,6 +49,28 @@ async fn live(plan: &Plan, tally: &mut Tally) -> Result<(), Box<Divergence>> {
     result
 }
 
+/// The same failure with less history: pieces are left out, ever smaller ones, as long as it still fails.
+async fn shrink(seed: u64, mut plan: Plan) -> Plan {
+    let mut piece = plan.operations.len() / 2;
+    while piece > 0 {
+        let mut from = 0;
+        // The calm at the end stays.
+        while from + piece < plan.operations.len() {
+            let mut less = plan.clone();
+            less.operations.drain(from..from + piece);
+            let failed = run_apart(seed, less.clone()).await.1.is_err();
+            println!("without {from} to {}: {}", from + piece, if failed { "fails" } else { "holds" });
+            if failed {
+                plan = less;
+            } else {
+                from += piece;
+            }
+        }
+        piece /= 2;
+    }
+    plan
+}
+
 /// A history, its failure as a text that can be worked with.
 async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
     let mut tally = Tally::default();
@@ -83,12 +106,25 @@ async fn a_slice_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_once_failed() {
+    let worlds = cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
+    for (name, world) in worlds.collect::<Vec<_>>() {
+        let (_, result) = world.await.expect("a world's panic is in its result");
+        result.unwrap_or_else(|divergence| panic!("{name}: {divergence}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs one world again: IMSYNC_SEED=n"]
 async fn replay() {
     let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the world");
     let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
-    let (tally, result) = run_apart(seed, Plan::of(seed, length, ghosts())).await;
+    let plan = Plan::of(seed, length, ghosts());
+    let (tally, result) = run_apart(seed, plan.clone()).await;
     println!("{tally}");
+    if result.is_err() && variable("IMSYNC_SHRINK").is_some() {
+        println!("{:#?}", shrink(seed, plan).await);
+    }
     result.unwrap_or_else(|divergence| panic!("{divergence}"));
 }
 

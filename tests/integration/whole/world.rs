@@ -3,12 +3,13 @@
 //! Owns: what is under way, what is checked after each step. Must not know: how likely anything is.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use imsync::simulator::Options;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use super::operation::{Mishap, Operation, Pass, Whose};
-use super::plan::Settings;
+use super::operation::{Edition, Mishap, Operation, Pass, Whose};
+use super::plan::{Settings, TIMEOUT_MILLIS};
 use super::process::{Ended, Process, arguments, befall};
 use super::tally::Tally;
 use super::truth::lies;
@@ -19,12 +20,38 @@ use crate::support::{Setup, Stage};
 /// What is told of a divergence beside the history.
 const OUTPUTS_KEPT: usize = 4;
 
+/// The configuration of an edition, over a table that is there.
+fn configuration(settings: &Settings, edition: Edition) -> Setup {
+    let Settings { users_per_call, max_in_flight, max_share, rejected_retry, .. } = settings;
+    let word = |keep: bool| if keep { "keep" } else { "remove" };
+    Setup {
+        source: table::source(settings, edition),
+        im: format!(
+            "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
+             timeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
+            if settings.timpush { "timpush" } else { "all_member_push" }
+        ),
+        attributes: table::attributes(edition),
+        more: format!(
+            "[removal]\ngone = \"{}\"\nunmapped = \"{}\"\nmax_share = {}.{:02}\n[schedule]\n\
+             interval = \"100ms\"\nrejected_retry = \"{rejected_retry}s\"\n",
+            word(settings.keep_gone),
+            word(settings.keep_unmapped),
+            max_share / 100,
+            max_share % 100
+        ),
+        ..Setup::default()
+    }
+}
+
 pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) stage: Stage,
     pub(super) eye: PgConnection,
     pub(super) writers: Writers,
-    daemon: Option<Process>,
+    pub(super) edition: Edition,
+    /// At most two: the first holds the lease as a rule, the second stands by.
+    daemons: VecDeque<Process>,
     processes: u32,
     pub(super) tally: Tally,
     /// What the last processes printed.
@@ -34,31 +61,16 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(settings: Settings) -> Self {
-        let Settings { page_size, users_per_call, max_in_flight, max_share, rejected_retry, .. } = settings;
-        let share = format!("{}.{:02}", max_share / 100, max_share % 100);
-        let gone = if settings.keep_gone { "keep" } else { "remove" };
+        let known = (0..settings.accounts + 10).filter(|number| number % 3 != 1).map(table::account);
         let setup = Setup {
-            sql: table::SCHEMA.to_owned(),
-            source: format!(
-                "table = \"public.users\"\naccount_column = \"id\"\nwatermark_column = \"updated_at\"\n\
-                 watermark_grace = \"1s\"\ndeleted_column = \"deleted_at\"\nfilter = \"kind IS DISTINCT FROM 'bot'\"\n\
-                 page_size = {page_size}\n"
-            ),
-            im: format!(
-                "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
-                 timeout = \"1s\"\nretry_for = \"1s\"\n",
-                if settings.timpush { "timpush" } else { "all_member_push" }
-            ),
-            attributes: table::ATTRIBUTES.to_owned(),
-            more: format!(
-                "[removal]\ngone = \"{gone}\"\nmax_share = {share}\n[schedule]\ninterval = \"100ms\"\n\
-                 rejected_retry = \"{rejected_retry}s\"\n"
-            ),
+            sql: table::schema(settings.watermark),
             simulator: Options {
                 attribute_names: table::COLUMNS.map(|(_, attribute)| attribute.to_owned()).to_vec(),
+                imported_accounts: settings.strangers.then(|| known.collect()),
                 logged_calls: 200,
                 ..Options::default()
             },
+            ..configuration(&settings, Edition::First)
         };
         let secret = setup.simulator.secret_key.clone();
         let stage = Stage::set_up(setup).await;
@@ -70,7 +82,7 @@ impl World {
             };
             let id = table::account(number).replace('\'', "''");
             format!(
-                "('{id}', {number}, {}, {}, {}, {}, {}, {}, now() - interval '1 hour')",
+                "('{id}', {number}, {}, {}, {}, {}, {}, {})",
                 value(2),
                 value(3),
                 value(0),
@@ -80,7 +92,7 @@ impl World {
             )
         });
         let sql = format!(
-            "INSERT INTO users (id, number, city, note, plan, gender, tier, lang, updated_at) VALUES {}",
+            "INSERT INTO users (id, number, city, note, plan, gender, tier, lang) VALUES {}",
             people.collect::<Vec<_>>().join(", ")
         );
         eye.execute(AssertSqlSafe(sql)).await.expect("people can be added");
@@ -88,11 +100,12 @@ impl World {
         let password = url::Url::parse(stage.database.url()).ok().and_then(|url| url.password().map(str::to_owned));
         let secrets = password.into_iter().filter(|password| password.len() > 6).chain([secret]).collect();
         Self {
+            writers: Writers::new(name, settings.watermark),
             settings,
             stage,
             eye,
-            writers: Writers::new(name),
-            daemon: None,
+            edition: Edition::First,
+            daemons: VecDeque::new(),
             processes: 0,
             tally: Tally::default(),
             outputs: VecDeque::new(),
@@ -116,18 +129,31 @@ impl World {
             Operation::Finish { oldest, commit } => self.writers.finish(&mut self.eye, *oldest, *commit).await,
             Operation::Pass(pass) => return self.pass(pass).await,
             Operation::Daemon(crash) => {
-                if self.daemon.is_none() {
-                    self.daemon = Some(self.spawn(&["run".to_owned()], *crash));
+                if self.daemons.len() < 2 {
+                    let daemon = self.spawn(&["run".to_owned()], *crash);
+                    self.daemons.push_back(daemon);
                 }
             }
             Operation::DaemonTerm => return self.end_daemon(false).await,
             Operation::DaemonKill => return self.end_daemon(true).await,
+            Operation::DaemonSleeps(millis) => {
+                if let Some(daemon) = self.daemons.front_mut() {
+                    daemon.signal("STOP");
+                    tokio::time::sleep(Duration::from_millis(*millis)).await;
+                    daemon.signal("CONT");
+                }
+            }
+            Operation::Edit(edition) => {
+                self.edition = *edition;
+                self.stage.configure(&configuration(&self.settings, *edition));
+            }
+            Operation::Import(account) => self.stage.handle().import(&table::account(*account), true),
             Operation::Fault(fault) => {
                 self.stage.handle().add_fault(fault.rule());
             }
             Operation::ClearFaults => self.clear_faults(),
             Operation::Cut(whose) => self.cut(*whose).await,
-            Operation::Pause(millis) => tokio::time::sleep(std::time::Duration::from_millis(*millis)).await,
+            Operation::Pause(millis) => tokio::time::sleep(Duration::from_millis(*millis)).await,
             Operation::RetryRejected => {
                 // Refused before first use, and cut beside a daemon.
                 self.command(&["rejected".to_owned(), "retry".to_owned()]).await?;
@@ -139,11 +165,7 @@ impl World {
 
     /// The state does not lie, and IM was used as it asks to be.
     async fn check(&mut self) -> Result<(), String> {
-        let mut found = lies(&mut self.eye, self.stage.handle()).await.map_err(|error| error.to_string())?;
-        if self.daemon.as_mut().is_none_or(|daemon| !daemon.alive()) && !found.is_empty() {
-            // Nobody runs: what a dying session still had to commit is committed a moment later.
-            found = lies(&mut self.eye, self.stage.handle()).await.map_err(|error| error.to_string())?;
-        }
+        let found = lies(&mut self.eye, self.stage.handle()).await.map_err(|error| error.to_string())?;
         if !found.is_empty() {
             return Err(format!("the state lies: {}", found.join("; ")));
         }
@@ -180,6 +202,10 @@ impl World {
             Mishap::Crash(point, arrival) => Some((*point, *arrival)),
             Mishap::None | Mishap::Kill(_) | Mishap::Term(_) => None,
         };
+        let undisturbed = *mishap == Mishap::None
+            && beside.is_empty()
+            && self.daemons.is_empty()
+            && self.stage.handle().faults().is_empty();
         let process = self.spawn(&arguments(command), crash);
         let id = process.id();
         let others = async {
@@ -190,7 +216,11 @@ impl World {
         };
         let ((), others, ended) = tokio::join!(befall(*mishap, id), others, process.end());
         others?;
-        let ended = self.took_place(ended?, !matches!(mishap, Mishap::None | Mishap::Term(_)))?;
+        let ended = self.took_place(ended?, *mishap != Mishap::None)?;
+        let reasons = ["removal guard", "IM did not answer", "holds the lease", "IM is away", "has just started"];
+        if undisturbed && ended.code == Some(1) && !reasons.iter().any(|reason| ended.stderr.contains(reason)) {
+            return Err(format!("a pass that nobody disturbed could not finish: {ended:?}"));
+        }
         match (mishap, ended.code) {
             (Mishap::Crash(point, _), None) => self.tally.count("crashes", *point),
             (Mishap::Kill(_), None) => self.tally.count("crashes", "kill -9 at random"),
@@ -203,24 +233,36 @@ impl World {
         Ok(())
     }
 
-    pub(super) async fn end_daemon(&mut self, kill: bool) -> Result<(), String> {
-        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
-        let crashed = !daemon.alive();
-        if kill {
-            daemon.kill();
-        } else {
-            daemon.term();
+    pub(super) async fn end_daemons(&mut self) -> Result<(), String> {
+        while !self.daemons.is_empty() {
+            self.end_daemon(false).await?;
         }
+        Ok(())
+    }
+
+    async fn end_daemon(&mut self, kill: bool) -> Result<(), String> {
+        let Some(mut daemon) = self.daemons.pop_front() else { return Ok(()) };
+        let armed = daemon.armed;
+        daemon.signal(if kill { "KILL" } else { "TERM" });
         let ended = daemon.end().await?;
         let passes = ended.stderr.lines().filter(|line| line.contains("pass ended")).count();
         self.tally.add("passes", "of daemons", u64::try_from(passes).unwrap_or_default());
-        let ended = self.took_place(ended, kill || crashed)?;
-        if ended.code.is_none() {
-            self.tally.count("crashes", if crashed { "a crash point in the daemon" } else { "kill -9 of the daemon" });
-        } else if ended.code != Some(0) {
-            return Err(format!("the daemon ended with {:?}: {ended:?}", ended.code));
+        // A signal before it could listen for one ends it too; it has not said anything by then.
+        let unborn = ended.stderr.is_empty();
+        let ended = self.took_place(ended, kill || armed || unborn)?;
+        match ended.code {
+            None if armed => self.tally.count("crashes", "at a crash point, the daemon"),
+            None => self.tally.count("crashes", "kill -9 of the daemon"),
+            Some(0) => {}
+            Some(code) => return Err(format!("the daemon ended with {code}: {ended:?}")),
         }
         Ok(())
+    }
+
+    pub(super) fn import_all(&self) {
+        for number in 0..self.settings.accounts + 10 {
+            self.stage.handle().import(&table::account(number), true);
+        }
     }
 
     pub(super) fn clear_faults(&mut self) {

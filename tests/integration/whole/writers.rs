@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::operation::{Deed, Stamp};
+use super::operation::{Deed, Stamp, Watermark};
 use super::plan::WRITERS;
 use super::table::{self, COLUMNS};
 use super::tally::Tally;
@@ -26,6 +26,7 @@ struct Session {
 
 /// All of them.
 pub(super) struct Writers {
+    watermark: Watermark,
     database: String,
     sessions: Vec<Option<Session>>,
     /// Global ids of prepared transactions, the oldest first.
@@ -41,25 +42,23 @@ fn id(account: u64) -> String {
     literal(Some(&table::account(account)))
 }
 
-fn stamped(stamp: Stamp) -> String {
-    let when = match stamp {
-        Stamp::Now => "now()",
-        Stamp::Lagging => "now() - interval '500 milliseconds'",
-        Stamp::Ahead => "now() + interval '1 hour'",
-        Stamp::Untouched => "updated_at",
-        Stamp::Old => "timestamptz '2020-02-02'",
-        Stamp::Missing => "NULL",
-    };
-    format!("updated_at = {when}, honest = {}", stamp.honest())
+fn stamped(watermark: Watermark, stamp: Stamp) -> String {
+    let honest = stamp.honest() || watermark == Watermark::None;
+    format!("updated_at = {}, honest = {honest}", table::stamp(watermark, stamp))
 }
 
 /// The statements of a deed that writes.
-fn statements(deed: &Deed) -> Vec<String> {
-    let now = stamped(Stamp::Now);
+fn statements(watermark: Watermark, deed: &Deed) -> Vec<String> {
+    let now = stamped(watermark, Stamp::Now);
     let set = |column: usize, value: usize| format!("{} = {}", COLUMNS[column].0, literal(table::value(value)));
     match deed {
         Deed::Set { account, column, value, stamp } => {
-            vec![format!("UPDATE users SET {}, {} WHERE id = {}", set(*column, *value), stamped(*stamp), id(*account))]
+            vec![format!(
+                "UPDATE users SET {}, {} WHERE id = {}",
+                set(*column, *value),
+                stamped(watermark, *stamp),
+                id(*account)
+            )]
         }
         Deed::ThereAndBack { account, column, value } => {
             let (name, _) = COLUMNS[*column];
@@ -115,9 +114,9 @@ impl Session {
 }
 
 impl Writers {
-    pub(super) fn new(database: String) -> Self {
+    pub(super) fn new(database: String, watermark: Watermark) -> Self {
         let sessions = std::iter::repeat_with(|| None).take(WRITERS).collect();
-        Self { database, sessions, prepared: VecDeque::new(), count: 0 }
+        Self { watermark, database, sessions, prepared: VecDeque::new(), count: 0 }
     }
 
     /// Does the deed in this session.
@@ -155,7 +154,7 @@ impl Writers {
             session.run("BEGIN; SELECT now()".to_owned()).await?;
             (session.open, session.savepoints) = (true, 0);
         }
-        for statement in statements(deed) {
+        for statement in statements(self.watermark, deed) {
             session.run(statement).await?;
         }
         match deed {
@@ -217,11 +216,6 @@ impl Writers {
             let commit = self.prepared.len() % 2 == 0;
             self.finish(other, true, commit).await;
         }
-    }
-
-    /// Transactions that are open or prepared.
-    pub(super) fn open(&self) -> usize {
-        self.sessions.iter().flatten().filter(|session| session.open).count() + self.prepared.len()
     }
 
     pub(super) async fn close(self) {
