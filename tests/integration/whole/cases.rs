@@ -24,6 +24,7 @@ fn settings() -> Settings {
         keep_unmapped: false,
         strangers: false,
         max_share: 100,
+        calls_per_second: 66,
         rejected_retry: 3_600,
         ghosts: false,
     }

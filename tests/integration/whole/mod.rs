@@ -14,6 +14,7 @@ mod faults;
 mod operation;
 mod plan;
 mod process;
+mod scenes;
 mod soak;
 mod table;
 mod tally;

@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) strangers: bool,
     /// `removal.max_share`, in percent.
     pub(super) max_share: u64,
+    /// `im.calls_per_second`; the vendor takes half as many again.
+    pub(super) calls_per_second: u32,
     /// `schedule.rejected_retry`, in seconds.
     pub(super) rejected_retry: u64,
     /// Calls that land after their caller gave up are among the faults.
@@ -63,6 +65,7 @@ impl Plan {
             keep_unmapped: dice.percent(50),
             strangers: dice.percent(15),
             max_share: dice.pick(&[100, 100, 100, 20]),
+            calls_per_second: dice.pick(&[20, 66, 66]),
             rejected_retry: dice.pick(&[1, 3_600]),
             ghosts,
         };
@@ -81,15 +84,18 @@ impl Plan {
     }
 }
 
-struct Planner {
-    dice: Dice,
-    settings: Settings,
-    operations: Vec<Operation>,
+pub(super) struct Planner {
+    pub(super) dice: Dice,
+    pub(super) settings: Settings,
+    pub(super) operations: Vec<Operation>,
     daemons: u32,
 }
 
 impl Planner {
     fn next(&mut self) {
+        if self.daemons == 0 && self.dice.percent(25) {
+            return self.scene();
+        }
         let operation = if self.daemons > 0 { self.beside_daemon() } else { self.alone() };
         match operation {
             Operation::Daemon(_) => self.daemons = 2.min(self.daemons + 1),
@@ -197,28 +203,28 @@ impl Planner {
         self.dice.pick(&[Whose::All, Whose::Lease, Whose::First, Whose::Last])
     }
 
-    fn crash(&mut self) -> (&'static str, u64) {
+    pub(super) fn crash(&mut self) -> (&'static str, u64) {
         let point = self.dice.pick(imsync::crash::POINTS);
         (point, if self.dice.percent(70) { 1 } else { self.dice.between(2, 6) })
     }
 
     /// Mostly one that was there at the beginning.
-    fn account(&mut self) -> u64 {
+    pub(super) fn account(&mut self) -> u64 {
         let accounts = self.settings.accounts;
         if self.dice.percent(85) { self.dice.below(accounts) } else { self.dice.below(accounts + 10) }
     }
 
-    fn column(&mut self) -> usize {
+    pub(super) fn column(&mut self) -> usize {
         usize::try_from(self.dice.below(COLUMNS.len() as u64)).expect("a place fits")
     }
 
-    fn value(&mut self) -> usize {
+    pub(super) fn value(&mut self) -> usize {
         // The first two are listed where values are looked up.
         let bound = if self.dice.percent(50) { 3 } else { VALUES as u64 };
         usize::try_from(self.dice.below(bound)).expect("a place fits")
     }
 
-    fn writer(&mut self) -> usize {
+    pub(super) fn writer(&mut self) -> usize {
         usize::try_from(self.dice.below(WRITERS as u64)).expect("a place fits")
     }
 
@@ -226,7 +232,7 @@ impl Planner {
         Operation::Write(self.writer(), self.deed())
     }
 
-    fn deed(&mut self) -> Deed {
+    pub(super) fn deed(&mut self) -> Deed {
         let (account, column, value) = (self.account(), self.column(), self.value());
         let modulus = self.dice.between(2, 9);
         let rest = self.dice.below(modulus);
@@ -262,29 +268,29 @@ impl Planner {
         }
     }
 
+    pub(super) fn answer(&mut self) -> Answer {
+        self.dice.pick(&[
+            Answer::Code(91000),
+            Answer::Code(60008),
+            Answer::Http(502),
+            Answer::Http(503),
+            Answer::RetryLater,
+            Answer::Html,
+            Answer::Cut,
+            Answer::Close,
+            Answer::Garbage,
+            Answer::Huge,
+        ])
+    }
+
     fn fault(&mut self) -> Fault {
-        let answer = |dice: &mut Dice| {
-            dice.pick(&[
-                Answer::Code(91000),
-                Answer::Code(60008),
-                Answer::Http(502),
-                Answer::Http(503),
-                Answer::RetryLater,
-                Answer::Html,
-                Answer::Cut,
-                Answer::Close,
-                Answer::Garbage,
-                Answer::Huge,
-            ])
-        };
-        let rolled = self.dice.below(100);
-        let kind = match rolled {
+        let kind = match self.dice.below(100) {
             0..10 => {
                 Kind::Refuse(self.dice.pick(&[91000, 60008, 60007, 60011, 90001, 90033, 70402, 70003, 90045, 12345]))
             }
             10..24 => Kind::RefuseAccount(self.dice.pick(&[70107, 60015, 90035, 70402, 90033])),
-            24..34 => Kind::Fail(answer(&mut self.dice)),
-            34..56 => Kind::ApplyThenFail(answer(&mut self.dice)),
+            24..34 => Kind::Fail(self.answer()),
+            34..56 => Kind::ApplyThenFail(self.answer()),
             56..66 => Kind::ApplyThenHold(self.dice.between(10, 1_800)),
             66..72 => Kind::Slow(self.dice.between(1, 150)),
             72..77 => Kind::Throttle(u32::try_from(self.dice.between(1, 10)).expect("few calls")),

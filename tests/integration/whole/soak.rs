@@ -15,6 +15,8 @@ use super::world::World;
 const LENGTH: usize = 120;
 /// Worlds that run beside each other: most of their time they wait.
 const WORLDS: usize = 4;
+/// Divergences after which no further world begins: each takes a person's time.
+const ENOUGH: u64 = 3;
 /// Operations that are shown of a history that failed.
 const SHOWN: usize = 30;
 
@@ -139,19 +141,20 @@ async fn soak_everything() {
     let first = variable("IMSYNC_SEED").unwrap_or_else(|| rand::random::<u32>().into());
     println!("first seed {first}");
     let until = imsync::clock::monotonic() + Duration::from_secs(seconds);
-    let next = Arc::new(AtomicU64::new(first));
+    let (next, failed) = (Arc::new(AtomicU64::new(first)), Arc::new(AtomicU64::new(0)));
     let lanes: Vec<_> = (0..WORLDS)
         .map(|_| {
-            let next = next.clone();
+            let (next, failed) = (next.clone(), failed.clone());
             tokio::spawn(async move {
                 let (mut all, mut divergences) = (Tally::default(), Vec::new());
-                while imsync::clock::monotonic() < until {
+                while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < ENOUGH {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let (tally, result) = run_apart(seed, Plan::of(seed, LENGTH, ghosts())).await;
                     all.take_in(&tally);
                     if let Err(divergence) = result {
                         println!("\nDIVERGENCE {divergence}\n");
                         divergences.push(seed);
+                        failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 (all, divergences)

@@ -22,13 +22,13 @@ const OUTPUTS_KEPT: usize = 4;
 
 /// The configuration of an edition, over a table that is there.
 fn configuration(settings: &Settings, edition: Edition) -> Setup {
-    let Settings { users_per_call, max_in_flight, max_share, rejected_retry, .. } = settings;
+    let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, .. } = settings;
     let word = |keep: bool| if keep { "keep" } else { "remove" };
     Setup {
         source: table::source(settings, edition),
         im: format!(
             "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
-             timeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
+             calls_per_second = {calls_per_second}\ntimeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
             if settings.timpush { "timpush" } else { "all_member_push" }
         ),
         attributes: table::attributes(edition),
@@ -68,6 +68,7 @@ impl World {
                 attribute_names: table::COLUMNS.map(|(_, attribute)| attribute.to_owned()).to_vec(),
                 imported_accounts: settings.strangers.then(|| known.collect()),
                 logged_calls: 200,
+                calls_per_second: settings.calls_per_second * 3 / 2,
                 ..Options::default()
             },
             ..configuration(&settings, Edition::First)
