@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 pub const MAX_ACCOUNT_BYTES: usize = 32;
 /// Bytes of UTF-8 that IM takes at most as an attribute's value.
 pub const MAX_VALUE_BYTES: usize = 50;
+/// Characters of a column's text that decide what becomes of it: values are 50 bytes, and no text in `values` has more
+/// bytes than this. One character more than this is read, whatever the column holds.
+pub const MAX_LOOKED_AT: usize = 1000;
+/// Bytes of UTF-8 of an account that is still recorded as refused: an index of the state tables takes 2,700 in all.
+pub const MAX_RECORDED_ACCOUNT_BYTES: usize = 1000;
 /// Bytes of UTF-8 that IM takes at most as an attribute's name.
 pub const MAX_NAME_BYTES: usize = 50;
 /// Attribute names an app can hold, numbered "0" to "9".
@@ -78,7 +83,8 @@ pub struct Row {
     pub watermark: Option<Box<str>>,
     /// Soft-deleted, or the filter is not true for it.
     pub gone: bool,
-    /// The mapped columns' texts, in the order of `Mapping::columns`.
+    /// The mapped columns' texts, in the order of `Mapping::columns`; of a longer one the first [`MAX_LOOKED_AT`] and one
+    /// characters.
     pub values: Vec<Option<Box<str>>>,
 }
 
@@ -111,6 +117,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ValueTooLong { column, bytes } if *bytes > MAX_LOOKED_AT => write!(
+                f,
+                "the text of column {column} is more than {MAX_LOOKED_AT} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
+            ),
             Self::ValueTooLong { column, bytes } => write!(
                 f,
                 "the text of column {column} is {bytes} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
@@ -147,6 +157,29 @@ pub enum Known {
     Value(Box<str>),
     /// In doubt: a call's outcome is not known, or the ground of the state changed.
     Unknown,
+    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a ghost). In doubt
+    /// until that cannot be any more; then it is sent once more.
+    Provisional(Option<Box<str>>),
+}
+
+impl Known {
+    /// IM may hold something else than it acknowledged.
+    pub fn in_doubt(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Provisional(_))
+    }
+
+    /// IM is not known to be without it.
+    pub fn may_be_held(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Provisional(None))
+    }
+
+    /// The value that IM acknowledged last, where one is held.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Value(value) | Self::Provisional(Some(value)) => Some(value),
+            Self::Absent | Self::Unknown | Self::Provisional(None) => None,
+        }
+    }
 }
 
 /// What to send for one account. `set` and `remove` never name the same slot; slots are in ascending order.
@@ -162,6 +195,8 @@ pub struct Change {
 pub enum Fate {
     /// IM acknowledged it.
     Done,
+    /// IM acknowledged it, but an earlier call that carried it has no known outcome and may still land.
+    Provisional,
     /// IM refused it with a code of the row or request class, standing alone.
     Refused(Arc<VendorRefusal>),
     /// It may or may not have been applied.
@@ -185,6 +220,8 @@ pub struct VendorRefusal {
 pub struct Outcome {
     pub account: Account,
     pub fates: Vec<(Slot, Fate)>,
+    /// Some call with this account has no known outcome: it may still land.
+    pub ghost: bool,
 }
 
 /// The two push services of the vendor, with the same five commands and bodies.

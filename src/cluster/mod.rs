@@ -76,6 +76,8 @@ pub enum ClusterError {
     Supervisor(std::io::Error),
     #[error("initdb did not make a private PostgreSQL; its last words: {log}")]
     Initdb { log: String },
+    #[error("pg_basebackup did not make a standby of the private PostgreSQL; its last words: {log}")]
+    Standby { log: String },
     #[error("the private PostgreSQL did not start; its last words: {log}")]
     Start { log: String },
     #[error("the private PostgreSQL did not stop within a minute; its last words: {log}")]
@@ -121,6 +123,26 @@ pub struct Cluster {
 impl Cluster {
     /// Makes a cluster and starts it; blocks for a second or two.
     pub fn start(options: Options) -> Result<Self, ClusterError> {
+        let mut cluster = Self::make(options, random_password(), "")?;
+        cluster.wait_for("initialised", "refused").map_err(|log| ClusterError::Initdb { log })?;
+        cluster.start_on_a_port()?;
+        Ok(cluster)
+    }
+
+    /// A hot standby that streams from this one, with its databases, roles and settings; blocks for a second or two.
+    /// Needs `wal_level` replica and two free `max_wal_senders`, which are not among our settings.
+    pub fn standby(&self) -> Result<Self, ClusterError> {
+        let options = Options { port: None, ..self.options.clone() };
+        // Over the socket, where nobody but the same user gets in and no password is asked for.
+        let primary = format!("host={} port={} user=imsync", self.directory().display(), self.port);
+        let mut cluster = Self::make(options, self.password.clone(), &primary)?;
+        cluster.wait_for("initialised", "refused").map_err(|log| ClusterError::Standby { log })?;
+        cluster.start_on_a_port()?;
+        Ok(cluster)
+    }
+
+    /// A directory and its supervisor, which begins to fill it: from `primary`, or as a new cluster where that is empty.
+    fn make(options: Options, password: String, primary: &str) -> Result<Self, ClusterError> {
         let binaries = Binaries::find()?;
         let root = is_root();
         let unprivileged = if root { Some(Unprivileged::find()?) } else { None };
@@ -129,16 +151,10 @@ impl Cluster {
         if let Some(user) = unprivileged {
             chown(directory.path(), Some(user.uid), Some(user.gid)).map_err(failed)?;
         }
-        let password = random_password();
         fs::write(directory.path().join("password"), &password).map_err(failed)?;
-
-        let mut supervisor = supervise(&binaries, directory.path(), unprivileged)?;
+        let mut supervisor = supervise(&binaries, directory.path(), primary, unprivileged)?;
         let orders = supervisor.stdin.take();
-        let mut cluster =
-            Self { options, major: binaries.major, port: 0, password, starts: 0, supervisor, orders, directory };
-        cluster.wait_for("initialised", "refused").map_err(|log| ClusterError::Initdb { log })?;
-        cluster.start_on_a_port()?;
-        Ok(cluster)
+        Ok(Self { options, major: binaries.major, port: 0, password, starts: 0, supervisor, orders, directory })
     }
 
     /// A URL for one of its databases, password included. `postgres` always exists. There is no TLS to ask for, and
@@ -292,9 +308,14 @@ pub async fn create_database(server: &str, name: &str, template: &str) -> Result
     Ok(url.into())
 }
 
-fn supervise(binaries: &Binaries, directory: &Path, unprivileged: Option<Unprivileged>) -> Result<Child, ClusterError> {
+fn supervise(
+    binaries: &Binaries,
+    directory: &Path,
+    primary: &str,
+    unprivileged: Option<Unprivileged>,
+) -> Result<Child, ClusterError> {
     let mut command = Command::new("sh");
-    command.args(["-c", SUPERVISOR, "imsync-private-postgres"]).arg(&binaries.folder).arg(directory);
+    command.args(["-c", SUPERVISOR, "imsync-private-postgres"]).arg(&binaries.folder).arg(directory).arg(primary);
     // Our own working directory may be closed to that user.
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     // A process group of its own: a Ctrl-C in the terminal must not reach the server before us.

@@ -63,6 +63,32 @@ async fn starts_takes_statements_comes_back_from_a_kill_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_standby_follows_its_primary_and_leaves_nothing() {
+    let settings = [("wal_level", "replica"), ("max_wal_senders", "3")].map(|(key, value)| (key.into(), value.into()));
+    let primary = Cluster::start(Options { settings: settings.to_vec(), ..Options::default() }).unwrap();
+    let url = primary.create_database("people").await.unwrap();
+    let standby = primary.standby().unwrap();
+    let mut writer = PgConnection::connect(&url).await.unwrap();
+    writer.execute("CREATE TABLE t AS SELECT 7 AS n").await.unwrap();
+    let mut reader = PgConnection::connect(&standby.url("people")).await.unwrap();
+    let mut arrived = false;
+    for _ in 0..PATIENCE {
+        let found = sqlx::query_scalar("SELECT pg_is_in_recovery() AND to_regclass('t') IS NOT NULL");
+        arrived = found.fetch_one(&mut reader).await.unwrap();
+        if arrived {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    assert!(arrived, "{}", standby.last_words());
+    let directory = standby.directory().to_path_buf();
+    drop(standby);
+    assert!(!directory.exists());
+    assert_eq!(processes_in(&directory), 0);
+    writer.execute("INSERT INTO t VALUES (8)").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_name_that_would_need_quoting_is_refused() {
     for name in ["", "a b", "x; DROP DATABASE y", "Übung", "1st"] {
         let refused = create_database("postgres://127.0.0.1:1/postgres", name, "template0").await;

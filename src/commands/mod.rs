@@ -141,6 +141,19 @@ pub fn say(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
+/// A text of the table's as it may stand on a line of a terminal: what could steer it, or turn the direction of what
+/// follows, is written out.
+pub fn harmless(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// Prints a JSON document to stdout, on one line.
 pub fn say_json(value: &impl serde::Serialize) -> io::Result<()> {
     let text = serde_json::to_string(value).map_err(io::Error::other)?;
@@ -237,6 +250,13 @@ pub fn accounts_named(config: &Config, ids: &[String]) -> Vec<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_the_table_cannot_steer_a_terminal() {
+        assert_eq!(harmless("Zürich 北京 👍🏽 'x' \"y\" \\"), "Zürich 北京 👍🏽 'x' \"y\" \\");
+        assert_eq!(harmless("a\u{1b}[2J\r\nb\u{9b}c"), "a\\u{1b}[2J\\u{d}\\u{a}b\\u{9b}c");
+        assert_eq!(harmless("\u{202e}evil\u{2066}"), "\\u{202e}evil\\u{2066}");
+    }
 
     #[test]
     fn numbers_and_times_read_well() {

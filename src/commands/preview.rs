@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, say, thousands};
+use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, harmless, say, thousands};
 use crate::diff;
 use crate::mapping::Mapping;
 use crate::model::Known;
@@ -88,15 +88,15 @@ fn document(item: &Item, view: &View) -> Value {
 }
 
 fn line(item: &Item, view: &View) -> String {
-    let mut text = item.account().to_string();
+    let mut text = harmless(item.account().as_str());
     let old = |slot: crate::model::Slot| match item.acknowledged.get(slot.index()) {
-        Some(Known::Value(value)) => format!("\"{value}\""),
+        Some(Known::Value(value) | Known::Provisional(Some(value))) => format!("\"{}\"", harmless(value)),
         Some(Known::Unknown) => "(in doubt)".to_owned(),
-        Some(Known::Absent) | None => "(none)".to_owned(),
+        Some(Known::Absent | Known::Provisional(None)) | None => "(none)".to_owned(),
     };
     for (slot, value) in &item.change.set {
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {}: {} → \"{value}\"", view.name_of(*slot), old(*slot));
+        let _ = write!(text, "  {}: {} → \"{}\"", view.name_of(*slot), old(*slot), harmless(value));
     }
     for slot in &item.change.remove {
         let _ = write!(text, "  {}: {} → (none)", view.name_of(*slot), old(*slot));

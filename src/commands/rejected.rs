@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, say, say_json, thousands};
+use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, harmless, say, say_json, thousands};
 use crate::state::rejection::Listed;
 use crate::state::{Access, State};
 
@@ -81,7 +81,7 @@ impl Group {
             self.reason = rejection.reason;
         }
         if self.examples.len() < 3 {
-            self.examples.push(rejection.account);
+            self.examples.push(harmless(&rejection.account));
         }
     }
 }
@@ -89,7 +89,7 @@ impl Group {
 fn line(rejection: &Listed) -> String {
     format!(
         "{}  {}  {}  tried {}×, next {}: {}",
-        rejection.account,
+        harmless(&rejection.account),
         rejection.attribute.as_deref().unwrap_or("(whole account)"),
         rejection.code.map_or_else(|| "refused here".to_owned(), |code| format!("code {code}")),
         rejection.attempts,

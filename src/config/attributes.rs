@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::document::Document;
+use super::document::{Document, MOST_TOLD};
 use super::keys::{self, Takes};
 use super::{Attribute, Null, TooLong, Unlisted, checks};
-use crate::model::{MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::model::{MAX_ATTRIBUTES, MAX_LOOKED_AT, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 
 const SECTION: &str = "attributes";
 
@@ -32,7 +32,7 @@ pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<Attribute>> 
             format!("found {} attributes; allowed are {MAX_ATTRIBUTES}, an IM app has no more names", names.len()),
         );
     }
-    let attributes: Vec<_> = names.iter().map(|name| attribute(document, name)).collect();
+    let attributes: Vec<_> = names.iter().take(MAX_ATTRIBUTES).map(|name| attribute(document, name)).collect();
     attributes.into_iter().collect()
 }
 
@@ -115,10 +115,19 @@ fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<Str
     for (key, value) in table {
         let text = key.get_ref().to_string();
         match target(value.get_ref()) {
+            Ok(_) if text.len() > MAX_LOOKED_AT => {
+                wrong.push((
+                    text,
+                    format!("the text is longer than {MAX_LOOKED_AT} bytes, and no more of a column is looked at"),
+                ));
+            }
             Ok(target) => {
                 values.insert(text, target);
             }
             Err(message) => wrong.push((text, message)),
+        }
+        if wrong.len() > MOST_TOLD {
+            break;
         }
     }
     if table.is_empty() {

@@ -9,6 +9,9 @@ use super::problems::Problem;
 use super::syntax::SyntaxError;
 use super::{syntax, unknown};
 
+/// Nobody mends more at once; and each costs a look through the file, which may be no configuration at all.
+pub(super) const MOST_TOLD: usize = 100;
+
 /// The file, its values, and the lists that grow while it is read.
 pub(super) struct Document<'t> {
     /// As people named it.
@@ -18,6 +21,8 @@ pub(super) struct Document<'t> {
     problems: Vec<Problem>,
     notices: Vec<String>,
     syntax_errors: Vec<SyntaxError>,
+    /// There is more wrong than is told.
+    more: bool,
 }
 
 impl<'t> Document<'t> {
@@ -31,8 +36,12 @@ impl<'t> Document<'t> {
             problems: Vec::new(),
             notices: Vec::new(),
             syntax_errors: syntax::errors(text, &errors),
+            more: errors.len() > MOST_TOLD,
         };
         for unknown in unknown::keys(&document.root) {
+            if !document.has_room() {
+                break;
+            }
             let line = syntax::line_at(text, unknown.offset);
             document.record(Some(line), &written(&unknown.parts), unknown.message);
         }
@@ -41,9 +50,9 @@ impl<'t> Document<'t> {
 
     /// What was found wrong and worth saying. Beside syntax errors only problems of lines that were certainly understood.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<String>) {
-        let Self { file, text, root: _, mut problems, notices, syntax_errors } = self;
+        let Self { file, text, root: _, mut problems, notices, syntax_errors, more } = self;
         if !syntax_errors.is_empty() {
-            let reliable = syntax::reliable_lines(text, &syntax_errors);
+            let reliable = syntax::reliable_lines(text, &syntax_errors, more);
             problems.retain(|problem| problem.file != file || problem.line.is_some_and(&reliable));
         }
         problems.extend(syntax_errors.into_iter().map(|error| Problem {
@@ -52,7 +61,18 @@ impl<'t> Document<'t> {
             key: None,
             message: error.message,
         }));
+        if more {
+            let message = "there is more that is wrong; mend these first, or look whether it is the right file";
+            problems.push(Problem { file, line: None, key: None, message: message.to_owned() });
+        }
         (problems, notices)
+    }
+
+    /// One problem more can be told; otherwise it is noted that there is one.
+    fn has_room(&mut self) -> bool {
+        let room = self.problems.len() < MOST_TOLD;
+        self.more |= !room;
+        room
     }
 
     /// Problems that have no place in this file.
@@ -67,6 +87,9 @@ impl<'t> Document<'t> {
 
     /// The same for a path whose parts may hold any sign.
     pub(super) fn problem_at(&mut self, parts: &[&str], message: impl Into<String>) {
+        if !self.has_room() {
+            return;
+        }
         let line = (1..=parts.len()).rev().find_map(|depth| self.find(&parts[..depth])).map(|(line, _)| line);
         self.record(line, &written(parts), message.into());
     }

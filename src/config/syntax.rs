@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::document::MOST_TOLD;
 use super::keys::{self, Takes};
 
 /// One syntax error.
@@ -21,7 +22,7 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
 pub(super) fn errors(text: &str, errors: &[toml::de::Error]) -> Vec<SyntaxError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for error in errors {
+    for error in errors.iter().take(MOST_TOLD) {
         let span = error.span().unwrap_or(text.len()..text.len());
         let line = line_at(text, span.start);
         if seen.insert(line) {
@@ -57,12 +58,18 @@ fn quotes_forgotten(line: &str) -> Option<(&str, &str)> {
 /// Only headers and keys known to hold no secret: a mistyped key may be one that does.
 fn may_be_shown(line: &str) -> bool {
     let line = line.trim();
-    if line.len() > 120 || line.contains("://") {
+    // A control character would steer the terminal; a tab is only white space.
+    let steers = |c: char| c.is_control() && c != '\t';
+    if line.len() > 120 || line.contains("://") || line.contains(steers) {
         return false;
     }
     let name = line.split('=').next().unwrap_or_default().trim();
     let name = keys::split(name).1;
-    (line.starts_with('[') && !line.contains(['"', '\'']))
+    // What follows a forgotten line break belongs to another key, which may be a secret's.
+    if line.matches('=').count() > 1 {
+        return false;
+    }
+    (line.starts_with('[') && !line.contains(['"', '\'', '=']))
         || keys::KEYS
             .iter()
             .any(|key| keys::split(key.path).1 == name && !matches!(key.takes, Takes::Secret(_)) && name != "url")
@@ -72,12 +79,15 @@ fn may_be_shown(line: &str) -> bool {
 ///
 /// An error within one line that is a plain `key = value` harms that line only. A broken header, list, table or long
 /// text puts what follows into a wrong place, so nothing behind it is believed.
-pub(super) fn reliable_lines(text: &str, errors: &[SyntaxError]) -> impl Fn(usize) -> bool + use<> {
+///
+/// `more`: not all errors are among these, so nothing behind the last of them is believed either.
+pub(super) fn reliable_lines(text: &str, errors: &[SyntaxError], more: bool) -> impl Fn(usize) -> bool + use<> {
     let broken: BTreeSet<usize> = errors.iter().map(|error| error.line).collect();
     let contained = |line: &usize| {
         let content = text.split('\n').nth(line - 1).unwrap_or_default();
         content.contains('=') && !["[", "{", "\"\"\"", "'''"].iter().any(|opens| content.contains(opens))
     };
-    let end = broken.iter().copied().find(|line| !contained(line)).unwrap_or(usize::MAX);
+    let last = if more { broken.last().copied() } else { None };
+    let end = broken.iter().copied().find(|line| !contained(line)).or(last).unwrap_or(usize::MAX);
     move |line| line < end && !broken.contains(&line)
 }

@@ -5,6 +5,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::checks;
+use super::document::MOST_TOLD;
 use super::keys::{names_in, section_of, sections};
 use super::nearest::nearest;
 
@@ -16,10 +17,13 @@ pub(super) struct Unknown {
     pub(super) message: String,
 }
 
-/// Every unknown key and section; and sections that are no tables.
+/// Every unknown key and section, as far as they are told; and sections that are no tables.
 pub(super) fn keys(root: &DeTable<'_>) -> Vec<Unknown> {
     let mut unknown = Vec::new();
     for (key, value) in root {
+        if unknown.len() > MOST_TOLD {
+            break;
+        }
         let name = key.get_ref().as_ref();
         let mut refuse =
             |message| unknown.push(Unknown { parts: vec![name.to_owned()], offset: key.span().start, message });
@@ -47,7 +51,7 @@ pub(super) fn keys(root: &DeTable<'_>) -> Vec<Unknown> {
 
 fn in_table(table: &DeTable<'_>, parts: &[&str], section: &str, unknown: &mut Vec<Unknown>) {
     for key in table.keys() {
-        if !names_in(section).any(|known| known == key.get_ref()) {
+        if unknown.len() <= MOST_TOLD && !names_in(section).any(|known| known == key.get_ref()) {
             let parts = parts.iter().copied().chain([key.get_ref().as_ref()]).map(str::to_owned).collect();
             unknown.push(Unknown { parts, offset: key.span().start, message: unknown_in(section, key.get_ref()) });
         }

@@ -27,14 +27,14 @@ fn add(hasher: &mut Sha256, slot: Slot, value: &str) {
     hasher.update(value);
 }
 
-/// Over what IM acknowledged, by slot; [`IN_DOUBT`] when an attribute is unknown.
+/// Over what IM acknowledged, by slot; [`IN_DOUBT`] when an attribute is in doubt.
 pub fn of_acknowledged(acknowledged: &[Known]) -> i64 {
     let mut hasher = Sha256::new();
     for (slot, known) in (0..).map(Slot).zip(acknowledged) {
         match known {
             Known::Absent => {}
             Known::Value(value) => add(&mut hasher, slot, value),
-            Known::Unknown => return IN_DOUBT,
+            Known::Unknown | Known::Provisional(_) => return IN_DOUBT,
         }
     }
     finish(hasher)

@@ -81,7 +81,7 @@ fn held(acknowledged: &[Known]) -> impl Iterator<Item = Slot> + '_ {
     acknowledged
         .iter()
         .enumerate()
-        .filter(|(_, known)| !matches!(known, Known::Absent))
+        .filter(|(_, known)| known.may_be_held())
         .map(|(index, _)| Slot(u16::try_from(index).expect("there are at most 63 slots")))
 }
 
@@ -98,7 +98,7 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
         let mut wish_is_moot = true;
         match want {
             Want::Keep => result.stuck |= *known == Known::Unknown,
-            Want::Absent if *known == Known::Absent && !rules.force => {}
+            Want::Absent if !known.may_be_held() && !rules.force => {}
             Want::Absent if rejection.is_some_and(Rejected::removal_stands) => {
                 wish_is_moot = false;
                 result.stuck |= *known == Known::Unknown;
@@ -114,7 +114,7 @@ pub fn present(desired: &Desired, acknowledged: &[Known], rejected: &[Rejected],
                 result.stuck |= *known == Known::Unknown;
             }
             Want::Value(value) => {
-                let same = matches!(known, Known::Value(held) if held == value);
+                let same = known.value() == Some(&**value);
                 if !same || rules.force {
                     wish_is_moot = false;
                     let stands = whole_stands
@@ -183,10 +183,7 @@ pub fn was(change: &Change, acknowledged: &[Known], names: &[Arc<str>]) -> Vec<(
         .chain(change.remove.iter().copied())
         .filter_map(|slot| {
             let name = names.get(slot.index())?.clone();
-            match known(acknowledged, slot) {
-                Known::Value(value) => Some((name, Some(value.clone()))),
-                Known::Absent | Known::Unknown => Some((name, None)),
-            }
+            Some((name, known(acknowledged, slot).value().map(Into::into)))
         })
         .collect()
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::redact::{self, Sent};
 use super::usersig::Signature;
-use super::wire::Answer;
+use super::wire::{self, AccountError, Answer};
 use super::{Accepted, CallError, Class, Code, Command, FailedAccount, SetUser};
 
 /// A `Retry-After` beyond this is taken as this: the sender has its own limits.
@@ -21,8 +21,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 pub(super) struct Request<'a> {
     pub(super) command: Command,
     pub(super) body: Vec<u8>,
-    /// Users carried, for the log.
-    pub(super) users: usize,
+    /// Whom it carries.
+    pub(super) accounts: Vec<&'a str>,
     /// What a set call carries: its values are taken out of whatever text comes back.
     pub(super) set: &'a [SetUser<'a>],
 }
@@ -51,11 +51,24 @@ impl Request<'_> {
     }
 }
 
-/// Accepted, or refused and by what code.
-pub(super) fn outcome(
+/// Reads what came with status 200: accepted, or refused and by what code.
+pub(super) fn understood(
     request: &Request<'_>,
     signature: &Signature,
-    answer: Answer,
+    body: &[u8],
+    retry_after: Option<Duration>,
+) -> Result<Answer, CallError> {
+    let mut answer = wire::read(body).map_err(|wrong| request.error(Code::Malformed, wrong))?;
+    answer.request_id =
+        answer.request_id.map(|id| Request::clean_signature(&id, signature)).filter(|id| !id.is_empty());
+    outcome(request, signature, answer, retry_after)
+}
+
+/// Accepted, or refused and by what code.
+fn outcome(
+    request: &Request<'_>,
+    signature: &Signature,
+    mut answer: Answer,
     retry_after: Option<Duration>,
 ) -> Result<Answer, CallError> {
     let (ok, refused) = match answer.action_status.as_deref() {
@@ -65,10 +78,12 @@ pub(super) fn outcome(
     };
     let code = Code::Vendor(answer.error_code);
     if code.class() == Class::Done {
-        if ok {
-            return Ok(answer);
-        }
-        let info = "ErrorCode is 0, but ActionStatus is not OK".to_owned();
+        let list = answer.error_list.take().unwrap_or_default();
+        let info = match failed_accounts(request, signature, list) {
+            Some(failed) if ok => return Ok(Answer { error_list: Some(failed), ..answer }),
+            Some(_) => "ErrorCode is 0, but ActionStatus is not OK".to_owned(),
+            None => "ErrorList names an account that the call did not carry".to_owned(),
+        };
         return Err(CallError { request_id: answer.request_id, ..request.error(Code::Malformed, info) });
     }
     let info = request.clean(answer.error_info.as_deref().unwrap_or_default(), signature);
@@ -83,27 +98,35 @@ pub(super) fn outcome(
     })
 }
 
-/// The accounts of `ErrorList` that we sent and that failed.
-pub(super) fn accepted<'a>(request: &Request<'_>, answer: Answer, sent: impl Iterator<Item = &'a str>) -> Accepted {
-    let list: Vec<_> = answer.error_list.unwrap_or_default().into_iter().filter(|entry| entry.code != 0).collect();
-    if list.is_empty() {
-        return Accepted { request_id: answer.request_id, failed: Vec::new() };
+/// Each account of an `ErrorList` that failed, once. `None` when one of them was not sent: somebody of ours may be meant
+/// under a spelling that we do not know, and then it is not known who failed.
+fn failed_accounts(request: &Request<'_>, signature: &Signature, list: Vec<AccountError>) -> Option<Vec<AccountError>> {
+    let sent: HashSet<&str> = request.accounts.iter().copied().collect();
+    let mut seen = HashSet::new();
+    let mut failed = Vec::new();
+    for AccountError { account, code, info } in list {
+        if code == 0 {
+            continue;
+        }
+        if !sent.contains(account.as_str()) {
+            return None;
+        }
+        // However long the list is, no more is worked on than was sent.
+        if seen.insert(account.clone()) {
+            failed.push(AccountError { account, code, info: info.map(|info| request.clean(&info, signature)) });
+        }
     }
-    let sent: HashSet<&str> = sent.collect();
-    let (ours, foreign): (Vec<_>, Vec<_>) = list.into_iter().partition(|entry| sent.contains(entry.account.as_str()));
-    let (command, request_id) = (request.command.label(), answer.request_id.as_deref());
-    if !ours.is_empty() {
-        debug!(command, request_id, failed = ours.len(), "IM accepted a call but for some accounts");
+    Some(failed)
+}
+
+/// The accounts of `ErrorList`: these were not applied.
+pub(super) fn accepted(request: &Request<'_>, answer: Answer) -> Accepted {
+    let list = answer.error_list.unwrap_or_default();
+    if !list.is_empty() {
+        let (command, request_id) = (request.command.label(), answer.request_id.as_deref());
+        debug!(command, request_id, failed = list.len(), "IM accepted a call but for some accounts");
     }
-    if !foreign.is_empty() {
-        warn!(
-            command,
-            request_id,
-            accounts = foreign.len(),
-            "IM's ErrorList names accounts that the call did not carry; ignored"
-        );
-    }
-    let failed = ours
+    let failed = list
         .into_iter()
         .map(|entry| FailedAccount {
             account: entry.account,

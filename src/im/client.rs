@@ -11,9 +11,10 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use super::answer::{Request, accepted, outcome, retry_after};
+use super::answer::{Request, accepted, retry_after, understood};
 use super::region::{Host, Hosts, is_this_machine};
 use super::usersig::{Signature, Signer};
 use super::wire::{self, Answer};
@@ -23,12 +24,16 @@ use crate::model::Service;
 
 /// A get call's answer for 100 users is at most 120 KiB; what is far larger is not IM's and shall not fill the memory.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// More than any answer of IM's. What is longer is read by one call at a time, so that all that are in flight together
+/// hold little more than one answer of the largest size.
+const LARGE_ANSWER_BYTES: usize = 256 * 1024;
 /// A connection is made within two round trips and, if a packet is lost, a second more. What takes longer is left
 /// for the backup host while there is time; never more than a third of the time-out, so that both hosts get a turn.
 const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// Gateways close idle connections after a minute or more; a request sent into one that is just being closed
 /// has an unknown outcome, so we give it up first.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
 /// A client for one app and one service. Keeps its connections alive; share it in an `Arc`.
 pub struct Client {
     http: reqwest::Client,
@@ -40,6 +45,8 @@ pub struct Client {
     identifier: String,
     timeout: Duration,
     wall_clock: fn() -> DateTime<Utc>,
+    /// Held by the one call that reads an answer over [`LARGE_ANSWER_BYTES`].
+    large: Mutex<()>,
 }
 
 impl std::fmt::Debug for Client {
@@ -100,6 +107,7 @@ impl Client {
             identifier,
             timeout: settings.timeout,
             wall_clock,
+            large: Mutex::new(()),
         })
     }
 
@@ -116,10 +124,10 @@ impl Client {
         if users.is_empty() {
             return Ok(Accepted::default());
         }
-        let request =
-            Request { command: Command::SetAttr, body: wire::set_attr(users), users: users.len(), set: users };
+        let accounts = users.iter().map(|user| user.account).collect();
+        let request = Request { command: Command::SetAttr, body: wire::set_attr(users), accounts, set: users };
         let answer = self.call(&request).await?;
-        Ok(accepted(&request, answer, users.iter().map(|user| user.account)))
+        Ok(accepted(&request, answer))
     }
 
     /// Removes attributes; one that is not there is removed all the same. At most 100 users. Nobody: no call.
@@ -127,10 +135,10 @@ impl Client {
         if users.is_empty() {
             return Ok(Accepted::default());
         }
-        let request =
-            Request { command: Command::RemoveAttr, body: wire::remove_attr(users), users: users.len(), set: &[] };
+        let accounts = users.iter().map(|user| user.account).collect();
+        let request = Request { command: Command::RemoveAttr, body: wire::remove_attr(users), accounts, set: &[] };
         let answer = self.call(&request).await?;
-        Ok(accepted(&request, answer, users.iter().map(|user| user.account)))
+        Ok(accepted(&request, answer))
     }
 
     /// What IM holds of these accounts, in the order of its answer. At most 100 accounts. Nobody: no call.
@@ -138,8 +146,8 @@ impl Client {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
-        let request =
-            Request { command: Command::GetAttr, body: wire::get_attr(accounts), users: accounts.len(), set: &[] };
+        let body = wire::get_attr(accounts);
+        let request = Request { command: Command::GetAttr, body, accounts: accounts.to_vec(), set: &[] };
         let users = self
             .call(&request)
             .await?
@@ -153,7 +161,7 @@ impl Client {
 
     /// The app's attribute names by number ("0" to "9").
     pub async fn attr_names(&self) -> Result<BTreeMap<u8, String>, CallError> {
-        let request = Request { command: Command::GetAttrName, body: wire::empty(), users: 0, set: &[] };
+        let request = Request { command: Command::GetAttrName, body: wire::empty(), accounts: Vec::new(), set: &[] };
         // An app without names may leave the object out, or a name empty (assumed; the documentation shows neither).
         let names = self.call(&request).await?.attr_names.unwrap_or_default();
         names
@@ -166,7 +174,8 @@ impl Client {
 
     /// Names the app's attributes; numbers that are not given stay as they are (assumed).
     pub async fn set_attr_names(&self, names: &BTreeMap<u8, String>) -> Result<(), CallError> {
-        let request = Request { command: Command::SetAttrName, body: wire::set_attr_names(names), users: 0, set: &[] };
+        let body = wire::set_attr_names(names);
+        let request = Request { command: Command::SetAttrName, body, accounts: Vec::new(), set: &[] };
         self.call(&request).await.map(|_| ())
     }
 
@@ -179,7 +188,7 @@ impl Client {
             Err(request.error(Code::Timeout, format!("no complete answer within {:?}", self.timeout)))
         });
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (command, users) = (request.command.label(), request.users);
+        let (command, users) = (request.command.label(), request.accounts.len());
         match &result {
             Ok(answer) => {
                 debug!(command, code = "0", users, duration_ms, request_id = answer.request_id, "IM accepted a call");
@@ -280,19 +289,17 @@ impl Client {
             return Err(too_large());
         }
         let mut body = Vec::new();
+        let mut alone = None;
         while let Some(chunk) = response.chunk().await.map_err(|error| broken(request, signature, host, error))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(too_large());
             }
+            if alone.is_none() && body.len() + chunk.len() > LARGE_ANSWER_BYTES {
+                alone = Some(self.large.lock().await);
+            }
             body.extend_from_slice(&chunk);
         }
-        let mut answer = wire::read(&body).map_err(|wrong| request.error(Code::Malformed, wrong))?;
-        answer.request_id =
-            answer.request_id.map(|id| Request::clean_signature(&id, signature)).filter(|id| !id.is_empty());
-        for failed in answer.error_list.iter_mut().flatten() {
-            failed.info = failed.info.take().map(|info| request.clean(&info, signature));
-        }
-        outcome(request, signature, answer, retry_after)
+        understood(request, signature, &body, retry_after)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config;
-use crate::model::{Account, Desired, MAX_ACCOUNT_BYTES, Refusal, Row};
+use crate::model::{Account, Desired, MAX_ACCOUNT_BYTES, MAX_RECORDED_ACCOUNT_BYTES, Refusal, Row};
 
 mod fingerprint;
 mod rule;
@@ -31,7 +31,7 @@ pub struct Mapping {
 /// What a row means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mapped {
-    /// NULL or empty account: counted and skipped.
+    /// NULL or empty account, or one so long that it cannot even be recorded: counted and skipped.
     NoAccount,
     /// The account cannot be sent at all.
     Refused(Account, Refusal),
@@ -80,6 +80,9 @@ impl Mapping {
             return Mapped::NoAccount;
         };
         let account = self.source.account_of(text);
+        if account.as_str().len() > MAX_RECORDED_ACCOUNT_BYTES {
+            return Mapped::NoAccount;
+        }
         if row.gone {
             return Mapped::Gone(account);
         }

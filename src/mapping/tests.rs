@@ -17,6 +17,7 @@ use crate::config::{
 use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
 
 mod fingerprint;
+mod garbage;
 
 const UUID: &str = "8b1f9c1e-0f6c-4c59-9c40-6f3f6d8a2b11";
 

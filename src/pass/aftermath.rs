@@ -18,22 +18,25 @@ use crate::crash;
 use crate::model::Account;
 use crate::push::Freshness;
 
-/// Rejections that are tried again in one pass, and how many of them at a time.
+/// Rejections that are tried again in one pass, as accounts.
 const MOST_RETRIES: usize = 1_000;
-const RETRIES_AT_A_TIME: usize = 100;
-/// No further ones are tried in a pass once the retries took so long: each that is refused again may cost two calls, and
-/// the next pass's fresh rows wait.
+/// No further ones are tried in a pass once the retries took so long: the next pass's fresh rows wait.
 const RETRY_TIME: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Accounts in doubt whose time has come, after the pass's fresh rows. Those that no call can settle now are put aside.
     pub(super) async fn doubts(&mut self, course: &Arc<Course>, withheld: &mut Withheld) -> Result<(), PassError> {
         let mut seen: HashSet<Account> = HashSet::new();
+        let mut after = None;
         loop {
-            let due = self.state.doubts_due(self.writer.sync_id(), self.page_size()).await?;
-            let fresh: Vec<Account> = due.into_iter().filter(|account| seen.insert(account.clone())).collect();
+            let due = self.state.doubts_due(self.writer.sync_id(), after.as_ref(), self.page_size()).await?;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let due = due.into_iter().map(|(_, account)| account);
+            let fresh: Vec<Account> = due.filter(|account| seen.insert(account.clone())).collect();
             if fresh.is_empty() {
-                return Ok(());
+                // They stay due until their removals go, and must not hide those that come after them.
+                continue;
             }
             course.tally.set_phase("settling doubts");
             let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
@@ -46,6 +49,7 @@ impl Engine {
             let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
             crash::point("doubts: about to be put aside");
             self.writer.put_doubts_aside(&stuck).await?;
+            crash::point("doubts: put aside");
         }
     }
 
@@ -57,9 +61,12 @@ impl Engine {
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
         let began = clock::monotonic();
-        let mut tried = 0;
+        let full = self.config.im.users_per_call;
+        // An account that is refused again costs a call, and another for each attribute. So many at a time take a second.
+        let a_second = usize::try_from(self.config.im.calls_per_second).unwrap_or(full);
+        let careful = (a_second / (1 + course.view.rules.slots.len())).clamp(1, full);
+        let (mut size, mut tried) = (careful, 0);
         while tried < MOST_RETRIES && began.elapsed() < RETRY_TIME {
-            let size = RETRIES_AT_A_TIME.min(self.config.im.users_per_call);
             let limit = i64::try_from(size).unwrap_or(i64::MAX).min(self.page_size());
             let due = self.state.rejections_due(self.writer.sync_id(), limit).await?;
             if due.is_empty() {
@@ -67,12 +74,16 @@ impl Engine {
             }
             tried += due.len();
             course.tally.set_phase("retrying rejections");
+            let rejected = Tally::get(&course.tally.rejected);
             let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
             self.look_up(course, &due, glance, withheld).await?;
             self.flow.drain(course).await?;
             self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
             crash::point("rejections: tried again");
             self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
+            crash::point("rejections: postponed");
+            // Their cause has gone: the others may well go in full calls.
+            size = if Tally::get(&course.tally.rejected) == rejected { full } else { careful };
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Engine {
             self.stored_guard.clone_from(&self.guard);
             if guard_moved || report.noteworthy() {
                 self.writer.add_pass(&report.row).await?;
+                crash::point("pass: stands in the history");
             }
             self.update_gauges().await
         };

@@ -162,7 +162,8 @@ impl Onlooker {
         tracker.observe(&self.source.reading().await?);
         let Some(id) = self.row.as_ref().map(|row| row.id) else { return Ok(()) };
         let limit = i64::try_from(self.page_size()).unwrap_or(i64::MAX);
-        let doubts = self.state.doubts_due(id, limit).await?;
+        let doubts = self.state.doubts_due(id, None, limit).await?;
+        let doubts: Vec<Account> = doubts.into_iter().map(|(_, account)| account).collect();
         let mut shown: HashSet<Account> = doubts.iter().cloned().collect();
         if !self.look_up(&doubts, glance, forecast, withheld, see).await? {
             return Ok(());
@@ -264,7 +265,7 @@ impl Onlooker {
             forecast.removed += u64::from(!item.change.remove.is_empty());
             forecast.changed += u64::from(item.sends());
             forecast.rejected += u64::from(!item.refused.is_empty());
-            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(|known| *known != Known::Absent);
+            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
             if item.change.remove.iter().any(loses) {
                 withheld.note(std::iter::once(item.account().clone()));
             }

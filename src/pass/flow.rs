@@ -4,18 +4,20 @@
 //! Must not know: where pages come from.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::PassError;
-use super::outcome::{self, Counts};
+use super::outcome::{self, Counts, Pauses};
+use super::patience::Patience;
 use super::report::Tally;
 use super::view::{Item, Seen, View};
 use crate::crash;
 use crate::metrics::Metrics;
-use crate::model::{Account, Change};
+use crate::model::{Account, Change, Fate, Outcome};
 use crate::push::{Freshness, Session};
 use crate::state::Writer;
 use crate::state::record::Record;
@@ -33,6 +35,7 @@ pub struct Course {
     pub retry_after: Duration,
     /// When an unknown outcome is looked into: a call may land until twice its time-out after it was sent (assumed).
     pub doubt: Duration,
+    pub(super) patience: Arc<Mutex<Patience>>,
     pub(super) failure: Mutex<Option<PassError>>,
 }
 
@@ -41,6 +44,20 @@ impl Course {
     pub fn trouble(&self) -> Option<PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
         failed.or_else(|| self.session.stopped().map(PassError::Stop))
+    }
+
+    /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
+    fn pauses(&self, outcome: &Outcome, freshness: Freshness) -> Pauses {
+        let doubt = self.doubt;
+        // Counts are only counted up, so those that a panic left half-way are still some.
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        if !outcome.fates.iter().any(|(_, fate)| *fate == Fate::Unknown) {
+            patience.answered(&outcome.account);
+            return Pauses { doubt, unknown: doubt };
+        }
+        let doubt_again = matches!(freshness, Freshness::Doubt | Freshness::Silent);
+        let again = doubt_again && self.session.accepted_something();
+        Pauses { doubt, unknown: if again { patience.ended(&outcome.account, doubt) } else { doubt } }
     }
 
     fn fail(&self, error: PassError) {
@@ -75,8 +92,9 @@ struct Pending {
 pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// The queue. One for a process that holds the lease; it outlives the passes.
-#[derive(Default)]
 pub struct Flow {
+    /// Changes in flight beyond which no further page is taken.
+    most: usize,
     deliveries: JoinSet<Landed>,
     /// Accounts of deliveries in flight.
     busy: HashSet<Account>,
@@ -97,10 +115,35 @@ impl std::fmt::Debug for Flow {
 
 /// Changes that are gathered before they go, so that sparse pages still fill their calls.
 const GATHER: usize = 1_000;
-/// Changes in flight beyond which no further page is taken: two full calls for each of 64 in flight.
-const MOST_IN_FLIGHT: usize = 12_800;
+/// Changes in flight beyond which no further page is taken: at least two deliveries, so that one is on its way while the
+/// other is recorded; at most two full calls for each of 64 in flight.
+const IN_FLIGHT: RangeInclusive<usize> = 2 * GATHER..=12_800;
+
+/// What [`Flow::land_within`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    Landed,
+    /// Something is in flight still.
+    NotYet,
+    NothingInFlight,
+}
 
 impl Flow {
+    /// `a_second`: accounts that IM takes in a second. So much may be in flight and no more: a fresh change of an account
+    /// that an earlier page has put in the line waits for it.
+    pub fn new(a_second: usize) -> Self {
+        Self {
+            most: a_second.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()),
+            deliveries: JoinSet::new(),
+            busy: HashSet::new(),
+            live: LiveIntents::default(),
+            outstanding: BTreeMap::new(),
+            pending: None,
+            next: 0,
+            passes: 0,
+        }
+    }
+
     /// A number for a pass that is about to begin.
     pub fn next_pass(&mut self) -> u64 {
         self.passes += 1;
@@ -125,8 +168,25 @@ impl Flow {
         }
     }
 
-    /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]).
-    pub async fn take(&mut self, course: &Arc<Course>, seen: Seen, freshness: Freshness) {
+    /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]). Those of which a call had no
+    /// known outcome go by themselves, as doubts: IM may never answer for one of them.
+    pub fn take(&mut self, course: &Arc<Course>, seen: Seen, freshness: Freshness) {
+        let mut groups = [(freshness, Vec::new()), (Freshness::Doubt, Vec::new()), (Freshness::Silent, Vec::new())];
+        let patience = course.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in seen.items {
+            let doubt = freshness == Freshness::Doubt || (freshness == Freshness::Fresh && item.unsettled);
+            let group = if doubt && patience.knows(item.account()) { 2 } else { usize::from(doubt) };
+            groups[group].1.push(item);
+        }
+        drop(patience);
+        for (freshness, items) in groups {
+            if !items.is_empty() {
+                self.gather(course, items, freshness);
+            }
+        }
+    }
+
+    fn gather(&mut self, course: &Arc<Course>, items: Vec<Item>, freshness: Freshness) {
         if self.pending.as_ref().is_some_and(|p| p.course.pass != course.pass || p.freshness != freshness) {
             self.send();
         }
@@ -136,7 +196,7 @@ impl Flow {
             items: Vec::new(),
             accounts: HashSet::new(),
         });
-        for item in seen.items {
+        for item in items {
             if item.sends() || !item.refused.is_empty() || !item.resolved.is_empty() {
                 pending.accounts.insert(item.account().clone());
                 pending.items.push(item);
@@ -145,11 +205,17 @@ impl Flow {
         if pending.items.len() >= GATHER {
             self.send();
         }
-        while self.busy.len() > MOST_IN_FLIGHT {
-            if !self.land_one().await {
-                break;
-            }
-        }
+    }
+
+    /// Waits until there is room for another page, no longer than that. True: there is.
+    pub async fn room_within(&mut self, patience: Duration) -> bool {
+        let room = async { while self.busy.len() > self.most && self.land_one().await {} };
+        tokio::time::timeout(patience, room).await.is_ok()
+    }
+
+    /// Waits until there is room for another page.
+    pub async fn room(&mut self) {
+        while self.busy.len() > self.most && self.land_one().await {}
     }
 
     /// Sends what is pending.
@@ -174,19 +240,28 @@ impl Flow {
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
     pub async fn drain(&mut self, course: &Course) -> Result<(), PassError> {
+        crash::point("drain: begins");
         self.send();
         while self.outstanding.values().any(|pass| *pass == course.pass) {
             if !self.land_one().await {
                 break;
             }
         }
+        crash::point("drain: ended");
         course.check()
     }
 
-    /// Sends what is pending and waits until one delivery of this pass has landed. False when none is in flight.
-    pub async fn land_next(&mut self, course: &Course) -> bool {
+    /// Sends what is pending and waits until a delivery has landed, no longer than that.
+    pub async fn land_within(&mut self, course: &Course, patience: Duration) -> Landing {
         self.send();
-        self.outstanding.values().any(|pass| *pass == course.pass) && self.land_one().await
+        if !self.outstanding.values().any(|pass| *pass == course.pass) {
+            return Landing::NothingInFlight;
+        }
+        match tokio::time::timeout(patience, self.land_one()).await {
+            Ok(true) => Landing::Landed,
+            Ok(false) => Landing::NothingInFlight,
+            Err(_) => Landing::NotYet,
+        }
     }
 
     /// Stands for everything taken so far; see [`Flow::landed_before`].
@@ -256,18 +331,21 @@ async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: 
             if item.sends() {
                 let outcome = outcomes.next().filter(|outcome| outcome.account == *item.account());
                 let outcome = outcome.expect("the push stage answers every change, in the order given");
-                outcome::land(item, &outcome, course.doubt, &course.view, &mut record, &mut counts);
+                let pauses = course.pauses(&outcome, freshness);
+                outcome::land(item, &outcome, pauses, &course.view, &mut record, &mut counts);
             } else {
                 outcome::settle(item, &course.view, &mut record, &mut counts);
             }
         }
     }
+    crash::point("delivery: about to be recorded");
     let result = if record.is_empty() { Ok(()) } else { course.writer.record(&record, course.retry_after).await };
     if let Some(intent) = record.intent {
         // Recorded, or (after an error) left over: the next pass makes its attributes unknown.
         live.lock().await.remove(&intent);
     }
     result?;
+    crash::point("delivery: recorded");
     let tally = &course.tally;
     tally.note_recorded();
     Tally::add(&tally.pushed, counts.pushed);

@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::flow::Course;
+use super::flow::{Course, Landing};
 use super::guard::Withheld;
 use super::report::{Report, Tally};
 use super::view::{Glance, Retry};
@@ -42,6 +43,9 @@ struct Position {
     after: String,
     done: u64,
 }
+
+/// A step waits no longer than this for what is in flight: an incremental pass may be due.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What a step came to.
 #[derive(Debug)]
@@ -117,6 +121,7 @@ impl Engine {
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
             let why = self.full_due.get_or_insert_with(|| "the first pass of this sync".to_owned()).clone();
             self.full_position = None;
+            crash::point("full: the first watermark is about to be stored");
             self.writer
                 .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config), &why)
                 .await?;
@@ -190,6 +195,10 @@ impl Engine {
         if self.shutdown.requested() {
             return Err(PassError::Stop(crate::push::Stop::Shutdown));
         }
+        if full.phase != Phase::Ending && !self.flow.room_within(STEP).await {
+            self.note_position(full);
+            return Ok(None);
+        }
         match full.phase {
             Phase::Table => {
                 let page = self.source.all_after(full.after.as_deref()).await?;
@@ -210,7 +219,7 @@ impl Engine {
                 self.note_position(full);
                 let position = self.position(full);
                 self.save_progress(&full.course.tally, position, true).await?;
-                crash::point("full: the position is stored");
+                crash::point("full: a page of the table is done");
                 if page.last {
                     crash::point("full: the table is walked");
                     full.phase = Phase::Gone;
@@ -237,16 +246,22 @@ impl Engine {
                 full.withheld = withheld;
                 done?;
                 self.save_progress(&full.course.tally, None, true).await?;
+                crash::point("full: a page of the gone is done");
                 Ok(None)
             }
             Phase::Ending => {
                 let course = full.course.clone();
-                if self.flow.land_next(&course).await {
-                    // A step for each delivery: incremental passes go between them, and the position moves on.
-                    self.note_position(full);
-                    let position = self.position(full);
-                    self.save_progress(&course.tally, position, true).await?;
-                    return Ok(None);
+                // In small steps: incremental passes go between them, and the position moves on.
+                match self.flow.land_within(&course, STEP).await {
+                    Landing::NothingInFlight => {}
+                    Landing::NotYet => return Ok(None),
+                    Landing::Landed => {
+                        self.note_position(full);
+                        let position = self.position(full);
+                        self.save_progress(&course.tally, position, true).await?;
+                        crash::point("full: a delivery has landed");
+                        return Ok(None);
+                    }
                 }
                 self.flow.drain(&course).await?;
                 if full.again {

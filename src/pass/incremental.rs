@@ -82,6 +82,7 @@ impl Engine {
     ) -> Result<(), PassError> {
         let mut cursor: Option<Cursor> = None;
         loop {
+            self.flow.room().await;
             let page = self.source.changed_since(from, cursor.as_ref()).await?;
             cursor = page.cursor();
             Tally::add(&course.tally.done, page.rows.len());
@@ -111,7 +112,13 @@ impl Engine {
         if recently || !worth_it {
             return Ok(());
         }
+        if position.is_some() {
+            crash::point("full: the position is about to be stored");
+        }
         self.writer.save_progress(position.as_ref(), Some(&tally.running())).await?;
+        if position.is_some() {
+            crash::point("full: the position is stored");
+        }
         self.progress_saved_at = Some(clock::monotonic());
         Ok(())
     }

@@ -30,6 +30,7 @@ mod full;
 pub mod guard;
 mod incremental;
 mod outcome;
+mod patience;
 pub mod report;
 mod selected;
 pub mod view;
@@ -39,6 +40,7 @@ pub use report::{Ending, Kind, Report, Tally};
 
 use flow::{Course, Flow};
 use guard::Withheld;
+use patience::Patience;
 use view::{Glance, Retry, View};
 
 /// Why a pass could not finish.
@@ -104,6 +106,7 @@ pub struct Engine {
     shutdown: Shutdown,
     view: View,
     flow: Flow,
+    patience: Arc<Mutex<Patience>>,
     /// `None` until the first full pass has begun, and always without a watermark column.
     tracker: Option<Tracker>,
     guard: Option<Value>,
@@ -228,9 +231,11 @@ impl Engine {
         if let Some(why) = full_due.as_deref().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
             // Else a crash in the middle, and the old configuration again, would make it forgotten.
             writer.remember_full_pass_due(why).await?;
+            crash::point("start: a full pass is due");
         }
         if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
             writer.make_rejections_due().await?;
+            crash::point("start: rejections are due");
         }
         let full_ended = row.full_pass_ended_at.map(|ended| {
             let ago = (row.read_at - ended).to_std().unwrap_or_default();
@@ -239,6 +244,8 @@ impl Engine {
         let ledger = Some((state.clone(), writer.sync_id(), writer.generation()));
         let view = View::new(&config, mapping, writer.names().clone(), slots, ledger);
         let counts = state.count_accounts(writer.sync_id()).await?;
+        let a_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
+        let a_second = a_second.saturating_mul(config.im.users_per_call);
         let engine = Self {
             tracker: source.has_watermark().then(|| saved_tracker(&config, &row)).flatten(),
             settled: full_due.is_none(),
@@ -254,7 +261,8 @@ impl Engine {
             doubts_pending: false,
             probe_offered: false,
             told_of_holder: None,
-            flow: Flow::default(),
+            flow: Flow::new(a_second),
+            patience: Arc::default(),
             config,
             source,
             state,
@@ -321,7 +329,10 @@ impl Engine {
     }
 
     async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
-        let session = self.pusher.begin_pass(self.view.names.clone());
+        crash::point("pass: begins");
+        // Fresh changes go before those of a full pass under way.
+        let urgent = tally.kind == Kind::Incremental;
+        let session = self.pusher.begin_pass(self.view.names.clone(), urgent);
         let course = Course {
             pass: self.flow.next_pass(),
             session,
@@ -331,12 +342,13 @@ impl Engine {
             metrics: self.metrics.clone(),
             retry_after: self.config.schedule.rejected_retry,
             doubt: self.config.im.timeout * 2,
+            patience: self.patience.clone(),
             failure: Mutex::default(),
         };
         let live = self.flow.live_intents();
         let live = live.lock().await;
         let answered: Vec<i64> = live.iter().copied().collect();
-        let unsettled = self.writer.settle_intents(&answered).await?;
+        let unsettled = self.writer.settle_intents(&answered, course.doubt).await?;
         drop(live);
         if unsettled > 0 {
             tracing::warn!(
@@ -353,7 +365,7 @@ impl Engine {
         Ok(found.and_then(|(account, acknowledged)| {
             acknowledged.into_iter().zip(0..).find_map(|(known, slot)| match known {
                 Known::Value(value) => Some(Probe { account: account.clone(), slot: Slot(slot), value }),
-                Known::Absent | Known::Unknown => None,
+                Known::Absent | Known::Unknown | Known::Provisional(_) => None,
             })
         }))
     }
@@ -393,7 +405,8 @@ impl Engine {
                 self.pusher.offer_probe(probe);
             }
         }
-        self.flow.take(course, seen, glance.freshness).await;
+        self.flow.take(course, seen, glance.freshness);
+        crash::point("page: taken");
         course.check()
     }
 
@@ -405,6 +418,7 @@ impl Engine {
         glance: Glance,
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
+        self.flow.room().await;
         let rows = self.source.rows_of(accounts).await?;
         let found = self.accounts_of(&rows);
         let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();

@@ -11,6 +11,13 @@ use crate::state::account::{AccountRecord, Due};
 use crate::state::record::Record;
 use crate::state::rejection::NewRejection;
 
+/// How long doubts are left alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pauses {
+    pub(super) doubt: Duration,
+    pub(super) unknown: Duration,
+}
+
 /// What one delivery came to, in numbers of accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -22,7 +29,7 @@ pub(super) struct Counts {
 }
 
 fn holds_something(acknowledged: &[Known]) -> bool {
-    acknowledged.iter().any(|known| matches!(known, Known::Value(_)))
+    acknowledged.iter().any(|known| known.value().is_some())
 }
 
 /// Adds one item without an outcome: nothing was sent for it.
@@ -44,11 +51,12 @@ pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut
     );
 }
 
-/// Adds one item with its outcome. `doubt`: when an unknown outcome is looked into.
+/// Adds one item with its outcome. `doubt`: so long a call of unknown outcome may still land. `pause`: when an unknown
+/// outcome is looked into, not before that.
 pub(super) fn land(
     item: &Item,
     outcome: &Outcome,
-    doubt: Duration,
+    Pauses { doubt, unknown: pause }: Pauses,
     view: &View,
     record: &mut Record,
     counts: &mut Counts,
@@ -58,6 +66,7 @@ pub(super) fn land(
     let locally_refused = counts.rejected > before_rejected;
 
     let mut acknowledged = item.acknowledged.clone();
+    let ghosts = if outcome.ghost { Some(doubt.max(item.ghosts.unwrap_or_default())) } else { item.ghosts };
     // A removal that waits for the guard's decision settles doubts too.
     let mut due = if item.withheld { Due::Now } else { Due::NotByItself };
     let mut refused = false;
@@ -69,8 +78,10 @@ pub(super) fn land(
             acknowledged.resize(slot.index() + 1, Known::Absent);
         }
         let value = item.change.set.get(index).map(|(_, value)| value);
-        match fate {
-            Fate::Done => {}
+        let provisional = match fate {
+            // A call of before may land over it as well.
+            Fate::Done => item.ghosts.is_some() && acknowledged[slot.index()].in_doubt(),
+            Fate::Provisional => true,
             Fate::Refused(refusal) => {
                 all_done = false;
                 refused = true;
@@ -96,7 +107,7 @@ pub(super) fn land(
                 all_done = false;
                 acknowledged[slot.index()] = Known::Unknown;
                 if due != Due::Now {
-                    due = Due::In(doubt);
+                    due = Due::In(pause.max(doubt));
                 }
                 continue;
             }
@@ -107,15 +118,21 @@ pub(super) fn land(
                 }
                 continue;
             }
-        }
+        };
         done_slots.push(*slot);
-        if let Some(value) = value {
-            set_done = true;
-            acknowledged[slot.index()] = Known::Value(value.clone());
-        } else {
-            remove_done = true;
-            acknowledged[slot.index()] = Known::Absent;
-        }
+        set_done |= value.is_some();
+        remove_done |= value.is_none();
+        acknowledged[slot.index()] = match value {
+            value if provisional => Known::Provisional(value.cloned()),
+            Some(value) => Known::Value(value.clone()),
+            None => Known::Absent,
+        };
+    }
+    if let Some(ghosts) = ghosts
+        && due == Due::NotByItself
+        && acknowledged.iter().any(|known| matches!(known, Known::Provisional(_)))
+    {
+        due = Due::In(ghosts);
     }
 
     counts.pushed += usize::from(set_done);
@@ -128,9 +145,15 @@ pub(super) fn land(
             record.resolved.push((item.account().clone(), standing.map(|slot| view.name_of(slot).to_owned())));
         }
     }
-    if acknowledged != item.acknowledged || (item.acknowledged.contains(&Known::Unknown) && due != Due::Now) {
+    if acknowledged != item.acknowledged || (item.acknowledged.iter().any(Known::in_doubt) && due != Due::Now) {
         counts.known_delta +=
             i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
-        record.accounts.push(AccountRecord { account: item.account().clone(), exists: item.exists, acknowledged, due });
+        record.accounts.push(AccountRecord {
+            account: item.account().clone(),
+            exists: item.exists,
+            acknowledged,
+            due,
+            ghosts,
+        });
     }
 }

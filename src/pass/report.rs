@@ -72,7 +72,7 @@ pub struct Tally {
     pub rejected: AtomicU64,
     pub calls: AtomicU64,
     pub mended: AtomicU64,
-    /// Rows with a NULL or empty account: nothing is sent for them.
+    /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
     pub without_account: AtomicU64,
     /// Accounts that came to hold something, less those that ceased to.
     pub known_delta: AtomicI64,
@@ -210,7 +210,7 @@ pub struct Report {
     pub fresh: bool,
     pub seconds: f64,
     routine: bool,
-    /// Rows with a NULL or empty account: nothing is sent for them.
+    /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
     without_account: u64,
     pub row: PassRow,
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::diff::{self, Rejected, Rules, digest};
@@ -21,6 +22,10 @@ pub struct Item {
     pub exists: bool,
     /// By slot, as stored.
     pub acknowledged: Vec<Known>,
+    /// So long a call of unknown outcome may still land.
+    pub ghosts: Option<Duration>,
+    /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
+    pub unsettled: bool,
     pub change: Change,
     /// Removals that the pass must not make yet.
     pub withheld: bool,
@@ -220,9 +225,9 @@ impl View {
             })
             .collect();
         let as_wanted = matches!(stored, Some(Stored::AsWanted));
-        let mut acknowledged = match stored {
-            Some(Stored::Acknowledged(acknowledged)) => acknowledged,
-            Some(Stored::AsWanted) | None => Vec::new(),
+        let (mut acknowledged, ghosts, unsettled) = match stored {
+            Some(Stored::Acknowledged { known, ghosts, unsettled }) => (known, ghosts, unsettled),
+            Some(Stored::AsWanted) | None => (Vec::new(), None, false),
         };
         let mut wants_digest = 0;
         let difference = match mapped {
@@ -252,13 +257,15 @@ impl View {
         let mut withheld = false;
         if !glance.removals {
             // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
-            let losable = |slot: &Slot| acknowledged.get(slot.index()).is_some_and(|known| *known != Known::Absent);
+            let losable = |slot: &Slot| acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
             withheld = change.remove.iter().any(losable);
             change.remove.retain(|slot| !losable(slot));
         }
         let item = Item {
             exists,
             acknowledged,
+            ghosts,
+            unsettled,
             change,
             withheld,
             refused,

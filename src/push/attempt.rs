@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::decide;
 use super::exchange::{Call, Effect, Reply};
+use super::pace::Slowed;
 use super::session::Session;
 use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
@@ -35,7 +36,7 @@ pub(super) struct Tries {
     pub count: u32,
     /// Waited before the next attempt.
     pub pause: Duration,
-    /// One attempt and no more.
+    /// One attempt and no more, unless IM answers "slow down".
     pub once: bool,
     /// Some attempt may have been applied.
     pub maybe: bool,
@@ -62,7 +63,7 @@ impl Tries {
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
         let spent = self.first.map_or(Duration::ZERO, |first| first.elapsed());
-        let left = patience.checked_sub(spent).filter(|left| !left.is_zero() && !self.once)?;
+        let left = patience.checked_sub(spent).filter(|left| !left.is_zero() && (slower || !self.once))?;
         let asked = retry_after.unwrap_or_default();
         if asked > left {
             return None;
@@ -117,6 +118,7 @@ impl Session {
             let Some(mut leave) = self.leave(call, purpose).await else { return Err(Failure::Halted) };
             if tries.count > 0 {
                 self.pusher.metrics.im_retries.inc();
+                crash::point("call: about to be repeated");
             }
             tries.first.get_or_insert(leave.started);
             tries.last = Some(leave.started);
@@ -176,11 +178,14 @@ impl Session {
         let paces =
             if code == WHOLE_APP { &self.pusher.paces[..] } else { std::slice::from_ref(self.pusher.pace(command)) };
         for pace in paces {
-            if let Some(rate) = pace.slow_down(started) {
+            let Some(Slowed { rate, news }) = pace.slow_down(started) else { continue };
+            let command = command.label();
+            if news {
                 tracing::warn!(
-                    "IM asks for fewer calls ({code}): {command} is slowed down to {rate:.1} calls per second",
-                    command = command.label()
+                    "IM asks for fewer calls ({code}): {command} is slowed down to {rate:.1} calls per second"
                 );
+            } else {
+                tracing::debug!(%code, command, rate, "slowed down around the limit found");
             }
         }
         self.pusher.show_rate();
@@ -197,7 +202,7 @@ impl Session {
                     Purpose::Deliver => self.pusher.witness.guard(call).await,
                     Purpose::Probe => None,
                 };
-                let turn = pace.turn().await;
+                let turn = pace.turn(self.urgent).await;
                 let permit = self.pusher.in_flight.acquire().await.expect("the semaphore is never closed");
                 let start = turn.start().await;
                 self.pusher.metrics.throttle_wait.inc_by(start.waited.as_secs_f64());

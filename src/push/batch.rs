@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::attempt::Tries;
+use super::sample::SampleId;
 use crate::im::Command;
 use crate::model::{Change, Slot};
 
@@ -82,11 +83,15 @@ pub(super) struct Batch {
     /// they follow one after the other, because two calls with one account are never in flight.
     pub rest: Vec<Part>,
     pub tries: Tries,
+    /// It came from a batch that was refused.
+    pub piece: bool,
+    /// The sample that its one account is of.
+    pub sample: Option<SampleId>,
 }
 
 impl Batch {
     pub(super) fn new(op: Op, parts: Vec<Part>) -> Self {
-        Self { op, parts, rest: Vec::new(), tries: Tries::default() }
+        Self { op, parts, rest: Vec::new(), tries: Tries::default(), piece: false, sample: None }
     }
 
     /// All that the changes hold of this kind.
@@ -100,10 +105,10 @@ impl Batch {
         parts.chunks(users_per_call).map(|parts| Self::new(op, parts.to_vec())).collect()
     }
 
-    /// Two halves of a batch of several accounts.
+    /// Two halves of a batch of several accounts, with fresh patience.
     pub(super) fn halves(mut self) -> [Self; 2] {
         let second = self.parts.split_off(self.parts.len().div_ceil(2));
-        [Self::new(self.op, self.parts), Self::new(self.op, second)]
+        [self.parts, second].map(|parts| Self { piece: true, ..Self::new(self.op, parts) })
     }
 
     /// The attributes of one account, one call after the other.

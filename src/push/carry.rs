@@ -52,6 +52,11 @@ impl Load<'_> {
             Ok(Reply::Names(_)) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
         };
+        if let Err(Failure::RanOut(error)) = &answer
+            && fresh
+        {
+            session.ask_for_anybody(error, &batch.tries).await;
+        }
         if fresh {
             let suspects: Vec<Part> = match &answer {
                 Err(Failure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),

@@ -9,6 +9,7 @@ use super::tally::{Standing, Suspect, TooMany};
 use super::verdict::ATTRIBUTE_NOT_VALID;
 use super::{Probe, Stop};
 use crate::clock::now_utc;
+use crate::crash;
 use crate::im::{CallError, Code, SetUser};
 use crate::model::{Slot, VendorRefusal};
 
@@ -27,7 +28,9 @@ impl Session {
             return;
         };
         let mut tries = Tries::default();
-        let code = match self.probe(&probe, &mut tries).await {
+        let answer = self.probe(&probe, &mut tries).await;
+        crash::point("push: a probe has ended");
+        let code = match answer {
             Ok(()) => {
                 self.gate.success();
                 self.tally().rows(suspect.code);
@@ -48,6 +51,28 @@ impl Session {
             suspect,
             &format!("a value that IM had acknowledged before was sent again and refused too, with {code}"),
         ));
+    }
+
+    /// A batch ran out, and nothing of the pass was accepted yet: is it the batch, or is IM away? Somebody else is sent
+    /// an acknowledged value again, where somebody is known. No answer either: the pass stops.
+    pub(super) async fn ask_for_anybody(&self, error: &CallError, tries: &Tries) {
+        let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
+        // Accounts cannot break a connection.
+        if self.gate.last_success().is_some() || error.code == Code::Connect {
+            return;
+        }
+        let Some(mut witness) = self.unless_stopped(self.pusher.witness.take_hold()).await else { return };
+        let Some(probe) = witness.clone() else { return };
+        match self.probe(&probe, &mut Tries { once: true, ..Tries::default() }).await {
+            // A refusal is an answer too.
+            Ok(()) | Err(Failure::Refused(_)) => self.gate.success(),
+            Err(Failure::RanOut(_)) => {
+                // It may be the one on which IM never answers.
+                *witness = None;
+                self.stop(away(error, tries));
+            }
+            Err(Failure::Halted) => {}
+        }
     }
 
     async fn probe(&self, probe: &Probe, tries: &mut Tries) -> Result<(), Failure> {

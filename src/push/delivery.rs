@@ -15,6 +15,7 @@ use super::carry::{Event, Job, Load};
 use super::decide;
 use super::exchange::Call;
 use super::ledger::Ledger;
+use super::sample::Samples;
 use super::session::Session;
 use super::tally::{Standing, Suspect};
 use super::verdict::{self, Verdict};
@@ -39,6 +40,8 @@ pub(super) struct Delivery<'a> {
     /// What has not set out, in order.
     ready: VecDeque<Batch>,
     held: Vec<Held>,
+    /// Refused batches of which some are tried alone first.
+    samples: Samples,
     /// Enough have failed: to be decided next.
     suspects: Vec<Suspect>,
     ledger: Ledger<'a>,
@@ -46,7 +49,13 @@ pub(super) struct Delivery<'a> {
     last_chance: bool,
     /// Since when, and how often, IM was asked in vain before that.
     first_to_run_out: Option<Tries>,
+    /// Batches in doubt that ran out again while nothing was accepted.
+    futile: usize,
 }
+
+/// So many batches in doubt are halved although nobody is known who could be asked whether IM answers at all: enough to
+/// part a few bad accounts of a first batch (then a half is accepted), few enough for an IM that answers nobody.
+const MOST_FUTILE: usize = 8;
 
 impl<'a> Delivery<'a> {
     pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
@@ -56,10 +65,12 @@ impl<'a> Delivery<'a> {
             op: Op::Set,
             ready: VecDeque::new(),
             held: Vec::new(),
+            samples: Samples::default(),
             suspects: Vec::new(),
             ledger: Ledger::new(session, changes, freshness),
             last_chance: false,
             first_to_run_out: None,
+            futile: 0,
         }
     }
 
@@ -68,7 +79,9 @@ impl<'a> Delivery<'a> {
     pub(super) async fn run(mut self) -> Vec<Outcome> {
         for op in [Op::Set, Op::Remove] {
             self.op = op;
-            self.ready = Batch::cut(op, self.load.changes, self.load.session.pusher.limits.users_per_call);
+            let together = self.load.session.pusher.limits.users_per_call;
+            let together = if self.freshness == Freshness::Silent { 1 } else { together };
+            self.ready = Batch::cut(op, self.load.changes, together);
             self.deliver().await;
             if op == Op::Set {
                 crash::point("push: sets have ended");
@@ -90,7 +103,9 @@ impl<'a> Delivery<'a> {
             }
             if session.gate.is_open() {
                 leading = None;
-                for batch in self.ready.drain(..) {
+                let once = self.freshness.is_doubt();
+                for mut batch in self.ready.drain(..) {
+                    batch.tries.once = once;
                     running.push(load.step(Job::Carry(batch)));
                 }
             } else if running.is_empty() && !self.ready.is_empty() {
@@ -101,7 +116,7 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 if let Some(mut batch) = self.ready.pop_front() {
-                    batch.tries.once = self.last_chance;
+                    batch.tries.once = self.last_chance || self.freshness.is_doubt();
                     running.push(load.step(Job::Carry(batch)));
                 }
             }
@@ -115,10 +130,19 @@ impl<'a> Delivery<'a> {
                 }
             };
             match event {
-                Some(Event::Carried(ended)) => match *ended {
-                    (batch, Ok(accepted)) => self.accepted(batch, &accepted),
-                    (batch, Err(failure)) => self.failed(batch, failure),
-                },
+                Some(Event::Carried(ended)) => {
+                    let (batch, answer) = *ended;
+                    let sample = batch.sample;
+                    let refused = matches!(answer, Err(Failure::Refused(_)));
+                    match answer {
+                        Ok(accepted) => self.accepted(batch, &accepted),
+                        Err(failure) => self.failed(batch, failure),
+                    }
+                    if let Some(sample) = sample {
+                        let rest = self.samples.answered(sample, refused);
+                        self.send_first(rest);
+                    }
+                }
                 Some(Event::Decided) => {}
                 None if self.held.is_empty() => return,
                 None => self.release_rest(),
@@ -177,7 +201,7 @@ impl<'a> Delivery<'a> {
         if let Some((_, code)) = slower {
             session.slow_down(self.op.command(), *code, batch.tries.last);
         }
-        batch.tries.once = self.last_chance;
+        batch.tries.once = self.last_chance || self.freshness.is_doubt();
         let pause = batch.tries.next_pause(session.pusher.limits.retry_for, slower.is_some(), None);
         let parts = parts.into_iter().map(|(part, _)| part);
         if let Some(pause) = pause {
@@ -211,9 +235,10 @@ impl<'a> Delivery<'a> {
             }
             Failure::Refused(_) => {
                 crash::point("push: a batch was halved");
-                let [first, second] = batch.halves();
-                self.ready.push_front(second);
-                self.ready.push_front(first);
+                // What stands rejected was refused before.
+                let suspicious = !self.load.fresh || !session.tally().seldom_refused();
+                let pieces = self.samples.apart(batch, suspicious);
+                self.send_first(pieces);
             }
             Failure::RanOut(error) => self.ran_out(batch, &error),
             Failure::Halted => {
@@ -224,8 +249,8 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// The attempts of a batch have run out. A later issue halves such a batch after a second end of this kind;
-    /// the place for it is here.
+    /// The attempts of a batch have run out. The first time its accounts come to be in doubt. When they run out again
+    /// (then they are sent as doubts) it may be one account on which IM always times out: the batch is halved.
     fn ran_out(&mut self, mut batch: Batch, error: &CallError) {
         let session = self.load.session;
         tracing::warn!(
@@ -238,16 +263,26 @@ impl<'a> Delivery<'a> {
         // Accounts cannot break a connection, so another batch would fare no better.
         let hopeless = match self.freshness {
             Freshness::Fresh => error.code == Code::Connect || self.last_chance || self.ready.is_empty(),
-            Freshness::Doubt => error.code == Code::Connect,
+            Freshness::Doubt | Freshness::Silent => error.code == Code::Connect,
             Freshness::KnownRejection => false,
         };
-        let stops = hopeless && session.gate.last_success().is_none();
+        let success = session.gate.last_success();
+        let stops = session.stopped().is_some() || (hopeless && success.is_none());
+        if self.freshness.is_doubt() && !stops && batch.parts.len() > 1 {
+            let answers = success.zip(batch.tries.first).is_some_and(|(success, first)| success >= first);
+            self.futile += usize::from(!answers);
+            if answers || self.futile <= MOST_FUTILE {
+                // Behind the others: where IM answers anything at all, that shows sooner.
+                self.ready.extend(batch.halves());
+                return;
+            }
+        }
         for part in std::mem::take(&mut batch.parts) {
             // Where the pass goes on, its watermark moves past them, so they must be due again even if no call of theirs
             // can have been applied.
             self.ledger.unsettled(self.op, Part { maybe: part.maybe || !stops, ..part });
         }
-        match session.gate.last_success() {
+        match success {
             None if stops => {
                 let tries = self.first_to_run_out.as_ref().unwrap_or(&batch.tries);
                 session.stop(decide::away(error, tries));
@@ -285,7 +320,12 @@ impl<'a> Delivery<'a> {
             Standing::Row
         };
         match standing {
-            Standing::Row => return self.row(part, code, &refusal),
+            Standing::Row => {
+                // IM is there and looks at accounts: nothing more that the slow start could find out.
+                self.last_chance = false;
+                session.gate.success();
+                return self.row(part, code, &refusal);
+            }
             Standing::Open => {}
             Standing::Decide(suspect) => {
                 if !self.suspects.contains(&suspect) {
@@ -302,6 +342,7 @@ impl<'a> Delivery<'a> {
         let several = part.only_slot(self.op, change).is_none();
         if several && !refusal.of_account {
             if let Some(batch) = Batch::one_by_one(self.op, part, change) {
+                crash::point("push: attributes go one by one");
                 self.ready.push_front(batch);
             }
             return;
@@ -349,13 +390,21 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// Before everything else, in this order.
+    fn send_first(&mut self, batches: Vec<Batch>) {
+        for batch in batches.into_iter().rev() {
+            self.ready.push_front(batch);
+        }
+    }
+
     /// The pass has stopped: what has not set out stays where it is.
     fn abandon(&mut self) {
         let ready = std::mem::take(&mut self.ready);
         let held = std::mem::take(&mut self.held);
         self.suspects.clear();
         let parts = ready.into_iter().flat_map(|batch| batch.parts.into_iter().chain(batch.rest));
-        for part in parts.chain(held.into_iter().map(|held| held.part)) {
+        let held = held.into_iter().map(|held| held.part);
+        for part in parts.chain(held).chain(self.samples.abandon()) {
             self.ledger.unsettled(self.op, part);
         }
     }

@@ -28,7 +28,8 @@ impl<'a> Ledger<'a> {
             .iter()
             .map(|change| {
                 let slots = change.set.iter().map(|(slot, _)| slot).chain(&change.remove);
-                Outcome { account: change.account.clone(), fates: slots.map(|slot| (*slot, Fate::NotSent)).collect() }
+                let fates = slots.map(|slot| (*slot, Fate::NotSent)).collect();
+                Outcome { account: change.account.clone(), fates, ghost: false }
             })
             .collect();
         Self { session, changes, fresh: freshness != Freshness::KnownRejection, outcomes, answered: HashMap::new() }
@@ -46,7 +47,8 @@ impl<'a> Ledger<'a> {
 
     /// IM has answered for it, with this code where it refused.
     pub(super) fn settled(&mut self, op: Op, part: Part, fate: &Fate, refused: Option<Code>) {
-        self.write(op, part, fate);
+        let provisional = part.maybe && *fate == Fate::Done;
+        self.write(op, part, if provisional { &Fate::Provisional } else { fate });
         if !self.fresh {
             return;
         }
@@ -69,7 +71,9 @@ impl<'a> Ledger<'a> {
 
     fn write(&mut self, op: Op, part: Part, fate: &Fate) {
         let places = part.fates(op, &self.changes[part.change]);
-        for (_, written) in &mut self.outcomes[part.change].fates[places] {
+        let outcome = &mut self.outcomes[part.change];
+        outcome.ghost |= part.maybe;
+        for (_, written) in &mut outcome.fates[places] {
             written.clone_from(fate);
         }
     }

@@ -21,6 +21,7 @@ mod delivery;
 mod exchange;
 mod ledger;
 mod pace;
+mod sample;
 mod session;
 mod tally;
 mod verdict;
@@ -87,8 +88,17 @@ pub enum Freshness {
     Fresh,
     /// An outcome that is not known, looked into: one account that always times out must not pass for an absent IM.
     Doubt,
+    /// A doubt that stood alone before and had no answer: in a call of its own.
+    Silent,
     /// Another try of something that stands rejected: never counts.
     KnownRejection,
+}
+
+impl Freshness {
+    /// An outcome that is not known, looked into.
+    fn is_doubt(self) -> bool {
+        matches!(self, Self::Doubt | Self::Silent)
+    }
 }
 
 /// Keeps the pace of one app across passes. One a process.
@@ -150,10 +160,10 @@ impl Pusher {
         self.paces.iter().filter_map(Pace::last).max()
     }
 
-    /// The bookkeeping of one pass.
-    pub fn begin_pass(self: &Arc<Self>, names: Names) -> Session {
+    /// The bookkeeping of one pass. `urgent`: its calls go before those of others that wait for the limit.
+    pub fn begin_pass(self: &Arc<Self>, names: Names, urgent: bool) -> Session {
         self.show_rate();
-        Session::new(Arc::clone(self), names)
+        Session::new(Arc::clone(self), names, urgent)
     }
 
     /// Some account with an acknowledged value, where none is known yet. To be offered before the first call of the pass

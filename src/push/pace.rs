@@ -1,15 +1,20 @@
 //! When the next call of one command may start.
 //!
-//! Owns: the limit of calls in any second, the order of those who wait, slowing down and speeding up again.
+//! Owns: the limit of calls in any second, the order of those who wait.
 //! Must not know: what a call carries, or what its answer meant beyond "slow down".
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::clock::monotonic;
+
+mod rate;
+
+use rate::Rate;
+pub(super) use rate::Slowed;
 
 /// The stretch of time in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -17,14 +22,6 @@ const WINDOW: Duration = Duration::from_secs(1);
 const TOLERANCE: Duration = Duration::from_millis(5);
 /// Added to the window, so that N + 1 calls never touch one second from both ends.
 const MARGIN: Duration = Duration::from_micros(500);
-/// What a "slow down" leaves of the rate.
-const CUT: f64 = 0.7;
-/// Share of the configured rate that is won back each second.
-const GAIN_PER_SECOND: f64 = 0.01;
-/// Share of the configured rate that no cut goes below.
-const FLOOR: f64 = 0.02;
-/// After a cut the calls of this long say nothing new: the vendor still counts those of the second before.
-const BLIND: Duration = Duration::from_secs(1);
 
 /// The pace of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
 ///
@@ -33,43 +30,29 @@ const BLIND: Duration = Duration::from_secs(1);
 /// closed window of a second holds more than N, however the calls come; sustained it reaches over 99 % of N.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// The configured rate, in calls per second.
-    limit: f64,
     /// Waiters stand in line here; tokio's mutex is first come, first served.
-    /// An urgent page will have a line of its own, which the holder of this one lets pass.
     line: tokio::sync::Mutex<()>,
+    /// The line of the urgent; who is first in the other one lets them pass.
+    express: tokio::sync::Mutex<()>,
+    /// An urgent call has all it needs but the limit's leave.
+    urgent: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The due time of the next call.
     due: Option<Instant>,
     /// When the last call went out.
     last: Option<Instant>,
-    cut: Option<Cut>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    at: Instant,
-    /// The rate that it left, in calls per second.
-    rate: f64,
-}
-
-impl State {
-    fn rate(&self, limit: f64, now: Instant) -> f64 {
-        self.cut.map_or(limit, |cut| {
-            let quiet = now.saturating_duration_since(cut.at + BLIND).as_secs_f64();
-            limit.min(cut.rate + limit * GAIN_PER_SECOND * quiet)
-        })
-    }
+    rate: Rate,
 }
 
 /// The right to be the next to start.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pace: &'a Pace,
+    urgent: bool,
     _line: MutexGuard<'a, ()>,
 }
 
@@ -83,15 +66,17 @@ pub(super) struct Start {
 impl Pace {
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
-            limit: f64::from(calls_per_second.max(1)),
             line: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State::default()),
+            express: tokio::sync::Mutex::new(()),
+            urgent: watch::Sender::new(false),
+            state: Mutex::new(State { due: None, last: None, rate: Rate::new(f64::from(calls_per_second.max(1))) }),
         }
     }
 
     /// Stand in line. Give the turn up by dropping it.
-    pub(super) async fn turn(&self) -> Turn<'_> {
-        Turn { pace: self, _line: self.line.lock().await }
+    pub(super) async fn turn(&self, urgent: bool) -> Turn<'_> {
+        let line = if urgent { &self.express } else { &self.line };
+        Turn { pace: self, urgent, _line: line.lock().await }
     }
 
     /// No start before this moment.
@@ -103,7 +88,9 @@ impl Pace {
 
     /// The start was used: a call went out.
     pub(super) fn called(&self, at: Instant) {
-        self.lock().last = Some(at);
+        let mut state = self.lock();
+        state.last = Some(at);
+        state.rate.sent(at);
     }
 
     /// When the last call went out.
@@ -113,20 +100,13 @@ impl Pace {
 
     /// The rate in force now, in calls per second.
     pub(super) fn rate(&self) -> f64 {
-        self.lock().rate(self.limit, monotonic())
+        self.lock().rate.now(monotonic())
     }
 
     /// A call that started at `started` was answered "slow down". Many calls of one burst are answered so together:
-    /// only the first of them lowers the rate. Returns the new rate where it was lowered.
-    pub(super) fn slow_down(&self, started: Instant) -> Option<f64> {
-        let mut state = self.lock();
-        if state.cut.is_some_and(|cut| started < cut.at + BLIND) {
-            return None;
-        }
-        let now = monotonic();
-        let rate = (state.rate(self.limit, now) * CUT).max(self.limit * FLOOR);
-        state.cut = Some(Cut { at: now, rate });
-        Some(rate)
+    /// only the first of them lowers the rate. Tells where it was lowered.
+    pub(super) fn slow_down(&self, started: Instant) -> Option<Slowed> {
+        self.lock().rate.slow_down(started, monotonic())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -143,7 +123,7 @@ impl Pace {
         if now + TOLERANCE < due {
             return Err(due.checked_sub(TOLERANCE).unwrap_or(due));
         }
-        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate(self.limit, now));
+        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate.now(now));
         state.due = Some(due.max(now) + interval);
         Ok(now)
     }
@@ -153,12 +133,30 @@ impl Turn<'_> {
     /// Wait until the limit allows a call; it counts as started at the moment this returns.
     pub(super) async fn start(self) -> Start {
         let begun = monotonic();
+        if self.urgent {
+            // Only now: whoever lets it pass may hold what it still had to wait for.
+            self.pace.urgent.send_replace(true);
+        }
+        let mut urgent = self.pace.urgent.subscribe();
         loop {
+            if !self.urgent {
+                // The sender lives in the pace, so the channel cannot close while we wait.
+                let _ = urgent.wait_for(|urgent| !urgent).await;
+            }
             match self.pace.try_start() {
                 Ok(at) => return Start { at, waited: at.saturating_duration_since(begun) },
                 // Asked again afterwards: somebody may have put the due time off meanwhile.
                 Err(moment) => tokio::time::sleep_until(moment).await,
             }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.urgent {
+            // It has started, or was given up. The next in its line says so anew.
+            self.pace.urgent.send_replace(false);
         }
     }
 }

@@ -13,6 +13,11 @@ const SUSPICION: u32 = 20;
 /// Accounts tried before their refused share means anything.
 const SHARE_COUNTS_FROM: u64 = 1000;
 
+/// Accounts tried before refusals can be called the exception.
+const SELDOM_COUNTS_FROM: u32 = 20;
+/// What was learned of one part of a table is forgotten so soon in the next.
+const LATELY: u32 = 256;
+
 /// What is known about a refusal of something that stood alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
@@ -52,6 +57,14 @@ pub(super) struct Tally {
     rows: HashSet<Code>,
     tried: u64,
     refused: HashMap<Code, u64>,
+    lately: Lately,
+}
+
+/// The last [`LATELY`] accounts answered for, about: older ones count half, a quarter, …
+#[derive(Clone, Copy, Debug, Default)]
+struct Lately {
+    tried: u32,
+    refused: u32,
 }
 
 impl Tally {
@@ -64,6 +77,7 @@ impl Tally {
             rows: HashSet::new(),
             tried: 0,
             refused: HashMap::new(),
+            lately: Lately::default(),
         }
     }
 
@@ -104,11 +118,21 @@ impl Tally {
     /// One more account of the pass has been answered for.
     pub(super) fn tried(&mut self) {
         self.tried += 1;
+        self.lately.tried += 1;
+        if self.lately.tried >= LATELY {
+            self.lately = Lately { tried: self.lately.tried / 2, refused: self.lately.refused / 2 };
+        }
     }
 
     /// One more account was refused with this code.
     pub(super) fn refused(&mut self, code: Code) {
         *self.refused.entry(code).or_default() += 1;
+        self.lately.refused += 1;
+    }
+
+    /// Refusals are the exception among the last accounts, as far as that is known.
+    pub(super) fn seldom_refused(&self) -> bool {
+        self.lately.tried >= SELDOM_COUNTS_FROM && self.lately.refused * 4 < self.lately.tried
     }
 
     /// Whether the accounts refused with this code are more than the pass may have.

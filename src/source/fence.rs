@@ -6,6 +6,8 @@
 //! before the first row is read. One that is being prepared is in the running list, the prepared list, or both. One
 //! transaction for all three would read the lists from one cached snapshot of the statistics.
 
+use std::time::Duration;
+
 use sqlx::Row;
 
 use super::error::SourceError;
@@ -26,7 +28,8 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
 
 /// A session that is not (or no longer) in `pg_stat_activity` counts: too many members cost a reading, one too few a row.
 const RUNNING: &str = "
-SELECT held.virtualxid, held.pid, (extract(epoch FROM session.xact_start) * 1000000)::int8, session.application_name
+SELECT held.virtualxid, held.pid, (extract(epoch FROM session.xact_start) * 1000000)::int8, session.application_name,
+       session.pid IS NULL
 FROM pg_catalog.pg_locks AS held
 LEFT JOIN pg_catalog.pg_stat_activity AS session ON session.pid = held.pid
 WHERE held.locktype = 'virtualxid' AND held.mode = 'ExclusiveLock' AND held.granted
@@ -41,6 +44,10 @@ FROM pg_catalog.pg_prepared_xacts AS prepared
 JOIN pg_catalog.pg_locks AS held ON held.locktype = 'transactionid'
   AND held.transactionid = prepared.transaction AND held.mode = 'ExclusiveLock' AND held.granted
 WHERE prepared.database = current_database()";
+
+/// A log-in takes a few milliseconds. A session that takes longer is a member, wherever it logs in.
+const LOGGING_IN: Duration = Duration::from_millis(10);
+const LOGGING_IN_ASKS: usize = 5;
 
 /// Takes a fence. `largest` is the statement for the largest value of a counter.
 pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) -> Result<Reading, SourceError> {
@@ -60,7 +67,17 @@ pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) 
         // Its own sessions write nothing, and the primary's are not to be seen here.
         return Ok(reading);
     }
-    for row in session.rows(sqlx::query(RUNNING)).await? {
+    let mut running = session.rows(sqlx::query(RUNNING)).await?;
+    for _ in 0..LOGGING_IN_ASKS {
+        // Sessions that log in, mostly to other databases. Asked a moment later they are told apart; the clock has been
+        // read already, so any later look at the running ones is as good.
+        if !running.iter().any(|row| row.try_get::<bool, _>(4).unwrap_or(false)) {
+            break;
+        }
+        tokio::time::sleep(LOGGING_IN).await;
+        running = session.rows(sqlx::query(RUNNING)).await?;
+    }
+    for row in running {
         reading.running.push(Running {
             id: row.try_get(0)?,
             pid: row.try_get(1)?,

@@ -205,6 +205,7 @@ pub(super) async fn warnings(
     session: &mut Session,
     table: &Table,
     found: &Found<'_>,
+    mapped: &[String],
     statements: &Statements,
     unique: bool,
 ) -> Result<Vec<String>, SourceError> {
@@ -213,6 +214,17 @@ pub(super) async fn warnings(
     let standby: bool = session.row(sqlx::query("SELECT pg_catalog.pg_is_in_recovery()")).await?.try_get(0)?;
     if standby && found.watermark.is_some() {
         warnings.push("the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits; make it longer than the longest transaction, or read from the primary".to_owned());
+    }
+    for column in mapped.iter().filter_map(|name| table.column(name)).filter(|column| column.base == "money") {
+        let shown_column = shown(&column.name);
+        warnings.push(format!(
+            "column {shown_column} is money, whose text and decimals follow lc_monetary: another setting of server, database or role would change every value; read it from a view, as {shown_column}::numeric"
+        ));
+    }
+    let encoding: String =
+        session.row(sqlx::query("SELECT pg_catalog.current_setting('server_encoding')")).await?.try_get(0)?;
+    if encoding == "SQL_ASCII" {
+        warnings.push("the database's encoding is SQL_ASCII, which lets any bytes in: a text that is not UTF-8 fails the page that it is on, and with it the pass".to_owned());
     }
     let concurrently = if table.kind == RelationKind::Partitioned { "" } else { " CONCURRENTLY" };
     let account = found.account.0;

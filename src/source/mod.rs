@@ -114,7 +114,7 @@ impl Source {
         };
         fitness::expressions(&mut session, &shape).await?;
         let statements = shape.statements();
-        let warnings = fitness::warnings(&mut session, &table, &found, &statements, unique).await?;
+        let warnings = fitness::warnings(&mut session, &table, &found, columns, &statements, unique).await?;
         Ok(Self {
             resolved: table.shown(),
             account_type: found.account.1,

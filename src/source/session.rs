@@ -32,6 +32,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     ("client_encoding", "UTF8"),
     ("quote_all_identifiers", "off"),
+    // Both can be part of a view or of the filter.
+    ("xmlbinary", "base64"),
+    ("transform_null_equals", "off"),
     ("standard_conforming_strings", "on"),
     // Rows hidden by a policy are an error, instead of looking gone.
     ("row_security", "off"),

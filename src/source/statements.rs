@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::account::AccountType;
 use super::table::WatermarkType;
+use crate::model::MAX_LOOKED_AT;
 use crate::quote::{identifier, literal};
 
 /// What the statements are made for, as introspected.
@@ -112,7 +113,11 @@ impl Shape<'_> {
         let watermark = self.watermark.map(|(name, kind)| (self.column(name), kind));
         let stamp = watermark.as_ref().map_or("NULL".to_owned(), |(column, _)| column.clone());
         let mut list = vec![format!("{account}::text"), format!("{stamp}::text"), format!("({})", self.gone())];
-        list.extend(self.columns.iter().map(|column| format!("{}::text", self.column(column))));
+        // A page of long texts shall not fill the memory: no more is fetched than is looked at.
+        let most = MAX_LOOKED_AT + 1;
+        list.extend(
+            self.columns.iter().map(|column| format!("pg_catalog.left({}::text, {most})", self.column(column))),
+        );
         let list = list.join(", ");
         let page = |condition: &str, order: &str| {
             sql(format!("SELECT {list} FROM {from} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit))

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
-use super::acknowledged::{decode, distrust};
+use super::acknowledged::{decode, distrust, doubt_provisional};
 use super::{State, StateError, Writer};
+use crate::crash;
 use crate::model::{Account, Known};
 
 /// What is stored for an account.
@@ -16,8 +18,14 @@ use crate::model::{Account, Known};
 pub enum Stored {
     /// Exactly what is wanted (the digests are equal and nothing is in doubt).
     AsWanted,
-    /// By slot.
-    Acknowledged(Vec<Known>),
+    Acknowledged {
+        /// By slot.
+        known: Vec<Known>,
+        /// So long a call of unknown outcome may still land.
+        ghosts: Option<Duration>,
+        /// A call had no known outcome, and that is not settled yet.
+        unsettled: bool,
+    },
 }
 
 /// When the doubts of an account are looked into.
@@ -37,6 +45,8 @@ pub struct AccountRecord {
     pub exists: bool,
     pub acknowledged: Vec<Known>,
     pub due: Due,
+    /// So long a call of unknown outcome may still land.
+    pub ghosts: Option<Duration>,
 }
 
 /// Numbers about the stored accounts.
@@ -89,7 +99,8 @@ impl State {
         let digests: Vec<Option<i64>> = wanted.iter().map(|(_, digest)| *digest).collect();
         let rows = sqlx::query(
             "SELECT a.account, a.generation, \
-             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END \
+             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END, \
+             extract(epoch FROM a.ghosts_until - clock_timestamp())::float8, a.in_doubt_due < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
              JOIN account a ON a.sync_id = $1 AND a.account = w.account",
         )
@@ -107,11 +118,17 @@ impl State {
                 let stored = match text {
                     None => Stored::AsWanted,
                     Some(text) => {
-                        let mut acknowledged = decode(text);
-                        if own < generation {
-                            distrust(&mut acknowledged);
+                        let mut known = decode(text);
+                        let left: Option<f64> = row.try_get(3)?;
+                        let ghosts = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+                        if ghosts.is_none() {
+                            doubt_provisional(&mut known);
                         }
-                        Stored::Acknowledged(acknowledged)
+                        if own < generation {
+                            distrust(&mut known);
+                        }
+                        let unsettled: Option<bool> = row.try_get(4)?;
+                        Stored::Acknowledged { known, ghosts, unsettled: unsettled == Some(true) }
                     }
                 };
                 Ok((Account::new(account), stored))
@@ -140,16 +157,24 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Accounts whose doubts are due, longest due first.
-    pub async fn doubts_due(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
-        let accounts: Vec<String> = sqlx::query_scalar(
-            "SELECT account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() ORDER BY in_doubt_due, account LIMIT $2",
+    /// Accounts whose doubts are due, longest due first, each with that time; after this one of an earlier answer.
+    pub async fn doubts_due(
+        &self,
+        sync_id: i32,
+        after: Option<&(DateTime<Utc>, Account)>,
+        limit: i64,
+    ) -> Result<Vec<(DateTime<Utc>, Account)>, StateError> {
+        let accounts: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
+            "SELECT in_doubt_due, account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() \
+             AND ($2::timestamptz IS NULL OR (in_doubt_due, account) > ($2, $3)) ORDER BY in_doubt_due, account LIMIT $4",
         )
         .bind(sync_id)
+        .bind(after.map(|(due, _)| *due))
+        .bind(after.map(|(_, account)| account.as_str()))
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        Ok(accounts.into_iter().map(Account::new).collect())
+        Ok(accounts.into_iter().map(|(due, account)| (due, Account::new(account))).collect())
     }
 
     /// Some account with acknowledged values, looked for among the first thousand.
@@ -175,12 +200,16 @@ impl State {
         .transpose()
     }
 
-    /// Some doubt will be looked into by itself, now or later.
+    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a ghost
+    /// can no longer land, is known.
     pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity')")
-            .bind(sync_id)
-            .fetch_one(self.pool())
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity' \
+             AND acknowledged::jsonb @> '0')",
+        )
+        .bind(sync_id)
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// Accounts with something in doubt.
@@ -215,18 +244,19 @@ impl State {
 
 impl Writer {
     /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
-    /// until the row, the mapping or a rejection changes.
+    /// until the row, the mapping or a rejection changes, or the last ghost is gone.
     pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE account SET in_doubt_due = 'infinity' \
+            "UPDATE account SET in_doubt_due = CASE WHEN ghosts_until > clock_timestamp() THEN ghosts_until ELSE 'infinity' END \
              WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_due <= clock_timestamp()",
         )
         .bind(self.sync_id())
         .bind(&texts)
         .execute(&mut *transaction)
         .await?;
+        crash::point("doubts: put aside, not committed");
         transaction.commit().await?;
         Ok(())
     }

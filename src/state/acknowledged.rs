@@ -1,4 +1,5 @@
-//! The stored form of what IM acknowledged: a JSON array by slot (a text, null for none, 0 for unknown).
+//! The stored form of what IM acknowledged: a JSON array by slot (a text, null for none, 0 for unknown,
+//! [text] or [null] for provisional).
 //!
 //! Owns: encoding and decoding. Must not know: statements.
 
@@ -15,6 +16,7 @@ pub fn encode(acknowledged: &[Known]) -> Option<String> {
             Known::Absent => Value::Null,
             Known::Value(value) => Value::String(value.to_string()),
             Known::Unknown => Value::from(0),
+            Known::Provisional(value) => Value::Array(vec![value.as_deref().map_or(Value::Null, Value::from)]),
         })
         .collect();
     Some(Value::Array(array).to_string())
@@ -28,10 +30,24 @@ pub fn decode(text: &str) -> Vec<Known> {
             .map(|value| match value {
                 Value::Null => Known::Absent,
                 Value::String(value) => Known::Value(value.into()),
+                Value::Array(provisional) => match <[Value; 1]>::try_from(provisional) {
+                    Ok([Value::String(value)]) => Known::Provisional(Some(value.into())),
+                    Ok([Value::Null]) => Known::Provisional(None),
+                    _ => Known::Unknown,
+                },
                 _ => Known::Unknown,
             })
             .collect(),
         _ => vec![Known::Unknown; 1],
+    }
+}
+
+/// What was provisional becomes unknown: no ghost can land any more, so it is time to send it once more.
+pub fn doubt_provisional(acknowledged: &mut [Known]) {
+    for known in acknowledged {
+        if matches!(known, Known::Provisional(_)) {
+            *known = Known::Unknown;
+        }
     }
 }
 
@@ -50,10 +66,11 @@ mod tests {
 
     #[test]
     fn survives_the_round_trip() {
-        let acknowledged =
+        let mut acknowledged =
             vec![Known::Value("Zoë \"x\" \\ 你".into()), Known::Absent, Known::Unknown, Known::Value("0".into())];
+        acknowledged.extend([Known::Provisional(Some("a".into())), Known::Provisional(None)]);
         let text = encode(&acknowledged).expect("something is held");
-        assert_eq!(text, r#"["Zoë \"x\" \\ 你",null,0,"0"]"#);
+        assert_eq!(text, r#"["Zoë \"x\" \\ 你",null,0,"0",["a"],[null]]"#);
         assert_eq!(decode(&text), acknowledged);
     }
 

@@ -3,6 +3,7 @@
 //! Owns: the table `intent`. Must not know: how deliveries are batched.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sqlx::Row as _;
 
@@ -43,8 +44,9 @@ impl Writer {
         .ok_or(StateError::LeaseLost)
     }
 
-    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. Returns the accounts touched.
-    pub async fn settle_intents(&self, live: &[i64]) -> Result<u64, StateError> {
+    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. `ghosts`: so long their
+    /// calls may still land. Returns the accounts touched.
+    pub async fn settle_intents(&self, live: &[i64], ghosts: Duration) -> Result<u64, StateError> {
         // A poll that finds nothing must cost nothing: look before a transaction is begun.
         let left: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM intent WHERE sync_id = $1 AND id <> ALL ($2))")
             .bind(self.sync_id())
@@ -83,7 +85,7 @@ impl Writer {
                         }
                         acknowledged[slot] = Known::Unknown;
                     }
-                    AccountRecord { account, exists, acknowledged, due: Due::Now }
+                    AccountRecord { account, exists, acknowledged, due: Due::Now, ghosts: Some(ghosts) }
                 })
                 .collect();
             touched += records.len() as u64;

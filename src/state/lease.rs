@@ -96,6 +96,7 @@ impl State {
             };
             return Ok(Err(Holder { holder, since }));
         }
+        crash::point("lease: the lock is held");
         let (row, last_call_seconds_ago) = raise_epoch(&mut connection, sync_id, me).await?;
         crash::point("lease: the epoch rose");
         let names: Vec<String> = row.try_get("attribute_names")?;
@@ -151,6 +152,7 @@ async fn raise_epoch(
     .bind(me)
     .fetch_one(&mut *transaction)
     .await?;
+    crash::point("lease: the epoch rose, not committed");
     transaction.commit().await?;
     Ok((row, before))
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use sqlx::{Acquire, PgConnection};
 
 use super::{State, StateError, run_script};
+use crate::crash;
 use crate::quote::identifier;
 
 /// One step of the schema. Applied once, in order, never edited after a release.
@@ -18,8 +19,10 @@ pub struct Migration {
 }
 
 /// All migrations, oldest first.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") },
+    Migration { version: 2, name: "ghosts", sql: include_str!("../../migrations/0002_ghosts.sql") },
+];
 
 /// The version that this binary takes.
 pub const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -68,6 +71,7 @@ impl State {
         }
         for migration in missing(before) {
             run_script(&mut transaction, migration.sql.to_owned()).await?;
+            crash::point("migration: tables are made, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
                 .bind(migration.name)
@@ -75,6 +79,7 @@ impl State {
                 .await?;
         }
         transaction.commit().await?;
+        crash::point("migration: committed");
         Ok((before, LATEST))
     }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgTransaction, Row as _};
 
 use super::{State, StateError, Writer};
+use crate::crash;
 use crate::model::{Names, Slot};
 
 /// What a sync is bound to at first use; resolved names, not spellings.
@@ -162,6 +163,7 @@ impl State {
             .bind(json)
             .execute(&self.pool)
             .await?;
+        crash::point("start: the sync row is there");
         let row = self.sync_row().await?.ok_or(StateError::LeaseLost)?;
         row.check_binding(&self.name, binding)?;
         Ok(row)
@@ -229,6 +231,7 @@ impl Writer {
                 .execute(self.pool())
                 .await?;
             Self::expect_one(done.rows_affected())?;
+            crash::point("start: the attributes have slots");
             self.set_names(names.into());
         }
         Ok(slots)
@@ -236,44 +239,48 @@ impl Writer {
 
     /// Distrusts everything acknowledged so far: IM or the state is not the one it was. A full pass falls due.
     pub async fn begin_generation(&mut self, server: &str, why: &str) -> Result<(), StateError> {
-        self.forget_rejections().await?;
-        let generation: Option<i32> = sqlx::query_scalar(
-            "UPDATE sync SET generation = generation + 1, state_server = $3, full_pass_due = $4, full_pass_position = NULL \
-             WHERE id = $1 AND epoch = $2 RETURNING generation",
+        let mut transaction = self.begin().await?;
+        self.forget_rejections(&mut transaction).await?;
+        let generation: i32 = sqlx::query_scalar(
+            "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, full_pass_position = NULL \
+             WHERE id = $1 RETURNING generation",
         )
         .bind(self.sync_id())
-        .bind(self.epoch())
         .bind(server)
         .bind(why)
-        .fetch_optional(self.pool())
+        .fetch_one(&mut *transaction)
         .await?;
-        self.set_generation(generation.ok_or(StateError::LeaseLost)?);
-        Ok(())
+        self.end_raising(transaction, generation).await
     }
 
     /// What another app, or a state of other times, refused says nothing of this one.
-    async fn forget_rejections(&self) -> Result<(), StateError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(self.sync_id()).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+    async fn forget_rejections(&self, connection: &mut PgConnection) -> Result<(), StateError> {
+        sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(self.sync_id()).execute(connection).await?;
         Ok(())
     }
 
     /// Binds the sync to another app and distrusts everything acknowledged, in one transaction.
     pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
-        self.forget_rejections().await?;
-        let generation: Option<i32> = sqlx::query_scalar(
-            "UPDATE sync SET bound_to = $3::text::jsonb, generation = generation + 1, \
+        let mut transaction = self.begin().await?;
+        self.forget_rejections(&mut transaction).await?;
+        let generation: i32 = sqlx::query_scalar(
+            "UPDATE sync SET bound_to = $2::text::jsonb, generation = generation + 1, \
              full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
-             WHERE id = $1 AND epoch = $2 RETURNING generation",
+             WHERE id = $1 RETURNING generation",
         )
         .bind(self.sync_id())
-        .bind(self.epoch())
         .bind(json)
-        .fetch_optional(self.pool())
+        .fetch_one(&mut *transaction)
         .await?;
-        self.set_generation(generation.ok_or(StateError::LeaseLost)?);
+        self.end_raising(transaction, generation).await
+    }
+
+    async fn end_raising(&mut self, transaction: PgTransaction<'static>, generation: i32) -> Result<(), StateError> {
+        crash::point("generation: raised, not committed");
+        transaction.commit().await?;
+        crash::point("generation: raised");
+        self.set_generation(generation);
         Ok(())
     }
 

@@ -49,7 +49,7 @@ fn processes_of(folder: &Path) -> usize {
 #[test]
 fn it_ends_with_table_and_im_equal_and_leaves_nothing() {
     let folder = folder();
-    let output = demo(&folder, "3").wait_with_output().expect("imsync ends");
+    let output = demo(&folder, "5").wait_with_output().expect("imsync ends");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(output.status.success(), "{}\n{text}", output.status);
     let last = text.lines().last().unwrap_or_default();
@@ -68,7 +68,7 @@ fn killed_it_leaves_nothing() {
     assert!(processes_of(folder.path()) > 2);
     child.kill().expect("it runs");
     child.wait().expect("it is our child");
-    for _ in 0..3_000 {
+    for _ in 0..6_000 {
         if entries(folder.path()) == 0 && processes_of(folder.path()) == 0 {
             return;
         }

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod defaults;
 mod example;
+mod garbage;
 mod mistakes;
 mod reload;
 mod search;

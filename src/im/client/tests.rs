@@ -10,9 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 mod answers;
+mod arbitrary;
 mod failures;
 mod requests;
 mod secrets;
+mod transport;
 
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0,"RequestId":"r-1"}"#;
@@ -27,6 +29,8 @@ enum Reply {
     Partial(Vec<u8>),
     /// Reads the request and never answers.
     Hang,
+    /// Sends the first bytes once and the others again and again, with a pause, until the client turns away.
+    Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
 fn http(head: &str, body: &str) -> Reply {
@@ -54,6 +58,8 @@ struct Seen {
 struct Server {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Bytes that endless answers could get rid of, one number an answer.
+    poured: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Server {
@@ -62,14 +68,21 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let replies = Arc::new(replies);
-        let shared = Arc::clone(&seen);
+        let poured = Arc::default();
+        let (shared, pouring) = (Arc::clone(&seen), Arc::clone(&poured));
         tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, connection, Arc::clone(&shared), Arc::clone(&replies)));
+                tokio::spawn(serve(
+                    stream,
+                    connection,
+                    Arc::clone(&shared),
+                    Arc::clone(&replies),
+                    Arc::clone(&pouring),
+                ));
             }
         });
-        Self { address, seen }
+        Self { address, seen, poured }
     }
 
     fn host(&self) -> Host {
@@ -113,7 +126,13 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Seen>
     }
 }
 
-async fn serve(mut stream: TcpStream, connection: usize, seen: Arc<Mutex<Vec<Seen>>>, replies: Arc<Vec<Reply>>) {
+async fn serve(
+    mut stream: TcpStream,
+    connection: usize,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    replies: Arc<Vec<Reply>>,
+    poured: Arc<Mutex<Vec<usize>>>,
+) {
     while let Some(request) = read_request(&mut stream, connection).await {
         let number = {
             let mut seen = seen.lock().unwrap();
@@ -125,10 +144,23 @@ async fn serve(mut stream: TcpStream, connection: usize, seen: Arc<Mutex<Vec<See
             Reply::Bytes(bytes) => drop(stream.write_all(bytes).await),
             Reply::Cut => return,
             Reply::Partial(bytes) => {
-                stream.write_all(bytes).await.unwrap();
+                drop(stream.write_all(bytes).await);
                 return;
             }
             Reply::Hang => std::future::pending().await,
+            Reply::Endless(head, piece, pause) => {
+                let mut bytes = 0;
+                let mut next = head;
+                while stream.write_all(next).await.is_ok() {
+                    bytes += next.len();
+                    next = piece;
+                    if !pause.is_zero() {
+                        tokio::time::sleep(*pause).await;
+                    }
+                }
+                poured.lock().unwrap().push(bytes);
+                return;
+            }
         }
     }
 }

@@ -69,7 +69,8 @@ async fn thirty_bad_accounts_among_ten_thousand_harm_nobody_else() {
     assert_eq!(count(&outcomes, refused_with(70107)), 31 * 3);
     assert_eq!(count(&outcomes, done), (10_000 - 31) * 3);
     assert_eq!(pass.stopped(), None);
-    assert!(pass.calls() <= 100 + 31 * 2 * 7, "{} calls", pass.calls());
+    // The first of them is met before anything is known, and brings a sample about.
+    assert!(pass.calls() <= 100 + 31 * 2 * 7 + 20, "{} calls", pass.calls());
     assert_eq!(stage.metrics.rejections.with_label_values(&["70107"]).get(), 31, "one rejection an account");
     stage.assert_promises();
 }
@@ -91,14 +92,14 @@ async fn a_bad_attribute_is_refused_and_the_accounts_others_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn accounts_that_chat_never_saw_cost_less_than_two_calls_each() {
+async fn accounts_that_chat_never_saw_cost_hardly_more_than_a_call_each() {
     let stage = Stage::new();
     stage.refuse(|_, _, _| Some(70107));
     let pass = stage.pass();
     let outcomes = pass.deliver(sets(900, 4), Fresh).await;
     assert_eq!(count(&outcomes, refused_with(70107)), 3600);
     assert_eq!(pass.stopped(), None, "a code of the account is not systemic");
-    assert!(pass.calls() < 2 * 900, "{} calls", pass.calls());
+    assert!(pass.calls() <= 900 + 9, "{} calls", pass.calls());
     stage.assert_promises();
 }
 

@@ -254,14 +254,14 @@ impl Stage {
     }
 
     pub(super) fn pass(&self) -> crate::push::Session {
-        self.pusher.begin_pass(Arc::clone(&self.names))
+        self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
 
     /// A pass with an account whose `city` IM has acknowledged.
     pub(super) fn pass_with_probe(&self) -> crate::push::Session {
         let probe = Probe { account: Account::new("witness"), slot: Slot(0), value: "Paris".into() };
         self.pusher.offer_probe(probe);
-        self.pusher.begin_pass(Arc::clone(&self.names))
+        self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
 
     pub(super) fn refuse(&self, refuse: impl Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync + 'static) {
@@ -311,6 +311,10 @@ pub(super) fn refused_with(code: i64) -> impl Fn(&Fate) -> bool {
 
 pub(super) fn done(fate: &Fate) -> bool {
     *fate == Fate::Done
+}
+
+pub(super) fn provisional(fate: &Fate) -> bool {
+    *fate == Fate::Provisional
 }
 
 pub(super) fn not_sent(fate: &Fate) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{World, set, soon};
+use super::{World, set, soon, within_a_second};
 use crate::simulator::code;
 
 const SET: &str = "all_member_push/im_set_attr";
@@ -148,12 +148,12 @@ async fn a_hold_with_a_limit_and_a_slow_call_end_by_themselves() {
 
 #[tokio::test]
 async fn a_throttle_lets_so_many_through() {
-    let world = World::start().await;
-    world.fault("throttle:3:command=set_attr");
-    let mut codes = Vec::new();
-    for number in 0..5 {
-        codes.push(world.set_city(&format!("u{number}"), "a").await);
-    }
+    let start = async || {
+        let world = World::start().await;
+        world.fault("throttle:3:command=set_attr");
+        world
+    };
+    let (world, codes) = within_a_second(5, start).await;
     assert_eq!(codes, [0, 0, 0, code::TOO_OFTEN, code::TOO_OFTEN]);
     assert!(world.handle().violations().is_empty(), "nobody could know of it");
 }

@@ -64,7 +64,7 @@ pub(super) fn options() -> Options {
 fn client() -> reqwest::Client {
     // Fails when another test has installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap()
 }
 
 impl World {
@@ -119,6 +119,22 @@ impl World {
     }
 }
 
+/// So many calls of accounts `u0` and on, within one second: on a machine that is too busy for that, another attempt in
+/// another world.
+pub(super) async fn within_a_second(calls: usize, mut start: impl AsyncFnMut() -> World) -> (World, Vec<i64>) {
+    loop {
+        let world = start().await;
+        let before = super::clock::monotonic();
+        let mut codes = Vec::new();
+        for number in 0..calls {
+            codes.push(world.set_city(&format!("u{number}"), "a").await);
+        }
+        if before.elapsed() < Duration::from_secs(1) {
+            return (world, codes);
+        }
+    }
+}
+
 /// A body that sets attributes.
 pub(super) fn set(users: &[(&str, Value)]) -> Value {
     let users = users.iter().map(|(account, attributes)| json!({"To_Account": account, "Attrs": attributes}));
@@ -127,5 +143,5 @@ pub(super) fn set(users: &[(&str, Value)]) -> Value {
 
 /// Fail the test instead of waiting for ever.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(15), future).await.expect("it should have happened by now")
+    tokio::time::timeout(Duration::from_mins(1), future).await.expect("it should have happened by now")
 }

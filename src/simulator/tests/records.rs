@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{World, options, set, soon};
+use super::{World, options, set, soon, within_a_second};
 use crate::simulator::clock::monotonic;
 use crate::simulator::{Change, Command, Options, Service, ViolationKind, code};
 
@@ -17,11 +17,8 @@ fn kinds(world: &World) -> Vec<ViolationKind> {
 
 #[tokio::test]
 async fn more_calls_than_allowed_in_a_second_are_refused_for_that_command_alone() {
-    let world = World::with(Options { calls_per_second: 5, ..options() }).await;
-    let mut codes = Vec::new();
-    for number in 0..8 {
-        codes.push(world.set_city(&format!("u{number}"), "a").await);
-    }
+    let (world, codes) =
+        within_a_second(8, async || World::with(Options { calls_per_second: 5, ..options() }).await).await;
     assert_eq!(codes, [0, 0, 0, 0, 0, code::TOO_OFTEN, code::TOO_OFTEN, code::TOO_OFTEN]);
     assert_eq!(world.call("timpush/set_attr", &set(&[("u9", json!({"city": "a"}))])).await.code(), 0);
     assert_eq!(world.handle().users().len(), 6, "refused calls are not applied");

@@ -4,11 +4,11 @@ use super::{Bound, Database, PgUrl, Source, accounts_of, changed, execute};
 use crate::source::Reading;
 use crate::source::watermark::Tracker;
 
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "CREATE TABLE users (id text PRIMARY KEY, city text, updated_at timestamptz NOT NULL DEFAULT now());
     CREATE INDEX ON users (updated_at, id)";
 
-async fn opened(database: &Database, url: Option<PgUrl>) -> Source {
+pub(super) async fn opened(database: &Database, url: Option<PgUrl>) -> Source {
     let mut config = database.config("users");
     config.source.watermark_column = Some("updated_at".to_owned());
     if let Some(url) = url {
@@ -19,7 +19,7 @@ async fn opened(database: &Database, url: Option<PgUrl>) -> Source {
 
 /// A reading without sessions that are just logging in: the database of such a one is not known yet, so the fence takes
 /// it for a member, and other tests log in to this server all the time.
-async fn settled(source: &mut Source) -> Reading {
+pub(super) async fn settled(source: &mut Source) -> Reading {
     let mut reading = source.reading().await.unwrap();
     reading.running.retain(|running| running.application.is_some());
     reading
@@ -71,7 +71,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
 }
 
 /// One pass: fence, read, record. The accounts it read.
-async fn pass(source: &mut Source, tracker: &mut Tracker) -> Vec<String> {
+pub(super) async fn pass(source: &mut Source, tracker: &mut Tracker) -> Vec<String> {
     tracker.observe(&settled(source).await);
     let pages = changed(source, tracker.unread()).await;
     tracker.complete();

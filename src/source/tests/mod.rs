@@ -17,9 +17,11 @@ use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
 mod fences;
+mod gates;
 mod pages;
 mod refusals;
 mod soak;
+mod texts;
 mod types;
 
 /// A superuser's URL of the server to test on: a private one for the run, or a developer's own.
@@ -44,6 +46,11 @@ struct Database {
 
 impl Database {
     async fn create() -> Self {
+        Self::create_with("").await
+    }
+
+    /// With options of CREATE DATABASE.
+    async fn create_with(options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(server).await.unwrap();
         let name = format!("imsync_source_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -51,7 +58,7 @@ impl Database {
         url.set_path(&name);
         let database = Self { server, url: url.to_string(), name };
         let mut admin = PgConnection::connect(&database.server).await.unwrap();
-        execute(&mut admin, &format!("CREATE DATABASE {}", database.name)).await;
+        execute(&mut admin, &format!("CREATE DATABASE {} {options}", database.name)).await;
         database
     }
 

@@ -156,6 +156,43 @@ fn a_prepared_orphan_survives_the_server() {
 }
 
 #[test]
+fn an_orphan_keeps_its_own_floor_over_restarts() {
+    let mut tracker = begun(100);
+    let restarted = |clock, start| Reading { server_start: start, ..at(clock) };
+    pass(&mut tracker, &restarted(200, 8).prepared("-1/700", "old"));
+    pass(&mut tracker, &restarted(300, 8).prepared("-1/700", "old").prepared("-1/733", "young"));
+    assert_eq!(pass(&mut tracker, &restarted(400, 8).prepared("-1/733", "young")), Bound::At(100));
+    pass(&mut tracker, &restarted(500, 8).with("5/1").prepared("-1/733", "young"));
+    let floor = tracker.save().members.iter().find(|member| member.id == "-1/733").map(|member| member.floor);
+    pass(&mut tracker, &restarted(600, 9).prepared("-1/733", "young"));
+    assert_eq!(tracker.save().members.len(), 1);
+    assert_eq!(tracker.save().members.first().map(|member| member.floor), floor);
+    let since = tracker.held_back_by().unwrap().since;
+    assert_eq!(since, DateTime::from_timestamp_micros(300).unwrap(), "still the one that was seen first at 300");
+}
+
+#[test]
+fn nobody_who_runs_after_a_restart_of_the_server_ran_before_it() {
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200).with("3/1"));
+    let restarted = |clock| Reading { server_start: 8, ..at(clock) };
+    // Ids and process ids begin anew.
+    assert_eq!(pass(&mut tracker, &restarted(300).with("3/1")), Bound::At(100), "what ran before has ended");
+    assert_eq!(pass(&mut tracker, &restarted(400)), Bound::At(200), "this one began after 200");
+}
+
+#[test]
+fn a_visible_start_passes_to_what_was_prepared() {
+    // The second transaction of one message, stamped long before the last fence, is prepared between the two lists of a
+    // server that does not keep the id.
+    let mut tracker = begun(100);
+    pass(&mut tracker, &at(200));
+    assert_eq!(pass(&mut tracker, &at(300).started("3/1", 50).prepared("-1/55", "g")), Bound::At(200));
+    assert_eq!(pass(&mut tracker, &at(400).prepared("-1/55", "g")), Bound::At(50), "3/1 has ended");
+    assert_eq!(pass(&mut tracker, &at(500)), Bound::At(50), "its floor had passed to the one that commits now");
+}
+
+#[test]
 fn prepared_between_the_two_lists_it_is_seen_in_both() {
     let mut tracker = begun(100);
     pass(&mut tracker, &at(200).with("3/1").prepared("3/1", "g"));

@@ -67,14 +67,14 @@ async fn a_new_mapping_ends_the_full_pass_under_way() {
     let port = free_port();
     let slowly = |attributes: &str| Setup {
         source: format!("{}page_size = 1000\n", crate::support::SOURCE),
-        im: "max_in_flight = 20\ntimeout = \"5s\"\n".to_owned(),
+        im: "max_in_flight = 20\ntimeout = \"30s\"\n".to_owned(),
         ..setup(port, attributes)
     };
     let stage = Stage::set_up(slowly(ATTRIBUTES)).await;
     stage.execute(&people(30_000)).await;
     // Not new, or the incremental passes in between would be at the same rows.
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
-    stage.handle().add_fault("slow:300ms:command=set_attr".parse().unwrap());
+    stage.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
     let mut daemon = stage.start("run", &["run"]);
     stage.eventually("the first calls of the full pass", async || stage.handle().users().len() >= 1000).await;
     stage.configure(&slowly(&ATTRIBUTES.replace("city = \"city\"", "city = \"plan\"")));

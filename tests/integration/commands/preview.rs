@@ -16,6 +16,7 @@ async fn old_and_new_account_by_account() {
     // Beyond the grace, so that only what says that it changed is read again.
     stage.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
     stage.imsync(&["backfill"]).await.expect_code(0);
+    stage.comes_to_rest().await;
     let none = stage.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
     assert!(none.stdout.is_empty(), "{none:?}");
 

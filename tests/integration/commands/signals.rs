@@ -12,12 +12,12 @@ use crate::support::{SOURCE, Setup, Stage, ended, signal};
 async fn an_interrupted_backfill_shows_progress_and_is_gone_on_with() {
     let stage = Stage::set_up(Setup {
         source: format!("{SOURCE}page_size = 1000\n"),
-        im: "max_in_flight = 20\ntimeout = \"5s\"\n".to_owned(),
+        im: "max_in_flight = 20\ntimeout = \"30s\"\n".to_owned(),
         ..Setup::default()
     })
     .await;
     stage.execute(&people(40_000)).await;
-    stage.handle().add_fault("slow:400ms:command=set_attr".parse().unwrap());
+    stage.handle().add_fault("slow:1s:command=set_attr".parse().unwrap());
     let mut backfill = stage.start("backfill", &["backfill", "-v"]);
     stage.eventually("a line of progress", async || stage.printed("backfill", "err").contains("rows/s")).await;
     signal(&backfill, "TERM");
@@ -85,7 +85,7 @@ async fn a_closed_stdout_ends_a_listing_quietly_and_no_exit_code() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.next_line().await.unwrap().is_some(), "{arguments:?} prints something");
         drop(lines);
-        let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output()).await.unwrap().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(read_one_line(&["preview"]).await, (Some(0), String::new()));

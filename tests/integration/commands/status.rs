@@ -92,7 +92,7 @@ async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
     })
     .await;
     stage.execute(&people(1000)).await;
-    stage.handle().add_fault("slow:400ms:command=set_attr".parse().unwrap());
+    stage.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
     let mut daemon = stage.start("run", &["run"]);
     let mut seen = serde_json::Value::Null;
     stage

@@ -179,8 +179,8 @@ async fn what_was_open_before_the_first_pass_and_ends_during_it_arrives_by_itsel
     // Pages so small that incremental passes go between them.
     let mut setup = Setup { sql: format!("{USERS} {}", people(6_000)), ..setup("") };
     setup.source += "page_size = 6\n";
-    // 60 calls at this rate take three seconds: the first pass outlasts what happens below.
-    setup.im += "calls_per_second = 20\n";
+    // 60 calls at this rate take six seconds: the first pass outlasts what happens below.
+    setup.im += "calls_per_second = 10\n";
     let stage = Stage::set_up(setup).await;
     let reader = Reader::on(&stage).await;
     let mut open = begun(&stage).await;

@@ -6,6 +6,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::passes::{settles, status};
 use super::{Reader, begun, moves, people, run, setup};
 use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
 
@@ -56,7 +57,7 @@ async fn a_timestamp_without_zone_written_in_berlin() {
     );
     setup.source += "watermark_timezone = \"Europe/Berlin\"\n";
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     idle(&stage).await;
     assert_eq!(once(&stage).await["rows_read"], 0, "rows of an hour ago are not read, whatever the zone's offset");
     let (mut late, mut younger) = (stage.database.connect().await, stage.database.connect().await);
@@ -79,7 +80,7 @@ async fn a_counter_that_commits_out_of_order() {
         .to_owned();
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     let (late, younger) = (stage.database.connect().await, stage.database.connect().await);
     late_commit_arrives(&stage, late, younger, false).await;
     let status = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
@@ -88,13 +89,58 @@ async fn a_counter_that_commits_out_of_order() {
     assert_eq!(once(&stage).await["rows_read"], 1);
 }
 
+/// Somebody has set it back, or the newest rows are gone: what is counted from now on lies below what was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_falls_starts_a_full_pass_and_one_that_jumps_is_told_of() {
+    let mut setup = setup("");
+    setup.sql = "CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text, deleted_at timestamptz, version bigint);
+        CREATE INDEX ON users (version, id);
+        INSERT INTO users (id, city, version) SELECT 'u' || n, 'old', 1000 + n FROM generate_series(1, 100) AS n;"
+        .to_owned();
+    setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
+    let stage = Stage::set_up(setup).await;
+    settles(&stage).await;
+    stage
+        .execute("DELETE FROM users WHERE version > 1095; UPDATE users SET city = 'below', version = 7 WHERE id = 'u1'")
+        .await;
+    assert_eq!(once(&stage).await["kind"], "incremental");
+    let due = status(&stage).await["full_pass_due"].clone();
+    assert!(due.as_str().is_some_and(|due| due.contains("fell to 1095")), "{due}");
+    assert_eq!(once(&stage).await["kind"], "full");
+    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    settles(&stage).await;
+
+    let jumps = "UPDATE users SET city = 'far', version = 1700000000000000 WHERE id = 'u2'";
+    stage.execute(jumps).await;
+    let told = stage.imsync(&["run", "--once"]).await.expect_code(0);
+    assert!(told.stderr.contains("largest value jumped"), "{}", told.stderr);
+    assert_eq!(city(&stage, "u2").as_deref(), Some("far"));
+    assert!(!stage.imsync(&["run", "--once"]).await.stderr.contains("jumped"), "once");
+}
+
+/// A refresh publishes rows with old stamps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_materialized_view_takes_no_watermark_and_is_compared_whole() {
+    let mut setup = setup("");
+    setup.sql = format!("{USERS} {} CREATE MATERIALIZED VIEW seen AS SELECT * FROM users;", people(100));
+    setup.source = SOURCE.replace("public.users", "public.seen");
+    let stage = Stage::set_up(setup).await;
+    stage.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&["materialized view", "remove watermark_column"]);
+    stage.edit("watermark_column", "# watermark_column");
+    assert_eq!(once(&stage).await["pushed"], 100);
+    stage.execute("UPDATE users SET city = 'refreshed' WHERE id = 'u1'; REFRESH MATERIALIZED VIEW seen").await;
+    let pass = once(&stage).await;
+    assert_eq!((&pass["rows_read"], &pass["changed"]), (&100.into(), &1.into()));
+    assert_eq!(city(&stage, "u1").as_deref(), Some("refreshed"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_watermark_each_pass_compares_all() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} {}", people(100));
     setup.source = SOURCE.replace("watermark_column", "# watermark_column");
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     let unchanged = once(&stage).await;
     assert_eq!((&unchanged["rows_read"], &unchanged["calls"]), (&100.into(), &0.into()));
     let mut late = begun(&stage).await;
@@ -112,7 +158,7 @@ async fn a_row_without_a_stamp_waits_for_the_full_pass() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} ALTER TABLE users ALTER updated_at DROP NOT NULL; {}", people(100));
     let stage = Stage::set_up(setup).await;
-    once(&stage).await;
+    stage.comes_to_rest().await;
     stage.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
     assert_eq!(once(&stage).await["calls"], 0);
     let backfill = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
@@ -196,9 +242,10 @@ async fn another_watermark_column_takes_a_whole_full_pass() {
         people(5_000)
     );
     let stage = Stage::set_up(Setup { sql, ..setup("") }).await;
-    once(&stage).await;
-    // The last one in the order of the full pass.
+    stage.comes_to_rest().await;
+    // The last one in the order of the full pass, which cannot end as long as this one is held.
     stage.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u999'").await;
+    let hold = stage.handle().add_fault("hold".parse().expect("a form that the simulator knows"));
     let mut other = setup("");
     other.source = SOURCE.replace("\"updated_at\"", "\"edited_at\"") + "page_size = 5\n";
     stage.configure(&other);
@@ -207,6 +254,7 @@ async fn another_watermark_column_takes_a_whole_full_pass() {
     stage.eventually("a watermark of the new column", async || stage.number(begun).await == 1).await;
     signal(&backfill, "KILL");
     ended(&mut backfill).await;
+    stage.handle().remove_fault(hold);
     assert_eq!(city(&stage, "u999").as_deref(), Some("old"), "the pass was cut short");
     assert_eq!(once(&stage).await["kind"], "full");
     assert_eq!(city(&stage, "u999").as_deref(), Some("moved"));

@@ -3,20 +3,32 @@
 //! Owns: writers that take their stamps long before they commit, and what arrives in IM all the same. Must not know:
 //! how the watermark is kept.
 //!
-//! `soak` is the mass of it beside a poller of the usual kind; `interleavings` are the single cases, each with the
-//! daemon at work; `idle` is the session that sits in a transaction; `kinds` are other watermark columns.
+//! `compare` is the mass of it beside four pollers of the usual kinds (`pollers`), `soak` the mass of it with troubles, both
+//! by the same `writers`; `interleavings` are the single cases, each with the
+//! daemon at work; `idle` is the session that sits in a transaction; `kinds` are other watermark columns. `cost` counts
+//! what is read, `restart` ends the server under prepared transactions, `replica` reads from a standby, `moments` stops
+//! a pass between two of its statements, `uncovered` is what only a full pass finds.
 
+mod compare;
+mod cost;
 mod daemon;
 mod idle;
 mod interleavings;
 mod kinds;
-mod naive;
+mod moments;
+mod passes;
+mod pollers;
+mod replica;
+mod restart;
+mod shown;
 mod soak;
+mod uncovered;
 mod writers;
 
+use imsync::cluster::{Cluster, Options};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use crate::support::{Setup, Stage};
+use crate::support::{Database, Setup, Stage};
 
 /// So many accounts `u1`, `u2`, … that have not changed for an hour.
 fn people(count: u32) -> String {
@@ -29,7 +41,7 @@ fn people(count: u32) -> String {
 /// The setup of these tests: full passes only where one is due, so that none hides a row that was missed.
 fn setup(more: &str) -> Setup {
     Setup {
-        im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(),
+        im: "timeout = \"10s\"\nretry_for = \"1s\"\n".to_owned(),
         more: format!("{more}\n[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n"),
         ..Setup::default()
     }
@@ -63,8 +75,18 @@ struct Reader {
 }
 
 impl Reader {
-    /// Takes the place of the owner in the configuration.
+    /// Takes the place of the owner in the configuration; the state stays with the owner, in the same database.
     async fn on(stage: &Stage) -> Self {
+        let reader = Self::reads(stage).await;
+        let owner = stage.database.url();
+        let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
+        let text = text + &format!("[state]\nurl = \"{owner}\"\n");
+        std::fs::write(stage.config(), text).expect("the configuration can be written");
+        reader
+    }
+
+    /// Takes the place of the owner at the source.
+    async fn reads(stage: &Stage) -> Self {
         let name = format!("{}_reader", text(stage, "SELECT current_database()").await);
         let owner = stage.database.url();
         let mut url = url::Url::parse(owner).expect("the database's URL is one");
@@ -73,9 +95,7 @@ impl Reader {
             .execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}"))
             .await;
         url.set_username(&name).expect("a database's URL takes a user");
-        let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
-        let text = text.replacen(owner, url.as_str(), 1) + &format!("[state]\nurl = \"{owner}\"\n");
-        std::fs::write(stage.config(), text).expect("the configuration can be written");
+        stage.edit(owner, url.as_str());
         Self { name }
     }
 
@@ -83,4 +103,21 @@ impl Reader {
     async fn leave(self, stage: &Stage) {
         stage.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
     }
+}
+
+/// A server of the test's own: nobody else's sessions are in its fences, and it may be ended. Blocks for a second or two.
+async fn own_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -> Cluster {
+    let settings = [("autovacuum", "off")].iter().chain(settings);
+    let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = Options { max_prepared_transactions, settings, ..Options::default() };
+    let started = tokio::task::spawn_blocking(|| Cluster::start(options)).await;
+    started.expect("the task ends").expect("a private server")
+}
+
+/// A stage in the database `app` of such a server; the state is in `state`, so that its sessions are in no fence.
+async fn stage_on(server: &Cluster, setup: Setup) -> Stage {
+    let app = server.create_database("app").await.expect("a database");
+    let state = server.create_database("state").await.expect("a database");
+    let more = format!("[state]\nurl = \"{state}\"\n{}", setup.more);
+    Stage::set_up_on(Database::on_own_server(app), Setup { more, ..setup }).await
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns: the mix of transactions. Must not know: who reads the table.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -10,15 +12,33 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Stage, text};
+use super::{people, text};
+use crate::support::{Stage, USERS};
 
+/// Accounts `u1` and on.
+const ACCOUNTS: u32 = 3_000;
 const WRITERS: u32 = 12;
 /// The longest transaction; two-phase ones stay prepared for up to half as long on top.
 const LONGEST: f64 = 1.5;
+/// How long the patient ones, a tenth of all, hold nothing before they write and commit: while somebody else is asked,
+/// say. Others come and go meanwhile, so that no lock and no transaction id is as old as they are.
+const PATIENT: f64 = 2.0 * LONGEST;
+
+/// Stamps as an application sets them: by a default, and by a trigger.
+pub(super) fn table() -> String {
+    format!(
+        "{USERS} {}
+         UPDATE users SET updated_at = updated_at - substr(id, 2)::int * interval '1 second';
+         CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+         CREATE TRIGGER stamp BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION stamp();",
+        people(ACCOUNTS)
+    )
+}
 
 /// The writers at work.
 pub(super) struct Writers {
-    writers: Vec<JoinHandle<u64>>,
+    stop: Arc<AtomicBool>,
+    sessions: Vec<JoinHandle<u64>>,
     finisher: JoinHandle<()>,
 }
 
@@ -30,21 +50,27 @@ struct Prepared {
 }
 
 impl Writers {
-    /// Twelve sessions over accounts `u1` to `u{accounts}`, until the time is over.
-    pub(super) async fn start(stage: &Stage, accounts: u32, seconds: u64) -> Self {
+    /// Twelve sessions over the accounts of [`table`].
+    pub(super) async fn start(stage: &Stage) -> Self {
         let database = text(stage, "SELECT current_database()").await;
         let (hand_over, handed_over) = mpsc::unbounded_channel();
         let finisher = tokio::spawn(finish(stage.database.connect().await, handed_over));
-        let until = imsync::clock::monotonic() + Duration::from_secs(seconds);
-        let mut writers = Vec::new();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut sessions = Vec::new();
         for number in 0..WRITERS {
             let session = stage.database.connect().await;
             let name = format!("{database}_{number}");
-            writers.push(tokio::spawn(write(session, name, accounts, until, hand_over.clone())));
+            sessions.push(tokio::spawn(write(session, name, stop.clone(), hand_over.clone())));
         }
-        Self { writers, finisher }
+        Self { stop, sessions, finisher }
     }
 
+    /// Nobody begins another transaction.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Something is still to be committed.
     pub(super) fn at_work(&self) -> bool {
         !self.finisher.is_finished()
     }
@@ -52,8 +78,8 @@ impl Writers {
     /// Waits for the last commit; gives the number of transactions.
     pub(super) async fn end(self) -> u64 {
         let mut transactions = 0;
-        for writer in self.writers {
-            transactions += writer.await.expect("a writer does not fail");
+        for session in self.sessions {
+            transactions += session.await.expect("a writer does not fail");
         }
         self.finisher.await.expect("every prepared transaction can be ended");
         transactions
@@ -68,15 +94,14 @@ async fn think(most: f64) {
 async fn write(
     mut session: PgConnection,
     name: String,
-    accounts: u32,
-    until: Instant,
+    stop: Arc<AtomicBool>,
     hand_over: mpsc::UnboundedSender<Prepared>,
 ) -> u64 {
     let mut number = 0;
-    while imsync::clock::monotonic() < until {
+    while !stop.load(Ordering::Relaxed) {
         number += 1;
         // Accounts of others too, so that locks are waited for; the loser of a deadlock starts over.
-        if transaction(&mut session, &name, number, accounts, &hand_over).await.is_err() {
+        if transaction(&mut session, &name, number, &hand_over).await.is_err() {
             session.execute("ROLLBACK").await.expect("a transaction can be given up");
         }
     }
@@ -88,15 +113,15 @@ async fn transaction(
     session: &mut PgConnection,
     name: &str,
     number: u64,
-    accounts: u32,
     hand_over: &mpsc::UnboundedSender<Prepared>,
 ) -> Result<(), sqlx::Error> {
     let (style, ending): (u32, u32) = (rand::rng().random_range(0..10), rand::rng().random_range(0..20));
-    let mut chosen: Vec<u32> = (0..3).map(|_| rand::rng().random_range(1..=accounts)).collect();
+    let mut chosen: Vec<u32> = (0..3).map(|_| rand::rng().random_range(1..=ACCOUNTS)).collect();
     chosen.sort_unstable();
     // Nothing is held yet, but the time is taken.
     session.execute("BEGIN; SELECT now()").await?;
-    think(LONGEST / 2.0).await;
+    let patient = style == 9;
+    think(if patient { PATIENT } else { LONGEST / 2.0 }).await;
     // The trigger sets the stamp.
     let update = |account: u32, what: &str| {
         AssertSqlSafe(format!("UPDATE users SET city = '{name} {number} {what}' WHERE id = 'u{account}'"))
@@ -111,17 +136,19 @@ async fn transaction(
         session.execute(update(chosen[0], "first")).await?;
         session.execute(update(chosen[1], "second")).await?;
     }
-    think(LONGEST / 2.0).await;
+    if !patient {
+        think(LONGEST / 2.0).await;
+    }
     session.execute(update(chosen[2], "last")).await?;
     match ending {
         0 | 1 => session.execute("ROLLBACK").await?,
-        2..=4 => {
+        2..=5 => {
             let gid = format!("{name}_{number}");
             session.execute(AssertSqlSafe(format!("PREPARE TRANSACTION '{gid}'"))).await?;
             let due =
                 imsync::clock::monotonic() + Duration::from_secs_f64(rand::rng().random_range(0.0..LONGEST / 2.0));
             hand_over
-                .send(Prepared { gid, due, keep: ending != 4 || number.is_multiple_of(2) })
+                .send(Prepared { gid, due, keep: ending != 5 || number.is_multiple_of(2) })
                 .expect("the finisher listens");
             return Ok(());
         }

@@ -19,7 +19,7 @@ async fn a_killed_daemon_does_not_forget_a_call_that_im_applied() {
     let mut daemon = stage.start("run", &["run"]);
     let hold = fault(&stage, "apply-then-hold:command=set_attr");
     stage.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u00001'").await;
-    stage.handle().wait_until(|counters| counters.held == 1).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
     assert_eq!(stage.handle().user("u00001")["city"], "moved", "IM has applied what it does not answer");
     daemon.kill().await.expect("the daemon can be killed");
     stage.execute("UPDATE users SET city = 'city 1', updated_at = now() WHERE id = 'u00001'").await;
@@ -29,10 +29,10 @@ async fn a_killed_daemon_does_not_forget_a_call_that_im_applied() {
     let mut daemon = stage.start("run", &["run"]);
     stage.converges(Duration::from_secs(15)).await;
     assert_eq!(stage.handle().user("u00001"), before);
+    stage.eventually("no doubt is left", async || status(&stage).await["in_doubt"] == 0).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&stage).await;
-    assert_eq!(status(&stage).await["in_doubt"], 0);
 }
 
 /// The same, with the row not touched in the source after the kill and the one-shot command as the heir.
@@ -43,7 +43,7 @@ async fn doubts_of_a_killed_process_are_settled_by_account_also_for_removals_and
     let mut daemon = stage.start("run", &["run"]);
     fault(&stage, "apply-then-hold");
     stage.execute("UPDATE users SET plan = NULL, updated_at = now() WHERE id = 'u00002'").await;
-    stage.handle().wait_until(|counters| counters.held == 1).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
     assert!(!stage.handle().user("u00002").contains_key("plan"));
     daemon.kill().await.expect("the daemon can be killed");
     stage.handle().clear_faults();
@@ -102,8 +102,7 @@ async fn an_answer_that_lies_leads_to_the_right_value_and_to_no_claim_that_is_no
 /// Killed again and again while calls hang or fail and the table goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_instant_it_converges() {
-    let stage =
-        stage_of(300, Setup { im: "users_per_call = 20\ntimeout = \"2s\"\n".to_owned(), ..Setup::default() }).await;
+    let stage = stage_of(300, Setup { im: "users_per_call = 20\n".to_owned(), ..Setup::default() }).await;
     fault(&stage, "slow:30ms");
     fault(&stage, "apply-then-fail:close:chance=0.1:seed=3");
     let watch = Watch::start(&stage);
@@ -118,7 +117,7 @@ async fn killed_at_any_instant_it_converges() {
         let arrived = stage.handle().counters().arrived;
         // Each life ends at another number of calls, so at another place in a delivery.
         let some = stage.handle().wait_until(|counters| counters.arrived > arrived + round * 3);
-        tokio::time::timeout(Duration::from_secs(20), some).await.expect("the daemon makes calls");
+        tokio::time::timeout(Duration::from_mins(1), some).await.expect("the daemon makes calls");
         daemon.kill().await.expect("the daemon can be killed");
     }
     stage.handle().clear_faults();

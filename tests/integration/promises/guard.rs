@@ -170,18 +170,21 @@ async fn a_full_pass_under_way_does_not_lift_a_guard_that_trips_meanwhile() {
     stage.configure(&Setup { attributes: ATTRIBUTES.replace("\"male\"", "\"man\""), ..Setup::default() });
     let hold = fault(&stage, "hold:command=set_attr");
     let mut daemon = stage.start("run", &["run"]);
-    stage.handle().wait_until(|counters| counters.held == 1).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
     stage.execute(WAYS[1].1).await;
     stage.handle().remove_fault(hold);
+    // At least: one more runs by itself when the server's own sessions were in the first fence; it counts 30 of 100 too.
     let full_ended = async || {
         let passes = status(&stage).await["last_passes"].clone();
-        passes.as_array().is_some_and(|passes| passes.iter().filter(|pass| pass["kind"] == "full").count() == 2)
+        passes.as_array().is_some_and(|passes| passes.iter().filter(|pass| pass["kind"] == "full").count() >= 2)
     };
     stage.eventually("the full pass of the edit has ended", full_ended).await;
     stage.eventually("the guard is tripped", async || !status(&stage).await["guard"].is_null()).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    assert_eq!(status(&stage).await["guard"]["accounts"], 30, "{}", stage.printed("run", "err"));
+    let log = stage.printed("run", "err");
+    assert_eq!(status(&stage).await["guard"]["accounts"], 30, "{log}");
+    assert!(!log.contains("guard is lifted"), "{log}");
     assert_eq!(removals(&stage), 0);
     stage.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
     assert_eq!(stage.handle().users().len(), 70);

@@ -43,6 +43,7 @@ async fn an_edit_sends_what_it_affects() {
         )
         .await;
     stage.imsync(&["backfill"]).await.expect_code(0);
+    stage.comes_to_rest().await;
     sent(&stage);
 
     // A new attribute: the rows that have one.

@@ -19,24 +19,12 @@ fn setup(im: &str) -> Setup {
     }
 }
 
-/// Transactions of other tests may have been open when the sync began, and ask for one more full pass: it is over.
-pub(super) async fn quiet(stage: &Stage) {
-    let quiet =
-        "SELECT count(*) FROM imsync.sync WHERE full_pass_due IS NULL AND NOT watermark_state ? 'first_pending'";
-    stage
-        .eventually("no full pass is to come", async || {
-            stage.imsync(&["run", "--once"]).await.expect_code(0);
-            stage.number(quiet).await == 1
-        })
-        .await;
-}
-
 /// Backfilled and led by a daemon; nothing is new to the watermark.
 async fn led(count: u32, setup: Setup) -> (Stage, tokio::process::Child) {
     let stage = stage_of(count, setup).await;
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     stage.imsync(&["backfill"]).await.expect_code(0);
-    quiet(&stage).await;
+    stage.comes_to_rest().await;
     stage.execute("DELETE FROM imsync.pass").await;
     let daemon = stage.start("run", &["run"]);
     stage.eventually("it leads", async || stage.printed("run", "err").contains("leading")).await;
@@ -103,11 +91,13 @@ async fn a_batch_that_im_never_took_arrives_later() {
 /// IM goes away in the middle of a pass: some of its calls were taken, the others find nobody who listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_find_nobody_arrive_when_im_is_back() {
-    let (mut stage, daemon) = led(100, setup("users_per_call = 1")).await;
+    let (mut stage, daemon) = led(100, setup("users_per_call = 1\nmax_in_flight = 8")).await;
     let address = stage.im.address();
     stage.handle().clear_records();
+    // Some that are taken, some that are on their way when IM goes, and the rest.
+    fault(&stage, "hold:after=40");
     stage.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
-    stage.handle().wait_until(|counters| counters.arrived >= 40).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
     let spare = Simulator::start(Options::default()).await.expect("a simulator starts");
     let gone = std::mem::replace(&mut stage.im, spare);
     let held = gone.handle().clone();

@@ -4,6 +4,7 @@
 
 mod away;
 mod doubts;
+mod ghosts;
 mod gone;
 mod guard;
 mod lease;
@@ -13,10 +14,13 @@ mod mended_full;
 mod mended_rejections;
 mod order;
 mod rate;
+mod refused_share;
+mod rejected_again;
 mod rejections;
 mod resume;
 mod systemic;
-mod truth;
+mod throttled;
+pub(crate) mod truth;
 
 use std::collections::BTreeMap;
 

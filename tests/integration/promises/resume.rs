@@ -1,6 +1,6 @@
 //! What was done is not done again: interrupted full passes, restored states.
 
-use std::time::Duration;
+use sqlx::Executor as _;
 
 use crate::support::{SOURCE, Setup, Stage, ended, signal};
 
@@ -10,18 +10,21 @@ use super::{fault, stage_of, status, violations};
 fn small_pages() -> Setup {
     Setup {
         source: format!("{SOURCE}page_size = 2000\n"),
-        im: "users_per_call = 100\ncalls_per_second = 60\ntimeout = \"2s\"\nretry_for = \"2s\"\n".to_owned(),
+        im: "users_per_call = 100\nmax_in_flight = 20\ntimeout = \"30s\"\n".to_owned(),
         ..Setup::default()
     }
 }
 
-/// More than may be in flight at once has been sent, so the position has moved.
+/// A full pass that comes to its middle and no further, until the fault is removed. More than may be in flight at once
+/// has been answered, so the position has moved.
 async fn in_the_middle(stage: &Stage) {
-    let middle = stage.handle().wait_until(|counters| counters.users >= 14_000);
-    tokio::time::timeout(Duration::from_secs(20), middle).await.expect("the backfill proceeds");
-    let stored =
-        async || stage.number("SELECT count(*) FROM imsync.sync WHERE full_pass_position IS NOT NULL").await == 1;
-    stage.eventually("a position is stored", stored).await;
+    stage.handle().wait_until(|counters| counters.held >= 1).await;
+    position_is_stored(stage).await;
+}
+
+async fn position_is_stored(stage: &Stage) {
+    let stored = "SELECT count(*) FROM imsync.sync WHERE full_pass_position IS NOT NULL";
+    stage.eventually("a position is stored", async || stage.number(stored).await == 1).await;
 }
 
 async fn goes_on(stage: &Stage) {
@@ -37,9 +40,11 @@ async fn goes_on(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_backfill_goes_on_where_it_stopped() {
     let stage = stage_of(30_000, small_pages()).await;
-    let mut backfill = stage.start("run", &["backfill"]);
+    let hold = fault(&stage, "hold:after=200");
+    let mut backfill = stage.start("run", &["backfill", "-v"]);
     in_the_middle(&stage).await;
-    signal(&backfill, "TERM");
+    stage.begins_to_stop(&backfill, "run").await;
+    stage.handle().remove_fault(hold);
     assert_eq!(ended(&mut backfill).await, Some(1));
     assert!(stage.printed("run", "err").contains("goes on where it stopped"), "{}", stage.printed("run", "err"));
     assert_eq!(status(&stage).await["last_passes"][0]["outcome"], "interrupted");
@@ -52,9 +57,11 @@ async fn an_interrupted_backfill_goes_on_where_it_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backfill_goes_on_too() {
     let stage = stage_of(30_000, small_pages()).await;
+    let hold = fault(&stage, "hold:after=200");
     let mut backfill = stage.start("run", &["backfill"]);
     in_the_middle(&stage).await;
     backfill.kill().await.expect("the backfill can be killed");
+    stage.handle().remove_fault(hold);
     goes_on(&stage).await;
 
     // Once it has ended, the next one begins at the beginning.
@@ -65,22 +72,33 @@ async fn a_killed_backfill_goes_on_too() {
 /// An incremental pass between the steps of the first full one fails: the full pass goes on where it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_goes_on_with_its_first_pass_after_trouble() {
-    let stage = stage_of(30_000, small_pages()).await;
+    // A hundred calls at this rate take ten seconds: what happens below happens in the middle.
+    let setup = Setup {
+        source: format!("{SOURCE}page_size = 500\n"),
+        im: "users_per_call = 100\ncalls_per_second = 10\ntimeout = \"30s\"\nretry_for = \"1s\"\n".to_owned(),
+        ..Setup::default()
+    };
+    let stage = stage_of(10_000, setup).await;
     // Not new, or incremental passes would be at the same rows.
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
+    // Open as long as we look: when the last transaction of the first fence ends, a full pass falls due that begins at the
+    // beginning, and the server's own sessions may be in that fence and end at any time.
+    let mut open = stage.database.connect().await;
+    open.execute("BEGIN; SELECT 1").await.expect("a transaction begins");
+    // The only call of the incremental pass will get no answer, so to that pass IM is away.
+    let outage = fault(&stage, "fail:http-502:account=new");
     let mut daemon = stage.start("run", &["run"]);
-    in_the_middle(&stage).await;
-    // The only call of the incremental pass gets no answer, so to that pass IM is away.
-    let outage = fault(&stage, "fail:http-502:account=u00001");
-    stage.execute("UPDATE users SET city = 'now', updated_at = now() WHERE id = 'u00001'").await;
+    stage.handle().wait_until(|counters| counters.users >= 1_000).await;
+    position_is_stored(&stage).await;
+    stage.execute("INSERT INTO users (id, city) VALUES ('new', 'now')").await;
     stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is away")).await;
     stage.handle().remove_fault(outage);
-    stage.converges(Duration::from_secs(20)).await;
     stage
         .eventually("the full pass goes on", async || {
             stage.printed("run", "err").contains("going on with the full pass")
         })
         .await;
+    stage.eventually("what is new goes first", async || stage.handle().user("new").contains_key("city")).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&stage).await;

@@ -38,7 +38,7 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<(Ledger, HashSet<
 }
 
 /// Claims that are not so. Looks at the state before and after it looks at IM, and judges only what stood still.
-pub(super) async fn lies(
+pub(crate) async fn lies(
     connection: &mut PgConnection,
     stage: &imsync::simulator::Handle,
 ) -> sqlx::Result<Vec<String>> {
@@ -61,7 +61,7 @@ pub(super) async fn lies(
 }
 
 /// The state claims nothing that is not so.
-pub(super) async fn expect_truth(stage: &Stage) {
+pub(crate) async fn expect_truth(stage: &Stage) {
     let lies = lies(&mut stage.database.connect().await, stage.handle()).await.expect("the state tables can be read");
     assert_eq!(lies, Vec::<String>::new());
 }

@@ -61,6 +61,11 @@ impl Database {
         Self { name, url }
     }
 
+    /// A database of a server that the test has for itself, and that takes it along when it ends.
+    pub(crate) fn on_own_server(url: String) -> Self {
+        Self { name: String::new(), url }
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -79,6 +84,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
         let Server::Own(url) = server() else { return };
         let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // A runtime of its own: the test's may be at its end, and it may have one thread only.

@@ -92,9 +92,10 @@ async fn http_statuses_tell_what_stands_before_im() {
 async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
     let list = r#"{"ActionStatus":"OK","ErrorCode":0,"RequestId":"r-3","ErrorList":[
         {"To_Account":"bob","ErrorCode":90035,"ErrorInfo":"wrong type of Wuhan-Hidden"},
-        {"To_Account":"carol","ErrorCode":0},
-        {"To_Account":"mallory","ErrorCode":90035}]}"#;
-    let server = Server::start(vec![json(list), json(list), json(OK)]).await;
+        {"To_Account":"bob","ErrorCode":70107},
+        {"To_Account":"carol","ErrorCode":0}]}"#;
+    let foreign = list.replace("\"bob\",\"ErrorCode\":70107", "\"Bob\",\"ErrorCode\":70107");
+    let server = Server::start(vec![json(list), json(list), json(OK), json(&foreign)]).await;
     let client = client(Service::Timpush, server.host(), None);
     let users = ["alice", "bob", "carol"].map(|account| user(account, &[("city", "Wuhan-Hidden")]));
     let accepted = client.set_attr(&users).await.unwrap();
@@ -104,6 +105,10 @@ async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
     let removed = ["alice", "bob"].map(|account| RemoveUser { account, names: vec!["city"] });
     assert_eq!(client.remove_attr(&removed).await.unwrap().failed[0].account, "bob");
     assert!(client.set_attr(&users).await.unwrap().failed.is_empty());
+    // Is that our bob, spelt otherwise? Then who of the call was applied is not known.
+    let unknown = client.set_attr(&users).await.unwrap_err();
+    assert_eq!((unknown.code, unknown.maybe_applied), (Code::Malformed, true), "{unknown}");
+    assert_eq!(unknown.request_id.as_deref(), Some("r-3"));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn secrets_and_values_never_show() {
     let server = Server::start(replies).await;
     let mut client = client(Service::AllMemberPush, dead_host().await, Some(server.host()));
     client.signer = learning.signer;
-    client.timeout = Duration::from_millis(300);
+    client.timeout = Duration::from_secs(2);
     let mut shown = Vec::new();
     while server.seen().len() < count {
         if let Err(error) = set(&client).await {

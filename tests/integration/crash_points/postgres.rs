@@ -1,0 +1,115 @@
+//! PostgreSQL dies between intent and record: its processes are killed, or the whole server stops at once.
+//!
+//! Owns: those two ways to die. Must not know: imsync's own crash points.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use imsync::cluster::{Cluster, Options};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::promises::truth::lies;
+use crate::support::{Setup, Stage, USERS, ended, signal};
+
+/// A server that loses whatever a session did not ask it to keep: only what imsync asks of its own sessions counts.
+const FORGETFUL: [(&str, &str); 3] =
+    [("synchronous_commit", "off"), ("wal_writer_delay", "10s"), ("autovacuum", "off")];
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("the task ends")
+}
+
+/// A connection, as soon as the server takes one.
+async fn connect(url: &str) -> PgConnection {
+    let connected = tokio::time::timeout(Duration::from_mins(1), async {
+        loop {
+            if let Ok(connection) = PgConnection::connect(url).await {
+                return connection;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    connected.await.expect("the server comes back")
+}
+
+async fn kill_backends_of_imsync(url: &str) {
+    let pids: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'imsync%'")
+        .fetch_all(&mut connect(url).await)
+        .await
+        .expect("a plain query");
+    assert!(!pids.is_empty(), "imsync has sessions");
+    for pid in pids {
+        // The first one that dies takes the others with it, so a later one may be gone already.
+        let _ =
+            std::process::Command::new("kill").args(["-s", "KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+}
+
+/// A call that IM has applied is not answered, and the server dies. The first time at once and imsync with it, and the row
+/// is as it was before, old stamp and all: nothing but the intent tells that IM holds something else. The second time
+/// imsync lives on and finds its sessions gone when the answer comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_survives_the_server() {
+    let stage = Stage::set_up(Setup { im: "timeout = \"20s\"\n".to_owned(), ..Setup::default() }).await;
+    let settings = FORGETFUL.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let cluster = blocking(|| Cluster::start(Options { settings, ..Options::default() })).await;
+    let mut cluster = cluster.expect("a private server");
+    let url = cluster.create_database("app").await.expect("a database");
+    stage.edit(stage.database.url(), &url);
+    let rows = "INSERT INTO users (id, city) SELECT 'u' || g, 'city ' || g FROM generate_series(1, 40) g";
+    connect(&url).await.execute(AssertSqlSafe(format!("{USERS}{rows}"))).await.expect("the statements are valid");
+    stage.imsync(&["backfill"]).await.expect_code(0);
+    let before = stage.handle().users();
+    assert_eq!(before.len(), 40);
+
+    for at_once in [true, false] {
+        let mut daemon = stage.start("run", &["run"]);
+        let hold = "apply-then-hold:command=set_attr".parse().expect("a form that the simulator knows");
+        let hold = stage.handle().add_fault(hold);
+        let change = "BEGIN; CREATE TABLE IF NOT EXISTS kept (at timestamptz); INSERT INTO kept SELECT updated_at FROM users WHERE id = 'u1'; \
+            UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u1'; COMMIT";
+        connect(&url).await.execute(sqlx::raw_sql(change)).await.expect("the statements are valid");
+        stage.handle().wait_until(|counters| counters.held == 1).await;
+        assert_eq!(stage.handle().user("u1")["city"], "moved", "IM has applied what it does not answer");
+
+        // Stopped, so that it does nothing before it was looked at what the server kept.
+        signal(&daemon, "STOP");
+        if at_once {
+            cluster = blocking(move || {
+                cluster.kill().expect("the server can be stopped at once");
+                cluster.restart().expect("the server comes back");
+                cluster
+            })
+            .await;
+        } else {
+            kill_backends_of_imsync(&url).await;
+        }
+        let mut connection = connect(&url).await;
+        let intents: Vec<Vec<String>> = sqlx::query_scalar("SELECT accounts FROM imsync.intent")
+            .fetch_all(&mut connection)
+            .await
+            .expect("the state tables are there");
+        assert_eq!(intents, [["u1"]], "the intent was acknowledged, so it is kept");
+        assert_eq!(lies(&mut connection, stage.handle()).await.expect("they can be read"), Vec::<String>::new());
+        let back = if at_once {
+            "UPDATE users SET city = 'city 1', updated_at = (SELECT min(at) FROM kept) WHERE id = 'u1'"
+        } else {
+            "UPDATE users SET city = 'city 1', updated_at = now() WHERE id = 'u1'"
+        };
+        connection.execute(back).await.expect("a plain statement");
+        if at_once {
+            daemon.kill().await.expect("the daemon can be killed");
+        }
+        stage.handle().remove_fault(hold);
+        if at_once {
+            daemon = stage.start("run", &["run"]);
+        } else {
+            signal(&daemon, "CONT");
+        }
+        stage.eventually("IM is as the table", async || stage.handle().users() == before).await;
+        signal(&daemon, "TERM");
+        assert_eq!(ended(&mut daemon).await, Some(0), "{}", stage.printed("run", "err"));
+        assert_eq!(lies(&mut connection, stage.handle()).await.expect("they can be read"), Vec::<String>::new());
+    }
+    drop(cluster);
+}
