@@ -228,9 +228,11 @@ impl Code {
         matches!(self, Self::Vendor(70001 | 70052))
     }
 
-    /// A call that ended so may have been applied. An unknown code may be an internal error, so it counts as one.
+    /// A call that ended so may have been applied. An unknown code may be an internal error, so it counts as one; and
+    /// whoever answers HTTP 429 stands before IM, so what became of the call behind it is not known.
     pub(super) fn maybe_applied(self) -> bool {
         match self.class() {
+            Class::SlowDown if self == Self::Http(429) => true,
             Class::Done | Class::Retry | Class::Unknown => true,
             Class::SlowDown | Class::Credentials | Class::Request | Class::Row => false,
         }

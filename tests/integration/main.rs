@@ -11,3 +11,4 @@ mod layering;
 mod main_job;
 mod promises;
 mod support;
+mod whole;

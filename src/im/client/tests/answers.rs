@@ -80,7 +80,7 @@ async fn http_statuses_tell_what_stands_before_im() {
         [
             (Code::Http(502), true, None),
             (Code::Http(404), false, None),
-            (Code::Http(429), false, Some(Duration::from_secs(7))),
+            (Code::Http(429), true, Some(Duration::from_secs(7))),
             (Code::Http(302), false, None),
             (Code::Http(503), true, Some(Duration::from_secs(30))),
         ]

@@ -1,0 +1,23 @@
+//! The whole, simulated: generated histories of an application, its database, the vendor and imsync, each with its faults.
+//!
+//! Owns: worlds made from a seed, what must hold after every step and after every calm, the histories that once failed.
+//! Must not know: how imsync keeps its promises; the state tables are read here by themselves, the mapping is written a
+//! second time.
+//!
+//! A failure prints its seed and its last steps. `IMSYNC_SEED=n cargo test --test integration whole::replay -- --ignored
+//! --nocapture` runs that world again, `IMSYNC_SHRINK=1` beside it looks for a shorter history that fails as well.
+
+mod calm;
+mod cases;
+mod dice;
+mod faults;
+mod operation;
+mod plan;
+mod process;
+mod scenes;
+mod soak;
+mod table;
+mod tally;
+mod truth;
+mod world;
+mod writers;

@@ -1,0 +1,176 @@
+//! Running worlds: a short slice with every test run, as long as one likes by `make soak`, one again by its seed.
+//!
+//! Owns: seeds, the report of a divergence, the numbers at the end. Must not know: what an operation does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::cases;
+use super::plan::Plan;
+use super::tally::Tally;
+use super::world::World;
+
+/// Operations of one world of a soak.
+const LENGTH: usize = 120;
+/// Worlds that run beside each other: most of their time they wait.
+const WORLDS: usize = 4;
+/// Divergences after which no further world begins: each takes a person's time.
+const ENOUGH: u64 = 3;
+/// Operations that are shown of a history that failed.
+const SHOWN: usize = 30;
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Where a history failed.
+struct Divergence {
+    step: usize,
+    text: String,
+    outputs: String,
+}
+
+/// Runs a history to its end, or to its failure.
+async fn live(plan: &Plan, tally: &mut Tally) -> Result<(), Box<Divergence>> {
+    let mut world = World::new(plan.settings.clone()).await;
+    let mut result = Ok(());
+    for (step, operation) in plan.operations.iter().enumerate() {
+        if let Err(text) = world.step(operation).await {
+            let outputs = world.outputs.iter().map(|ended| {
+                format!("`{}` ended with {:?}\n{}\n{}", ended.name, ended.code, ended.stdout, ended.stderr)
+            });
+            let outputs = outputs.collect::<Vec<_>>().join("\n");
+            result = Err(Box::new(Divergence { step, text, outputs }));
+            break;
+        }
+    }
+    tally.take_in(&world.tally);
+    world.writers.close().await;
+    result
+}
+
+/// The same failure with less history: pieces are left out, ever smaller ones, as long as it still fails.
+async fn shrink(seed: u64, mut plan: Plan) -> Plan {
+    let mut piece = plan.operations.len() / 2;
+    while piece > 0 {
+        let mut from = 0;
+        // The calm at the end stays.
+        while from + piece < plan.operations.len() {
+            let mut less = plan.clone();
+            less.operations.drain(from..from + piece);
+            let failed = run_apart(seed, less.clone()).await.1.is_err();
+            println!("without {from} to {}: {}", from + piece, if failed { "fails" } else { "holds" });
+            if failed {
+                plan = less;
+            } else {
+                from += piece;
+            }
+        }
+        piece /= 2;
+    }
+    plan
+}
+
+/// A history, its failure as a text that can be worked with.
+async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
+    let mut tally = Tally::default();
+    let result = live(&plan, &mut tally).await.map_err(|divergence| {
+        let Divergence { step, text, outputs } = *divergence;
+        let first = (step + 1).saturating_sub(SHOWN);
+        let operations = plan.operations[first..=step].iter();
+        let operations = operations.map(|operation| format!("    {operation:?},\n")).collect::<String>();
+        format!(
+            "seed {seed}, step {step}: {text}\n{:?}\noperations {first} to {step}:\n{operations}last processes:\n{outputs}\n\
+             again: IMSYNC_SEED={seed} cargo test --test integration whole::soak::replay -- --ignored --nocapture",
+            plan.settings
+        )
+    });
+    (tally, result)
+}
+
+/// A task of its own, so that a panic does not hide the seed.
+async fn run_apart(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
+    match tokio::spawn(run(seed, plan)).await {
+        Ok(done) => done,
+        Err(error) => (Tally::default(), Err(format!("seed {seed}: {error}"))),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_of_everything() {
+    let worlds = [1, 2, 3].map(|seed| tokio::spawn(run_apart(seed, Plan::of(seed, 14, false))));
+    for world in worlds {
+        let (_, result) = world.await.expect("a world's panic is in its result");
+        result.unwrap_or_else(|divergence| panic!("{divergence}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_once_failed() {
+    let worlds = cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
+    for (name, world) in worlds.collect::<Vec<_>>() {
+        let (_, result) = world.await.expect("a world's panic is in its result");
+        result.unwrap_or_else(|divergence| panic!("{name}: {divergence}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs one world again: IMSYNC_SEED=n"]
+async fn replay() {
+    let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the world");
+    let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
+    let plan = Plan::of(seed, length, ghosts());
+    let (tally, result) = run_apart(seed, plan.clone()).await;
+    println!("{tally}");
+    if result.is_err() && variable("IMSYNC_SHRINK").is_some() {
+        println!("{:#?}", shrink(seed, plan).await);
+    }
+    result.unwrap_or_else(|divergence| panic!("{divergence}"));
+}
+
+fn ghosts() -> bool {
+    variable("IMSYNC_GHOSTS").is_some_and(|on| on > 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes as long as it is told to: make soak"]
+async fn soak_everything() {
+    let seconds = variable("IMSYNC_SOAK_SECONDS").unwrap_or(45);
+    let first = variable("IMSYNC_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    println!("first seed {first}");
+    let until = imsync::clock::monotonic() + Duration::from_secs(seconds);
+    let (next, failed) = (Arc::new(AtomicU64::new(first)), Arc::new(AtomicU64::new(0)));
+    let lanes: Vec<_> = (0..WORLDS)
+        .map(|_| {
+            let (next, failed) = (next.clone(), failed.clone());
+            tokio::spawn(async move {
+                let (mut all, mut divergences) = (Tally::default(), Vec::new());
+                while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < ENOUGH {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let (tally, result) = run_apart(seed, Plan::of(seed, LENGTH, ghosts())).await;
+                    all.take_in(&tally);
+                    if let Err(divergence) = result {
+                        println!("\nDIVERGENCE {divergence}\n");
+                        divergences.push(seed);
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                (all, divergences)
+            })
+        })
+        .collect();
+    let (mut all, mut divergences) = (Tally::default(), Vec::new());
+    for lane in lanes {
+        let (tally, failed) = lane.await.expect("a lane ends");
+        all.take_in(&tally);
+        divergences.extend(failed);
+    }
+    let last = next.load(Ordering::Relaxed) - 1;
+    println!(
+        "\nseeds {first} to {last}, {seconds} s and the worlds under way then\n{all}divergences: {}",
+        divergences.len()
+    );
+    assert_eq!(divergences, Vec::<u64>::new(), "seeds that diverged");
+}
