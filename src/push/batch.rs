@@ -83,6 +83,9 @@ pub(super) struct Batch {
     /// they follow one after the other, because two calls with one account are never in flight.
     pub rest: Vec<Part>,
     pub tries: Tries,
+    /// When it runs out and nothing of the pass was accepted yet, somebody else is asked whether IM is there: no other
+    /// batch waits that would tell.
+    pub asks: bool,
     /// It came from a batch that was refused.
     pub piece: bool,
     /// The sample that its one account is of.
@@ -91,7 +94,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(op: Op, parts: Vec<Part>) -> Self {
-        Self { op, parts, rest: Vec::new(), tries: Tries::default(), piece: false, sample: None }
+        Self { op, parts, rest: Vec::new(), tries: Tries::default(), asks: false, piece: false, sample: None }
     }
 
     /// All that the changes hold of this kind.

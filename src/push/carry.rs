@@ -53,9 +53,9 @@ impl Load<'_> {
             Err(failure) => Err(failure),
         };
         if let Err(Failure::RanOut(error)) = &answer
-            && fresh
+            && batch.asks
         {
-            session.ask_for_anybody(error, &batch.tries).await;
+            session.ask_for_anybody(error, &batch.tries, &call).await;
         }
         if fresh {
             let suspects: Vec<Part> = match &answer {

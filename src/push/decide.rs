@@ -55,14 +55,15 @@ impl Session {
 
     /// A batch ran out, and nothing of the pass was accepted yet: is it the batch, or is IM away? Somebody else is sent
     /// an acknowledged value again, where somebody is known. No answer either: the pass stops.
-    pub(super) async fn ask_for_anybody(&self, error: &CallError, tries: &Tries) {
+    pub(super) async fn ask_for_anybody(&self, error: &CallError, tries: &Tries, call: &Call<'_>) {
         let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
         // Accounts cannot break a connection.
         if self.gate.last_success().is_some() || error.code == Code::Connect {
             return;
         }
         let Some(mut witness) = self.unless_stopped(self.pusher.witness.take_hold()).await else { return };
-        let Some(probe) = witness.clone() else { return };
+        // One that the batch carries may be the one on which IM never answers.
+        let Some(probe) = witness.clone().filter(|probe| !call.carries(&probe.account)) else { return };
         match self.probe(&probe, &mut Tries { once: true, ..Tries::default() }).await {
             // A refusal is an answer too.
             Ok(()) | Err(Failure::Refused(_)) => self.gate.success(),

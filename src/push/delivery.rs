@@ -103,9 +103,9 @@ impl<'a> Delivery<'a> {
             }
             if session.gate.is_open() {
                 leading = None;
-                let once = self.freshness.is_doubt();
+                let doubt = self.freshness.is_doubt();
                 for mut batch in self.ready.drain(..) {
-                    batch.tries.once = once;
+                    (batch.tries.once, batch.asks) = (doubt, doubt);
                     running.push(load.step(Job::Carry(batch)));
                 }
             } else if running.is_empty() && !self.ready.is_empty() {
@@ -116,7 +116,9 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 if let Some(mut batch) = self.ready.pop_front() {
-                    batch.tries.once = self.last_chance || self.freshness.is_doubt();
+                    let doubt = self.freshness.is_doubt();
+                    batch.tries.once = self.last_chance || doubt;
+                    batch.asks = doubt || (self.load.fresh && self.ready.is_empty());
                     running.push(load.step(Job::Carry(batch)));
                 }
             }

@@ -72,13 +72,15 @@ impl World {
         }
         self.come_to_rest().await;
         self.expect_no_lie().await;
-        let in_flight = self.in_flight(job.scene).await;
+        let in_flight = self.in_flight(job.scene, "true").await;
+        // Those of which something is provisional are looked up when no ghost of theirs can land any more.
+        let due = self.in_flight(job.scene, "in_doubt_due <= clock_timestamp()").await;
         let (held, calls) = (self.stage.handle().users(), self.arrived());
         self.forgive();
         self.execute(&scenes::meanwhile(self.round)).await;
 
-        self.start_again(job, &in_flight).await;
-        self.expect_settled(&in_flight).await;
+        self.start_again(job, &due).await;
+        self.expect_settled(&due).await;
         let calls = self.stage.handle().last_calls(self.arrived() - calls);
         let needless = sent::needlessly(held, &calls);
         // A call that timed out on a busy machine is repeated, as it should be.
@@ -248,17 +250,18 @@ impl World {
         }
     }
 
-    /// Accounts of which something was sent, or was about to be, without an outcome on record.
-    async fn in_flight(&self, scene: Scene) -> BTreeSet<String> {
+    /// Accounts of which something was sent, or was about to be, without an outcome on record, or with one in doubt.
+    async fn in_flight(&self, scene: Scene, doubts: &str) -> BTreeSet<String> {
         if scene == Scene::Distrust {
             return (1..=PEOPLE).map(|number| format!("u{number:05}")).collect();
         }
         if !self.state_exists().await {
             return BTreeSet::new();
         }
-        let accounts: Vec<String> = sqlx::query_scalar(
-            "SELECT unnest(accounts) FROM imsync.intent UNION SELECT account FROM imsync.account WHERE in_doubt_due < 'infinity'",
-        )
+        let accounts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT unnest(accounts) FROM imsync.intent \
+             UNION SELECT account FROM imsync.account WHERE in_doubt_due < 'infinity' AND {doubts}"
+        )))
         .fetch_all(&mut *self.connection.lock().await)
         .await
         .expect("the state tables can be read");

@@ -77,7 +77,7 @@ impl<'a> Daemon<'a> {
     /// Waits until IM holds what the table says and there is nothing left to read. When a session of ours, or one of the
     /// server's own, was in a transaction at the very first fence, one more full pass falls due: that one has run too.
     pub(super) async fn comes_to_rest(&mut self) {
-        self.stage.converges(Duration::from_mins(1)).await;
+        self.stage.converges(Duration::from_mins(3)).await;
         self.eventually("no full pass is to come", async || self.stage.no_full_pass_is_to_come().await).await;
         self.quiet().await;
         self.full_passes = self.full();
@@ -130,7 +130,7 @@ impl<'a> Daemon<'a> {
     }
 
     async fn eventually(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-        let came = tokio::time::timeout(Duration::from_mins(1), async {
+        let came = tokio::time::timeout(Duration::from_mins(3), async {
             while !condition().await {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }

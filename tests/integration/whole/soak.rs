@@ -131,7 +131,7 @@ async fn replay() {
 }
 
 fn ghosts() -> bool {
-    variable("IMSYNC_GHOSTS").is_some_and(|on| on > 0)
+    variable("IMSYNC_GHOSTS").is_none_or(|on| on > 0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
