@@ -45,7 +45,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// So many operations and a calm at the end.
-    pub(super) fn of(seed: u64, length: usize, ghosts: bool) -> Self {
+    pub(super) fn of(seed: u64, length: usize) -> Self {
         let mut dice = Dice::new(seed);
         let settings = Settings {
             accounts: dice.between(12, 60),
@@ -67,7 +67,7 @@ impl Plan {
             max_share: dice.pick(&[100, 100, 100, 20]),
             calls_per_second: dice.pick(&[20, 66, 66]),
             rejected_retry: dice.pick(&[1, 3_600]),
-            ghosts,
+            ghosts: dice.percent(50),
         };
         let mut planner = Planner { dice, settings, operations: Vec::new(), daemons: 0 };
         let mut calm_after = 40;
@@ -294,10 +294,10 @@ impl Planner {
             56..66 => Kind::ApplyThenHold(self.dice.between(10, 1_800)),
             66..72 => Kind::Slow(self.dice.between(1, 150)),
             72..77 => Kind::Throttle(u32::try_from(self.dice.between(1, 10)).expect("few calls")),
-            // Held calls go on when the rule goes, so they cannot land later than the call's time-out.
             77..82 => Kind::Hold(self.dice.between(10, 500)),
-            82..91 if self.settings.ghosts => Kind::Hold(self.dice.between(800, TIMEOUT_MILLIS * 8 / 5)),
-            _ if self.settings.ghosts => Kind::Ghost(self.dice.between(1, TIMEOUT_MILLIS * 3 / 5)),
+            // Well within twice the time-out after the call was sent, also on a machine that is busy.
+            82..91 if self.settings.ghosts => Kind::Hold(self.dice.between(800, TIMEOUT_MILLIS * 13 / 10)),
+            _ if self.settings.ghosts => Kind::Ghost(self.dice.between(1, TIMEOUT_MILLIS * 3 / 10)),
             _ => Kind::ApplyThenFail(Answer::Close),
         };
         let which = if self.dice.percent(50) {

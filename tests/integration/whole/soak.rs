@@ -100,7 +100,7 @@ async fn run_apart(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slice_of_everything() {
-    let worlds = [1, 2, 3].map(|seed| tokio::spawn(run_apart(seed, Plan::of(seed, 14, false))));
+    let worlds = [1, 2, 3].map(|seed| tokio::spawn(run_apart(seed, Plan::of(seed, 14))));
     for world in worlds {
         let (_, result) = world.await.expect("a world's panic is in its result");
         result.unwrap_or_else(|divergence| panic!("{divergence}"));
@@ -121,17 +121,13 @@ async fn what_once_failed() {
 async fn replay() {
     let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the world");
     let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
-    let plan = Plan::of(seed, length, ghosts());
+    let plan = Plan::of(seed, length);
     let (tally, result) = run_apart(seed, plan.clone()).await;
     println!("{tally}");
     if result.is_err() && variable("IMSYNC_SHRINK").is_some() {
         println!("{:#?}", shrink(seed, plan).await);
     }
     result.unwrap_or_else(|divergence| panic!("{divergence}"));
-}
-
-fn ghosts() -> bool {
-    variable("IMSYNC_GHOSTS").is_none_or(|on| on > 0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +145,7 @@ async fn soak_everything() {
                 let (mut all, mut divergences) = (Tally::default(), Vec::new());
                 while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < ENOUGH {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let (tally, result) = run_apart(seed, Plan::of(seed, LENGTH, ghosts())).await;
+                    let (tally, result) = run_apart(seed, Plan::of(seed, LENGTH)).await;
                     all.take_in(&tally);
                     if let Err(divergence) = result {
                         println!("\nDIVERGENCE {divergence}\n");
