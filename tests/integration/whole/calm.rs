@@ -13,7 +13,7 @@ use super::truth::{Claim, State};
 use super::world::World;
 
 /// How long all may take to come to rest. Several time-outs and pauses on a machine that is busy with other things.
-const REST: Duration = Duration::from_secs(120);
+const REST: Duration = Duration::from_mins(2);
 /// A call may land until so long after it was sent.
 const GHOSTS: Duration = Duration::from_millis(2 * TIMEOUT_MILLIS);
 

@@ -301,9 +301,9 @@ impl Planner {
             _ => Kind::ApplyThenFail(Answer::Close),
         };
         let which = if self.dice.percent(50) {
-            Which::Percent { chance: self.dice.between(10, 60), seed: self.dice.below(1_000) }
+            Which::Percent { chance: self.dice.between(20, 100), seed: self.dice.below(1_000) }
         } else {
-            Which::Next(self.dice.between(1, 4))
+            Which::Next(self.dice.between(1, 8))
         };
         let account = (matches!(kind, Kind::RefuseAccount(_)) || self.dice.percent(25)).then(|| self.account());
         let attribute = self.dice.percent(10).then(|| self.column());

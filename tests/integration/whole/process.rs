@@ -12,7 +12,7 @@ use super::table;
 use crate::support::{Stage, signal};
 
 /// A command that has not ended by then hangs: several times what time-outs, retries and pauses add up to.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A process and where it prints.
 pub(super) struct Process {

@@ -80,9 +80,9 @@ async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
         let Divergence { step, text, outputs } = *divergence;
         let first = (step + 1).saturating_sub(SHOWN);
         let operations = plan.operations[first..=step].iter();
-        let operations = operations.map(|operation| format!("    {operation:?},\n")).collect::<String>();
+        let operations = operations.map(|operation| format!("    {operation:?},")).collect::<Vec<_>>().join("\n");
         format!(
-            "seed {seed}, step {step}: {text}\n{:?}\noperations {first} to {step}:\n{operations}last processes:\n{outputs}\n\
+            "seed {seed}, step {step}: {text}\n{:?}\noperations {first} to {step}:\n{operations}\nlast processes:\n{outputs}\n\
              again: IMSYNC_SEED={seed} cargo test --test integration whole::soak::replay -- --ignored --nocapture",
             plan.settings
         )

@@ -207,7 +207,6 @@ fn want(attribute: &str, column: Option<&str>, edition: Edition) -> Want {
     };
     match (attribute, text) {
         ("city", Some(text)) => sent(text, false),
-        ("note", Some(text)) => sent(text, true),
         ("plan", Some(Text { raw: "a", .. })) => Want::Is("gold"),
         ("plan", Some(Text { raw: "b", .. })) if edition == Edition::OtherPlan => Want::Is("platinum"),
         ("plan", Some(Text { raw: "b", .. })) => Want::Is("silver"),
@@ -218,7 +217,7 @@ fn want(attribute: &str, column: Option<&str>, edition: Edition) -> Want {
         ("tier", Some(Text { raw: "a", .. })) => Want::Is("one"),
         ("tier", Some(Text { raw: "b", .. })) => Want::Is("two"),
         ("lang", Some(Text { raw: "a", .. })) => Want::Is("Deutsch"),
-        ("lang", Some(text)) => sent(text, true),
+        ("note" | "lang", Some(text)) => sent(text, true),
         ("city" | "note" | "sex" | "lang", None) | ("tier", Some(_)) => Want::Nothing,
         (other, _) => panic!("there is no attribute {other}"),
     }

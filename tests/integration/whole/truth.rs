@@ -33,13 +33,13 @@ pub(super) struct State {
 impl State {
     /// One statement, so one snapshot. Empty before first use.
     pub(super) async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
+        type Found = (String, Option<String>, Option<String>, Option<bool>, Option<i64>);
         let ready: bool = sqlx::query_scalar("SELECT to_regclass('imsync.rejection') IS NOT NULL")
             .fetch_one(&mut *connection)
             .await?;
         if !ready {
             return Ok(Self::default());
         }
-        type Found = (String, Option<String>, Option<String>, Option<bool>, Option<i64>);
         let found: Vec<Found> = sqlx::query_as(
             "SELECT 'name', n.name, NULL, NULL, n.slot FROM imsync.sync, unnest(attribute_names) WITH ORDINALITY AS n (name, slot)
              UNION ALL SELECT 'account:' || account.acknowledged_at, account, acknowledged::text, account.generation < sync.generation, NULL

@@ -213,7 +213,7 @@ impl Writers {
             }
         }
         while !self.prepared.is_empty() {
-            let commit = self.prepared.len() % 2 == 0;
+            let commit = self.prepared.len().is_multiple_of(2);
             self.finish(other, true, commit).await;
         }
     }
