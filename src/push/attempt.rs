@@ -126,6 +126,7 @@ impl Session {
             self.count_call();
             self.pusher.pace(call.command()).called(leave.started);
             crash::point("call: about to go");
+            tries.maybe |= self.pusher.witness.haunts(call);
             let answer = self.pusher.exchange.send(call).await;
             crash::point("call: answered");
             if let Some(probe) = &mut leave.probe {

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::tally::{Standing, Suspect, TooMany};
 use super::verdict::ATTRIBUTE_NOT_VALID;
 use super::{Probe, Stop};
-use crate::clock::now_utc;
+use crate::clock::{monotonic, now_utc};
 use crate::crash;
 use crate::im::{CallError, Code, SetUser};
 use crate::model::{Slot, VendorRefusal};
@@ -79,7 +79,12 @@ impl Session {
     async fn probe(&self, probe: &Probe, tries: &mut Tries) -> Result<(), Failure> {
         let name = &*self.names[probe.slot.index()];
         let call = Call::Set(vec![SetUser { account: probe.account.as_str(), attrs: vec![(name, &*probe.value)] }]);
-        match self.persist(&call, tries, Purpose::Probe).await? {
+        let answer = self.persist(&call, tries, Purpose::Probe).await;
+        if tries.maybe {
+            // It stands in no intent: whatever is sent for this account meanwhile is provisional.
+            self.pusher.witness.note_ghost(&probe.account, monotonic() + self.pusher.limits.ghosts);
+        }
+        match answer? {
             Reply::Users(accepted) => match accepted.failed.into_iter().next() {
                 None => Ok(()),
                 // `timpush` answers for the account instead of the call.

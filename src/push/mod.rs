@@ -39,6 +39,8 @@ pub struct Limits {
     pub calls_per_second: u32,
     pub max_in_flight: usize,
     pub retry_for: Duration,
+    /// So long after it was sent a call of unknown outcome may still land.
+    pub ghosts: Duration,
     pub max_rejected_share: f64,
 }
 

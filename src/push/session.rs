@@ -202,6 +202,8 @@ impl Gate {
 pub(super) struct Witness {
     account: Mutex<Option<Account>>,
     probe: tokio::sync::Mutex<Option<Probe>>,
+    /// The account of a probe without a known outcome, and until when that may still land.
+    ghost: Mutex<Option<(Account, Instant)>>,
 }
 
 impl Witness {
@@ -217,6 +219,17 @@ impl Witness {
             account.as_ref().is_some_and(|account| call.carries(account))
         };
         if carried { Some(self.probe.lock().await) } else { None }
+    }
+
+    /// A probe of this account has no known outcome.
+    pub(super) fn note_ghost(&self, account: &Account, until: Instant) {
+        *self.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some((account.clone(), until));
+    }
+
+    /// A probe may still land over what this call carries.
+    pub(super) fn haunts(&self, call: &Call<'_>) -> bool {
+        let ghost = self.ghost.lock().unwrap_or_else(PoisonError::into_inner);
+        ghost.as_ref().is_some_and(|(account, until)| monotonic() < *until && call.carries(account))
     }
 
     pub(super) async fn take_hold(&self) -> MutexGuard<'_, Option<Probe>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::im::*;
 use crate::clock::monotonic;
 use crate::im::{Code, Command};
+use crate::model::{Account, Change, Slot};
 use crate::push::Freshness::{Doubt, Fresh};
 use crate::push::Stop;
 
@@ -86,4 +87,22 @@ async fn an_im_that_answers_nobody_is_away_after_one_more_call() {
     let outcomes = pass.deliver(sets(1_000, 1), Doubt).await;
     assert!(matches!(pass.stopped(), Some(Stop::Away { .. })), "{:?}", pass.stopped());
     assert_eq!((pass.calls(), count(&outcomes, unknown)), (2, 100), "the first batch and somebody else, each once");
+}
+
+/// A probe stands in no intent. Where it has no answer it may land later, over a newer value of its account.
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_probe_without_an_answer_may_have_a_ghost_over_it() {
+    let stage = Stage::new();
+    stage.plan(|_, _| Some(Fault::Fail(Code::Timeout)));
+    let pass = stage.pass_with_probe();
+    pass.deliver(sets(10, 1), Doubt).await;
+    assert!(matches!(pass.stopped(), Some(Stop::Away { .. })));
+    stage.plan(|_, _| None);
+    let moved = || Change { account: Account::new("witness"), set: vec![(Slot(0), "Rome".into())], remove: Vec::new() };
+    let soon = stage.pass().deliver(vec![moved()], Fresh).await;
+    assert_eq!((count(&soon, provisional), soon[0].ghost), (1, true));
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let later = stage.pass().deliver(vec![moved()], Fresh).await;
+    assert_eq!(count(&later, done), 1);
+    stage.assert_promises();
 }

@@ -225,6 +225,7 @@ pub(super) fn limits() -> Limits {
         calls_per_second: 95,
         max_in_flight: 64,
         retry_for: Duration::from_mins(1),
+        ghosts: Duration::from_secs(20),
         max_rejected_share: 0.4,
     }
 }

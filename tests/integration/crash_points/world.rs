@@ -114,7 +114,7 @@ impl World {
     async fn settled_for_good(&self) {
         let mut ran = self.stage.imsync(&["backfill"]).await;
         let began = monotonic();
-        while ran.code == Some(1) && began.elapsed() < PATIENCE {
+        while (ran.code == Some(1) || !self.in_doubt().await.is_empty()) && began.elapsed() < PATIENCE {
             ran = self.stage.imsync(&["run", "--once"]).await;
         }
         assert_eq!(ran.code, Some(0), "after {}: {ran:#?}\nin doubt: {:#?}", self.now, self.in_doubt().await);
