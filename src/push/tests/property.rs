@@ -130,7 +130,11 @@ async fn run(world: &World) {
             let sets = at < change.set.len();
             match world.code(change.account.as_str(), slot.0, sets) {
                 None => {
-                    assert!(done(fate) || (outcome.ghost && provisional(fate)), "{} {slot:?}: {fate:?}", change.account)
+                    assert!(
+                        done(fate) || (outcome.ghost && provisional(fate)),
+                        "{} {slot:?}: {fate:?}",
+                        change.account
+                    );
                 }
                 Some(code) => assert!(refused_with(code)(fate), "{} {slot:?}: {fate:?} for {code}", change.account),
             }

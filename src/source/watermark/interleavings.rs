@@ -308,15 +308,15 @@ const SECOND: i64 = 1_000_000;
 
 /// The database shows this second while our monotonic clock stands at that one.
 fn shown(clock: i64, monotonic: i64) -> Reading {
-    Reading { between: between(monotonic * 1_000, monotonic * 1_000), ..at(clock * SECOND) }
+    Reading { between: Some(between(monotonic * 1_000, monotonic * 1_000)), ..at(clock * SECOND) }
 }
 
 /// In milliseconds of our monotonic clock.
-fn between(asked: i64, answered: i64) -> Option<(Instant, Instant)> {
+fn between(asked: i64, answered: i64) -> (Instant, Instant) {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(clock::monotonic);
     let moment = |millis: i64| origin + Duration::from_millis(millis.unsigned_abs());
-    Some((moment(asked), moment(answered)))
+    (moment(asked), moment(answered))
 }
 
 fn seconds(seconds: i64) -> Bound {
@@ -371,13 +371,13 @@ fn a_step_between_the_clock_and_the_lists_is_the_next_fences() {
 
 #[test]
 fn round_trips_slewing_and_pauses_are_no_step() {
-    let mut tracker = Tracker::begin(&Reading { between: between(0, 900), ..at(1_000 * SECOND) });
+    let mut tracker = Tracker::begin(&Reading { between: Some(between(0, 900)), ..at(1_000 * SECOND) });
     // Read just before the first answer left and just after the second question came: 8.2 s, where ours saw up to 10.
-    let slow = Reading { between: between(9_050, 10_000), ..at(1_008 * SECOND + 200_000) };
+    let slow = Reading { between: Some(between(9_050, 10_000)), ..at(1_008 * SECOND + 200_000) };
     assert_eq!(pass(&mut tracker, &slow), seconds(1_000));
     assert_eq!(tracker.stepped_back(), None);
     // A tenth of a second less than ours: a clock that is slewed, which the slack covers ten times over.
-    let slewed = Reading { between: between(20_000, 20_000), ..at(1_018 * SECOND + 100_000) };
+    let slewed = Reading { between: Some(between(20_000, 20_000)), ..at(1_018 * SECOND + 100_000) };
     pass(&mut tracker, &slewed);
     assert_eq!(tracker.stepped_back(), None);
     // Ours stood still while this machine slept, or theirs was set forward.
@@ -387,9 +387,9 @@ fn round_trips_slewing_and_pauses_are_no_step() {
 
 #[test]
 fn a_step_is_taken_for_the_most_that_it_can_be() {
-    let mut tracker = Tracker::begin(&Reading { between: between(0, 500), ..at(1_000 * SECOND) });
+    let mut tracker = Tracker::begin(&Reading { between: Some(between(0, 500)), ..at(1_000 * SECOND) });
     // Read right after the first question, and right before the second answer: 11 s went by, and 12 s were taken back.
-    let reading = Reading { between: between(10_000, 11_000), ..at(999 * SECOND) };
+    let reading = Reading { between: Some(between(10_000, 11_000)), ..at(999 * SECOND) };
     assert_eq!(pass(&mut tracker, &reading), Bound::At(988 * SECOND));
 }
 
@@ -399,8 +399,8 @@ fn a_clock_that_is_none_says_nothing() {
     let mut tracker = Tracker::begin(&Reading { between: None, ..shown(1_000, 0) });
     pass(&mut tracker, &Reading { between: None, ..shown(1_001, 3_600) });
     assert_eq!(tracker.stepped_back(), None);
-    let mut counter = Tracker::begin(&Reading { between: between(0, 0), ..counted(1_000, 5) });
-    pass(&mut counter, &Reading { between: between(10, 10), ..counted(7, 6) });
+    let mut counter = Tracker::begin(&Reading { between: Some(between(0, 0)), ..counted(1_000, 5) });
+    pass(&mut counter, &Reading { between: Some(between(10, 10)), ..counted(7, 6) });
     assert_eq!((counter.stepped_back(), counter.unread()), (None, Bound::At(6)));
 }
 

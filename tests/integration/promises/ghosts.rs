@@ -29,7 +29,7 @@ fn cities(stage: &Stage, account: &str) -> Vec<String> {
 async fn an_old_value_that_lands_on_a_newer_one_is_put_right() {
     let stage = stage_of(30, impatient("")).await;
     let mut daemon = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     let watch = Watch::start(&stage);
     stage.handle().clear_records();
@@ -41,7 +41,7 @@ async fn an_old_value_that_lands_on_a_newer_one_is_put_right() {
     stage.eventually("B is sent", async || cities(&stage, "u00001").last().is_some_and(|city| city == "B")).await;
     assert!(status(&stage).await["in_doubt"].as_u64() >= Some(1), "a ghost may still land");
     stage.eventually("the ghost lands", async || stage.handle().user("u00001")["city"] == "A").await;
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     assert_eq!(stage.handle().user("u00001")["city"], "B");
     // Each poll reads the row again (the slack): what is acknowledged is not sent again before the ghost's time is over.
@@ -90,7 +90,7 @@ async fn a_call_of_a_killed_process_that_lands_late_is_put_right() {
 async fn a_removal_that_lands_late_is_put_right() {
     let stage = stage_of(30, impatient("")).await;
     let mut daemon = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     fault(&stage, "ghost:1500ms:command=remove_attr:account=u00003:times=1");
     stage.handle().clear_records();
     stage.execute("UPDATE users SET plan = NULL, updated_at = now() WHERE id = 'u00003'").await;
@@ -103,7 +103,7 @@ async fn a_removal_that_lands_late_is_put_right() {
         })
         .await;
     stage.eventually("the ghost takes it away", async || !stage.handle().user("u00003").contains_key("plan")).await;
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
@@ -117,7 +117,7 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
     let setup = Setup { im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(), ..Setup::default() };
     let stage = stage_of(100, setup).await;
     let mut daemon = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     let silent = fault(&stage, "ghost:10m:account=u00042");
     let but_one = async |what: &str, city: &str| {
@@ -139,7 +139,7 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
     stage.execute("UPDATE users SET city = 'once more', updated_at = now() WHERE id = 'u00001'").await;
     stage.eventually("a change beside it", async || stage.handle().user(&account(1))["city"] == "once more").await;
     stage.handle().remove_fault(silent);
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
@@ -158,7 +158,7 @@ async fn a_first_batch_with_an_account_that_always_times_out_arrives_but_for_it(
     let mut daemon = stage.start("run", &["run"]);
     stage.eventually("the others are in IM", async || stage.handle().users().len() == 39).await;
     stage.handle().remove_fault(silent);
-    stage.converges(Duration::from_secs(60)).await;
+    stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));

@@ -196,12 +196,12 @@ async fn soak_the_second_walk_removes_nothing_that_was_not_counted() {
     stage.imsync(&["backfill"]).await.expect_code(0);
     stage.execute("DELETE FROM users WHERE id <= 'u210000'").await;
 
-    let hold = fault(&stage, "hold:command=remove_attr");
+    let silence = fault(&stage, "hold:command=remove_attr");
     let mut backfill = stage.start("run", &["backfill", "--json"]);
     let held = stage.handle().wait_until(|counters| counters.held >= 1);
     tokio::time::timeout(Duration::from_mins(2), held).await.expect("the removals begin");
     stage.execute("DELETE FROM users WHERE id BETWEEN 'u210001' AND 'u270000'").await;
-    stage.handle().remove_fault(hold);
+    stage.handle().remove_fault(silence);
     let code = tokio::time::timeout(Duration::from_mins(3), backfill.wait()).await.expect("the backfill ends");
     let (pass, log) = (stage.printed("run", "out"), stage.printed("run", "err"));
     assert_eq!(code.expect("it was started").code(), Some(1), "{pass}\n{log}");
