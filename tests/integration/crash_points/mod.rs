@@ -136,7 +136,6 @@ async fn soak_crash_points() {
     let seed = number("IMSYNC_SOAK_SEED").unwrap_or_else(|| rand::rng().random());
     println!("IMSYNC_SOAK_SEED={seed}");
     let began = monotonic();
-    let until = began + Duration::from_secs(seconds);
     let arrivals = [1, 2, 3, 5, 9];
     let first = arrivals.iter().flat_map(|arrival| WALK.iter().map(|job| Job { arrival: *arrival, ..*job }));
     let mut lives = walk(WALK.iter().copied().chain(first), 14, None).await;
@@ -145,6 +144,7 @@ async fn soak_crash_points() {
         .flat_map(|(arrival, scene)| POINTS.iter().map(move |point| Job { scene, point, arrival }))
         .collect();
     rest.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
+    let until = monotonic() + Duration::from_secs(seconds);
     lives.extend(walk(rest, 14, Some(until)).await);
     println!("{}\n{} crashes in {:.0} s", table(&lives), lives.len(), began.elapsed().as_secs_f64());
     expect_all_reached(&lives);
