@@ -138,7 +138,8 @@ async fn a_call_that_failed_for_a_while_is_repeated_until_it_goes_through() {
     stage.plan(|call, _| (call < 4).then_some(Fault::ApplyThenFail(Code::Vendor(91000))));
     let pass = stage.pass();
     let outcomes = pass.deliver(sets(250, 1), Fresh).await;
-    assert_eq!(count(&outcomes, done), 250);
+    // What was repeated may have a ghost over it.
+    assert_eq!((count(&outcomes, acknowledged), count(&outcomes, provisional)), (250, 100));
     assert_eq!(pass.calls(), 4 + 3);
     assert_eq!(stage.metrics.im_retries.get(), 4);
     assert_eq!(stage.metrics.im_calls.with_label_values(&["set_attr", "91000"]).get(), 4);
@@ -210,7 +211,7 @@ async fn accounts_listed_by_timpush_are_treated_by_their_own_codes() {
     let outcomes = pass.deliver(sets(100, 3), Fresh).await;
     assert_eq!(outcomes[1].fates.iter().filter(|(_, fate)| refused_with(90035)(fate)).count(), 3);
     assert!(refused_with(70402)(&outcomes[2].fates[1].1), "{:?}", outcomes[2]);
-    assert_eq!(count(&outcomes, done), 300 - 3 - 1);
+    assert_eq!(count(&outcomes, acknowledged), 300 - 3 - 1);
     assert_eq!(pass.calls(), 1 + 3 + 1, "the call, three attributes of u2, u3 and u4 together");
     stage.assert_promises();
 }

@@ -314,6 +314,10 @@ pub(super) fn done(fate: &Fate) -> bool {
     *fate == Fate::Done
 }
 
+pub(super) fn acknowledged(fate: &Fate) -> bool {
+    done(fate) || provisional(fate)
+}
+
 pub(super) fn provisional(fate: &Fate) -> bool {
     *fate == Fate::Provisional
 }

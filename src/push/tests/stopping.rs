@@ -177,7 +177,7 @@ async fn an_im_that_leaves_and_comes_back_does_not_leave_everybody_unknown() {
     for page in 0..100 {
         let outcomes = pass.deliver((0..1000).map(|number| set(page * 1000 + number, 1)).collect(), Fresh).await;
         unknowns += count(&outcomes, unknown);
-        assert_eq!(count(&outcomes, |fate| done(fate) || unknown(fate)), 1000);
+        assert_eq!(count(&outcomes, |fate| acknowledged(fate) || unknown(fate)), 1000);
     }
     assert_eq!(pass.stopped(), None);
     assert!(unknowns <= 2000, "{unknowns} unknown");
