@@ -26,7 +26,7 @@ const LATENCY: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) cluster: Cluster,
-    pub(super) im: simulator::Running,
+    pub(super) im: simulator::RunningSimulator,
     /// The people's database.
     pub(super) url: String,
     pub(super) configuration: PathBuf,
@@ -44,14 +44,14 @@ impl Stage {
         connection.execute("ANALYZE users").await?;
         connection.close().await?;
 
-        let im = Simulator::start(simulator::Options {
+        let im = Simulator::start(simulator::SimulatorOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             sdk_app_id: SDK_APP_ID,
             secret_key: SECRET_KEY.to_owned(),
             attribute_names: NAMES.map(str::to_owned).to_vec(),
             latency: LATENCY,
             logged_calls: 100,
-            ..simulator::Options::default()
+            ..simulator::SimulatorOptions::default()
         })
         .await
         .context("the pretended IM could not be started")?;
