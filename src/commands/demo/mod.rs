@@ -68,7 +68,7 @@ pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
 
 async fn play(program: &Path, options: Scale, shutdown: &Shutdown, out: impl io::Write) -> anyhow::Result<Exit> {
     let Scale { users, seconds } = options;
-    cluster::available()?;
+    cluster::check_installed()?;
     let mut story = Story::new(out);
     let shown = thousands(users.into());
     story.tell(&format!("Setting up a private PostgreSQL with {shown} made-up people, and a pretended IM."))?;

@@ -13,7 +13,7 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::people;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::simulator::{self, Simulator};
 
 const SDK_APP_ID: u32 = 1_400_000_000;
@@ -36,7 +36,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set_up(users: u32, seed: u64) -> anyhow::Result<Self> {
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Options::default())).await??;
+        let cluster = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default())).await??;
         let url = cluster.create_database("app").await?;
         let mut connection = PgConnection::connect(&url).await.context("the private PostgreSQL takes no connection")?;
         connection.execute(people::TABLE).await.context("the people's table could not be made")?;

@@ -187,7 +187,7 @@ fn small_pages() -> String {
 async fn postgres_is_killed_and_comes_back() {
     let (listen, port) = free_address();
     let stage = Stage::set_up(watched(listen, "")).await;
-    let mut cluster = tokio::task::spawn_blocking(|| Cluster::start(cluster::Options::default()))
+    let mut cluster = tokio::task::spawn_blocking(|| Cluster::start(cluster::ClusterOptions::default()))
         .await
         .expect("the task ends")
         .expect("a private server");
