@@ -1,14 +1,14 @@
 //! The settings of a private PostgreSQL server.
 //!
-//! Owns: what a caller can choose, the fixed settings, and the text of the settings file. Must not know: when the file is
-//! written.
+//! Owns: what a caller can choose, the fixed settings, and the text of the settings file. Must not know: when the file
+//! is written.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// Fixed settings. They make the server fast, because its data does not have to survive a crash of the machine.
-/// `synchronous_commit` stays on: every commit reaches the operating system, so a killed server recovers everything that
-/// it acknowledged.
+/// `synchronous_commit` stays on: every commit reaches the operating system, so a killed server recovers everything
+/// that it acknowledged.
 const DEFAULT_SETTINGS: [(&str, &str); 12] = [
     ("listen_addresses", "127.0.0.1"),
     ("fsync", "off"),

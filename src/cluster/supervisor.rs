@@ -36,7 +36,8 @@ pub(super) struct Supervisor {
     process: Child,
     /// `None` only during the drop: closing the pipe tells the supervisor to end.
     commands: Option<ChildStdin>,
-    /// Number of the latest start of the server. It tells the state after this start from the state after an earlier one.
+    /// Number of the latest start of the server. It tells the state after this start from the state after an earlier
+    /// one.
     start_number: u32,
     // The last field: if the supervisor could not remove the directory, dropping this field does.
     directory: TempDir,
@@ -91,8 +92,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the state `success`. The error, after the state `failure` or after the time limit, is the last lines of
-    /// the log.
+    /// Waits for the state `success`. The error, after the state `failure` or after the time limit, is the last lines
+    /// of the log.
     fn wait_for(&self, success: &str, failure: &str) -> Result<(), String> {
         for _ in 0..MAX_POLLS {
             match self.state() {
@@ -108,8 +109,8 @@ impl Supervisor {
     fn state(&self) -> Option<String> {
         let read = |file: &str| fs::read_to_string(self.directory().join(file));
         let state = read("state").ok()?.trim_end().to_owned();
-        // The status is the eighth line of postmaster.pid (`LOCK_FILE_LINE_PM_STATUS` in PostgreSQL's pidfile.h). The file
-        // of a killed server also says `ready`, so its pid must be the pid of the current server.
+        // The status is the eighth line of postmaster.pid (`LOCK_FILE_LINE_PM_STATUS` in PostgreSQL's pidfile.h). The
+        // file of a killed server also says `ready`, so its pid must be the pid of the current server.
         if state == format!("starting {}", self.start_number) {
             let pid = read("pid").unwrap_or_default();
             let status = read("data/postmaster.pid").unwrap_or_default();

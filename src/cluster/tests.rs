@@ -1,5 +1,5 @@
-//! Tests of the private PostgreSQL server with the installed programs: it starts, survives a kill, and leaves nothing behind
-//! however its owner ends.
+//! Tests of the private PostgreSQL server, with the installed programs: it starts, survives a kill, and leaves nothing
+//! behind, however its owner ends.
 //!
 //! Owns: the tests of the whole module. Must not know: imsync's tables, IM.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]

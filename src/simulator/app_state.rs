@@ -1,7 +1,7 @@
 //! The state of the simulated app: attribute names by number, users' attributes, and the accounts that exist.
 //!
-//! Owns: the state, the vendor's limits, and the checks of a single name, account or attribute. Must not know: services,
-//! commands, HTTP, faults, time, records.
+//! Owns: the state, the vendor's limits, and the checks of a single name, account or attribute. Must not know:
+//! services, commands, HTTP, faults, time, records.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter::repeat_n;

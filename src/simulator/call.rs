@@ -3,8 +3,8 @@
 //! Owns: the order of checks, records, faults and execution. Must not know: how a fault rule is written, how the app's
 //! state is stored.
 //!
-//! A call without a delay is recorded, executed and answered under one lock. Every other call continues in a task of its
-//! own, so that it is executed even if its caller disconnects, as it would be at the vendor.
+//! A call without a delay is recorded, executed and answered under one lock. Every other call continues in a task of
+//! its own, so that it is executed even if its caller disconnects, as it would be at the vendor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,8 @@ pub(super) async fn handle_call(
     reply.into_response(&connection, id)
 }
 
-/// Records the call and, unless a fault or the latency delays it, executes it. `allowed` is the result of the URL check.
+/// Records the call and, unless a fault or the latency delays it, executes it. `allowed` is the result of the URL
+/// check.
 fn record_arrival(
     shared: Arc<SharedState>,
     endpoint: SimulatedEndpoint,

@@ -1,6 +1,7 @@
 //! The query parameters of a call's URL.
 //!
-//! Owns: the parameters that a call needs, and the error code for each defect. Must not know: the body, the app's state.
+//! Owns: the parameters that a call needs, and the error code for each defect. Must not know: the body, the app's
+//! state.
 
 use std::borrow::Cow;
 

@@ -219,7 +219,7 @@ impl Recorder {
         self.totals.held += 1;
     }
 
-    /// Records that a held call goes on.
+    /// Records that a held call is no longer held.
     pub(super) fn record_release(&mut self) {
         self.totals.held -= 1;
     }

@@ -38,7 +38,7 @@ pub(super) enum ParsedRequest<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetAttrNameBody<'a> {
+struct SetAttrNameJson<'a> {
     #[serde(borrow, rename = "AttrNames")]
     names: JsonPairs<'a, JsonText<'a>>,
     #[serde(borrow, rename = "AttrTypes")]
@@ -47,25 +47,25 @@ struct SetAttrNameBody<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GetAttrNameBody {}
+struct GetAttrNameJson {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetAttrBody<'a> {
+struct SetAttrJson<'a> {
     #[serde(borrow, rename = "UserAttrs")]
     users: Vec<JsonObject<UserToSet<'a>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GetAttrBody<'a> {
+struct GetAttrJson<'a> {
     #[serde(borrow, rename = "To_Account")]
     accounts: Vec<JsonText<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RemoveAttrBody<'a> {
+struct RemoveAttrJson<'a> {
     #[serde(borrow, rename = "UserAttrs")]
     users: Vec<JsonObject<UserToRemove<'a>>>,
 }
@@ -80,7 +80,7 @@ pub(super) fn parse(endpoint: SimulatedEndpoint, body: &[u8], max_users: usize) 
     }
     match endpoint.command {
         SimulatedCommand::SetAttrName => {
-            let SetAttrNameBody { names, types } = parse_object(body)?;
+            let SetAttrNameJson { names, types } = parse_object(body)?;
             if types.is_some() && endpoint.service == SimulatedService::AllMemberPush {
                 return Err(error_code::BAD_BODY);
             }
@@ -89,20 +89,20 @@ pub(super) fn parse(endpoint: SimulatedEndpoint, body: &[u8], max_users: usize) 
             }
             Ok(ParsedRequest::SetNames { names: names.0, types: types.map(|types| types.0).unwrap_or_default() })
         }
-        SimulatedCommand::GetAttrName => parse_object(body).map(|GetAttrNameBody {}| ParsedRequest::GetNames),
+        SimulatedCommand::GetAttrName => parse_object(body).map(|GetAttrNameJson {}| ParsedRequest::GetNames),
         SimulatedCommand::SetAttr => {
-            let SetAttrBody { users } = parse_object(body)?;
+            let SetAttrJson { users } = parse_object(body)?;
             let lacks_attributes = users.iter().any(|user| user.0.attributes.0.is_empty());
             check_users(users.iter().map(|user| &user.0.account), lacks_attributes, max_users)?;
             Ok(ParsedRequest::Set(users))
         }
         SimulatedCommand::GetAttr => {
-            let GetAttrBody { accounts } = parse_object(body)?;
+            let GetAttrJson { accounts } = parse_object(body)?;
             check_users(accounts.iter(), false, max_users)?;
             Ok(ParsedRequest::Get(accounts))
         }
         SimulatedCommand::RemoveAttr => {
-            let RemoveAttrBody { users } = parse_object(body)?;
+            let RemoveAttrJson { users } = parse_object(body)?;
             let lacks_attributes = users.iter().any(|user| user.0.attributes.is_empty());
             check_users(users.iter().map(|user| &user.0.account), lacks_attributes, max_users)?;
             Ok(ParsedRequest::Remove(users))

@@ -1,7 +1,7 @@
 //! Applying the fault rules to a call.
 //!
-//! Owns: the active rules, which calls they apply to, and the plan they produce for one call. Must not know: how the plan
-//! is carried out.
+//! Owns: the active rules, which calls they apply to, and the plan they produce for one call. Must not know: how the
+//! plan is carried out.
 
 use std::time::Duration;
 
@@ -17,28 +17,28 @@ use crate::simulator::sliding_window::SlidingWindow;
 
 /// What the rules require for one call.
 #[derive(Default)]
-pub(in crate::simulator) struct FaultPlan {
+pub(crate) struct FaultPlan {
     /// Delay before the call is applied.
-    pub(in crate::simulator) delay: Duration,
+    pub(crate) delay: Duration,
     /// Hold the call before it is applied.
-    pub(in crate::simulator) hold: Option<ReleaseSignal>,
+    pub(crate) hold: Option<ReleaseSignal>,
     /// Hold the answer after the call is applied.
-    pub(in crate::simulator) hold_answer: Option<ReleaseSignal>,
+    pub(crate) hold_answer: Option<ReleaseSignal>,
     /// Answer with this code and apply nothing.
-    pub(in crate::simulator) refuse: Option<i64>,
+    pub(crate) refuse: Option<i64>,
     /// Refuse these accounts only.
-    pub(in crate::simulator) refused_accounts: Vec<RefusedAccount>,
+    pub(crate) refused_accounts: Vec<RefusedAccount>,
     /// Send this answer instead of the right one.
-    pub(in crate::simulator) faulty_answer: Option<FaultyAnswer>,
+    pub(crate) faulty_answer: Option<FaultyAnswer>,
     /// Apply the call although `faulty_answer` is sent.
-    pub(in crate::simulator) apply_before_fault: bool,
+    pub(crate) apply_before_fault: bool,
     /// Apply the call this long after the caller has disconnected, and never answer.
-    pub(in crate::simulator) apply_after_disconnect: Option<Duration>,
+    pub(crate) apply_after_disconnect: Option<Duration>,
 }
 
 impl FaultPlan {
     /// Whether the call is answered without waiting.
-    pub(in crate::simulator) fn is_immediate(&self) -> bool {
+    pub(crate) fn is_immediate(&self) -> bool {
         self.delay.is_zero()
             && self.hold.is_none()
             && self.hold_answer.is_none()
@@ -52,13 +52,13 @@ impl FaultPlan {
 }
 
 /// Ends the wait of a held call: when the rule is released or removed, or after a time limit.
-pub(in crate::simulator) struct ReleaseSignal {
+pub(crate) struct ReleaseSignal {
     releases: watch::Receiver<u64>,
     limit: Option<Duration>,
 }
 
 impl ReleaseSignal {
-    pub(in crate::simulator) async fn wait(mut self) {
+    pub(crate) async fn wait(mut self) {
         // Removing a rule drops its sender, which ends the wait with an error; that is the same as a release.
         let released = self.releases.changed();
         match self.limit {
@@ -85,13 +85,13 @@ struct ActiveRule {
 
 /// The rules of a running simulator, in the order in which they were added.
 #[derive(Default)]
-pub(in crate::simulator) struct FaultRules {
+pub(crate) struct FaultRules {
     rules: Vec<ActiveRule>,
     next_id: u64,
 }
 
 impl FaultRules {
-    pub(in crate::simulator) fn add(&mut self, rule: FaultRule) -> FaultRuleId {
+    pub(crate) fn add(&mut self, rule: FaultRule) -> FaultRuleId {
         let id = FaultRuleId(self.next_id);
         self.next_id += 1;
         self.rules.push(ActiveRule {
@@ -107,35 +107,30 @@ impl FaultRules {
     }
 
     /// Removes a rule and releases the calls that it holds. Returns whether the rule existed.
-    pub(in crate::simulator) fn remove(&mut self, id: FaultRuleId) -> bool {
+    pub(crate) fn remove(&mut self, id: FaultRuleId) -> bool {
         let before = self.rules.len();
         self.rules.retain(|active| active.id != id);
         self.rules.len() < before
     }
 
     /// Removes all rules and releases the calls that they hold.
-    pub(in crate::simulator) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.rules.clear();
     }
 
     /// Releases the calls that a rule holds now; the rule holds later calls as before. Returns whether the rule exists.
-    pub(in crate::simulator) fn release(&self, id: FaultRuleId) -> bool {
+    pub(crate) fn release(&self, id: FaultRuleId) -> bool {
         let found = self.rules.iter().find(|active| active.id == id);
         found.map(|active| active.releases.send_modify(|count| *count += 1)).is_some()
     }
 
     /// The rules, each with the number of calls that it was applied to.
-    pub(in crate::simulator) fn list(&self) -> Vec<(FaultRuleId, FaultRule, u64)> {
+    pub(crate) fn list(&self) -> Vec<(FaultRuleId, FaultRule, u64)> {
         self.rules.iter().map(|active| (active.id, active.rule.clone(), active.applied)).collect()
     }
 
     /// The plan for one call. Delays add up. If several rules determine the answer, the first one applies.
-    pub(in crate::simulator) fn plan(
-        &mut self,
-        endpoint: SimulatedEndpoint,
-        request: &ParsedRequest<'_>,
-        now: Instant,
-    ) -> FaultPlan {
+    pub(crate) fn plan(&mut self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>, now: Instant) -> FaultPlan {
         let mut plan = FaultPlan::default();
         for active in &mut self.rules {
             if active.count_call(endpoint, request) {

@@ -119,8 +119,8 @@ impl TestSimulator {
     }
 }
 
-/// Sends `calls` calls for the accounts `u0`, `u1`, … within one second. If the machine is too busy for that, tries again
-/// with another simulator.
+/// Sends `calls` calls for the accounts `u0`, `u1`, … within one second. If the machine is too busy for that, tries
+/// again with another simulator.
 pub(super) async fn within_a_second(
     calls: usize,
     mut start: impl AsyncFnMut() -> TestSimulator,
