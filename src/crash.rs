@@ -26,7 +26,7 @@ mod armed {
         "lease: the lock is held",
         "lease: the epoch rose, not committed",
         "lease: the epoch rose",
-        "start: the attributes have slots",
+        "start: the attributes have attributes",
         "generation: raised, not committed",
         "generation: raised",
         "start: a full pass is due",

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, harmless, say, thousands};
 use crate::diff;
 use crate::mapping::Mapping;
-use crate::model::Known;
+use crate::model::AcknowledgedValue;
 use crate::pass::dry::{Onlooker, Scope};
 use crate::pass::view::{Item, View};
 use crate::pass::{FullOptions, guard};
@@ -77,9 +77,13 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
 }
 
 fn document(item: &Item, view: &View) -> Value {
-    let set: Map<String, Value> =
-        item.change.set.iter().map(|(slot, value)| (view.name_of(*slot).to_owned(), Value::from(&**value))).collect();
-    let remove: Vec<&str> = item.change.remove.iter().map(|slot| view.name_of(*slot)).collect();
+    let set: Map<String, Value> = item
+        .change
+        .set
+        .iter()
+        .map(|(attribute, value)| (view.name_of(*attribute).to_owned(), Value::from(&**value)))
+        .collect();
+    let remove: Vec<&str> = item.change.remove.iter().map(|attribute| view.name_of(*attribute)).collect();
     let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &view.names)
         .into_iter()
         .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
@@ -89,17 +93,19 @@ fn document(item: &Item, view: &View) -> Value {
 
 fn line(item: &Item, view: &View) -> String {
     let mut text = harmless(item.account().as_str());
-    let old = |slot: crate::model::Slot| match item.acknowledged.get(slot.index()) {
-        Some(Known::Value(value) | Known::Provisional(Some(value))) => format!("\"{}\"", harmless(value)),
-        Some(Known::Unknown) => "(in doubt)".to_owned(),
-        Some(Known::Absent | Known::Provisional(None)) | None => "(none)".to_owned(),
+    let old = |attribute: crate::model::AttributeIndex| match item.acknowledged.get(attribute.index()) {
+        Some(AcknowledgedValue::Value(value) | AcknowledgedValue::Provisional(Some(value))) => {
+            format!("\"{}\"", harmless(value))
+        }
+        Some(AcknowledgedValue::Unknown) => "(in doubt)".to_owned(),
+        Some(AcknowledgedValue::Absent | AcknowledgedValue::Provisional(None)) | None => "(none)".to_owned(),
     };
-    for (slot, value) in &item.change.set {
+    for (attribute, value) in &item.change.set {
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {}: {} → \"{}\"", view.name_of(*slot), old(*slot), harmless(value));
+        let _ = write!(text, "  {}: {} → \"{}\"", view.name_of(*attribute), old(*attribute), harmless(value));
     }
-    for slot in &item.change.remove {
-        let _ = write!(text, "  {}: {} → (none)", view.name_of(*slot), old(*slot));
+    for attribute in &item.change.remove {
+        let _ = write!(text, "  {}: {} → (none)", view.name_of(*attribute), old(*attribute));
     }
     text
 }

@@ -12,7 +12,7 @@ use super::view::{Glance, Item, Retry, View};
 use super::{FullOptions, PassError, binding, full_due_at_start, saved_tracker};
 use crate::config::Config;
 use crate::mapping::Mapping;
-use crate::model::{Account, Known, Row, Slot};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::source::Source;
 use crate::source::watermark::Tracker;
 use crate::state::State;
@@ -70,9 +70,9 @@ impl Onlooker {
             row.check_binding(&config.name, &binding(&config, &source))?;
         }
         let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
-        let (names, slots) = append_names(&known, mapping.names());
+        let (names, attributes) = append_names(&known, mapping.names());
         let ledger = row.as_ref().map(|row| (state.clone(), row.id, row.generation));
-        let view = View::new(&config, mapping, names.into(), slots, ledger);
+        let view = View::new(&config, mapping, names.into(), attributes, ledger);
         Ok(Self { config, source, state, row, view })
     }
 
@@ -265,7 +265,9 @@ impl Onlooker {
             forecast.removed += u64::from(!item.change.remove.is_empty());
             forecast.changed += u64::from(item.sends());
             forecast.rejected += u64::from(!item.refused.is_empty());
-            let loses = |slot: &Slot| item.acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
+            let loses = |attribute: &AttributeIndex| {
+                item.acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
+            };
             if item.change.remove.iter().any(loses) {
                 withheld.note(std::iter::once(item.account().clone()));
             }
@@ -279,10 +281,12 @@ impl Onlooker {
 
 /// All rejections of the account that stand now are over if IM accepts what is sent, or are put anew.
 fn answers_rejections(item: &Item) -> bool {
-    let over = |slot: &Option<Slot>| {
-        item.resolved.contains(slot)
-            || match slot {
-                Some(slot) => item.change.set.iter().any(|(set, _)| set == slot) || item.change.remove.contains(slot),
+    let over = |attribute: &Option<AttributeIndex>| {
+        item.resolved.contains(attribute)
+            || match attribute {
+                Some(attribute) => {
+                    item.change.set.iter().any(|(set, _)| set == attribute) || item.change.remove.contains(attribute)
+                }
                 None => item.sends(),
             }
     };

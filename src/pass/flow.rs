@@ -17,7 +17,7 @@ use super::report::Tally;
 use super::view::{Item, Seen, View};
 use crate::crash;
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Fate, Outcome};
+use crate::model::{Account, AccountOutcome, AttributeOutcome, Change};
 use crate::push::{Freshness, Session};
 use crate::state::Writer;
 use crate::state::record::Record;
@@ -47,11 +47,11 @@ impl Course {
     }
 
     /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
-    fn pauses(&self, outcome: &Outcome, freshness: Freshness) -> Pauses {
+    fn pauses(&self, outcome: &AccountOutcome, freshness: Freshness) -> Pauses {
         let doubt = self.doubt;
         // Counts are only counted up, so those that a panic left half-way are still some.
         let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        if !outcome.fates.iter().any(|(_, fate)| *fate == Fate::Unknown) {
+        if !outcome.attributes.iter().any(|(_, outcome)| *outcome == AttributeOutcome::Unknown) {
             patience.answered(&outcome.account);
             return Pauses { doubt, unknown: doubt };
         }

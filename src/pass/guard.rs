@@ -131,7 +131,7 @@ struct Tally {
     waiting: u64,
     /// Others, that lost something within 24 hours.
     earlier: u64,
-    /// Known now, or known until they lost their last value within 24 hours.
+    /// AcknowledgedValue now, or known until they lost their last value within 24 hours.
     known: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::model::{Account, Known, Row, Slot};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::push::{Probe, Pusher, Stop};
 use crate::source::watermark::{HeldBackBy, Saved, Tracker};
 use crate::source::{Source, SourceError};
@@ -208,10 +208,10 @@ fn full_due_at_start(config: &Config, mapping: &Mapping, row: &SyncRow) -> Optio
 }
 
 impl Engine {
-    /// Readies a sync for its passes: slots, fingerprints, the server's identity, leftovers of a predecessor.
+    /// Readies a sync for its passes: attributes, fingerprints, the server's identity, leftovers of a predecessor.
     pub async fn assemble(parts: Parts) -> Result<Self, PassError> {
         let Parts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
-        let slots = writer.slots_of(mapping.names()).await?;
+        let attributes = writer.attribute_indexes(mapping.names()).await?;
         let server = state.server_identity().await?;
         match &row.state_server {
             None => writer.remember_server(&server).await?,
@@ -243,7 +243,7 @@ impl Engine {
             clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic)
         });
         let ledger = Some((state.clone(), writer.sync_id(), writer.generation()));
-        let view = View::new(&config, mapping, writer.names().clone(), slots, ledger);
+        let view = View::new(&config, mapping, writer.names().clone(), attributes, ledger);
         let counts = state.count_accounts(writer.sync_id()).await?;
         let a_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
         let a_second = a_second.saturating_mul(config.im.users_per_call);
@@ -366,9 +366,11 @@ impl Engine {
     async fn probe(&self) -> Result<Option<Probe>, PassError> {
         let found = self.state.any_acknowledged(self.writer.sync_id(), self.writer.generation()).await?;
         Ok(found.and_then(|(account, acknowledged)| {
-            acknowledged.into_iter().zip(0..).find_map(|(known, slot)| match known {
-                Known::Value(value) => Some(Probe { account: account.clone(), slot: Slot(slot), value }),
-                Known::Absent | Known::Unknown | Known::Provisional(_) => None,
+            acknowledged.into_iter().zip(0..).find_map(|(known, attribute)| match known {
+                AcknowledgedValue::Value(value) => {
+                    Some(Probe { account: account.clone(), attribute: AttributeIndex(attribute), value })
+                }
+                AcknowledgedValue::Absent | AcknowledgedValue::Unknown | AcknowledgedValue::Provisional(_) => None,
             })
         }))
     }

@@ -1,12 +1,12 @@
 //! From outcomes to a record: what becomes of an account's acknowledged values and rejections. Pure.
 //!
-//! Owns: the meaning of each fate for the state. Must not know: statements, calls.
+//! Owns: the meaning of each outcome for the state. Must not know: statements, calls.
 
 use std::time::Duration;
 
 use super::view::{Item, View};
 use crate::diff::{REMOVAL, digest};
-use crate::model::{Fate, Known, Outcome, Slot};
+use crate::model::{AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome};
 use crate::state::account::{AccountRecord, Due};
 use crate::state::record::Record;
 use crate::state::rejection::NewRejection;
@@ -28,17 +28,17 @@ pub(super) struct Counts {
     pub(super) known_delta: i64,
 }
 
-fn holds_something(acknowledged: &[Known]) -> bool {
+fn holds_something(acknowledged: &[AcknowledgedValue]) -> bool {
     acknowledged.iter().any(|known| known.value().is_some())
 }
 
 /// Adds one item without an outcome: nothing was sent for it.
 pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts) {
-    for (slot, refusal) in &item.refused {
+    for (attribute, refusal) in &item.refused {
         let reason = refusal.to_string();
         record.rejected.push(NewRejection {
             account: item.account().clone(),
-            attribute: slot.map(|slot| view.name_of(slot).to_owned()),
+            attribute: attribute.map(|attribute| view.name_of(attribute).to_owned()),
             code: None,
             desired_digest: digest::of_value(&reason),
             reason,
@@ -47,7 +47,9 @@ pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut
     counts.local_rejections += item.refused.len();
     counts.rejected += usize::from(!item.refused.is_empty());
     record.resolved.extend(
-        item.resolved.iter().map(|slot| (item.account().clone(), slot.map(|slot| view.name_of(slot).to_owned()))),
+        item.resolved
+            .iter()
+            .map(|attribute| (item.account().clone(), attribute.map(|attribute| view.name_of(attribute).to_owned()))),
     );
 }
 
@@ -55,7 +57,7 @@ pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut
 /// outcome is looked into, not before that.
 pub(super) fn land(
     item: &Item,
-    outcome: &Outcome,
+    outcome: &AccountOutcome,
     Pauses { doubt, unknown: pause }: Pauses,
     view: &View,
     record: &mut Record,
@@ -72,27 +74,27 @@ pub(super) fn land(
     let mut refused = false;
     let mut all_done = true;
     let (mut set_done, mut remove_done) = (false, false);
-    let mut done_slots: Vec<Slot> = Vec::new();
-    for (index, (slot, fate)) in outcome.fates.iter().enumerate() {
-        if acknowledged.len() <= slot.index() {
-            acknowledged.resize(slot.index() + 1, Known::Absent);
+    let mut done_attributes: Vec<AttributeIndex> = Vec::new();
+    for (index, (attribute, outcome)) in outcome.attributes.iter().enumerate() {
+        if acknowledged.len() <= attribute.index() {
+            acknowledged.resize(attribute.index() + 1, AcknowledgedValue::Absent);
         }
         let value = item.change.set.get(index).map(|(_, value)| value);
-        let provisional = match fate {
+        let provisional = match outcome {
             // A call of before may land over it as well.
-            Fate::Done => item.ghosts.is_some() && acknowledged[slot.index()].in_doubt(),
-            Fate::Provisional => true,
-            Fate::Refused(refusal) => {
+            AttributeOutcome::Done => item.ghosts.is_some() && acknowledged[attribute.index()].in_doubt(),
+            AttributeOutcome::Provisional => true,
+            AttributeOutcome::Refused(refusal) => {
                 all_done = false;
                 refused = true;
-                acknowledged[slot.index()] = Known::Unknown;
+                acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
                 let rejection = NewRejection {
                     account: item.account().clone(),
-                    attribute: (!refusal.of_account).then(|| view.name_of(*slot).to_owned()),
+                    attribute: (!refusal.of_account).then(|| view.name_of(*attribute).to_owned()),
                     code: Some(refusal.code),
                     reason: refusal.reason.clone(),
                     desired_digest: if refusal.of_account {
-                        item.wants_digest
+                        item.desired_digest
                     } else {
                         digest::of_value(value.map_or(REMOVAL, |value| value))
                     },
@@ -103,34 +105,34 @@ pub(super) fn land(
                 }
                 continue;
             }
-            Fate::Unknown => {
+            AttributeOutcome::Unknown => {
                 all_done = false;
-                acknowledged[slot.index()] = Known::Unknown;
+                acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
                 if due != Due::Now {
                     due = Due::In(pause.max(doubt));
                 }
                 continue;
             }
-            Fate::NotSent => {
+            AttributeOutcome::NotSent => {
                 all_done = false;
-                if acknowledged[slot.index()] == Known::Unknown && due == Due::NotByItself {
+                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == Due::NotByItself {
                     due = Due::Now;
                 }
                 continue;
             }
         };
-        done_slots.push(*slot);
+        done_attributes.push(*attribute);
         set_done |= value.is_some();
         remove_done |= value.is_none();
-        acknowledged[slot.index()] = match value {
-            value if provisional => Known::Provisional(value.cloned()),
-            Some(value) => Known::Value(value.clone()),
-            None => Known::Absent,
+        acknowledged[attribute.index()] = match value {
+            value if provisional => AcknowledgedValue::Provisional(value.cloned()),
+            Some(value) => AcknowledgedValue::Value(value.clone()),
+            None => AcknowledgedValue::Absent,
         };
     }
     if let Some(ghosts) = ghosts
         && due == Due::NotByItself
-        && acknowledged.iter().any(|known| matches!(known, Known::Provisional(_)))
+        && acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Provisional(_)))
     {
         due = Due::In(ghosts);
     }
@@ -140,12 +142,16 @@ pub(super) fn land(
     counts.rejected += usize::from(refused && !locally_refused);
     // A rejection goes when its attribute was accepted, one of the whole account when everything was.
     for standing in &item.standing {
-        let fulfilled = standing.map_or(all_done, |slot| done_slots.contains(&slot));
+        let fulfilled = standing.map_or(all_done, |attribute| done_attributes.contains(&attribute));
         if fulfilled && !item.resolved.contains(standing) {
-            record.resolved.push((item.account().clone(), standing.map(|slot| view.name_of(slot).to_owned())));
+            record
+                .resolved
+                .push((item.account().clone(), standing.map(|attribute| view.name_of(attribute).to_owned())));
         }
     }
-    if acknowledged != item.acknowledged || (item.acknowledged.iter().any(Known::in_doubt) && due != Due::Now) {
+    if acknowledged != item.acknowledged
+        || (item.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != Due::Now)
+    {
         counts.known_delta +=
             i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
         record.accounts.push(AccountRecord {

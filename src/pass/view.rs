@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::diff::{self, Rejected, Rules, digest};
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{Account, Change, Known, Names, Refusal, Row, Slot, Want};
+use crate::model::{
+    Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
+};
 use crate::push::Freshness;
 use crate::state::account::Stored;
 use crate::state::rejection::Standing;
@@ -20,8 +22,8 @@ use crate::state::{State, StateError};
 pub struct Item {
     /// There is a row for it in the state.
     pub exists: bool,
-    /// By slot, as stored.
-    pub acknowledged: Vec<Known>,
+    /// By attribute, as stored.
+    pub acknowledged: Vec<AcknowledgedValue>,
     /// So long a call of unknown outcome may still land.
     pub ghosts: Option<Duration>,
     /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
@@ -30,13 +32,13 @@ pub struct Item {
     /// Removals that the pass must not make yet.
     pub withheld: bool,
     /// Values refused here, to be recorded.
-    pub refused: Vec<(Option<Slot>, Refusal)>,
+    pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer stand.
-    pub resolved: Vec<Option<Slot>>,
-    /// What stood before, by slot.
-    pub standing: Vec<Option<Slot>>,
+    pub resolved: Vec<Option<AttributeIndex>>,
+    /// What stood before, by attribute.
+    pub standing: Vec<Option<AttributeIndex>>,
     /// Key of a rejection of the whole account.
-    pub wants_digest: i64,
+    pub desired_digest: i64,
     /// Doubts that no call settles now.
     pub stuck: bool,
 }
@@ -96,10 +98,10 @@ pub struct Seen {
 pub struct View {
     pub mapping: Arc<Mapping>,
     pub rules: Rules,
-    /// Attribute names by slot.
-    pub names: Names,
-    /// Slot and index in the mapping's order, by slot.
-    in_order: Vec<(Slot, usize)>,
+    /// Attribute names by attribute.
+    pub names: AttributeNames,
+    /// AttributeIndex and index in the mapping's order, by attribute.
+    in_order: Vec<(AttributeIndex, usize)>,
     /// Nothing is stored yet where there is no state or no sync row.
     ledger: Option<Ledger>,
 }
@@ -116,16 +118,16 @@ impl View {
     pub fn new(
         config: &Config,
         mapping: Arc<Mapping>,
-        names: Names,
-        slots: Vec<Slot>,
+        names: AttributeNames,
+        attributes: Vec<AttributeIndex>,
         ledger: Option<(State, i32, i32)>,
     ) -> Self {
-        let mut in_order: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
+        let mut in_order: Vec<(AttributeIndex, usize)> = attributes.iter().copied().zip(0..).collect();
         in_order.sort();
         Self {
             mapping,
             rules: Rules {
-                slots,
+                attributes,
                 remove_unmapped: config.removal.unmapped == crate::config::KeepOrRemove::Remove,
                 remove_gone: config.removal.gone == crate::config::KeepOrRemove::Remove,
                 force: false,
@@ -136,13 +138,13 @@ impl View {
         }
     }
 
-    pub fn slot_of(&self, name: &str) -> Option<Slot> {
+    pub fn attribute_of(&self, name: &str) -> Option<AttributeIndex> {
         let index = self.names.iter().position(|known| &**known == name)?;
-        Some(Slot(u16::try_from(index).ok()?))
+        Some(AttributeIndex(u16::try_from(index).ok()?))
     }
 
-    pub fn name_of(&self, slot: Slot) -> &str {
-        self.names.get(slot.index()).map_or("", |name| &**name)
+    pub fn name_of(&self, attribute: AttributeIndex) -> &str {
+        self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
     /// Rows of one snapshot, beside accounts that were looked up and have no row.
@@ -187,7 +189,7 @@ impl View {
             .iter()
             .map(|(account, mapped)| {
                 let digest = match mapped {
-                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.wants, &self.in_order),
+                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.values, &self.in_order),
                     _ => None,
                 };
                 (account.clone(), digest)
@@ -212,16 +214,16 @@ impl View {
         let rejected: Vec<Rejected> = standing
             .iter()
             .filter_map(|standing| {
-                let slot = match &standing.attribute {
+                let attribute = match &standing.attribute {
                     None => None,
-                    Some(name) => Some(self.slot_of(name)?),
+                    Some(name) => Some(self.attribute_of(name)?),
                 };
                 let due = match glance.retry {
                     Retry::None => false,
                     Retry::Due => standing.due,
                     Retry::All => true,
                 };
-                Some(Rejected { slot, desired_digest: standing.desired_digest, due })
+                Some(Rejected { attribute, desired_digest: standing.desired_digest, due })
             })
             .collect();
         let as_wanted = matches!(stored, Some(Stored::AsWanted));
@@ -229,7 +231,7 @@ impl View {
             Some(Stored::Acknowledged { known, ghosts, unsettled }) => (known, ghosts, unsettled),
             Some(Stored::AsWanted) | None => (Vec::new(), None, false),
         };
-        let mut wants_digest = 0;
+        let mut desired_digest = 0;
         let difference = match mapped {
             Mapped::NoAccount => return None,
             Mapped::Gone(account) => diff::gone(account, &acknowledged, &rejected, rules),
@@ -239,17 +241,17 @@ impl View {
                     if rejected.is_empty() {
                         return None;
                     }
-                    acknowledged = self.as_acknowledged(&desired.wants);
+                    acknowledged = self.as_acknowledged(&desired.values);
                 }
-                wants_digest = digest::of_wants(&desired.wants);
+                desired_digest = digest::of_desired(&desired.values);
                 diff::present(&desired, &acknowledged, &rejected, rules)
             }
         };
         let mut refused = difference.refused;
         let before = refused.len();
-        refused.retain(|(slot, refusal)| {
+        refused.retain(|(attribute, refusal)| {
             let digest = digest::of_value(&refusal.to_string());
-            !rejected.iter().any(|r| r.slot == *slot && r.desired_digest == digest && !r.due)
+            !rejected.iter().any(|r| r.attribute == *attribute && r.desired_digest == digest && !r.due)
         });
         *still_refused += usize::from(refused.len() < before);
 
@@ -257,9 +259,11 @@ impl View {
         let mut withheld = false;
         if !glance.removals {
             // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
-            let losable = |slot: &Slot| acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
+            let losable = |attribute: &AttributeIndex| {
+                acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
+            };
             withheld = change.remove.iter().any(losable);
-            change.remove.retain(|slot| !losable(slot));
+            change.remove.retain(|attribute| !losable(attribute));
         }
         let item = Item {
             exists,
@@ -270,8 +274,8 @@ impl View {
             withheld,
             refused,
             resolved: difference.resolved,
-            standing: rejected.iter().map(|r| r.slot).collect(),
-            wants_digest,
+            standing: rejected.iter().map(|r| r.attribute).collect(),
+            desired_digest,
             stuck: difference.stuck,
         };
         let idle = !item.sends() && !withheld && item.refused.is_empty() && item.resolved.is_empty() && !item.stuck;
@@ -279,11 +283,11 @@ impl View {
     }
 
     /// The acknowledged values of a row whose digest says that it is as wanted.
-    fn as_acknowledged(&self, wants: &[Want]) -> Vec<Known> {
-        let mut acknowledged = vec![Known::Absent; self.names.len()];
-        for (slot, index) in &self.in_order {
-            if let Want::Value(value) = &wants[*index] {
-                acknowledged[slot.index()] = Known::Value(value.clone());
+    fn as_acknowledged(&self, values: &[DesiredValue]) -> Vec<AcknowledgedValue> {
+        let mut acknowledged = vec![AcknowledgedValue::Absent; self.names.len()];
+        for (attribute, index) in &self.in_order {
+            if let DesiredValue::Value(value) = &values[*index] {
+                acknowledged[attribute.index()] = AcknowledgedValue::Value(value.clone());
             }
         }
         acknowledged
@@ -315,7 +319,7 @@ fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
     }
     for index in twins {
         let account = mapped[index].0.clone();
-        mapped[index].1 = Mapped::Refused(account, Refusal::AccountTwice);
+        mapped[index].1 = Mapped::Refused(account, LocalRefusal::AccountTwice);
     }
     let mut index = 0;
     mapped.retain(|_| {

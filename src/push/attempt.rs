@@ -16,7 +16,7 @@ use super::{Probe, Stop};
 use crate::clock::monotonic;
 use crate::crash;
 use crate::im::{CallError, Code, Command};
-use crate::model::Names;
+use crate::model::AttributeNames;
 
 /// The longest pause before the first repetition; it doubles with each.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
@@ -85,9 +85,9 @@ struct Leave<'a> {
 }
 
 /// The probe, after a call that carried its account: what it would send must be what IM acknowledged last.
-fn keep_true(probe: &mut Option<Probe>, call: &Call<'_>, answer: &Result<Reply, CallError>, names: &Names) {
+fn keep_true(probe: &mut Option<Probe>, call: &Call<'_>, answer: &Result<Reply, CallError>, names: &AttributeNames) {
     let Some(held) = probe else { return };
-    let Some(effect) = call.effect(&held.account, &names[held.slot.index()]) else { return };
+    let Some(effect) = call.effect(&held.account, &names[held.attribute.index()]) else { return };
     let accepted = match answer {
         Ok(Reply::Users(accepted)) => accepted.failed.iter().all(|failed| failed.account != held.account.as_str()),
         Ok(Reply::Names(_)) => return,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::attempt::Tries;
 use super::sample::SampleId;
 use crate::im::Command;
-use crate::model::{Change, Slot};
+use crate::model::{AttributeIndex, Change};
 
 /// What is done to attributes. A batch holds one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -50,8 +50,8 @@ impl Part {
         self.only.map_or(0..op.len(change), |at| at..at + 1)
     }
 
-    /// Places among the fates, which list `set` and then `remove`.
-    pub(super) fn fates(self, op: Op, change: &Change) -> Range<usize> {
+    /// Positions in [`AccountOutcome::attributes`](crate::model::AccountOutcome), which lists `set` and then `remove`.
+    pub(super) fn outcome_range(self, op: Op, change: &Change) -> Range<usize> {
         let range = self.range(op, change);
         match op {
             Op::Set => range,
@@ -59,17 +59,17 @@ impl Part {
         }
     }
 
-    pub(super) fn slots(self, op: Op, change: &Change) -> impl Iterator<Item = Slot> {
+    pub(super) fn attributes(self, op: Op, change: &Change) -> impl Iterator<Item = AttributeIndex> {
         self.range(op, change).map(move |at| match op {
             Op::Set => change.set[at].0,
             Op::Remove => change.remove[at],
         })
     }
 
-    /// The slot, where it is only one.
-    pub(super) fn only_slot(self, op: Op, change: &Change) -> Option<Slot> {
-        let mut slots = self.slots(op, change);
-        slots.next().filter(|_| slots.next().is_none())
+    /// The attribute, where it is only one.
+    pub(super) fn only_attribute(self, op: Op, change: &Change) -> Option<AttributeIndex> {
+        let mut attributes = self.attributes(op, change);
+        attributes.next().filter(|_| attributes.next().is_none())
     }
 }
 

@@ -71,7 +71,7 @@ impl Load<'_> {
             if !suspects.is_empty() {
                 // Names that a removal takes away need not be known to the app.
                 let set = suspects.iter().filter(|_| batch.op == Op::Set);
-                session.examine_names(set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
+                session.examine_names(set.flat_map(|part| part.attributes(batch.op, &changes[part.change]))).await;
             }
         }
         Event::Carried(Box::new((batch, answer)))

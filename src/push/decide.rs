@@ -11,7 +11,7 @@ use super::{Probe, Stop};
 use crate::clock::{monotonic, now_utc};
 use crate::crash;
 use crate::im::{CallError, Code, SetUser};
-use crate::model::{Slot, VendorRefusal};
+use crate::model::{AttributeIndex, VendorRefusal};
 
 impl Session {
     /// One probe decides: an acknowledged value, sent again. Accepted: it is the rows. Refused as well, or nobody to
@@ -77,7 +77,7 @@ impl Session {
     }
 
     async fn probe(&self, probe: &Probe, tries: &mut Tries) -> Result<(), Failure> {
-        let name = &*self.names[probe.slot.index()];
+        let name = &*self.names[probe.attribute.index()];
         let call = Call::Set(vec![SetUser { account: probe.account.as_str(), attrs: vec![(name, &*probe.value)] }]);
         let answer = self.persist(&call, tries, Purpose::Probe).await;
         if tries.maybe {
@@ -103,7 +103,7 @@ impl Session {
 
     /// After a 90033: a name that the app does not know stops the pass; when it knows them all it is the rows.
     /// The names are read once a pass. Where they cannot be read, counting and the probe decide.
-    pub(super) async fn examine_names(&self, slots: impl Iterator<Item = Slot>) {
+    pub(super) async fn examine_names(&self, attributes: impl Iterator<Item = AttributeIndex>) {
         let names = self
             .app_names
             .get_or_init(|| async {
@@ -114,8 +114,8 @@ impl Session {
             })
             .await;
         let Some(names) = names else { return };
-        let mut missing: Vec<&str> = slots
-            .map(|slot| &*self.names[slot.index()])
+        let mut missing: Vec<&str> = attributes
+            .map(|attribute| &*self.names[attribute.index()])
             .filter(|name| !names.iter().any(|known| known == name))
             .collect();
         missing.sort_unstable();
@@ -139,8 +139,8 @@ impl Session {
     }
 
     fn systemic(&self, suspect: Suspect, evidence: &str) -> Stop {
-        let Suspect { code, slot, .. } = suspect;
-        let attribute = slot.map(|slot| self.names[slot.index()].to_string());
+        let Suspect { code, attribute, .. } = suspect;
+        let attribute = attribute.map(|attribute| self.names[attribute.index()].to_string());
         let what = attribute
             .as_ref()
             .map_or_else(|| "every account".to_owned(), |name| format!("the attribute \"{name}\" of every account"));

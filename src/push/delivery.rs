@@ -1,4 +1,4 @@
-//! One delivery: batches set out, come back, come apart, until the fate of every attribute is known.
+//! One delivery: batches set out, come back, come apart, until the outcome of every attribute is known.
 //!
 //! Owns: what becomes of each account after each answer. Must not know: pace, pauses, what decides between rows and app.
 
@@ -22,7 +22,7 @@ use super::verdict::{self, Verdict};
 use super::{Freshness, Probe};
 use crate::crash;
 use crate::im::{Accepted, CallError, Code, FailedAccount};
-use crate::model::{Change, Fate, Outcome, VendorRefusal};
+use crate::model::{AccountOutcome, AttributeOutcome, Change, VendorRefusal};
 
 /// Stood alone and was refused; whether it is the row is not known yet.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl<'a> Delivery<'a> {
 
     /// Sets, then removals. The second begin when the first have ended, so an account that has both is never in two
     /// calls at once, and its set is the first to arrive.
-    pub(super) async fn run(mut self) -> Vec<Outcome> {
+    pub(super) async fn run(mut self) -> Vec<AccountOutcome> {
         for op in [Op::Set, Op::Remove] {
             self.op = op;
             let together = self.load.session.pusher.limits.users_per_call;
@@ -307,15 +307,15 @@ impl<'a> Delivery<'a> {
     fn alone(&mut self, part: Part, code: Code, refusal: Arc<VendorRefusal>) {
         let Load { session, changes, fresh } = self.load;
         if verdict::counts_as_done(self.op, code) {
-            self.ledger.settled(self.op, part, &Fate::Done, None);
+            self.ledger.settled(self.op, part, &AttributeOutcome::Done, None);
             return;
         }
-        let slot = part.only_slot(self.op, &changes[part.change]);
-        let suspect = Suspect { op: self.op, code, slot };
+        let attribute = part.only_attribute(self.op, &changes[part.change]);
+        let suspect = Suspect { op: self.op, code, attribute };
         let standing = if fresh {
             let mut tally = session.tally();
-            if part.only.is_none() && slot.is_some() {
-                tally.count(Suspect { slot: None, ..suspect });
+            if part.only.is_none() && attribute.is_some() {
+                tally.count(Suspect { attribute: None, ..suspect });
             }
             tally.count(suspect);
             tally.standing(suspect)
@@ -342,7 +342,7 @@ impl<'a> Delivery<'a> {
     /// The row is at fault: which of its attributes is found out by trying each alone.
     fn row(&mut self, part: Part, code: Code, refusal: &Arc<VendorRefusal>) {
         let change = &self.load.changes[part.change];
-        let several = part.only_slot(self.op, change).is_none();
+        let several = part.only_attribute(self.op, change).is_none();
         if several && !refusal.of_account {
             if let Some(batch) = Batch::one_by_one(self.op, part, change) {
                 crash::point("push: attributes go one by one");
@@ -350,7 +350,7 @@ impl<'a> Delivery<'a> {
             }
             return;
         }
-        self.ledger.settled(self.op, part, &Fate::Refused(Arc::clone(refusal)), Some(code));
+        self.ledger.settled(self.op, part, &AttributeOutcome::Refused(Arc::clone(refusal)), Some(code));
         let recorded = if refusal.of_account { 1 } else { part.range(self.op, change).len() };
         let metric = self.load.session.pusher.metrics.rejections.with_label_values(&[code.label()]);
         metric.inc_by(u64::try_from(recorded).unwrap_or(1));
@@ -421,20 +421,20 @@ impl<'a> Delivery<'a> {
         if self.op == Op::Set {
             session.pusher.witness.adopt(|| {
                 let change = &changes[first.change];
-                let (slot, value) = change.set[first.range(Op::Set, change)].first()?;
-                Some(Probe { account: change.account.clone(), slot: *slot, value: value.clone() })
+                let (attribute, value) = change.set[first.range(Op::Set, change)].first()?;
+                Some(Probe { account: change.account.clone(), attribute: *attribute, value: value.clone() })
             });
         }
         if fresh {
             let mut tally = session.tally();
             for part in parts {
-                for slot in part.slots(self.op, &changes[part.change]) {
-                    tally.accept(self.op, slot);
+                for attribute in part.attributes(self.op, &changes[part.change]) {
+                    tally.accept(self.op, attribute);
                 }
             }
         }
         for part in parts {
-            self.ledger.settled(self.op, *part, &Fate::Done, None);
+            self.ledger.settled(self.op, *part, &AttributeOutcome::Done, None);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::batch::{Op, Part};
 use crate::clock::monotonic;
 use crate::im::{Accepted, CallError, Client, Command, RemoveUser, SetUser};
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Names};
+use crate::model::{Account, AttributeNames, Change};
 
 /// Who carries a call to IM: the client, or a test's own IM.
 pub(super) trait Caller: std::fmt::Debug + Send + Sync {
@@ -58,7 +58,7 @@ pub(super) enum Reply {
 
 impl<'a> Call<'a> {
     /// The call that carries these parts of the changes.
-    pub(super) fn of(op: Op, parts: &[Part], changes: &'a [Change], names: &'a Names) -> Self {
+    pub(super) fn of(op: Op, parts: &[Part], changes: &'a [Change], names: &'a AttributeNames) -> Self {
         match op {
             Op::Set => Self::Set(
                 parts
@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
                         let change = &changes[part.change];
                         let attrs = change.set[part.range(op, change)]
                             .iter()
-                            .map(|(slot, value)| (&*names[slot.index()], &**value))
+                            .map(|(attribute, value)| (&*names[attribute.index()], &**value))
                             .collect();
                         SetUser { account: change.account.as_str(), attrs }
                     })
@@ -78,8 +78,10 @@ impl<'a> Call<'a> {
                     .iter()
                     .map(|part| {
                         let change = &changes[part.change];
-                        let names =
-                            change.remove[part.range(op, change)].iter().map(|slot| &*names[slot.index()]).collect();
+                        let names = change.remove[part.range(op, change)]
+                            .iter()
+                            .map(|attribute| &*names[attribute.index()])
+                            .collect();
                         RemoveUser { account: change.account.as_str(), names }
                     })
                     .collect(),

@@ -1,6 +1,6 @@
-//! The book of a delivery: the fate of every attribute of every account.
+//! The book of a delivery: the outcome of every attribute of every account.
 //!
-//! Owns: fates, and which accounts were answered for. Must not know: calls, batches' ways, what a code means.
+//! Owns: attributes, and which accounts were answered for. Must not know: calls, batches' ways, what a code means.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use super::batch::{Op, Part};
 use super::decide;
 use super::session::Session;
 use crate::im::Code;
-use crate::model::{Change, Fate, Outcome};
+use crate::model::{AccountOutcome, AttributeOutcome, Change};
 
 #[derive(Debug)]
 pub(super) struct Ledger<'a> {
     session: &'a Session,
     changes: &'a [Change],
     fresh: bool,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<AccountOutcome>,
     /// The codes with which an account was refused, for those that were answered at all.
     answered: HashMap<usize, Vec<Code>>,
 }
@@ -27,28 +27,28 @@ impl<'a> Ledger<'a> {
         let outcomes = changes
             .iter()
             .map(|change| {
-                let slots = change.set.iter().map(|(slot, _)| slot).chain(&change.remove);
-                let fates = slots.map(|slot| (*slot, Fate::NotSent)).collect();
-                Outcome { account: change.account.clone(), fates, ghost: false }
+                let attributes = change.set.iter().map(|(attribute, _)| attribute).chain(&change.remove);
+                let attributes = attributes.map(|attribute| (*attribute, AttributeOutcome::NotSent)).collect();
+                AccountOutcome { account: change.account.clone(), attributes, ghost: false }
             })
             .collect();
         Self { session, changes, fresh: freshness != Freshness::KnownRejection, outcomes, answered: HashMap::new() }
     }
 
-    pub(super) fn close(self) -> Vec<Outcome> {
+    pub(super) fn close(self) -> Vec<AccountOutcome> {
         self.outcomes
     }
 
     /// IM has no answer for it, or none that settles it.
     pub(super) fn unsettled(&mut self, op: Op, part: Part) {
-        let fate = if part.maybe { Fate::Unknown } else { Fate::NotSent };
-        self.write(op, part, &fate);
+        let outcome = if part.maybe { AttributeOutcome::Unknown } else { AttributeOutcome::NotSent };
+        self.write(op, part, &outcome);
     }
 
     /// IM has answered for it, with this code where it refused.
-    pub(super) fn settled(&mut self, op: Op, part: Part, fate: &Fate, refused: Option<Code>) {
-        let provisional = part.maybe && *fate == Fate::Done;
-        self.write(op, part, if provisional { &Fate::Provisional } else { fate });
+    pub(super) fn settled(&mut self, op: Op, part: Part, outcome: &AttributeOutcome, refused: Option<Code>) {
+        let provisional = part.maybe && *outcome == AttributeOutcome::Done;
+        self.write(op, part, if provisional { &AttributeOutcome::Provisional } else { outcome });
         if !self.fresh {
             return;
         }
@@ -69,12 +69,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn write(&mut self, op: Op, part: Part, fate: &Fate) {
-        let places = part.fates(op, &self.changes[part.change]);
-        let outcome = &mut self.outcomes[part.change];
-        outcome.ghost |= part.maybe;
-        for (_, written) in &mut outcome.fates[places] {
-            written.clone_from(fate);
+    fn write(&mut self, op: Op, part: Part, outcome: &AttributeOutcome) {
+        let range = part.outcome_range(op, &self.changes[part.change]);
+        let account = &mut self.outcomes[part.change];
+        account.ghost |= part.maybe;
+        for (_, written) in &mut account.attributes[range] {
+            written.clone_from(outcome);
         }
     }
 }

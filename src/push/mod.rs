@@ -1,4 +1,4 @@
-//! The push stage: batches changes, keeps the pace, retries, splits a failing batch, tells the fate of every attribute.
+//! The push stage: batches changes, keeps the pace, retries, splits a failing batch, tells the outcome of every attribute.
 //!
 //! Owns: everything between a list of changes and their outcomes. Must not know: SQL, rows, the mapping.
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{Client, Code, Command};
 use crate::metrics::Metrics;
-use crate::model::{Account, MAX_USERS_PER_CALL, Names, Slot};
+use crate::model::{Account, AttributeIndex, AttributeNames, MAX_USERS_PER_CALL};
 
 mod attempt;
 mod batch;
@@ -80,7 +80,7 @@ impl std::fmt::Display for Stop {
 #[derive(Clone, Debug)]
 pub struct Probe {
     pub account: Account,
-    pub slot: Slot,
+    pub attribute: AttributeIndex,
     pub value: Box<str>,
 }
 
@@ -163,7 +163,7 @@ impl Pusher {
     }
 
     /// The bookkeeping of one pass. `urgent`: its calls go before those of others that wait for the limit.
-    pub fn begin_pass(self: &Arc<Self>, names: Names, urgent: bool) -> Session {
+    pub fn begin_pass(self: &Arc<Self>, names: AttributeNames, urgent: bool) -> Session {
         self.show_rate();
         Session::new(Arc::clone(self), names, urgent)
     }

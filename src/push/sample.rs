@@ -1,6 +1,6 @@
 //! How a refused batch comes apart: in halves, or account by account where that is cheaper.
 //!
-//! Owns: which way it goes. Must not know: calls, what an account is refused for, fates.
+//! Owns: which way it goes. Must not know: calls, what an account is refused for, attributes.
 //!
 //! Halving finds one culprit among a hundred with 14 calls, and a hundred culprits with 198. From about a fifth
 //! on it is cheaper to try each alone, and from 38 % on nothing is cheaper than that (Ungar 1960: (3 − √5) / 2). Which of

@@ -14,13 +14,13 @@ use super::exchange::Call;
 use super::tally::Tally;
 use super::{Freshness, Probe, Pusher, Stop};
 use crate::clock::monotonic;
-use crate::model::{Account, Change, Names, Outcome};
+use crate::model::{Account, AccountOutcome, AttributeNames, Change};
 
 /// One pass's deliveries. Several may be under way at once; the caller sees to it that no account is in two of them.
 #[derive(Debug)]
 pub struct Session {
     pub(super) pusher: Arc<Pusher>,
-    pub(super) names: Names,
+    pub(super) names: AttributeNames,
     /// Its calls go before those of other passes.
     pub(super) urgent: bool,
     pub(super) gate: Gate,
@@ -35,7 +35,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(pusher: Arc<Pusher>, names: Names, urgent: bool) -> Self {
+    pub(super) fn new(pusher: Arc<Pusher>, names: AttributeNames, urgent: bool) -> Self {
         Self {
             tally: Mutex::new(Tally::new(pusher.limits.max_rejected_share, names.len())),
             pusher,
@@ -50,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Sends the changes (sets first, then removals) and tells the fate of every attribute of every account, in the
-    /// order given. After a stop the rest comes back as not sent; a call in flight is awaited, and its fate is told.
+    /// Sends the changes (sets first, then removals) and tells the outcome of every attribute of every account, in the
+    /// order given. After a stop the rest comes back as not sent; a call in flight is awaited, and its outcome is told.
     ///
     /// No account may stand in two changes, or in two deliveries at a time.
     ///
@@ -62,12 +62,12 @@ impl Session {
     /// - for each of the k, 2 · ⌈log₂ u⌉ (14 of 100) until it stands alone; and one more for each attribute it has, where
     ///   the code is not of the account and it has several;
     /// - ⌈u / 5⌉ for each refused batch, as long as a quarter or more of the last accounts answered for were refused, or
-    ///   fewer than 20 were answered for: a sample of it goes account by account. Known rejections are sampled always.
+    ///   fewer than 20 were answered for: a sample of it goes account by account. AcknowledgedValue rejections are sampled always.
     ///
     /// And where 6 of a sample of 20 are refused, the rest of the batch goes account by account too, so that it costs
     /// 1 + u calls however many of it are bad, attributes aside: 1.01 a refused account when all are, 1.13 at 90 %, 2.1 at
     /// half.
-    pub async fn deliver(&self, changes: Vec<Change>, freshness: Freshness) -> Vec<Outcome> {
+    pub async fn deliver(&self, changes: Vec<Change>, freshness: Freshness) -> Vec<AccountOutcome> {
         Delivery::new(self, &changes, freshness).run().await
     }
 

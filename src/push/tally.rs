@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::batch::Op;
 use crate::im::Code;
-use crate::model::Slot;
+use crate::model::AttributeIndex;
 
 /// So many must fail alone, with none accepted, before the app is suspected.
 const SUSPICION: u32 = 20;
@@ -35,7 +35,7 @@ pub(super) struct Suspect {
     pub op: Op,
     pub code: Code,
     /// `None`: the account's attributes went together.
-    pub slot: Option<Slot>,
+    pub attribute: Option<AttributeIndex>,
 }
 
 /// Too large a share of the pass was refused with one code.
@@ -48,7 +48,7 @@ pub(super) struct TooMany {
 #[derive(Debug)]
 pub(super) struct Tally {
     max_rejected_share: f64,
-    /// By kind of call and slot: something with this attribute was accepted.
+    /// By kind of call and attribute: something with this attribute was accepted.
     accepted: [Vec<bool>; 2],
     /// By kind of call: anything was accepted.
     any: [bool; 2],
@@ -82,9 +82,9 @@ impl Tally {
     }
 
     /// IM accepted this attribute of somebody.
-    pub(super) fn accept(&mut self, op: Op, slot: Slot) {
+    pub(super) fn accept(&mut self, op: Op, attribute: AttributeIndex) {
         self.any[place(op)] = true;
-        self.accepted[place(op)][slot.index()] = true;
+        self.accepted[place(op)][attribute.index()] = true;
     }
 
     /// The code was found to speak of rows, for the rest of the pass.
@@ -99,12 +99,12 @@ impl Tally {
 
     /// How a refusal of something that stood alone is to be taken now.
     pub(super) fn standing(&self, suspect: Suspect) -> Standing {
-        let Suspect { op, code, slot } = suspect;
-        let accepted = slot.map_or(self.any[place(op)], |slot| self.accepted[place(op)][slot.index()]);
+        let Suspect { op, code, attribute } = suspect;
+        let accepted = attribute.map_or(self.any[place(op)], |attribute| self.accepted[place(op)][attribute.index()]);
         if code.of_account() || accepted || self.rows.contains(&code) {
             return Standing::Row;
         }
-        let everybody = Suspect { slot: None, ..suspect };
+        let everybody = Suspect { attribute: None, ..suspect };
         let enough = |suspect| self.alone.get(&suspect).is_some_and(|count| *count >= SUSPICION);
         if enough(suspect) {
             Standing::Decide(suspect)

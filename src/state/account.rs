@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Row as _};
 use super::acknowledged::{decode, distrust, doubt_provisional};
 use super::{State, StateError, Writer};
 use crate::crash;
-use crate::model::{Account, Known};
+use crate::model::{Account, AcknowledgedValue};
 
 /// What is stored for an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Stored {
     /// Exactly what is wanted (the digests are equal and nothing is in doubt).
     AsWanted,
     Acknowledged {
-        /// By slot.
-        known: Vec<Known>,
+        /// By attribute.
+        known: Vec<AcknowledgedValue>,
         /// So long a call of unknown outcome may still land.
         ghosts: Option<Duration>,
         /// A call had no known outcome, and that is not settled yet.
@@ -43,7 +43,7 @@ pub struct AccountRecord {
     pub account: Account,
     /// There is a row already.
     pub exists: bool,
-    pub acknowledged: Vec<Known>,
+    pub acknowledged: Vec<AcknowledgedValue>,
     pub due: Due,
     /// So long a call of unknown outcome may still land.
     pub ghosts: Option<Duration>,
@@ -64,7 +64,7 @@ pub(super) async fn read_accounts(
     sync_id: i32,
     generation: i32,
     accounts: &[Account],
-) -> Result<HashMap<Account, Vec<Known>>, StateError> {
+) -> Result<HashMap<Account, Vec<AcknowledgedValue>>, StateError> {
     let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
     let rows = sqlx::query(
         "SELECT account, generation, acknowledged::text FROM account WHERE sync_id = $1 AND account = ANY ($2)",
@@ -182,7 +182,7 @@ impl State {
         &self,
         sync_id: i32,
         generation: i32,
-    ) -> Result<Option<(Account, Vec<Known>)>, StateError> {
+    ) -> Result<Option<(Account, Vec<AcknowledgedValue>)>, StateError> {
         let row = sqlx::query(
             "SELECT account, acknowledged::text FROM \
              (SELECT account, acknowledged, generation, in_doubt_due FROM account WHERE sync_id = $1 ORDER BY account LIMIT 1000) AS first \

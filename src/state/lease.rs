@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::{State, StateError};
 use crate::clock::{self, Heartbeat};
 use crate::crash;
-use crate::model::Names;
+use crate::model::AttributeNames;
 
 /// The lease's session is asked this often whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ pub struct Writer {
     sync_id: i32,
     epoch: i64,
     generation: i32,
-    names: Names,
+    names: AttributeNames,
 }
 
 impl State {
@@ -266,12 +266,12 @@ impl Writer {
         self.generation = generation;
     }
 
-    /// Attribute names by slot.
-    pub fn names(&self) -> &Names {
+    /// Attribute names by attribute.
+    pub fn names(&self) -> &AttributeNames {
         &self.names
     }
 
-    pub(super) fn set_names(&mut self, names: Names) {
+    pub(super) fn set_names(&mut self, names: AttributeNames) {
         self.names = names;
     }
 }

@@ -12,7 +12,7 @@ use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
 use super::{StateError, Writer};
 use crate::crash;
 use crate::diff::digest;
-use crate::model::{Account, Known};
+use crate::model::{Account, AcknowledgedValue};
 
 /// A transaction that the server rolled back is repeated this often.
 const REPEATS: usize = 3;
@@ -82,7 +82,7 @@ impl<'a> Columns<'a> {
         self.acknowledged.push(text);
         self.digests.push(digest::of_acknowledged(&record.acknowledged));
         self.ghosts.push(record.ghosts.map(|ghosts| ghosts.as_secs_f64()));
-        self.due.push(record.acknowledged.iter().any(Known::in_doubt).then_some(match record.due {
+        self.due.push(record.acknowledged.iter().any(AcknowledgedValue::in_doubt).then_some(match record.due {
             Due::Now => 0.0,
             Due::In(pause) => pause.as_secs_f64(),
             Due::NotByItself => f64::INFINITY,

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgTransaction, Row as _};
 
 use super::{State, StateError, Writer};
 use crate::crash;
-use crate::model::{Names, Slot};
+use crate::model::{AttributeIndex, AttributeNames};
 
 /// What a sync is bound to at first use; resolved names, not spellings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Binding {
 pub struct SyncRow {
     pub id: i32,
     pub bound_to: Binding,
-    pub attribute_names: Names,
+    pub attribute_names: AttributeNames,
     pub generation: i32,
     pub state_server: Option<String>,
     pub mapping_fingerprint: Option<String>,
@@ -197,29 +197,29 @@ pub struct SyncUpdate {
     pub watermark_fingerprint: Option<String>,
 }
 
-/// The slots of these names in a sync's list, and the list with the new ones appended: names never move.
-pub fn append_names(known: &[Arc<str>], wanted: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<Slot>) {
+/// The attributes of these names in a sync's list, and the list with the new ones appended: names never move.
+pub fn append_names(known: &[Arc<str>], wanted: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<AttributeIndex>) {
     let mut names = known.to_vec();
-    let mut slots = Vec::with_capacity(wanted.len());
+    let mut attributes = Vec::with_capacity(wanted.len());
     for name in wanted {
         let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
             names.push(name.clone());
             names.len() - 1
         });
-        slots.push(Slot(u16::try_from(index).unwrap_or(u16::MAX)));
+        attributes.push(AttributeIndex(u16::try_from(index).unwrap_or(u16::MAX)));
     }
-    (names, slots)
+    (names, attributes)
 }
 
 impl Writer {
-    /// The slots of these names, appended to the sync's list where they are new. Returns all names by slot and the slots.
-    pub async fn slots_of(&mut self, wanted: &[Arc<str>]) -> Result<Vec<Slot>, StateError> {
-        let (names, slots) = append_names(self.names(), wanted);
-        if names.len() > super::intent::MAX_SLOTS {
+    /// The attributes of these names, appended to the sync's list where they are new. Returns all names by attribute and the attributes.
+    pub async fn attribute_indexes(&mut self, wanted: &[Arc<str>]) -> Result<Vec<AttributeIndex>, StateError> {
+        let (names, attributes) = append_names(self.names(), wanted);
+        if names.len() > super::intent::MAX_ATTRIBUTE_NAMES {
             return Err(StateError::Unsuitable(format!(
                 "this sync has used {} attribute names over time, {} is the most; choose another `name` to begin a fresh sync",
                 names.len(),
-                super::intent::MAX_SLOTS
+                super::intent::MAX_ATTRIBUTE_NAMES
             )));
         }
         if names.len() > self.names().len() {
@@ -231,10 +231,10 @@ impl Writer {
                 .execute(self.pool())
                 .await?;
             Self::expect_one(done.rows_affected())?;
-            crash::point("start: the attributes have slots");
+            crash::point("start: the attributes have attributes");
             self.set_names(names.into());
         }
-        Ok(slots)
+        Ok(attributes)
     }
 
     /// Distrusts everything acknowledged so far: IM or the state is not the one it was. A full pass falls due.

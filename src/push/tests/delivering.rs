@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::im::*;
 use crate::clock::monotonic;
 use crate::im::{Code, Command};
-use crate::model::{Account, Change, Fate, Slot};
+use crate::model::{Account, AttributeIndex, AttributeOutcome, Change};
 use crate::push::Freshness::{Fresh, KnownRejection};
 use crate::push::{Limits, Stop};
 
@@ -33,13 +33,24 @@ async fn a_table_of_good_rows_goes_in_full_batches_at_the_full_rate() {
 async fn outcomes_come_in_the_order_given_and_sets_go_before_removals() {
     let stage = Stage::new();
     let changes = vec![
-        Change { account: Account::new("b"), set: vec![(Slot(1), "x".into())], remove: vec![Slot(0), Slot(3)] },
-        Change { account: Account::new("a"), set: Vec::new(), remove: vec![Slot(2)] },
+        Change {
+            account: Account::new("b"),
+            set: vec![(AttributeIndex(1), "x".into())],
+            remove: vec![AttributeIndex(0), AttributeIndex(3)],
+        },
+        Change { account: Account::new("a"), set: Vec::new(), remove: vec![AttributeIndex(2)] },
     ];
     let outcomes = stage.pass().deliver(changes, Fresh).await;
     assert_eq!(outcomes[0].account, Account::new("b"));
-    assert_eq!(outcomes[0].fates, [(Slot(1), Fate::Done), (Slot(0), Fate::Done), (Slot(3), Fate::Done)]);
-    assert_eq!(outcomes[1].fates, [(Slot(2), Fate::Done)]);
+    assert_eq!(
+        outcomes[0].attributes,
+        [
+            (AttributeIndex(1), AttributeOutcome::Done),
+            (AttributeIndex(0), AttributeOutcome::Done),
+            (AttributeIndex(3), AttributeOutcome::Done)
+        ]
+    );
+    assert_eq!(outcomes[1].attributes, [(AttributeIndex(2), AttributeOutcome::Done)]);
     let commands: Vec<_> = stage.im.state().sent.iter().map(|sent| (sent.command, sent.users.len())).collect();
     assert_eq!(commands, [(Command::SetAttr, 1), (Command::RemoveAttr, 2)]);
     stage.assert_promises();
@@ -81,7 +92,7 @@ async fn a_bad_attribute_is_refused_and_the_accounts_others_go() {
     stage.refuse(|account, name, _| (account == "u7" && name == "sex").then_some(90033));
     let pass = stage.pass();
     let outcomes = pass.deliver(sets(300, 3), Fresh).await;
-    let Fate::Refused(refusal) = &outcomes[7].fates[1].1 else { panic!("{:?}", outcomes[7]) };
+    let AttributeOutcome::Refused(refusal) = &outcomes[7].attributes[1].1 else { panic!("{:?}", outcomes[7]) };
     assert_eq!((refusal.code, refusal.of_account), (90033, false));
     assert!(refusal.reason.contains("bad parameter") && refusal.reason.contains("req-7"), "{}", refusal.reason);
     assert!(!refusal.reason.contains("value-7"), "{}", refusal.reason);
@@ -108,11 +119,11 @@ async fn the_removal_follows_a_refused_set() {
     let stage = Stage::new();
     stage.refuse(|account, _, value| (account == "u1" && value.is_some()).then_some(70402));
     let mut changes = sets(3, 1);
-    changes[1].remove = vec![Slot(2)];
+    changes[1].remove = vec![AttributeIndex(2)];
     stage.im.state().holds.insert(("u1".to_owned(), "vip".to_owned()), "yes".to_owned());
     let outcomes = stage.pass().deliver(changes, Fresh).await;
-    assert!(refused_with(70402)(&outcomes[1].fates[0].1));
-    assert_eq!(outcomes[1].fates[1], (Slot(2), Fate::Done));
+    assert!(refused_with(70402)(&outcomes[1].attributes[0].1));
+    assert_eq!(outcomes[1].attributes[1], (AttributeIndex(2), AttributeOutcome::Done));
     assert!(!stage.im.state().holds.contains_key(&("u1".to_owned(), "vip".to_owned())));
     stage.assert_promises();
 }
@@ -125,7 +136,7 @@ async fn a_removal_from_an_account_that_does_not_exist_is_done() {
         .map(|number| Change {
             account: Account::new(format!("u{number}")),
             set: Vec::new(),
-            remove: vec![Slot(0), Slot(1)],
+            remove: vec![AttributeIndex(0), AttributeIndex(1)],
         })
         .collect();
     let outcomes = stage.pass().deliver(changes, Fresh).await;
@@ -209,8 +220,8 @@ async fn accounts_listed_by_timpush_are_treated_by_their_own_codes() {
     stage.refuse(|account, name, _| (account == "u2" && name == "sex").then_some(70402));
     let pass = stage.pass();
     let outcomes = pass.deliver(sets(100, 3), Fresh).await;
-    assert_eq!(outcomes[1].fates.iter().filter(|(_, fate)| refused_with(90035)(fate)).count(), 3);
-    assert!(refused_with(70402)(&outcomes[2].fates[1].1), "{:?}", outcomes[2]);
+    assert_eq!(outcomes[1].attributes.iter().filter(|(_, outcome)| refused_with(90035)(outcome)).count(), 3);
+    assert!(refused_with(70402)(&outcomes[2].attributes[1].1), "{:?}", outcomes[2]);
     assert_eq!(count(&outcomes, acknowledged), 300 - 3 - 1);
     assert_eq!(pass.calls(), 1 + 3 + 1, "the call, three attributes of u2, u3 and u4 together");
     stage.assert_promises();

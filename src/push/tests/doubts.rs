@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::im::*;
 use crate::clock::monotonic;
 use crate::im::{Code, Command};
-use crate::model::{Account, Change, Slot};
+use crate::model::{Account, AttributeIndex, Change};
 use crate::push::Freshness::{Doubt, Fresh};
 use crate::push::Stop;
 
@@ -98,7 +98,11 @@ async fn what_follows_a_probe_without_an_answer_may_have_a_ghost_over_it() {
     pass.deliver(sets(10, 1), Doubt).await;
     assert!(matches!(pass.stopped(), Some(Stop::Away { .. })));
     stage.plan(|_, _| None);
-    let moved = || Change { account: Account::new("witness"), set: vec![(Slot(0), "Rome".into())], remove: Vec::new() };
+    let moved = || Change {
+        account: Account::new("witness"),
+        set: vec![(AttributeIndex(0), "Rome".into())],
+        remove: Vec::new(),
+    };
     let soon = stage.pass().deliver(vec![moved()], Fresh).await;
     assert_eq!((count(&soon, provisional), soon[0].ghost), (1, true));
     tokio::time::sleep(Duration::from_secs(21)).await;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, CallError, Class, Code, Command, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Fate, Names, Outcome, Slot};
+use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::exchange::Caller;
 use crate::push::{Limits, Probe, Pusher};
 
@@ -216,7 +216,7 @@ pub(super) struct Stage {
     pub metrics: Arc<Metrics>,
     pub lease: Heartbeat,
     pub shutdown: Shutdown,
-    pub names: Names,
+    pub names: AttributeNames,
 }
 
 pub(super) fn limits() -> Limits {
@@ -260,7 +260,7 @@ impl Stage {
 
     /// A pass with an account whose `city` IM has acknowledged.
     pub(super) fn pass_with_probe(&self) -> crate::push::Session {
-        let probe = Probe { account: Account::new("witness"), slot: Slot(0), value: "Paris".into() };
+        let probe = Probe { account: Account::new("witness"), attribute: AttributeIndex(0), value: "Paris".into() };
         self.pusher.offer_probe(probe);
         self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
@@ -293,7 +293,9 @@ pub(super) fn sets(accounts: usize, attributes: u16) -> Vec<Change> {
 pub(super) fn set(number: usize, attributes: u16) -> Change {
     Change {
         account: Account::new(format!("u{number}")),
-        set: (0..attributes).map(|slot| (Slot(slot), format!("value-{number}-{slot}").into())).collect(),
+        set: (0..attributes)
+            .map(|attribute| (AttributeIndex(attribute), format!("value-{number}-{attribute}").into()))
+            .collect(),
         remove: Vec::new(),
     }
 }
@@ -302,30 +304,30 @@ pub(super) fn number(account: &str) -> usize {
     account.trim_start_matches('u').parse().unwrap_or(usize::MAX)
 }
 
-pub(super) fn count(outcomes: &[Outcome], is: impl Fn(&Fate) -> bool) -> usize {
-    outcomes.iter().flat_map(|outcome| &outcome.fates).filter(|(_, fate)| is(fate)).count()
+pub(super) fn count(outcomes: &[AccountOutcome], is: impl Fn(&AttributeOutcome) -> bool) -> usize {
+    outcomes.iter().flat_map(|outcome| &outcome.attributes).filter(|(_, outcome)| is(outcome)).count()
 }
 
-pub(super) fn refused_with(code: i64) -> impl Fn(&Fate) -> bool {
-    move |fate| matches!(fate, Fate::Refused(refusal) if refusal.code == code)
+pub(super) fn refused_with(code: i64) -> impl Fn(&AttributeOutcome) -> bool {
+    move |outcome| matches!(outcome, AttributeOutcome::Refused(refusal) if refusal.code == code)
 }
 
-pub(super) fn done(fate: &Fate) -> bool {
-    *fate == Fate::Done
+pub(super) fn done(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Done
 }
 
-pub(super) fn acknowledged(fate: &Fate) -> bool {
-    done(fate) || provisional(fate)
+pub(super) fn acknowledged(outcome: &AttributeOutcome) -> bool {
+    done(outcome) || provisional(outcome)
 }
 
-pub(super) fn provisional(fate: &Fate) -> bool {
-    *fate == Fate::Provisional
+pub(super) fn provisional(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Provisional
 }
 
-pub(super) fn not_sent(fate: &Fate) -> bool {
-    *fate == Fate::NotSent
+pub(super) fn not_sent(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::NotSent
 }
 
-pub(super) fn unknown(fate: &Fate) -> bool {
-    *fate == Fate::Unknown
+pub(super) fn unknown(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Unknown
 }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::im::*;
-use crate::model::Outcome;
+use crate::model::AccountOutcome;
 use crate::push::Freshness::{self, Fresh, KnownRejection};
 use crate::push::{Limits, Session};
 
@@ -71,7 +71,7 @@ impl Case {
 }
 
 /// Delivers one after the other, as a first pass does while IM refuses much.
-async fn deliver(case: &Case, pass: &Session) -> Vec<Outcome> {
+async fn deliver(case: &Case, pass: &Session) -> Vec<AccountOutcome> {
     let changes = sets(case.accounts, case.attributes);
     let mut outcomes = Vec::new();
     for page in changes.chunks(case.accounts.div_ceil(case.deliveries)) {
@@ -80,7 +80,7 @@ async fn deliver(case: &Case, pass: &Session) -> Vec<Outcome> {
     outcomes
 }
 
-/// Calls made, after everybody has met their fate.
+/// Calls made, after everybody has met their outcome.
 async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
     let stage = Stage::with(Limits { users_per_call: case.users_per_call, max_rejected_share: 1.0, ..limits() });
     let (bad, code) = (who.clone(), case.code);
@@ -91,13 +91,16 @@ async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
     let pass = stage.pass_with_probe();
     let outcomes = deliver(case, &pass).await;
     assert_eq!(pass.stopped(), None, "{case:?}");
-    for (at, outcome) in outcomes.iter().enumerate() {
-        for (slot, fate) in &outcome.fates {
-            if who.contains(&at) && (code == OF_ACCOUNT || slot.index() == 0) {
-                assert!(refused_with(code)(fate), "{case:?}: u{at} {slot:?} {fate:?}");
+    for (at, account) in outcomes.iter().enumerate() {
+        for (attribute, outcome) in &account.attributes {
+            if who.contains(&at) && (code == OF_ACCOUNT || attribute.index() == 0) {
+                assert!(refused_with(code)(outcome), "{case:?}: u{at} {attribute:?} {outcome:?}");
             } else {
                 // A code that nobody knows may come from a call that was applied.
-                assert!(done(fate) || (outcome.ghost && provisional(fate)), "{case:?}: u{at} {slot:?} {fate:?}");
+                assert!(
+                    done(outcome) || (account.ghost && provisional(outcome)),
+                    "{case:?}: u{at} {attribute:?} {outcome:?}"
+                );
             }
         }
     }

@@ -8,12 +8,12 @@ use futures_util::future::join_all;
 use super::im::*;
 use crate::clock::monotonic;
 use crate::im::{Code, Command};
-use crate::model::{Account, Change, Slot};
+use crate::model::{Account, AttributeIndex, Change};
 use crate::push::Freshness::Fresh;
 use crate::push::{Limits, Session, Stop};
 
 /// Ten thousand accounts in pages of a thousand, three under way at a time.
-async fn pages(pass: &Session, attributes: u16) -> Vec<crate::model::Outcome> {
+async fn pages(pass: &Session, attributes: u16) -> Vec<crate::model::AccountOutcome> {
     let mut outcomes = Vec::new();
     for turn in 0..4 {
         let pages = (0..3).filter(|page| turn * 3 + page < 10).map(|page| {
@@ -46,7 +46,7 @@ async fn one_code_for_everybody_stops_the_pass_within_a_hundred_calls() {
         stage.refuse(|_, _, _| Some(424_242));
         let pass = stage.pass();
         let outcomes = pages(&pass, attributes).await;
-        assert_eq!(count(&outcomes, |fate| not_sent(fate) || unknown(fate)), 10_000 * usize::from(attributes));
+        assert_eq!(count(&outcomes, |outcome| not_sent(outcome) || unknown(outcome)), 10_000 * usize::from(attributes));
         let Some(Stop::Systemic { code, sentence, .. }) = pass.stopped() else { panic!("{:?}", pass.stopped()) };
         assert_eq!(code, Code::Vendor(424_242));
         assert!(sentence.contains("424242") && sentence.contains("nobody was rejected"), "{sentence}");
@@ -101,8 +101,11 @@ async fn a_probe_never_puts_an_old_value_on_a_newer_one() {
         stage.plan(move |_, sent| (sent.users[0].0 == "witness").then_some(Fault::Slow(slow)));
         let pass = stage.pass_with_probe();
         pass.deliver(vec![set(9000, 1)], Fresh).await;
-        let moved =
-            Change { account: Account::new("witness"), set: vec![(Slot(0), "Rome".into())], remove: vec![Slot(2)] };
+        let moved = Change {
+            account: Account::new("witness"),
+            set: vec![(AttributeIndex(0), "Rome".into())],
+            remove: vec![AttributeIndex(2)],
+        };
         let (_, outcomes) = tokio::join!(pass.deliver(vec![moved], Fresh), pass.deliver(sets(60, 2), Fresh));
         let probes: Vec<_> =
             stage.im.sent(Command::SetAttr).into_iter().filter(|sent| sent.users[0].0 == "witness").collect();
@@ -177,7 +180,7 @@ async fn an_im_that_leaves_and_comes_back_does_not_leave_everybody_unknown() {
     for page in 0..100 {
         let outcomes = pass.deliver((0..1000).map(|number| set(page * 1000 + number, 1)).collect(), Fresh).await;
         unknowns += count(&outcomes, unknown);
-        assert_eq!(count(&outcomes, |fate| acknowledged(fate) || unknown(fate)), 1000);
+        assert_eq!(count(&outcomes, |outcome| acknowledged(outcome) || unknown(outcome)), 1000);
     }
     assert_eq!(pass.stopped(), None);
     assert!(unknowns <= 2000, "{unknowns} unknown");
@@ -195,7 +198,7 @@ async fn too_many_refused_with_one_code_stop_the_pass() {
     assert!(sentence.contains("70107") && sentence.contains("im.max_rejected_share"), "{sentence}");
     assert!(sentence.contains(code.advice()), "{sentence}");
     let refused = count(&outcomes, refused_with(70107));
-    assert!((400..3000).contains(&refused), "{refused} refused keep their fates");
+    assert!((400..3000).contains(&refused), "{refused} refused keep their attributes");
     assert_eq!(stage.im.state().holds.len(), count(&outcomes, done));
 }
 
