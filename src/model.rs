@@ -157,7 +157,7 @@ pub enum AcknowledgedValue {
     Value(Box<str>),
     /// In doubt: a call's outcome is not known, or the ground of the state changed.
     Unknown,
-    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a ghost). In doubt
+    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a late write). In doubt
     /// until that cannot be any more; then it is sent once more.
     Provisional(Option<Box<str>>),
 }
@@ -221,7 +221,7 @@ pub struct AccountOutcome {
     pub account: Account,
     pub attributes: Vec<(AttributeIndex, AttributeOutcome)>,
     /// Some call with this account has no known outcome: it may still land.
-    pub ghost: bool,
+    pub may_be_overwritten: bool,
 }
 
 /// The two push services of the vendor, with the same five commands and bodies.

@@ -16,7 +16,7 @@ use super::{Consent, Engine, PassError};
 use crate::clock;
 use crate::crash;
 use crate::model::Account;
-use crate::push::Freshness;
+use crate::push::ChangeOrigin;
 
 /// Rejections that are tried again in one pass, as accounts.
 const MOST_RETRIES: usize = 1_000;
@@ -39,7 +39,7 @@ impl Engine {
                 continue;
             }
             course.tally.set_phase("settling doubts");
-            let glance = Glance { freshness: Freshness::Doubt, ..Glance::default() };
+            let glance = Glance { origin: ChangeOrigin::UnknownOutcome, ..Glance::default() };
             self.look_up(course, &fresh, glance, withheld).await?;
             crash::point("doubts: looked up");
             self.flow.drain(course).await?;
@@ -75,7 +75,7 @@ impl Engine {
             tried += due.len();
             course.tally.set_phase("retrying rejections");
             let rejected = Tally::get(&course.tally.rejected);
-            let glance = Glance { retry: Retry::Due, freshness: Freshness::KnownRejection, ..Glance::default() };
+            let glance = Glance { retry: Retry::Due, origin: ChangeOrigin::RejectionRetry, ..Glance::default() };
             self.look_up(course, &due, glance, withheld).await?;
             self.flow.drain(course).await?;
             self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;

@@ -18,7 +18,7 @@ use super::view::{Item, Seen, View};
 use crate::crash;
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeOutcome, Change};
-use crate::push::{Freshness, Session};
+use crate::push::{ChangeOrigin, PushSession};
 use crate::state::Writer;
 use crate::state::record::Record;
 
@@ -27,7 +27,7 @@ use crate::state::record::Record;
 pub struct Course {
     /// The pass's number in the flow.
     pub pass: u64,
-    pub session: Session,
+    pub session: PushSession,
     pub tally: Arc<Tally>,
     pub view: View,
     pub writer: Writer,
@@ -47,7 +47,7 @@ impl Course {
     }
 
     /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
-    fn pauses(&self, outcome: &AccountOutcome, freshness: Freshness) -> Pauses {
+    fn pauses(&self, outcome: &AccountOutcome, origin: ChangeOrigin) -> Pauses {
         let doubt = self.doubt;
         // Counts are only counted up, so those that a panic left half-way are still some.
         let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +55,7 @@ impl Course {
             patience.answered(&outcome.account);
             return Pauses { doubt, unknown: doubt };
         }
-        let doubt_again = matches!(freshness, Freshness::Doubt | Freshness::Silent);
+        let doubt_again = matches!(origin, ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive);
         let again = doubt_again && self.session.accepted_something();
         Pauses { doubt, unknown: if again { patience.ended(&outcome.account, doubt) } else { doubt } }
     }
@@ -87,7 +87,7 @@ struct Landed {
 /// Changes looked at and not yet on their way. They belong to one pass and go as one delivery.
 struct Pending {
     course: Arc<Course>,
-    freshness: Freshness,
+    origin: ChangeOrigin,
     items: Vec<Item>,
     accounts: HashSet<Account>,
 }
@@ -175,29 +175,33 @@ impl Flow {
 
     /// Takes what was seen of a page. The accounts must be clear (see [`Flow::clear_of`]). Those of which a call had no
     /// known outcome go by themselves, as doubts: IM may never answer for one of them.
-    pub fn take(&mut self, course: &Arc<Course>, seen: Seen, freshness: Freshness) {
-        let mut groups = [(freshness, Vec::new()), (Freshness::Doubt, Vec::new()), (Freshness::Silent, Vec::new())];
+    pub fn take(&mut self, course: &Arc<Course>, seen: Seen, origin: ChangeOrigin) {
+        let mut groups = [
+            (origin, Vec::new()),
+            (ChangeOrigin::UnknownOutcome, Vec::new()),
+            (ChangeOrigin::Unresponsive, Vec::new()),
+        ];
         let patience = course.patience.lock().unwrap_or_else(PoisonError::into_inner);
         for item in seen.items {
-            let doubt = freshness == Freshness::Doubt || (freshness == Freshness::Fresh && item.unsettled);
+            let doubt = origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && item.unsettled);
             let group = if doubt && patience.knows(item.account()) { 2 } else { usize::from(doubt) };
             groups[group].1.push(item);
         }
         drop(patience);
-        for (freshness, items) in groups {
+        for (origin, items) in groups {
             if !items.is_empty() {
-                self.gather(course, items, freshness);
+                self.gather(course, items, origin);
             }
         }
     }
 
-    fn gather(&mut self, course: &Arc<Course>, items: Vec<Item>, freshness: Freshness) {
-        if self.pending.as_ref().is_some_and(|p| p.course.pass != course.pass || p.freshness != freshness) {
+    fn gather(&mut self, course: &Arc<Course>, items: Vec<Item>, origin: ChangeOrigin) {
+        if self.pending.as_ref().is_some_and(|p| p.course.pass != course.pass || p.origin != origin) {
             self.send();
         }
         let pending = self.pending.get_or_insert_with(|| Pending {
             course: course.clone(),
-            freshness,
+            origin,
             items: Vec::new(),
             accounts: HashSet::new(),
         });
@@ -225,7 +229,7 @@ impl Flow {
 
     /// Sends what is pending.
     fn send(&mut self) {
-        let Some(Pending { course, freshness, items, accounts }) = self.pending.take() else { return };
+        let Some(Pending { course, origin, items, accounts }) = self.pending.take() else { return };
         if items.is_empty() {
             return;
         }
@@ -236,7 +240,7 @@ impl Flow {
         let live = self.live.clone();
         self.deliveries.spawn(async move {
             let accounts = items.iter().map(|item| item.account().clone()).collect();
-            if let Err(error) = deliver(&course, items, freshness, &live).await {
+            if let Err(error) = deliver(&course, items, origin, &live).await {
                 course.fail(error);
             }
             Landed { accounts, number }
@@ -312,7 +316,7 @@ impl Flow {
 }
 
 /// One delivery: intent, calls, record.
-async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: &LiveIntents) -> Result<(), PassError> {
+async fn deliver(course: &Course, items: Vec<Item>, origin: ChangeOrigin, live: &LiveIntents) -> Result<(), PassError> {
     let changes: Vec<&Change> = items.iter().filter(|item| item.sends()).map(|item| &item.change).collect();
     let mut record = Record::default();
     let mut counts = Counts::default();
@@ -331,12 +335,12 @@ async fn deliver(course: &Course, items: Vec<Item>, freshness: Freshness, live: 
         crash::point("intent: stored");
         record.intent = Some(intent);
         let owned: Vec<Change> = changes.into_iter().cloned().collect();
-        let mut outcomes = course.session.deliver(owned, freshness).await.into_iter();
+        let mut outcomes = course.session.deliver(owned, origin).await.into_iter();
         for item in &items {
             if item.sends() {
                 let outcome = outcomes.next().filter(|outcome| outcome.account == *item.account());
                 let outcome = outcome.expect("the push stage answers every change, in the order given");
-                let pauses = course.pauses(&outcome, freshness);
+                let pauses = course.pauses(&outcome, origin);
                 outcome::land(item, &outcome, pauses, &course.view, &mut record, &mut counts);
             } else {
                 outcome::settle(item, &course.view, &mut record, &mut counts);

@@ -202,7 +202,7 @@ impl Engine {
     async fn try_step(&mut self, full: &mut FullPass) -> Result<Option<Ending>, PassError> {
         full.course.check()?;
         if self.shutdown.requested() {
-            return Err(PassError::Stop(crate::push::Stop::Shutdown));
+            return Err(PassError::Stop(crate::push::StopReason::Shutdown));
         }
         if full.phase != Phase::Ending && !self.flow.room_within(STEP).await {
             self.note_position(full);
@@ -367,7 +367,7 @@ impl Engine {
         full.course.session.halt();
         let _ = self.flow.drain(&full.course).await;
         self.park_full(full).await;
-        self.end_full(full, Err(PassError::Stop(crate::push::Stop::Shutdown))).await
+        self.end_full(full, Err(PassError::Stop(crate::push::StopReason::Shutdown))).await
     }
 
     /// Leaves a full pass where it is: the next one of its kind goes on there.

@@ -143,7 +143,7 @@ impl Engine {
     pub(super) async fn stillborn(&mut self, tally: &Tally, error: PassError) -> (Report, Option<PassError>) {
         let report = tally.report(error.ending(), Some(error.to_string()));
         if !error.lease_lost() {
-            // The state may be what is away: then the log line has to do.
+            // The state may be what is unreachable: then the log line has to do.
             let _ = self.writer.add_pass(&report.row).await;
         }
         report.count(&self.metrics);

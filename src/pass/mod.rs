@@ -16,7 +16,7 @@ use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
-use crate::push::{Probe, Pusher, Stop};
+use crate::push::{Probe, Pusher, StopReason};
 use crate::source::watermark::{HeldBackBy, Saved, Tracker};
 use crate::source::{Source, SourceError};
 use crate::state::sync::{Binding, SyncRow};
@@ -51,7 +51,7 @@ pub enum PassError {
     #[error("{0}")]
     State(Arc<StateError>),
     #[error("{0}")]
-    Stop(Stop),
+    Stop(StopReason),
     /// There is no watermark yet: only a full pass can run.
     #[error("this sync has no watermark yet; its first pass must be a full one")]
     NoWatermark,
@@ -74,22 +74,27 @@ impl PassError {
     pub fn lease_lost(&self) -> bool {
         match self {
             Self::State(error) => matches!(**error, StateError::LeaseLost),
-            Self::Stop(stop) => *stop == Stop::LeaseLost,
+            Self::Stop(stop) => *stop == StopReason::LeaseLost,
             Self::Source(_) | Self::NoWatermark => false,
         }
     }
 
     /// Trying again at once would only be refused again.
     pub fn needs_a_person(&self) -> bool {
-        matches!(self, Self::Stop(Stop::Credentials { .. } | Stop::Systemic { .. } | Stop::TooManyRejected { .. }))
+        matches!(
+            self,
+            Self::Stop(
+                StopReason::Credentials { .. } | StopReason::Systemic { .. } | StopReason::TooManyRejected { .. }
+            )
+        )
     }
 
     fn ending(&self) -> Ending {
-        if matches!(self, Self::Stop(Stop::Shutdown)) { Ending::Interrupted } else { Ending::Failed }
+        if matches!(self, Self::Stop(StopReason::Shutdown)) { Ending::Interrupted } else { Ending::Failed }
     }
 }
 
-/// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
+/// An idle daemon brings its watermark and origin up to date in the state tables at most this often.
 const IDLE_SAVE: Duration = Duration::from_mins(1);
 /// Progress is stored at most this often.
 const PROGRESS_SAVE: Duration = Duration::from_secs(1);
@@ -385,7 +390,7 @@ impl Engine {
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
         if self.shutdown.requested() {
-            return Err(PassError::Stop(Stop::Shutdown));
+            return Err(PassError::Stop(StopReason::Shutdown));
         }
         let mut accounts = self.accounts_of(&rows);
         accounts.extend(missing.iter().cloned());
@@ -410,7 +415,7 @@ impl Engine {
                 self.pusher.offer_probe(probe);
             }
         }
-        self.flow.take(course, seen, glance.freshness);
+        self.flow.take(course, seen, glance.origin);
         crash::point("page: taken");
         course.check()
     }

@@ -68,7 +68,8 @@ pub(super) fn land(
     let locally_refused = counts.rejected > before_rejected;
 
     let mut acknowledged = item.acknowledged.clone();
-    let ghosts = if outcome.ghost { Some(doubt.max(item.ghosts.unwrap_or_default())) } else { item.ghosts };
+    let late_write =
+        if outcome.may_be_overwritten { Some(doubt.max(item.late_write.unwrap_or_default())) } else { item.late_write };
     // A removal that waits for the guard's decision settles doubts too.
     let mut due = if item.withheld { Due::Now } else { Due::NotByItself };
     let mut refused = false;
@@ -82,7 +83,7 @@ pub(super) fn land(
         let value = item.change.set.get(index).map(|(_, value)| value);
         let provisional = match outcome {
             // A call of before may land over it as well.
-            AttributeOutcome::Done => item.ghosts.is_some() && acknowledged[attribute.index()].in_doubt(),
+            AttributeOutcome::Done => item.late_write.is_some() && acknowledged[attribute.index()].in_doubt(),
             AttributeOutcome::Provisional => true,
             AttributeOutcome::Refused(refusal) => {
                 all_done = false;
@@ -130,11 +131,11 @@ pub(super) fn land(
             None => AcknowledgedValue::Absent,
         };
     }
-    if let Some(ghosts) = ghosts
+    if let Some(late_write) = late_write
         && due == Due::NotByItself
         && acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Provisional(_)))
     {
-        due = Due::In(ghosts);
+        due = Due::In(late_write);
     }
 
     counts.pushed += usize::from(set_done);
@@ -159,7 +160,7 @@ pub(super) fn land(
             exists: item.exists,
             acknowledged,
             due,
-            ghosts,
+            late_write,
         });
     }
 }

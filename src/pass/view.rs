@@ -12,7 +12,7 @@ use crate::mapping::{Mapped, Mapping};
 use crate::model::{
     Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
 };
-use crate::push::Freshness;
+use crate::push::ChangeOrigin;
 use crate::state::account::Stored;
 use crate::state::rejection::Standing;
 use crate::state::{State, StateError};
@@ -25,7 +25,7 @@ pub struct Item {
     /// By attribute, as stored.
     pub acknowledged: Vec<AcknowledgedValue>,
     /// So long a call of unknown outcome may still land.
-    pub ghosts: Option<Duration>,
+    pub late_write: Option<Duration>,
     /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
     pub unsettled: bool,
     pub change: Change,
@@ -74,12 +74,12 @@ pub struct Glance {
     /// Every attribute again, whatever is acknowledged.
     pub force: bool,
     /// What the calls that come of it say about IM.
-    pub freshness: Freshness,
+    pub origin: ChangeOrigin,
 }
 
 impl Default for Glance {
     fn default() -> Self {
-        Self { removals: false, retry: Retry::None, force: false, freshness: Freshness::Fresh }
+        Self { removals: false, retry: Retry::None, force: false, origin: ChangeOrigin::New }
     }
 }
 
@@ -227,8 +227,8 @@ impl View {
             })
             .collect();
         let as_wanted = matches!(stored, Some(Stored::AsWanted));
-        let (mut acknowledged, ghosts, unsettled) = match stored {
-            Some(Stored::Acknowledged { known, ghosts, unsettled }) => (known, ghosts, unsettled),
+        let (mut acknowledged, late_write, unsettled) = match stored {
+            Some(Stored::Acknowledged { known, late_write, unsettled }) => (known, late_write, unsettled),
             Some(Stored::AsWanted) | None => (Vec::new(), None, false),
         };
         let mut desired_digest = 0;
@@ -268,7 +268,7 @@ impl View {
         let item = Item {
             exists,
             acknowledged,
-            ghosts,
+            late_write,
             unsettled,
             change,
             withheld,

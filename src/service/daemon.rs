@@ -1,4 +1,4 @@
-//! The daemon: when passes run, who leads, what happens when an end is away.
+//! The daemon: when passes run, who leads, what happens when an end is unreachable.
 //!
 //! Owns: the loop over passes, standing by, reloading, stopping. Must not know: what a pass does.
 //! It never ends for anything that only database or IM can tell: it says why it is not ready, and tries again.

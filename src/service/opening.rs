@@ -11,7 +11,7 @@ use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::pass::{Engine, Parts, PassError, binding};
-use crate::push::{Limits, Pusher};
+use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::Holder;
 use crate::state::sync::SyncRow;
@@ -20,7 +20,7 @@ use crate::state::{Access, Lease, State, StateError, Writer};
 /// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A source that has not been introspected by then is away: its server may have vanished without a word.
+/// A source that has not been introspected by then is unreachable: its server may have vanished without a word.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What can keep a sync from being opened.
@@ -51,7 +51,8 @@ pub struct Ground {
 pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
     let mapping = Arc::new(Mapping::new(config));
     let source = tokio::time::timeout(PATIENCE, Source::connect(config, mapping.columns())).await;
-    let source = source.map_err(|_| SourceError::Away(format!("no answer within {} s", PATIENCE.as_secs())))??;
+    let source =
+        source.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs())))??;
     let state = State::open(config, Access::ReadWrite).await?;
     state.ensure_schema(config.state.migrate).await?;
     let row = state.bind(&binding(config, &source)).await?;
@@ -121,12 +122,12 @@ fn pusher(
     metrics: &Arc<Metrics>,
     shutdown: &Shutdown,
 ) -> Result<Arc<Pusher>, OpenError> {
-    let limits = Limits {
+    let limits = PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
-        ghosts: config.im.timeout * 2,
+        late_write_window: config.im.timeout * 2,
         max_rejected_share: config.im.max_rejected_share,
     };
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))

@@ -181,7 +181,7 @@ pub(super) async fn expressions(session: &mut Session, shape: &Shape<'_>) -> Res
             Err(error) => {
                 let own = error.as_database_error().map(|error| error.message().to_owned());
                 return Err(match (SourceError::from(error), own) {
-                    (SourceError::Away(reason), _) => SourceError::Away(reason),
+                    (SourceError::Unreachable(reason), _) => SourceError::Unreachable(reason),
                     (_, Some(message)) => refused(&message),
                     (other, None) => other,
                 });

@@ -68,7 +68,7 @@ impl Page {
 /// One open connection to the source with the table's description. All statements go through it one after the other,
 /// so that none of our own sessions appears in a fence.
 ///
-/// After [`SourceError::Away`] it stays unusable: connect anew. After any other error too, since the table may have
+/// After [`SourceError::Unreachable`] it stays unusable: connect anew. After any other error too, since the table may have
 /// changed under its description.
 #[derive(Debug)]
 pub struct Source {

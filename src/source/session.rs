@@ -61,7 +61,7 @@ pub(super) struct Session {
 }
 
 fn lost() -> SourceError {
-    SourceError::Away("the connection was lost".to_owned())
+    SourceError::Unreachable("the connection was lost".to_owned())
 }
 
 fn pooled() -> SourceError {
@@ -71,7 +71,7 @@ fn pooled() -> SourceError {
 /// By the simple protocol: a prepared statement would be missing in the session that a pooler gives next.
 async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
     let rows = tokio::time::timeout(CONNECT, connection.fetch_one(sqlx::raw_sql(sql))).await;
-    Ok(rows.map_err(|_| SourceError::Away(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
+    Ok(rows.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
 }
 
 impl Session {
@@ -132,9 +132,9 @@ impl Session {
         let rows = match tokio::time::timeout(ANSWER, query.fetch_all(connection)).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SourceError::Away(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => Err(SourceError::Unreachable(format!("no answer within {} s", ANSWER.as_secs()))),
         };
-        if matches!(rows, Err(SourceError::Away(_))) {
+        if matches!(rows, Err(SourceError::Unreachable(_))) {
             self.connection = None;
         }
         rows
@@ -163,7 +163,7 @@ impl Session {
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError> {
     match tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await {
         Ok(connection) => Ok(connection?),
-        Err(_) => Err(SourceError::Away(format!("no connection within {} s", CONNECT.as_secs()))),
+        Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Stored {
         /// By attribute.
         known: Vec<AcknowledgedValue>,
         /// So long a call of unknown outcome may still land.
-        ghosts: Option<Duration>,
+        late_write: Option<Duration>,
         /// A call had no known outcome, and that is not settled yet.
         unsettled: bool,
     },
@@ -46,7 +46,7 @@ pub struct AccountRecord {
     pub acknowledged: Vec<AcknowledgedValue>,
     pub due: Due,
     /// So long a call of unknown outcome may still land.
-    pub ghosts: Option<Duration>,
+    pub late_write: Option<Duration>,
 }
 
 /// Numbers about the stored accounts.
@@ -100,7 +100,7 @@ impl State {
         let rows = sqlx::query(
             "SELECT a.account, a.generation, \
              CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END, \
-             extract(epoch FROM a.ghosts_until - clock_timestamp())::float8, a.in_doubt_due < 'infinity' \
+             extract(epoch FROM a.late_write_until - clock_timestamp())::float8, a.in_doubt_due < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
              JOIN account a ON a.sync_id = $1 AND a.account = w.account",
         )
@@ -120,15 +120,15 @@ impl State {
                     Some(text) => {
                         let mut known = decode(text);
                         let left: Option<f64> = row.try_get(3)?;
-                        let ghosts = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
-                        if ghosts.is_none() {
+                        let late_write = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+                        if late_write.is_none() {
                             doubt_provisional(&mut known);
                         }
                         if own < generation {
                             distrust(&mut known);
                         }
                         let unsettled: Option<bool> = row.try_get(4)?;
-                        Stored::Acknowledged { known, ghosts, unsettled: unsettled == Some(true) }
+                        Stored::Acknowledged { known, late_write, unsettled: unsettled == Some(true) }
                     }
                 };
                 Ok((Account::new(account), stored))
@@ -200,7 +200,7 @@ impl State {
         .transpose()
     }
 
-    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a ghost
+    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a late write
     /// can no longer land, is known.
     pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
         Ok(sqlx::query_scalar(
@@ -244,12 +244,12 @@ impl State {
 
 impl Writer {
     /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
-    /// until the row, the mapping or a rejection changes, or the last ghost is gone.
+    /// until the row, the mapping or a rejection changes, or the last late write can no longer arrive.
     pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE account SET in_doubt_due = CASE WHEN ghosts_until > clock_timestamp() THEN ghosts_until ELSE 'infinity' END \
+            "UPDATE account SET in_doubt_due = CASE WHEN late_write_until > clock_timestamp() THEN late_write_until ELSE 'infinity' END \
              WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_due <= clock_timestamp()",
         )
         .bind(self.sync_id())

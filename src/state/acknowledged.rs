@@ -44,7 +44,7 @@ pub fn decode(text: &str) -> Vec<AcknowledgedValue> {
     }
 }
 
-/// What was provisional becomes unknown: no ghost can land any more, so it is time to send it once more.
+/// What was provisional becomes unknown: no late write can arrive any more, so it is time to send it once more.
 pub fn doubt_provisional(acknowledged: &mut [AcknowledgedValue]) {
     for known in acknowledged {
         if matches!(known, AcknowledgedValue::Provisional(_)) {

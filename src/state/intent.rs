@@ -45,9 +45,9 @@ impl Writer {
         .ok_or(StateError::LeaseLost)
     }
 
-    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. `ghosts`: so long their
+    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. `late_write`: so long their
     /// calls may still land. Returns the accounts touched.
-    pub async fn settle_intents(&self, live: &[i64], ghosts: Duration) -> Result<u64, StateError> {
+    pub async fn settle_intents(&self, live: &[i64], late_write: Duration) -> Result<u64, StateError> {
         // A poll that finds nothing must cost nothing: look before a transaction is begun.
         let left: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM intent WHERE sync_id = $1 AND id <> ALL ($2))")
             .bind(self.sync_id())
@@ -86,7 +86,7 @@ impl Writer {
                         }
                         acknowledged[attribute] = AcknowledgedValue::Unknown;
                     }
-                    AccountRecord { account, exists, acknowledged, due: Due::Now, ghosts: Some(ghosts) }
+                    AccountRecord { account, exists, acknowledged, due: Due::Now, late_write: Some(late_write) }
                 })
                 .collect();
             touched += records.len() as u64;

@@ -73,7 +73,7 @@ struct Columns<'a> {
     /// Seconds from now; infinite for "not by itself", NULL when nothing is in doubt.
     due: Vec<Option<f64>>,
     /// Seconds from now.
-    ghosts: Vec<Option<f64>>,
+    late_write: Vec<Option<f64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -81,7 +81,7 @@ impl<'a> Columns<'a> {
         self.accounts.push(record.account.as_str());
         self.acknowledged.push(text);
         self.digests.push(digest::of_acknowledged(&record.acknowledged));
-        self.ghosts.push(record.ghosts.map(|ghosts| ghosts.as_secs_f64()));
+        self.late_write.push(record.late_write.map(|late_write| late_write.as_secs_f64()));
         self.due.push(record.acknowledged.iter().any(AcknowledgedValue::in_doubt).then_some(match record.due {
             Due::Now => 0.0,
             Due::In(pause) => pause.as_secs_f64(),
@@ -112,8 +112,8 @@ pub(super) async fn write_accounts(
         let done = sqlx::query(
             "UPDATE account SET digest = n.digest, acknowledged = n.acknowledged::json, acknowledged_at = clock_timestamp(), \
              generation = $2, in_doubt_due = CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
-             ghosts_until = clock_timestamp() + make_interval(secs => n.ghosts) \
-             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, ghosts) \
+             late_write_until = clock_timestamp() + make_interval(secs => n.late_write) \
+             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write) \
              WHERE account.sync_id = $1 AND account.account = n.account",
         )
         .bind(writer.sync_id())
@@ -122,18 +122,18 @@ pub(super) async fn write_accounts(
         .bind(&updates.acknowledged)
         .bind(&updates.digests)
         .bind(&updates.due)
-        .bind(&updates.ghosts)
+        .bind(&updates.late_write)
         .execute(&mut *connection)
         .await?;
         expect(done.rows_affected(), updates.accounts.len(), "update")?;
     }
     if !inserts.accounts.is_empty() {
         sqlx::query(
-            "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_due, acknowledged_at, ghosts_until) \
+            "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_due, acknowledged_at, late_write_until) \
              SELECT $1, $2, n.account, n.acknowledged::json, n.digest, \
              CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
-             clock_timestamp(), clock_timestamp() + make_interval(secs => n.ghosts) \
-             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, ghosts)",
+             clock_timestamp(), clock_timestamp() + make_interval(secs => n.late_write) \
+             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write)",
         )
         .bind(writer.sync_id())
         .bind(writer.generation())
@@ -141,7 +141,7 @@ pub(super) async fn write_accounts(
         .bind(&inserts.acknowledged)
         .bind(&inserts.digests)
         .bind(&inserts.due)
-        .bind(&inserts.ghosts)
+        .bind(&inserts.late_write)
         .execute(&mut *connection)
         .await?;
     }

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::im::*;
 use crate::im::Code;
 use crate::model::{Account, AttributeIndex, AttributeOutcome, Change};
-use crate::push::Freshness::Fresh;
-use crate::push::Limits;
+use crate::push::ChangeOrigin::New;
+use crate::push::PushLimits;
 
 /// A pass's changes and what is wrong with whom.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl World {
         self.bad_attributes.get(&(number, attribute)).copied().filter(|_| sets)
     }
 
-    /// The bound that `Session::deliver` states, faults and their repetitions aside.
+    /// The bound that `PushSession::deliver` states, faults and their repetitions aside.
     fn dearest(&self, changes: &[Change]) -> usize {
         let size = self.users_per_call;
         let halvings = usize::try_from(size.next_power_of_two().ilog2()).expect("small");
@@ -98,11 +98,11 @@ impl World {
 }
 
 async fn run(world: &World) {
-    let stage = Stage::with(Limits { users_per_call: world.users_per_call, ..limits() });
+    let stage = Stage::with(PushLimits { users_per_call: world.users_per_call, ..limits() });
     stage.im.state().lists = world.lists;
     let refuse = world.clone();
     stage.refuse(move |account, name, value| {
-        if account == "witness" {
+        if account == "probe_account" {
             return None;
         }
         if value.is_none() && refuse.bad_accounts.contains(&number(account)) {
@@ -117,7 +117,7 @@ async fn run(world: &World) {
     let changes = world.changes();
     let pass = stage.pass_with_probe();
     let share = changes.len().div_ceil(world.deliveries).max(1);
-    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), Fresh))).await.concat();
+    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), New))).await.concat();
 
     stage.assert_promises();
     assert_eq!(pass.stopped(), None);
@@ -132,7 +132,7 @@ async fn run(world: &World) {
             match world.code(change.account.as_str(), attribute.0, sets) {
                 None => {
                     assert!(
-                        done(outcome) || (account.ghost && provisional(outcome)),
+                        done(outcome) || (account.may_be_overwritten && provisional(outcome)),
                         "{} {attribute:?}: {outcome:?}",
                         change.account
                     );
@@ -166,7 +166,7 @@ fn assert_holds(stage: &Stage, changes: &[Change], world: &World) {
         }
     }
     let mut holds = stage.im.state().holds.clone();
-    holds.retain(|(account, _), _| *account != *Account::new("witness").as_str());
+    holds.retain(|(account, _), _| *account != *Account::new("probe_account").as_str());
     assert_eq!(holds, expected);
 }
 

@@ -37,7 +37,7 @@ fn server() -> String {
     cluster.url("postgres")
 }
 
-/// A database that goes away with its test.
+/// A database that becomes unreachable with its test.
 struct Database {
     server: String,
     url: String,

@@ -4,16 +4,16 @@
 
 use std::collections::HashMap;
 
-use super::Freshness;
-use super::batch::{Op, Part};
+use super::ChangeOrigin;
+use super::batch::{BatchEntry, Operation};
 use super::decide;
-use super::session::Session;
+use super::session::PushSession;
 use crate::im::Code;
 use crate::model::{AccountOutcome, AttributeOutcome, Change};
 
 #[derive(Debug)]
-pub(super) struct Ledger<'a> {
-    session: &'a Session,
+pub(super) struct DeliveryOutcomes<'a> {
+    session: &'a PushSession,
     changes: &'a [Change],
     fresh: bool,
     outcomes: Vec<AccountOutcome>,
@@ -21,18 +21,18 @@ pub(super) struct Ledger<'a> {
     answered: HashMap<usize, Vec<Code>>,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> DeliveryOutcomes<'a> {
     /// Everything not sent.
-    pub(super) fn new(session: &'a Session, changes: &'a [Change], freshness: Freshness) -> Self {
+    pub(super) fn new(session: &'a PushSession, changes: &'a [Change], origin: ChangeOrigin) -> Self {
         let outcomes = changes
             .iter()
             .map(|change| {
                 let attributes = change.set.iter().map(|(attribute, _)| attribute).chain(&change.remove);
                 let attributes = attributes.map(|attribute| (*attribute, AttributeOutcome::NotSent)).collect();
-                AccountOutcome { account: change.account.clone(), attributes, ghost: false }
+                AccountOutcome { account: change.account.clone(), attributes, may_be_overwritten: false }
             })
             .collect();
-        Self { session, changes, fresh: freshness != Freshness::KnownRejection, outcomes, answered: HashMap::new() }
+        Self { session, changes, fresh: origin != ChangeOrigin::RejectionRetry, outcomes, answered: HashMap::new() }
     }
 
     pub(super) fn close(self) -> Vec<AccountOutcome> {
@@ -40,13 +40,19 @@ impl<'a> Ledger<'a> {
     }
 
     /// IM has no answer for it, or none that settles it.
-    pub(super) fn unsettled(&mut self, op: Op, part: Part) {
+    pub(super) fn unsettled(&mut self, op: Operation, part: BatchEntry) {
         let outcome = if part.maybe { AttributeOutcome::Unknown } else { AttributeOutcome::NotSent };
         self.write(op, part, &outcome);
     }
 
     /// IM has answered for it, with this code where it refused.
-    pub(super) fn settled(&mut self, op: Op, part: Part, outcome: &AttributeOutcome, refused: Option<Code>) {
+    pub(super) fn settled(
+        &mut self,
+        op: Operation,
+        part: BatchEntry,
+        outcome: &AttributeOutcome,
+        refused: Option<Code>,
+    ) {
         let provisional = part.maybe && *outcome == AttributeOutcome::Done;
         self.write(op, part, if provisional { &AttributeOutcome::Provisional } else { outcome });
         if !self.fresh {
@@ -54,25 +60,25 @@ impl<'a> Ledger<'a> {
         }
         let first = !self.answered.contains_key(&part.change);
         let codes = self.answered.entry(part.change).or_default();
-        let mut tally = self.session.tally();
+        let mut stats = self.session.stats();
         if first {
-            tally.tried();
+            stats.tried();
         }
         let Some(code) = refused.filter(|code| !codes.contains(code)) else { return };
         codes.push(code);
-        tally.refused(code);
-        let too_many = tally.too_many(code);
-        drop(tally);
+        stats.refused(code);
+        let too_many = stats.too_many(code);
+        drop(stats);
         if let Some(counts) = too_many {
             let allowed = self.session.pusher.limits.max_rejected_share;
             self.session.stop(decide::too_many(code, counts, allowed));
         }
     }
 
-    fn write(&mut self, op: Op, part: Part, outcome: &AttributeOutcome) {
+    fn write(&mut self, op: Operation, part: BatchEntry, outcome: &AttributeOutcome) {
         let range = part.outcome_range(op, &self.changes[part.change]);
         let account = &mut self.outcomes[part.change];
-        account.ghost |= part.maybe;
+        account.may_be_overwritten |= part.maybe;
         for (_, written) in &mut account.attributes[range] {
             written.clone_from(outcome);
         }
