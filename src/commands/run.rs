@@ -205,7 +205,7 @@ pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Resu
     let source = crate::source::Source::connect(config, mapping.columns()).await?;
     let binding = crate::pass::binding(config, &source);
     let Some(row) = state.sync_row().await? else { return Ok(false) };
-    if row.bound_to == binding {
+    if row.binding == binding {
         return Ok(false);
     }
     row.check_only_app_differs(&config.name, &binding)?;

@@ -55,7 +55,7 @@ pub struct Difference {
     pub change: Change,
     /// Values that cannot be sent, by attribute; an entry without attribute speaks of the whole account.
     pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
-    /// Standing rejections that have lost their ground without a call: what was refused is no longer wanted, or IM holds it.
+    /// StandingRejection rejections that have lost their ground without a call: what was refused is no longer wanted, or IM holds it.
     pub resolved: Vec<Option<AttributeIndex>>,
     /// Attributes in doubt that no call can settle now (a value that stands rejected, `null = "keep"`).
     pub stuck: bool,

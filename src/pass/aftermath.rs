@@ -75,10 +75,10 @@ impl Engine {
             tried += due.len();
             course.tally.set_phase("retrying rejections");
             let rejected = Tally::get(&course.tally.rejected);
-            let glance = Glance { retry: Retry::Due, origin: ChangeOrigin::RejectionRetry, ..Glance::default() };
+            let glance = Glance { retry: Retry::RetryDue, origin: ChangeOrigin::RejectionRetry, ..Glance::default() };
             self.look_up(course, &due, glance, withheld).await?;
             self.flow.drain(course).await?;
-            self.removals(course, withheld, Consent::AsGuarded { retry: Retry::Due }).await?;
+            self.removals(course, withheld, Consent::AsGuarded { retry: Retry::RetryDue }).await?;
             crash::point("rejections: tried again");
             self.writer.postpone_rejections(&due, self.config.schedule.rejected_retry).await?;
             crash::point("rejections: postponed");

@@ -57,7 +57,7 @@ impl Engine {
             if !save && !guard_moved && !report.noteworthy() {
                 return Ok(());
             }
-            update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
+            update.current_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
             self.writer.update_sync(&update).await?;
             crash::point("pass: the watermark is stored");
             self.saved_at = Some(clock::monotonic());

@@ -89,7 +89,7 @@ impl Onlooker {
     ) -> Result<Forecast, PassError> {
         let mut forecast = Forecast::default();
         let mut withheld = Withheld::default();
-        let glance = Glance { removals: true, retry: Retry::Due, force: options.force, ..Glance::default() };
+        let glance = Glance { removals: true, retry: Retry::RetryDue, force: options.force, ..Glance::default() };
         let full_because = match (&scope, &self.row) {
             (Scope::Next, Some(row)) => {
                 full_due_at_start(&self.config, &self.view.mapping, row).or_else(|| self.overdue(row))

@@ -19,8 +19,8 @@ use crate::crash;
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeOutcome, Change};
 use crate::push::{ChangeOrigin, PushSession};
-use crate::state::Writer;
-use crate::state::record::Record;
+use crate::state::StateWriter;
+use crate::state::record::OutcomeRecord;
 
 /// What a pass and its deliveries share.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Course {
     pub session: PushSession,
     pub tally: Arc<Tally>,
     pub view: View,
-    pub writer: Writer,
+    pub writer: StateWriter,
     pub metrics: Arc<Metrics>,
     pub retry_after: Duration,
     /// When an unknown outcome is looked into: a call may land until twice its time-out after it was sent (assumed).
@@ -318,7 +318,7 @@ impl Flow {
 /// One delivery: intent, calls, record.
 async fn deliver(course: &Course, items: Vec<Item>, origin: ChangeOrigin, live: &LiveIntents) -> Result<(), PassError> {
     let changes: Vec<&Change> = items.iter().filter(|item| item.sends()).map(|item| &item.change).collect();
-    let mut record = Record::default();
+    let mut record = OutcomeRecord::default();
     let mut counts = Counts::default();
     if changes.is_empty() {
         for item in &items {

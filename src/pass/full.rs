@@ -397,8 +397,8 @@ impl Engine {
         if complete {
             if self.settled && !full.options.force {
                 // What the guard still holds back is as wrong as before.
-                let mended = full.differed.saturating_sub(full.withheld.count());
-                Tally::add(&full.course.tally.mended, usize::try_from(mended).unwrap_or(usize::MAX));
+                let repaired = full.differed.saturating_sub(full.withheld.count());
+                Tally::add(&full.course.tally.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
             self.settled = true;
             if self.full_dues == full.answers {

@@ -108,7 +108,7 @@ pub(super) async fn judge(
         return Ok(None);
     }
     let named: Vec<&str> = withheld.accounts.iter().map(Account::as_str).collect();
-    let earlier = state.let_go_besides(sync_id, &named).await?;
+    let earlier = state.count_recent_removals_except(sync_id, &named).await?;
     let tally = |known| Tally { waiting: withheld.count(), earlier, known };
     if tally(0).total() < FEWEST {
         return Ok(None);
@@ -121,7 +121,7 @@ pub(super) async fn judge(
     }
     let known = state.count_accounts(sync_id).await?.known;
     *counted = Some((clock::monotonic(), known));
-    Ok(tally(known + state.let_go_altogether(sync_id).await?).trips(max_share))
+    Ok(tally(known + state.count_fully_removed(sync_id).await?).trips(max_share))
 }
 
 /// What is weighed, in accounts.

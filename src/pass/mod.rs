@@ -20,7 +20,7 @@ use crate::push::{Probe, Pusher, StopReason};
 use crate::source::watermark::{HeldBackBy, Saved, Tracker};
 use crate::source::{Source, SourceError};
 use crate::state::sync::{Binding, SyncRow};
-use crate::state::{State, StateError, Writer};
+use crate::state::{State, StateError, StateWriter};
 
 mod aftermath;
 mod closing;
@@ -105,7 +105,7 @@ pub struct Engine {
     config: Arc<Config>,
     source: Source,
     state: State,
-    writer: Writer,
+    writer: StateWriter,
     pusher: Arc<Pusher>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -154,7 +154,7 @@ pub struct Parts {
     pub mapping: Arc<Mapping>,
     pub source: Source,
     pub state: State,
-    pub writer: Writer,
+    pub writer: StateWriter,
     pub pusher: Arc<Pusher>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,

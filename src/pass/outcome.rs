@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::view::{Item, View};
 use crate::diff::{REMOVAL, digest};
 use crate::model::{AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome};
-use crate::state::account::{AccountRecord, Due};
-use crate::state::record::Record;
+use crate::state::account::{AccountRecord, RetryDue};
+use crate::state::record::OutcomeRecord;
 use crate::state::rejection::NewRejection;
 
 /// How long doubts are left alone.
@@ -33,7 +33,7 @@ fn holds_something(acknowledged: &[AcknowledgedValue]) -> bool {
 }
 
 /// Adds one item without an outcome: nothing was sent for it.
-pub(super) fn settle(item: &Item, view: &View, record: &mut Record, counts: &mut Counts) {
+pub(super) fn settle(item: &Item, view: &View, record: &mut OutcomeRecord, counts: &mut Counts) {
     for (attribute, refusal) in &item.refused {
         let reason = refusal.to_string();
         record.rejected.push(NewRejection {
@@ -60,7 +60,7 @@ pub(super) fn land(
     outcome: &AccountOutcome,
     Pauses { doubt, unknown: pause }: Pauses,
     view: &View,
-    record: &mut Record,
+    record: &mut OutcomeRecord,
     counts: &mut Counts,
 ) {
     let before_rejected = counts.rejected;
@@ -71,7 +71,7 @@ pub(super) fn land(
     let late_write =
         if outcome.may_be_overwritten { Some(doubt.max(item.late_write.unwrap_or_default())) } else { item.late_write };
     // A removal that waits for the guard's decision settles doubts too.
-    let mut due = if item.withheld { Due::Now } else { Due::NotByItself };
+    let mut due = if item.withheld { RetryDue::Now } else { RetryDue::NotByItself };
     let mut refused = false;
     let mut all_done = true;
     let (mut set_done, mut remove_done) = (false, false);
@@ -109,15 +109,15 @@ pub(super) fn land(
             AttributeOutcome::Unknown => {
                 all_done = false;
                 acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
-                if due != Due::Now {
-                    due = Due::In(pause.max(doubt));
+                if due != RetryDue::Now {
+                    due = RetryDue::In(pause.max(doubt));
                 }
                 continue;
             }
             AttributeOutcome::NotSent => {
                 all_done = false;
-                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == Due::NotByItself {
-                    due = Due::Now;
+                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == RetryDue::NotByItself {
+                    due = RetryDue::Now;
                 }
                 continue;
             }
@@ -132,10 +132,10 @@ pub(super) fn land(
         };
     }
     if let Some(late_write) = late_write
-        && due == Due::NotByItself
+        && due == RetryDue::NotByItself
         && acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Provisional(_)))
     {
-        due = Due::In(late_write);
+        due = RetryDue::In(late_write);
     }
 
     counts.pushed += usize::from(set_done);
@@ -151,7 +151,7 @@ pub(super) fn land(
         }
     }
     if acknowledged != item.acknowledged
-        || (item.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != Due::Now)
+        || (item.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != RetryDue::Now)
     {
         counts.known_delta +=
             i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));

@@ -71,7 +71,7 @@ pub struct Tally {
     pub removed: AtomicU64,
     pub rejected: AtomicU64,
     pub calls: AtomicU64,
-    pub mended: AtomicU64,
+    pub repaired: AtomicU64,
     /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
     pub without_account: AtomicU64,
     /// Accounts that came to hold something, less those that ceased to.
@@ -100,7 +100,7 @@ impl Tally {
             removed: zero(),
             rejected: zero(),
             calls: zero(),
-            mended: zero(),
+            repaired: zero(),
             without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
@@ -193,7 +193,7 @@ impl Tally {
                 removed: Self::get(&self.removed),
                 rejected: Self::get(&self.rejected),
                 calls: Self::get(&self.calls),
-                mended: Self::get(&self.mended),
+                repaired: Self::get(&self.repaired),
                 error,
             },
         }
@@ -255,7 +255,7 @@ impl Report {
         metrics.rows_read.with_label_values(&[kind]).inc_by(self.row.rows_read);
         metrics.accounts_pushed.with_label_values(&["set"]).inc_by(self.row.pushed);
         metrics.accounts_pushed.with_label_values(&["remove"]).inc_by(self.row.removed);
-        metrics.mended.inc_by(self.row.mended);
+        metrics.repaired.inc_by(self.row.repaired);
         if !matches!(self.ending, Ending::Failed | Ending::Interrupted) {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 285,000 years")]
             metrics.last_success_timestamp.set(self.row.finished_at.timestamp_millis() as f64 / 1000.0);

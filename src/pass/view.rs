@@ -13,8 +13,8 @@ use crate::model::{
     Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
 };
 use crate::push::ChangeOrigin;
-use crate::state::account::Stored;
-use crate::state::rejection::Standing;
+use crate::state::account::StoredAccount;
+use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
 /// One account with something to do.
@@ -59,7 +59,7 @@ pub enum Retry {
     #[default]
     None,
     /// Those whose pause is over.
-    Due,
+    RetryDue,
     /// All: somebody asked for these accounts by name.
     All,
 }
@@ -181,7 +181,7 @@ impl View {
         &self,
         mapped: &[(Account, Mapped)],
         force: bool,
-    ) -> Result<(HashMap<Account, Stored>, HashMap<Account, Vec<Standing>>), StateError> {
+    ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
         let Some(Ledger { state, sync_id, generation }) = &self.ledger else {
             return Ok((HashMap::new(), HashMap::new()));
         };
@@ -204,8 +204,8 @@ impl View {
     fn item(
         &self,
         mapped: Mapped,
-        stored: Option<Stored>,
-        standing: &[Standing],
+        stored: Option<StoredAccount>,
+        standing: &[StandingRejection],
         rules: &Rules,
         glance: Glance,
         still_refused: &mut usize,
@@ -220,16 +220,16 @@ impl View {
                 };
                 let due = match glance.retry {
                     Retry::None => false,
-                    Retry::Due => standing.due,
+                    Retry::RetryDue => standing.due,
                     Retry::All => true,
                 };
                 Some(Rejected { attribute, desired_digest: standing.desired_digest, due })
             })
             .collect();
-        let as_wanted = matches!(stored, Some(Stored::AsWanted));
+        let as_wanted = matches!(stored, Some(StoredAccount::AsWanted));
         let (mut acknowledged, late_write, unsettled) = match stored {
-            Some(Stored::Acknowledged { known, late_write, unsettled }) => (known, late_write, unsettled),
-            Some(Stored::AsWanted) | None => (Vec::new(), None, false),
+            Some(StoredAccount::Acknowledged { known, late_write, unsettled }) => (known, late_write, unsettled),
+            Some(StoredAccount::AsWanted) | None => (Vec::new(), None, false),
         };
         let mut desired_digest = 0;
         let difference = match mapped {

@@ -199,7 +199,7 @@ impl Daemon {
         ended
     }
 
-    async fn lead(&mut self, ground: Ground, lease: &Lease, writer: crate::state::Writer) -> Ended {
+    async fn lead(&mut self, ground: Ground, lease: &Lease, writer: crate::state::StateWriter) -> Ended {
         let fresh = Freshness::from_row(&ground);
         let mut engine = match ground.engine(lease, writer, &self.metrics, &self.shutdown).await {
             Ok(engine) => engine,
@@ -381,7 +381,7 @@ struct Freshness(Arc<Mutex<Option<Instant>>>);
 impl Freshness {
     fn from_row(ground: &Ground) -> Self {
         let fresh = Self::default();
-        if let Some(as_of) = ground.row.fresh_as_of {
+        if let Some(as_of) = ground.row.current_as_of {
             let ago = (ground.row.read_at - as_of).to_std().unwrap_or_default();
             if let Some(moment) = clock::monotonic().checked_sub(ago) {
                 fresh.set(moment);

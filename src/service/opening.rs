@@ -15,7 +15,7 @@ use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::Holder;
 use crate::state::sync::SyncRow;
-use crate::state::{Access, Lease, State, StateError, Writer};
+use crate::state::{Access, Lease, State, StateError, StateWriter};
 
 /// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
 
 impl Ground {
     /// Takes the lease, if nobody holds it. The row is read again afterwards: a former holder may have moved on.
-    pub async fn take_lease(&mut self) -> Result<Result<(Lease, Writer), Holder>, OpenError> {
+    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, OpenError> {
         let taken = self.state.take_lease(self.row.id, &me()).await?;
         if taken.is_ok() {
             self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
@@ -73,7 +73,7 @@ impl Ground {
     pub async fn engine(
         self,
         lease: &Lease,
-        writer: Writer,
+        writer: StateWriter,
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, OpenError> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 
-use super::account::{AccountRecord, Due};
+use super::account::{AccountRecord, RetryDue};
 use super::record::write_accounts;
-use super::{StateError, Writer};
+use super::{StateError, StateWriter};
 use crate::crash;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change};
 
@@ -24,7 +24,7 @@ fn attributes(mask: i64) -> impl Iterator<Item = usize> {
     (0..MAX_ATTRIBUTE_NAMES).filter(move |attribute| mask & (1 << attribute) != 0)
 }
 
-impl Writer {
+impl StateWriter {
     /// Stores what a delivery is about to send. One statement, committed when it returns.
     pub async fn store_intent(&self, changes: &[&Change]) -> Result<i64, StateError> {
         let accounts: Vec<&str> = changes.iter().map(|change| change.account.as_str()).collect();
@@ -33,7 +33,7 @@ impl Writer {
         let removals: Vec<i64> = changes.iter().map(|change| mask(change.remove.iter().copied())).collect();
         sqlx::query_scalar(
             "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND epoch = $2 FOR SHARE) \
-             INSERT INTO intent (sync_id, accounts, set_slots, remove_slots) SELECT id, $3, $4, $5 FROM lease RETURNING id",
+             INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) SELECT id, $3, $4, $5 FROM lease RETURNING id",
         )
         .bind(self.sync_id())
         .bind(self.epoch())
@@ -60,7 +60,7 @@ impl Writer {
         let mut touched: u64 = 0;
         let mut transaction = self.begin().await?;
         let intents = sqlx::query(
-            "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_slots, remove_slots",
+            "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_attributes, remove_attributes",
         )
         .bind(self.sync_id())
         .bind(live)
@@ -68,8 +68,8 @@ impl Writer {
         .await?;
         for intent in intents {
             let accounts: Vec<String> = intent.try_get("accounts")?;
-            let sets: Vec<i64> = intent.try_get("set_slots")?;
-            let removals: Vec<i64> = intent.try_get("remove_slots")?;
+            let sets: Vec<i64> = intent.try_get("set_attributes")?;
+            let removals: Vec<i64> = intent.try_get("remove_attributes")?;
             let accounts: Vec<Account> = accounts.into_iter().map(Account::new).collect();
             let mut stored: HashMap<Account, Vec<AcknowledgedValue>> =
                 super::account::read_accounts(&mut transaction, self.sync_id(), self.generation(), &accounts).await?;
@@ -86,7 +86,7 @@ impl Writer {
                         }
                         acknowledged[attribute] = AcknowledgedValue::Unknown;
                     }
-                    AccountRecord { account, exists, acknowledged, due: Due::Now, late_write: Some(late_write) }
+                    AccountRecord { account, exists, acknowledged, due: RetryDue::Now, late_write: Some(late_write) }
                 })
                 .collect();
             touched += records.len() as u64;

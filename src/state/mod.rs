@@ -24,7 +24,7 @@ pub mod rejection;
 pub mod removal;
 pub mod sync;
 
-pub use lease::{Lease, Writer};
+pub use lease::{Lease, StateWriter};
 
 /// What can go wrong with the state tables. Displays with the remedy, never with a password.
 #[derive(Debug, thiserror::Error)]
