@@ -36,7 +36,7 @@ mod armed {
         "intents: settled",
         "full: the first watermark is about to be stored",
         "full: the first watermark is stored",
-        "fence: taken",
+        "transaction list: read",
         "page: read",
         "page: compared",
         "page: taken",

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::logging;
 use crate::mapping::Mapping;
 use crate::pass::dry::{Onlooker, Scope};
-use crate::pass::{FullOptions, Kind, Tally, guard};
+use crate::pass::{FullOptions, PassKind, Tally, guard};
 use crate::service::signals::{self, OnHangup};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -48,7 +48,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     signals::listen(&shutdown, OnHangup::Stop)?;
     let (lease, mut engine) = lead(&config, &shutdown).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
-    let kind = if accounts.is_empty() { Kind::Full } else { Kind::Selected };
+    let kind = if accounts.is_empty() { PassKind::Full } else { PassKind::Selected };
     let tally = Arc::new(Tally::new(kind));
     let progress = Progress::start(tally.clone());
     let pass = async {

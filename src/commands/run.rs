@@ -11,7 +11,7 @@ use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, printed, say, 
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Tally, guard};
+use crate::pass::{Engine, FullOptions, PassError, PassKind, Report, Tally, guard};
 use crate::service::daemon::{Daemon, GRACE};
 use crate::service::http::{self, HttpState};
 use crate::service::opening;
@@ -190,9 +190,9 @@ pub async fn once(global: Global, json: bool) -> CommandResult {
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
     let pass = async {
         if full {
-            engine.full(FullOptions::default(), Arc::new(Tally::new(Kind::Full))).await
+            engine.full(FullOptions::default(), Arc::new(Tally::new(PassKind::Full))).await
         } else {
-            engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
+            engine.incremental(Arc::new(Tally::new(PassKind::Incremental))).await
         }
     };
     let (report, error) = Box::pin(within_bounds(&lease, &shutdown, pass)).await?;

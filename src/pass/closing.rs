@@ -11,7 +11,7 @@ use super::{Engine, PassError, watermark_fingerprint};
 use crate::clock;
 use crate::crash;
 use crate::model::Account;
-use crate::source::Bound;
+use crate::source::WatermarkBound;
 use crate::state::sync::SyncUpdate;
 
 /// A transaction that holds the watermark back for so long is told of in the log.
@@ -105,11 +105,11 @@ impl Engine {
         update
     }
 
-    pub(super) fn show(&self, bound: Bound) -> String {
+    pub(super) fn show(&self, bound: WatermarkBound) -> String {
         match bound {
-            Bound::Beginning => "-infinity".to_owned(),
-            Bound::At(value) if self.source.watermark_is_counter() => value.to_string(),
-            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
+            WatermarkBound::Beginning => "-infinity".to_owned(),
+            WatermarkBound::At(value) if self.source.watermark_is_counter() => value.to_string(),
+            WatermarkBound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
                 .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
         }
     }
@@ -140,7 +140,7 @@ impl Engine {
             );
             self.told_of_holder = Some(held.clone());
         }
-        if let Bound::At(value) = tracker.durable() {
+        if let WatermarkBound::At(value) = tracker.durable() {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let value = value as f64;
             self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });

@@ -1,4 +1,4 @@
-//! What a pass would do: the same reading and comparing, without a lease, a call or a write.
+//! What a pass would do: the same transactions and comparing, without a lease, a call or a write.
 //!
 //! Owns: `preview` and `--dry-run`. Must not know: printing.
 
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::source::Source;
-use crate::source::watermark::Tracker;
+use crate::source::watermark::WatermarkTracker;
 use crate::state::State;
 use crate::state::sync::{SyncRow, append_names};
 
@@ -152,14 +152,14 @@ impl Onlooker {
 
     async fn walk_changes(
         &mut self,
-        mut tracker: Tracker,
+        mut tracker: WatermarkTracker,
         glance: Glance,
         forecast: &mut Forecast,
         withheld: &mut Withheld,
         see: &mut impl FnMut(&Item, &View) -> bool,
     ) -> Result<(), PassError> {
-        // Observed on a copy: the state keeps the fence it has.
-        tracker.observe(&self.source.reading().await?);
+        // Observed on a copy: the state keeps the transaction list it has.
+        tracker.observe(&self.source.transactions().await?);
         let Some(id) = self.row.as_ref().map(|row| row.id) else { return Ok(()) };
         let limit = i64::try_from(self.page_size()).unwrap_or(i64::MAX);
         let doubts = self.state.doubts_due(id, None, limit).await?;
@@ -170,7 +170,7 @@ impl Onlooker {
         }
         let mut cursor = None;
         loop {
-            let page = self.source.changed_since(tracker.unread(), cursor.as_ref()).await?;
+            let page = self.source.changed_since(tracker.read_from(), cursor.as_ref()).await?;
             cursor = page.cursor();
             let fresh = |item: &Item| shown.insert(item.account().clone());
             if !self.look(page.rows, Vec::new(), glance, forecast, withheld, fresh, see).await? {

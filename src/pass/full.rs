@@ -18,7 +18,7 @@ use super::view::{Glance, Retry};
 use super::{Consent, Ending, Engine, PassError, watermark_fingerprint};
 use crate::clock;
 use crate::crash;
-use crate::source::watermark::Tracker;
+use crate::source::watermark::WatermarkTracker;
 
 /// How a full pass is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,8 +124,8 @@ impl Engine {
         let course = self.begin_with(tally).await?;
         if self.tracker.is_none() && self.source.has_watermark() {
             // The first watermark is stored before the first page: whatever commits from here on is read incrementally.
-            let reading = self.source.reading().await?;
-            let tracker = Tracker::begin(&reading);
+            let transactions = self.source.transactions().await?;
+            let tracker = WatermarkTracker::begin(&transactions);
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
             let why = self.full_due.get_or_insert_with(|| "the first pass of this sync".to_owned()).clone();
             self.full_position = None;

@@ -1,6 +1,6 @@
 //! The incremental pass: rows changed since the watermark.
 //!
-//! Owns: its steps and what its completion means for the watermark. Must not know: the arithmetic of floors.
+//! Owns: its steps and what its completion means for the watermark. Must not know: the arithmetic of started_after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::view::{Glance, Retry};
 use super::{Consent, Ending, Engine, IDLE_SAVE, PassError};
 use crate::clock;
 use crate::crash;
-use crate::source::{Bound, Cursor};
+use crate::source::{Cursor, WatermarkBound};
 
 const GUARDED: Consent = Consent::AsGuarded { retry: Retry::None };
 
@@ -34,7 +34,7 @@ impl Engine {
         }
         self.show_watermark();
         // Before the tracker is saved: note and reason are stored together, or neither is.
-        self.note_first_fence();
+        self.note_first_list_cleared();
         let update = self.watermark_update();
         let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE)
             || course.tally.recorded() > 0
@@ -43,14 +43,14 @@ impl Engine {
     }
 
     async fn incremental_steps(&mut self, course: &Arc<Course>) -> Result<Ending, PassError> {
-        let reading = self.source.reading().await?;
+        let transactions = self.source.transactions().await?;
         let Some(tracker) = &mut self.tracker else {
             // The daemon runs full passes until there is a watermark; without a watermark column it runs nothing else.
             return Err(PassError::NoWatermark);
         };
-        tracker.observe(&reading);
-        crash::point("fence: taken");
-        let from = tracker.unread();
+        tracker.observe(&transactions);
+        crash::point("transaction list: read");
+        let from = tracker.read_from();
         let back = tracker.stepped_back();
         if let Some((before, after)) = tracker.jumped() {
             tracing::warn!(
@@ -60,7 +60,7 @@ impl Engine {
             );
         }
         if tracker.fell() {
-            let value = self.show(reading.candidate);
+            let value = self.show(transactions.candidate);
             self.ask_for_full(&format!("the largest value of the watermark column fell to {value}"));
         }
         if let Some(micros) = back {
@@ -89,7 +89,7 @@ impl Engine {
     async fn walk_changes(
         &mut self,
         course: &Arc<Course>,
-        from: Bound,
+        from: WatermarkBound,
         glance: Glance,
         withheld: &mut Withheld,
     ) -> Result<(), PassError> {
@@ -152,10 +152,10 @@ impl Engine {
 
     /// The last transaction that was open when this sync began has ended: what it wrote may be older than anything read
     /// since. Takes the place of another reason: a full pass under way for that one does not count (see `FullPass::answers`).
-    fn note_first_fence(&mut self) {
+    fn note_first_list_cleared(&mut self) {
         let Some(tracker) = &mut self.tracker else { return };
-        if tracker.first_fence_cleared() {
-            tracker.note_first_fence();
+        if tracker.first_list_cleared() {
+            tracker.note_first_list_cleared();
             self.ask_for_full("the transactions open when this sync began have ended");
         }
     }

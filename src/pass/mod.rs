@@ -17,7 +17,7 @@ use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::push::{Probe, Pusher, StopReason};
-use crate::source::watermark::{HeldBackBy, Saved, Tracker};
+use crate::source::watermark::{HeldBackBy, SavedWatermark, WatermarkTracker};
 use crate::source::{Source, SourceError};
 use crate::state::sync::{Binding, SyncRow};
 use crate::state::{State, StateError, StateWriter};
@@ -36,7 +36,7 @@ mod selected;
 pub mod view;
 
 pub use full::{FullOptions, FullPass, Step};
-pub use report::{Ending, Kind, Report, Tally};
+pub use report::{Ending, PassKind, Report, Tally};
 
 use flow::{Course, Flow};
 use guard::{KnownCount, Withheld};
@@ -113,7 +113,7 @@ pub struct Engine {
     flow: Flow,
     patience: Arc<Mutex<Patience>>,
     /// `None` until the first full pass has begun, and always without a watermark column.
-    tracker: Option<Tracker>,
+    tracker: Option<WatermarkTracker>,
     guard: Option<Value>,
     /// The guard as it is stored: a pass that changes it stores it at once.
     stored_guard: Option<Value>,
@@ -186,12 +186,12 @@ fn watermark_fingerprint(config: &Config) -> String {
     }
 }
 
-fn saved_tracker(config: &Config, row: &SyncRow) -> Option<Tracker> {
+fn saved_tracker(config: &Config, row: &SyncRow) -> Option<WatermarkTracker> {
     if row.watermark_fingerprint.as_deref() != Some(&watermark_fingerprint(config)) {
         return None;
     }
-    let saved: Saved = serde_json::from_value(row.watermark_state.clone()?).ok()?;
-    Some(Tracker::restore(saved))
+    let saved: SavedWatermark = serde_json::from_value(row.watermark_state.clone()?).ok()?;
+    Some(WatermarkTracker::restore(saved))
 }
 
 /// Why a full pass is due at the start, from what the sync row remembers.
@@ -339,7 +339,7 @@ impl Engine {
         crash::point("pass: begins");
         self.probe_offered = false;
         // Fresh changes go before those of a full pass under way.
-        let urgent = tally.kind == Kind::Incremental;
+        let urgent = tally.kind == PassKind::Incremental;
         let session = self.pusher.begin_pass(self.view.names.clone(), urgent);
         let course = Course {
             pass: self.flow.next_pass(),

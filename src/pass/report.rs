@@ -14,14 +14,14 @@ use crate::state::history::PassRow;
 
 /// The kinds of passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PassKind {
     Incremental,
     Full,
     /// Named accounts.
     Selected,
 }
 
-impl Kind {
+impl PassKind {
     pub fn label(self) -> &'static str {
         match self {
             Self::Incremental => "incremental",
@@ -58,7 +58,7 @@ impl Ending {
 /// What one pass has done so far; shared with its deliveries and with whoever shows its progress.
 #[derive(Debug)]
 pub struct Tally {
-    pub kind: Kind,
+    pub kind: PassKind,
     pub started_at: DateTime<Utc>,
     pub started: Instant,
     pub rows_read: AtomicU64,
@@ -86,7 +86,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: PassKind) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             kind,
@@ -104,8 +104,8 @@ impl Tally {
             without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
-            phase: Mutex::new("reading the table"),
-            routine: AtomicBool::new(kind == Kind::Incremental),
+            phase: Mutex::new("transactions the table"),
+            routine: AtomicBool::new(kind == PassKind::Incremental),
             resumed: AtomicBool::new(false),
         }
     }
@@ -137,7 +137,7 @@ impl Tally {
 
     /// A complete pass of this kind has seen everything that was committed before it began.
     pub fn sees_everything(&self) -> bool {
-        self.kind != Kind::Selected && !self.resumed.load(Ordering::Relaxed)
+        self.kind != PassKind::Selected && !self.resumed.load(Ordering::Relaxed)
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -203,7 +203,7 @@ impl Tally {
 /// The end of a pass.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub kind: Kind,
+    pub kind: PassKind,
     pub ending: Ending,
     pub began: Instant,
     /// Everything committed before it began is in IM, rejected accounts aside.

@@ -17,7 +17,7 @@ use super::systemd;
 use crate::clock::{self, Shutdown};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Step, Tally};
+use crate::pass::{Engine, FullOptions, PassError, PassKind, Report, Step, Tally};
 use crate::source::Source;
 use crate::state::Lease;
 
@@ -289,7 +289,7 @@ impl Daemon {
     }
 
     async fn incremental(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
-        let tally = Arc::new(Tally::new(Kind::Incremental));
+        let tally = Arc::new(Tally::new(PassKind::Incremental));
         let watch = self.watch(&tally);
         let (report, error) = engine.incremental(tally).await;
         watch.abort();
@@ -299,7 +299,7 @@ impl Daemon {
 
     /// A full pass in steps; incremental passes go between them.
     async fn full(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
-        let tally = Arc::new(Tally::new(Kind::Full));
+        let tally = Arc::new(Tally::new(PassKind::Full));
         // Without a watermark this is what every poll is.
         tally.set_routine(!engine.source().has_watermark());
         let watch = self.watch(&tally);

@@ -54,7 +54,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// An open connection. After a failure of the connection itself it stays closed: connect anew.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct SourceSession {
     connection: Option<PgConnection>,
     /// The server's process, as it was when the session was set up.
     pid: i32,
@@ -74,7 +74,7 @@ async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, So
     Ok(rows.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
 }
 
-impl Session {
+impl SourceSession {
     pub(super) async fn open(url: &PgUrl, name: &str) -> Result<Self, SourceError> {
         let options = options(url, name)?;
         let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
@@ -97,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the fence
+    /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the transaction list
     /// would count our own session, or leave another's out. A second connection that is busy for a moment makes it
     /// take another one for ours, then or when both are free again, whichever it prefers.
     async fn refuse_pooler(&mut self, options: &PgConnectOptions) -> Result<(), SourceError> {
