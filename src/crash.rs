@@ -58,7 +58,7 @@ mod armed {
         "record: not committed",
         "record: committed",
         "delivery: recorded",
-        "full: a delivery has landed",
+        "full: a delivery has completed",
         "full: the position is about to be stored",
         "full: the position is stored",
         "drain: ended",

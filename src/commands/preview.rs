@@ -11,8 +11,8 @@ use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, 
 use crate::diff;
 use crate::mapping::Mapping;
 use crate::model::AcknowledgedValue;
-use crate::pass::dry::{Onlooker, Scope};
-use crate::pass::view::{Item, View};
+use crate::pass::compare::{AccountDiff, PageComparer};
+use crate::pass::dry_run::{DryRun, DryRunScope};
 use crate::pass::{FullOptions, guard};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -31,23 +31,23 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
-    let mut onlooker = Onlooker::new(config.clone(), mapping, source, state).await?;
+    let mut onlooker = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
     let scope = match (accounts.is_empty(), arguments.full) {
-        (false, _) => Scope::Accounts(accounts),
-        (true, true) => Scope::Full,
-        (true, false) => Scope::Next,
+        (false, _) => DryRunScope::Accounts(accounts),
+        (true, true) => DryRunScope::Full,
+        (true, false) => DryRunScope::Next,
     };
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let mut shown = 0;
     let mut trouble = None;
     let forecast = onlooker
-        .walk(scope, FullOptions::default(), |item, view| {
+        .walk(scope, FullOptions::default(), |item, comparer| {
             if shown >= limit {
                 return false;
             }
             shown += 1;
-            let line = if arguments.json { document(item, view).to_string() } else { line(item, view) };
+            let line = if arguments.json { document(item, comparer).to_string() } else { line(item, comparer) };
             match say(line) {
                 Ok(()) => true,
                 Err(error) => {
@@ -76,22 +76,22 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     Ok(Exit::Done)
 }
 
-fn document(item: &Item, view: &View) -> Value {
+fn document(item: &AccountDiff, comparer: &PageComparer) -> Value {
     let set: Map<String, Value> = item
         .change
         .set
         .iter()
-        .map(|(attribute, value)| (view.name_of(*attribute).to_owned(), Value::from(&**value)))
+        .map(|(attribute, value)| (comparer.name_of(*attribute).to_owned(), Value::from(&**value)))
         .collect();
-    let remove: Vec<&str> = item.change.remove.iter().map(|attribute| view.name_of(*attribute)).collect();
-    let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &view.names)
+    let remove: Vec<&str> = item.change.remove.iter().map(|attribute| comparer.name_of(*attribute)).collect();
+    let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &comparer.names)
         .into_iter()
         .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
         .collect();
     json!({ "account": item.account(), "set": set, "remove": remove, "was": was })
 }
 
-fn line(item: &Item, view: &View) -> String {
+fn line(item: &AccountDiff, comparer: &PageComparer) -> String {
     let mut text = harmless(item.account().as_str());
     let old = |attribute: crate::model::AttributeIndex| match item.acknowledged.get(attribute.index()) {
         Some(AcknowledgedValue::Value(value) | AcknowledgedValue::Provisional(Some(value))) => {
@@ -102,10 +102,10 @@ fn line(item: &Item, view: &View) -> String {
     };
     for (attribute, value) in &item.change.set {
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {}: {} → \"{}\"", view.name_of(*attribute), old(*attribute), harmless(value));
+        let _ = write!(text, "  {}: {} → \"{}\"", comparer.name_of(*attribute), old(*attribute), harmless(value));
     }
     for attribute in &item.change.remove {
-        let _ = write!(text, "  {}: {} → (none)", view.name_of(*attribute), old(*attribute));
+        let _ = write!(text, "  {}: {} → (none)", comparer.name_of(*attribute), old(*attribute));
     }
     text
 }

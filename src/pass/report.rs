@@ -1,6 +1,6 @@
 //! What a pass tells of itself. Log line, metrics, the `pass` table and the JSON documents are all made from it.
 //!
-//! Owns: the tally while a pass runs and the report at its end. Must not know: how either is shown.
+//! Owns: the progress while a pass runs and the report at its end. Must not know: how either is shown.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -33,7 +33,7 @@ impl PassKind {
 
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum PassOutcome {
     Ok,
     /// Finished; rejections of this sync stand.
     Rejected,
@@ -43,7 +43,7 @@ pub enum Ending {
     Interrupted,
 }
 
-impl Ending {
+impl PassOutcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -57,7 +57,7 @@ impl Ending {
 
 /// What one pass has done so far; shared with its deliveries and with whoever shows its progress.
 #[derive(Debug)]
-pub struct Tally {
+pub struct PassProgress {
     pub kind: PassKind,
     pub started_at: DateTime<Utc>,
     pub started: Instant,
@@ -85,7 +85,7 @@ pub struct Tally {
     resumed: AtomicBool,
 }
 
-impl Tally {
+impl PassProgress {
     pub fn new(kind: PassKind) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
@@ -172,9 +172,9 @@ impl Tally {
         })
     }
 
-    /// Closes the tally.
-    pub fn report(&self, ending: Ending, error: Option<String>) -> Report {
-        Report {
+    /// Closes the progress.
+    pub fn report(&self, ending: PassOutcome, error: Option<String>) -> PassReport {
+        PassReport {
             ending,
             began: self.started,
             fresh: false,
@@ -202,9 +202,9 @@ impl Tally {
 
 /// The end of a pass.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct PassReport {
     pub kind: PassKind,
-    pub ending: Ending,
+    pub ending: PassOutcome,
     pub began: Instant,
     /// Everything committed before it began is in IM, rejected accounts aside.
     pub fresh: bool,
@@ -215,13 +215,13 @@ pub struct Report {
     pub row: PassRow,
 }
 
-impl Report {
+impl PassReport {
     /// The pass did something, or it did not end well: worth a row and a line.
     pub fn noteworthy(&self) -> bool {
         !self.routine
             || self.row.calls > 0
             || self.row.rejected > 0
-            || matches!(self.ending, Ending::Failed | Ending::Interrupted)
+            || matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted)
     }
 
     /// One line for the log.
@@ -239,9 +239,9 @@ impl Report {
             };
         }
         match self.ending {
-            Ending::Failed => line!(error),
+            PassOutcome::Failed => line!(error),
             // That it tripped was said when it did; a pass that only finds it tripped is no news.
-            Ending::Guard if self.noteworthy() => line!(warn),
+            PassOutcome::Guard if self.noteworthy() => line!(warn),
             _ if self.noteworthy() => line!(info),
             _ => line!(debug),
         }
@@ -256,7 +256,7 @@ impl Report {
         metrics.accounts_pushed.with_label_values(&["set"]).inc_by(self.row.pushed);
         metrics.accounts_pushed.with_label_values(&["remove"]).inc_by(self.row.removed);
         metrics.repaired.inc_by(self.row.repaired);
-        if !matches!(self.ending, Ending::Failed | Ending::Interrupted) {
+        if !matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted) {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 285,000 years")]
             metrics.last_success_timestamp.set(self.row.finished_at.timestamp_millis() as f64 / 1000.0);
         }

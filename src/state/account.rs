@@ -202,7 +202,7 @@ impl State {
 
     /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a late write
     /// can no longer land, is known.
-    pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
+    pub async fn in_doubt_pending(&self, sync_id: i32) -> Result<bool, StateError> {
         Ok(sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_retry_at < 'infinity' \
              AND acknowledged::jsonb @> '0')",
@@ -245,7 +245,7 @@ impl State {
 impl StateWriter {
     /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
     /// until the row, the mapping or a rejection changes, or the last late write can no longer arrive.
-    pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
+    pub async fn postpone_in_doubt(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::view::{Item, View};
+use super::compare::{AccountDiff, PageComparer};
 use crate::diff::{REMOVAL, digest};
 use crate::model::{AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome};
 use crate::state::account::{AccountRecord, RetryDue};
@@ -13,14 +13,14 @@ use crate::state::rejection::NewRejection;
 
 /// How long doubts are left alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pauses {
+pub(super) struct RetryDelays {
     pub(super) doubt: Duration,
     pub(super) unknown: Duration,
 }
 
 /// What one delivery came to, in numbers of accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct OutcomeCounts {
     pub(super) pushed: usize,
     pub(super) removed: usize,
     pub(super) rejected: usize,
@@ -32,46 +32,51 @@ fn holds_something(acknowledged: &[AcknowledgedValue]) -> bool {
     acknowledged.iter().any(|known| known.value().is_some())
 }
 
-/// Adds one item without an outcome: nothing was sent for it.
-pub(super) fn settle(item: &Item, view: &View, record: &mut OutcomeRecord, counts: &mut Counts) {
-    for (attribute, refusal) in &item.refused {
+/// Adds one diff without an outcome: nothing was sent for it.
+pub(super) fn record_refusals(
+    diff: &AccountDiff,
+    comparer: &PageComparer,
+    record: &mut OutcomeRecord,
+    counts: &mut OutcomeCounts,
+) {
+    for (attribute, refusal) in &diff.refused {
         let reason = refusal.to_string();
         record.rejected.push(NewRejection {
-            account: item.account().clone(),
-            attribute: attribute.map(|attribute| view.name_of(attribute).to_owned()),
+            account: diff.account().clone(),
+            attribute: attribute.map(|attribute| comparer.name_of(attribute).to_owned()),
             code: None,
             desired_digest: digest::of_value(&reason),
             reason,
         });
     }
-    counts.local_rejections += item.refused.len();
-    counts.rejected += usize::from(!item.refused.is_empty());
+    counts.local_rejections += diff.refused.len();
+    counts.rejected += usize::from(!diff.refused.is_empty());
     record.resolved.extend(
-        item.resolved
-            .iter()
-            .map(|attribute| (item.account().clone(), attribute.map(|attribute| view.name_of(attribute).to_owned()))),
+        diff.resolved.iter().map(|attribute| {
+            (diff.account().clone(), attribute.map(|attribute| comparer.name_of(attribute).to_owned()))
+        }),
     );
 }
 
-/// Adds one item with its outcome. `doubt`: so long a call of unknown outcome may still land. `pause`: when an unknown
+/// Adds one diff with its outcome. `doubt`: so long a call of unknown outcome may still record_outcome. `pause`: when an unknown
 /// outcome is looked into, not before that.
-pub(super) fn land(
-    item: &Item,
+pub(super) fn record_outcome(
+    diff: &AccountDiff,
     outcome: &AccountOutcome,
-    Pauses { doubt, unknown: pause }: Pauses,
-    view: &View,
+    RetryDelays { doubt, unknown: pause }: RetryDelays,
+    comparer: &PageComparer,
     record: &mut OutcomeRecord,
-    counts: &mut Counts,
+    counts: &mut OutcomeCounts,
 ) {
     let before_rejected = counts.rejected;
-    settle(item, view, record, counts);
+    record_refusals(diff, comparer, record, counts);
     let locally_refused = counts.rejected > before_rejected;
 
-    let mut acknowledged = item.acknowledged.clone();
+    let mut acknowledged = diff.acknowledged.clone();
     let late_write =
-        if outcome.may_be_overwritten { Some(doubt.max(item.late_write.unwrap_or_default())) } else { item.late_write };
+        if outcome.may_be_overwritten { Some(doubt.max(diff.late_write.unwrap_or_default())) } else { diff.late_write };
     // A removal that waits for the guard's decision settles doubts too.
-    let mut due = if item.withheld { RetryDue::Now } else { RetryDue::NotByItself };
+    let mut due = if diff.pending { RetryDue::Now } else { RetryDue::NotByItself };
     let mut refused = false;
     let mut all_done = true;
     let (mut set_done, mut remove_done) = (false, false);
@@ -80,22 +85,22 @@ pub(super) fn land(
         if acknowledged.len() <= attribute.index() {
             acknowledged.resize(attribute.index() + 1, AcknowledgedValue::Absent);
         }
-        let value = item.change.set.get(index).map(|(_, value)| value);
+        let value = diff.change.set.get(index).map(|(_, value)| value);
         let provisional = match outcome {
-            // A call of before may land over it as well.
-            AttributeOutcome::Done => item.late_write.is_some() && acknowledged[attribute.index()].in_doubt(),
+            // A call of before may record_outcome over it as well.
+            AttributeOutcome::Done => diff.late_write.is_some() && acknowledged[attribute.index()].in_doubt(),
             AttributeOutcome::Provisional => true,
             AttributeOutcome::Refused(refusal) => {
                 all_done = false;
                 refused = true;
                 acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
                 let rejection = NewRejection {
-                    account: item.account().clone(),
-                    attribute: (!refusal.of_account).then(|| view.name_of(*attribute).to_owned()),
+                    account: diff.account().clone(),
+                    attribute: (!refusal.of_account).then(|| comparer.name_of(*attribute).to_owned()),
                     code: Some(refusal.code),
                     reason: refusal.reason.clone(),
                     desired_digest: if refusal.of_account {
-                        item.desired_digest
+                        diff.desired_digest
                     } else {
                         digest::of_value(value.map_or(REMOVAL, |value| value))
                     },
@@ -142,22 +147,22 @@ pub(super) fn land(
     counts.removed += usize::from(remove_done);
     counts.rejected += usize::from(refused && !locally_refused);
     // A rejection goes when its attribute was accepted, one of the whole account when everything was.
-    for standing in &item.standing {
+    for standing in &diff.standing {
         let fulfilled = standing.map_or(all_done, |attribute| done_attributes.contains(&attribute));
-        if fulfilled && !item.resolved.contains(standing) {
+        if fulfilled && !diff.resolved.contains(standing) {
             record
                 .resolved
-                .push((item.account().clone(), standing.map(|attribute| view.name_of(attribute).to_owned())));
+                .push((diff.account().clone(), standing.map(|attribute| comparer.name_of(attribute).to_owned())));
         }
     }
-    if acknowledged != item.acknowledged
-        || (item.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != RetryDue::Now)
+    if acknowledged != diff.acknowledged
+        || (diff.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != RetryDue::Now)
     {
         counts.known_delta +=
-            i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&item.acknowledged));
+            i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&diff.acknowledged));
         record.accounts.push(AccountRecord {
-            account: item.account().clone(),
-            exists: item.exists,
+            account: diff.account().clone(),
+            exists: diff.exists,
             acknowledged,
             due,
             late_write,

@@ -1,4 +1,4 @@
-//! Looks at a page: mapped rows beside what is acknowledged become items of work. Reads, never writes.
+//! Looks at a page: mapped rows beside what is acknowledged become diffs of work. Reads, never writes.
 //!
 //! Owns: joining mapping, state and diff for one page. Must not know: sending, recording, cursors.
 
@@ -19,18 +19,18 @@ use crate::state::{State, StateError};
 
 /// One account with something to do.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct AccountDiff {
     /// There is a row for it in the state.
     pub exists: bool,
     /// By attribute, as stored.
     pub acknowledged: Vec<AcknowledgedValue>,
-    /// So long a call of unknown outcome may still land.
+    /// So long a call of unknown outcome may still record_outcome.
     pub late_write: Option<Duration>,
     /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
     pub unsettled: bool,
     pub change: Change,
     /// Removals that the pass must not make yet.
-    pub withheld: bool,
+    pub pending: bool,
     /// Values refused here, to be recorded.
     pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer stand.
@@ -43,7 +43,7 @@ pub struct Item {
     pub stuck: bool,
 }
 
-impl Item {
+impl AccountDiff {
     pub fn account(&self) -> &Account {
         &self.change.account
     }
@@ -55,7 +55,7 @@ impl Item {
 
 /// Which standing rejections are tried again although nothing changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Retry {
+pub enum RetryRejections {
     #[default]
     None,
     /// Those whose pause is over.
@@ -66,27 +66,27 @@ pub enum Retry {
 
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Glance {
+pub struct CompareOptions {
     /// Removals may go at once; else they are only noticed.
     pub removals: bool,
     /// Which standing rejections are tried again although nothing changed.
-    pub retry: Retry,
+    pub retry: RetryRejections,
     /// Every attribute again, whatever is acknowledged.
     pub force: bool,
     /// What the calls that come of it say about IM.
     pub origin: ChangeOrigin,
 }
 
-impl Default for Glance {
+impl Default for CompareOptions {
     fn default() -> Self {
-        Self { removals: false, retry: Retry::None, force: false, origin: ChangeOrigin::New }
+        Self { removals: false, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
     }
 }
 
 /// What a page turned out to be.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub items: Vec<Item>,
+pub struct PageDiff {
+    pub diffs: Vec<AccountDiff>,
     /// Rows with a NULL or empty account.
     pub without_account: usize,
     /// Accounts with a local refusal that stands already.
@@ -95,7 +95,7 @@ pub struct Seen {
 
 /// What all looks of a pass share.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct PageComparer {
     pub mapping: Arc<Mapping>,
     pub rules: Rules,
     /// Attribute names by attribute.
@@ -103,17 +103,17 @@ pub struct View {
     /// AttributeIndex and index in the mapping's order, by attribute.
     in_order: Vec<(AttributeIndex, usize)>,
     /// Nothing is stored yet where there is no state or no sync row.
-    ledger: Option<Ledger>,
+    ledger: Option<StateRef>,
 }
 
 #[derive(Clone, Debug)]
-struct Ledger {
+struct StateRef {
     state: State,
     sync_id: i32,
     generation: i32,
 }
 
-impl View {
+impl PageComparer {
     /// `ledger`: the state, the sync's id and its generation.
     pub fn new(
         config: &Config,
@@ -134,7 +134,7 @@ impl View {
             },
             names,
             in_order,
-            ledger: ledger.map(|(state, sync_id, generation)| Ledger { state, sync_id, generation }),
+            ledger: ledger.map(|(state, sync_id, generation)| StateRef { state, sync_id, generation }),
         }
     }
 
@@ -148,12 +148,17 @@ impl View {
     }
 
     /// Rows of one snapshot, beside accounts that were looked up and have no row.
-    pub async fn look(&self, rows: &[Row], missing: Vec<Account>, glance: Glance) -> Result<Seen, StateError> {
-        let mut seen = Seen::default();
+    pub async fn compare_page(
+        &self,
+        rows: &[Row],
+        missing: Vec<Account>,
+        options: CompareOptions,
+    ) -> Result<PageDiff, StateError> {
+        let mut page_diff = PageDiff::default();
         let mut mapped: Vec<(Account, Mapped)> = Vec::with_capacity(rows.len() + missing.len());
         for row in rows {
             match self.mapping.apply(row) {
-                Mapped::NoAccount => seen.without_account += 1,
+                Mapped::NoAccount => page_diff.without_account += 1,
                 Mapped::Gone(account) => mapped.push((account.clone(), Mapped::Gone(account))),
                 Mapped::Refused(account, refusal) => mapped.push((account.clone(), Mapped::Refused(account, refusal))),
                 Mapped::Present(desired) => mapped.push((desired.account.clone(), Mapped::Present(desired))),
@@ -162,19 +167,19 @@ impl View {
         mapped.extend(missing.into_iter().map(|account| (account.clone(), Mapped::Gone(account))));
         refuse_twins(&mut mapped);
         if mapped.is_empty() {
-            return Ok(seen);
+            return Ok(page_diff);
         }
 
-        let rules = Rules { force: glance.force, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.known_of(&mapped, glance.force).await?;
+        let rules = Rules { force: options.force, ..self.rules.clone() };
+        let (mut stored, mut standing) = self.known_of(&mapped, options.force).await?;
         for (account, mapped) in mapped {
             let stored = stored.remove(&account);
             let standing = standing.remove(&account).unwrap_or_default();
-            if let Some(item) = self.item(mapped, stored, &standing, &rules, glance, &mut seen.still_refused) {
-                seen.items.push(item);
+            if let Some(diff) = self.diff(mapped, stored, &standing, &rules, options, &mut page_diff.still_refused) {
+                page_diff.diffs.push(diff);
             }
         }
-        Ok(seen)
+        Ok(page_diff)
     }
 
     async fn known_of(
@@ -182,7 +187,7 @@ impl View {
         mapped: &[(Account, Mapped)],
         force: bool,
     ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
-        let Some(Ledger { state, sync_id, generation }) = &self.ledger else {
+        let Some(StateRef { state, sync_id, generation }) = &self.ledger else {
             return Ok((HashMap::new(), HashMap::new()));
         };
         let wanted: Vec<(Account, Option<i64>)> = mapped
@@ -201,15 +206,15 @@ impl View {
         tokio::try_join!(stored, standing)
     }
 
-    fn item(
+    fn diff(
         &self,
         mapped: Mapped,
         stored: Option<StoredAccount>,
         standing: &[StandingRejection],
         rules: &Rules,
-        glance: Glance,
+        options: CompareOptions,
         still_refused: &mut usize,
-    ) -> Option<Item> {
+    ) -> Option<AccountDiff> {
         let exists = stored.is_some();
         let rejected: Vec<Rejected> = standing
             .iter()
@@ -218,10 +223,10 @@ impl View {
                     None => None,
                     Some(name) => Some(self.attribute_of(name)?),
                 };
-                let due = match glance.retry {
-                    Retry::None => false,
-                    Retry::RetryDue => standing.due,
-                    Retry::All => true,
+                let due = match options.retry {
+                    RetryRejections::None => false,
+                    RetryRejections::RetryDue => standing.due,
+                    RetryRejections::All => true,
                 };
                 Some(Rejected { attribute, desired_digest: standing.desired_digest, due })
             })
@@ -256,30 +261,30 @@ impl View {
         *still_refused += usize::from(refused.len() < before);
 
         let mut change = difference.change;
-        let mut withheld = false;
-        if !glance.removals {
+        let mut pending = false;
+        if !options.removals {
             // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
             let losable = |attribute: &AttributeIndex| {
                 acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
             };
-            withheld = change.remove.iter().any(losable);
+            pending = change.remove.iter().any(losable);
             change.remove.retain(|attribute| !losable(attribute));
         }
-        let item = Item {
+        let diff = AccountDiff {
             exists,
             acknowledged,
             late_write,
             unsettled,
             change,
-            withheld,
+            pending,
             refused,
             resolved: difference.resolved,
             standing: rejected.iter().map(|r| r.attribute).collect(),
             desired_digest,
             stuck: difference.stuck,
         };
-        let idle = !item.sends() && !withheld && item.refused.is_empty() && item.resolved.is_empty() && !item.stuck;
-        (!idle).then_some(item)
+        let idle = !diff.sends() && !pending && diff.refused.is_empty() && diff.resolved.is_empty() && !diff.stuck;
+        (!idle).then_some(diff)
     }
 
     /// The acknowledged values of a row whose digest says that it is as wanted.

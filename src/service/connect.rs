@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, Parts, PassError, binding};
+use crate::pass::{Engine, EngineParts, PassError, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::Holder;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What can keep a sync from being opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ConnectError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub enum OpenError {
 
 /// Source and state, before anybody holds the lease.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Resources {
     pub config: Arc<Config>,
     pub mapping: Arc<Mapping>,
     pub source: Source,
@@ -48,7 +48,7 @@ pub struct Ground {
 }
 
 /// Connects to both databases, readies the state tables and checks what the sync is bound to.
-pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
+pub async fn ground(config: &Arc<Config>) -> Result<Resources, ConnectError> {
     let mapping = Arc::new(Mapping::new(config));
     let source = tokio::time::timeout(PATIENCE, Source::connect(config, mapping.columns())).await;
     let source =
@@ -56,12 +56,12 @@ pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
     let state = State::open(config, Access::ReadWrite).await?;
     state.ensure_schema(config.state.migrate).await?;
     let row = state.bind(&binding(config, &source)).await?;
-    Ok(Ground { config: config.clone(), mapping, source, state, row })
+    Ok(Resources { config: config.clone(), mapping, source, state, row })
 }
 
-impl Ground {
+impl Resources {
     /// Takes the lease, if nobody holds it. The row is read again afterwards: a former holder may have moved on.
-    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, OpenError> {
+    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, ConnectError> {
         let taken = self.state.take_lease(self.row.id, &me()).await?;
         if taken.is_ok() {
             self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
@@ -76,13 +76,13 @@ impl Ground {
         writer: StateWriter,
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
-    ) -> Result<Engine, OpenError> {
+    ) -> Result<Engine, ConnectError> {
         let Self { config, mapping, source, state, row } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // Not known: the predecessor may have called until this very moment.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
         pusher.hold_until(clock::monotonic() + PACE_WINDOW.saturating_sub(ago));
-        let parts = Parts {
+        let parts = EngineParts {
             config,
             mapping,
             source,
@@ -98,9 +98,9 @@ impl Ground {
 }
 
 /// A client for the configured app.
-pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
+pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
     let secret_key =
-        config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
+        config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("there is no secret key".to_owned()))?;
     let settings = im::Settings {
         endpoint: match &config.im.endpoint {
             config::Endpoint::Region(region) => im::Endpoint::Region(*region),
@@ -113,7 +113,7 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
         usersig_lifetime: config.im.usersig_lifetime,
         timeout: config.im.timeout,
     };
-    Ok(Arc::new(im::Client::new(settings).map_err(OpenError::Client)?))
+    Ok(Arc::new(im::Client::new(settings).map_err(ConnectError::Client)?))
 }
 
 fn pusher(
@@ -121,7 +121,7 @@ fn pusher(
     lease: &Lease,
     metrics: &Arc<Metrics>,
     shutdown: &Shutdown,
-) -> Result<Arc<Pusher>, OpenError> {
+) -> Result<Arc<Pusher>, ConnectError> {
     let limits = PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
