@@ -2,13 +2,13 @@
 //!
 //! Owns: the walk over all points and its table. Must not know: what a scene is made of.
 
+mod abort;
 mod cases;
-mod death;
 mod names;
 mod postgres;
-mod scenes;
-mod sent;
-mod world;
+mod scenarios;
+mod sent_calls;
+mod system;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 use crate::support::Stage;
 
-use scenes::{Job, SCENES, WALK};
-use world::{Life, World};
+use scenarios::{Job, SCENES, WALK};
+use system::{Life, World};
 
 /// The command as a process that dies at this point (`<point>#<arrival>`), without a core file.
 fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {

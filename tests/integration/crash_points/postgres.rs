@@ -8,7 +8,7 @@ use std::time::Duration;
 use imsync::cluster::{Cluster, Options};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::promises::truth::lies;
+use crate::promises::state_truth::lies;
 use crate::support::{Setup, Stage, USERS, ended, signal};
 
 /// A server that loses whatever a session did not ask it to keep: only what imsync asks of its own sessions counts.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{Watch, expect_truth};
 use super::{fault, in_flight_twice, stage_of, status};
 
 async fn pid_of_holder(stage: &Stage) -> Option<u32> {

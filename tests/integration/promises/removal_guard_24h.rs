@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::support::{SOURCE, Setup, Stage, ended, signal};
 
-use super::guard::{removals, settled};
-use super::truth::expect_truth;
+use super::removal_guard::{removals, settled};
+use super::state_truth::expect_truth;
 use super::{fault, status};
 
 async fn soft_delete(stage: &Stage, from: u32, to: u32) {

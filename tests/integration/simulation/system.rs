@@ -9,10 +9,10 @@ use imsync::simulator::Options;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::operation::{Edition, Mishap, Operation, Pass, Whose};
+use super::operation_counts::Tally;
 use super::plan::{Settings, TIMEOUT_MILLIS};
 use super::process::{Ended, Process, arguments, befall};
-use super::tally::Tally;
-use super::truth::lies;
+use super::state_claims::lies;
 use super::writers::Writers;
 use super::{faults, table};
 use crate::support::{Setup, Stage};

@@ -9,8 +9,8 @@ use std::process::{ExitStatus, Stdio};
 use tokio::process::Child;
 
 use super::armed;
-use super::scenes::{Job, Scene};
-use super::world::{DOUBTS, PATIENCE, World};
+use super::scenarios::{Job, Scene};
+use super::system::{DOUBTS, PATIENCE, World};
 use crate::support::signal;
 
 const SIGABRT: i32 = 6;

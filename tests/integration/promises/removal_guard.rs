@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 
 use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{attributes, fault, stage_of, status};
 
 fn with_filter() -> Setup {

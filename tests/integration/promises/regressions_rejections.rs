@@ -7,7 +7,7 @@ use imsync::simulator::Call;
 
 use crate::support::{Setup, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{fault, rejected, stage_of, status};
 
 fn setup(im: &str, retry: &str) -> Setup {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::passes::{city, incremental, longer_than_the_slack, settles};
+use super::first_full_passes::{city, incremental, longer_than_the_slack, settles};
 use super::{begun, moves, own_server, people, run, setup, stage_on};
 use crate::support::{Stage, USERS, ended};
 

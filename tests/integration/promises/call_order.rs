@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{Watch, expect_truth};
 use super::{fault, stage_of, violations};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! Owns: what is said. Must not know: since when a transaction counts as long.
 
 use super::daemon::Daemon;
-use super::passes::{once, settles, status};
+use super::first_full_passes::{once, settles, status};
 use super::{begun, moves, people, run, setup, text};
 use crate::support::{Setup, Stage, USERS};
 

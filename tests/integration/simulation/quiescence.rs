@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::operation::Watermark;
 use super::plan::TIMEOUT_MILLIS;
 use super::process::Ended;
+use super::state_claims::{Claim, State};
+use super::system::World;
 use super::table::{self, Row, Want};
-use super::truth::{Claim, State};
-use super::world::World;
 
 /// How long all may take to come to rest. Several time-outs and pauses on a machine that is busy with other things.
 const REST: Duration = Duration::from_mins(2);

@@ -2,7 +2,7 @@
 //!
 //! Owns: one change of each such kind. Must not know: how the full pass compares.
 
-use super::passes::{city, incremental, once, out_of_the_slack, settles};
+use super::first_full_passes::{city, incremental, once, out_of_the_slack, settles};
 use super::{Reader, moves, people, run, setup};
 use crate::support::{SOURCE, Setup, Stage, USERS};
 

@@ -4,20 +4,20 @@
 //! Must not know: how imsync keeps its promises; the state tables are read here by themselves, the mapping is written a
 //! second time.
 //!
-//! A failure prints its seed and its last steps. `IMSYNC_SEED=n cargo test --test integration whole::replay -- --ignored
+//! A failure prints its seed and its last steps. `IMSYNC_SEED=n cargo test --test integration simulation::replay -- --ignored
 //! --nocapture` runs that world again, `IMSYNC_SHRINK=1` beside it looks for a shorter history that fails as well.
 
-mod calm;
-mod cases;
-mod dice;
 mod faults;
+mod fixed_cases;
 mod operation;
+mod operation_counts;
 mod plan;
 mod process;
-mod scenes;
+mod quiescence;
+mod rng;
+mod scenarios;
 mod soak;
+mod state_claims;
+mod system;
 mod table;
-mod tally;
-mod truth;
-mod world;
 mod writers;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::cases;
+use super::fixed_cases;
+use super::operation_counts::Tally;
 use super::plan::Plan;
-use super::tally::Tally;
-use super::world::World;
+use super::system::World;
 
 /// Operations of one world of a soak.
 const LENGTH: usize = 120;
@@ -83,7 +83,7 @@ async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
         let operations = operations.map(|operation| format!("    {operation:?},")).collect::<Vec<_>>().join("\n");
         format!(
             "seed {seed}, step {step}: {text}\n{:?}\noperations {first} to {step}:\n{operations}\nlast processes:\n{outputs}\n\
-             again: IMSYNC_SEED={seed} cargo test --test integration whole::soak::replay -- --ignored --nocapture",
+             again: IMSYNC_SEED={seed} cargo test --test integration simulation::soak::replay -- --ignored --nocapture",
             plan.settings
         )
     });
@@ -109,7 +109,7 @@ async fn a_slice_of_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_once_failed() {
-    let worlds = cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
+    let worlds = fixed_cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
     for (name, world) in worlds.collect::<Vec<_>>() {
         let (_, result) = world.await.expect("a world's panic is in its result");
         result.unwrap_or_else(|divergence| panic!("{name}: {divergence}"));

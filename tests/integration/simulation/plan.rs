@@ -2,10 +2,10 @@
 //!
 //! Owns: how likely what is. Must not know: how anything is carried out.
 
-use super::dice::Dice;
 use super::operation::{
     Answer, Command, Deed, Edition, Fault, Kind, Mishap, Operation, Pass, Stamp, Watermark, Which, Whose,
 };
+use super::rng::Dice;
 use super::table::{COLUMNS, VALUES};
 
 pub(super) const WRITERS: usize = 4;

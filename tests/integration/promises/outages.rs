@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Setup, Stage, USERS, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{Watch, expect_truth};
 use super::{fault, in_flight_twice, people, rejected, stage_of, status};
 
 /// An address of this machine where nobody listens.
@@ -236,7 +236,7 @@ async fn postgres_is_killed_and_comes_back() {
         })
         .await;
     stage.eventually("ready again", async || get(port, "/readyz").await.0 == 200).await;
-    let lies = super::truth::lies(&mut connection, stage.handle()).await.expect("the state can be read");
+    let lies = super::state_truth::lies(&mut connection, stage.handle()).await.expect("the state can be read");
     assert_eq!(lies, Vec::<String>::new());
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0), "{}", stage.printed("run", "err"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{Watch, expect_truth};
 use super::{account, fault, in_flight_twice, stage_of, status};
 
 fn impatient(more: &str) -> Setup {

@@ -9,9 +9,9 @@ use imsync::clock::monotonic;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::Mutex;
 
-use super::scenes::{self, Job, PEOPLE, REFUSED, Scene, TOO_LONG};
-use super::sent;
-use crate::promises::truth::{expect_truth, lies};
+use super::scenarios::{self, Job, PEOPLE, REFUSED, Scene, TOO_LONG};
+use super::sent_calls;
+use crate::promises::state_truth::{expect_truth, lies};
 use crate::support::{Setup, Stage, ended, signal};
 
 /// What a one-shot pass says that leaves something in doubt.
@@ -77,12 +77,12 @@ impl World {
         let due = self.in_flight(job.scene, "in_doubt_retry_at <= clock_timestamp()").await;
         let (held, calls) = (self.stage.handle().users(), self.arrived());
         self.forgive();
-        self.execute(&scenes::meanwhile(self.round)).await;
+        self.execute(&scenarios::meanwhile(self.round)).await;
 
         self.start_again(job, &due).await;
         self.expect_settled(&due).await;
         let calls = self.stage.handle().last_calls(self.arrived() - calls);
-        let needless = sent::needlessly(held, &calls);
+        let needless = sent_calls::needlessly(held, &calls);
         // A call that timed out on a busy machine is repeated, as it should be.
         let timed_out = calls.iter().filter(|call| call.given_up).flat_map(|call| &call.users);
         let timed_out: BTreeSet<&String> = timed_out.map(|user| &user.account).collect();
@@ -166,16 +166,16 @@ impl World {
             self.settle().await;
         }
         let stamp = self.earliest().await;
-        self.execute(&scenes::people(stamp)).await;
+        self.execute(&scenarios::people(stamp)).await;
         self.execute("DROP TABLE IF EXISTS before; CREATE TABLE before AS SELECT * FROM users").await;
-        self.execute(&scenes::changes(scene, self.round, stamp)).await;
+        self.execute(&scenarios::changes(scene, self.round, stamp)).await;
         match scene {
             Scene::Recovery => {
                 let first = Job { scene: Scene::Incremental, point: "call: answered", arrival: 2 };
                 assert!(self.run_until_death(first).await, "{}: the first death", self.now);
                 self.come_to_rest().await;
                 self.expect_no_lie().await;
-                self.execute(&scenes::meanwhile(self.round)).await;
+                self.execute(&scenarios::meanwhile(self.round)).await;
             }
             Scene::Distrust => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
             Scene::Mapping => {
@@ -187,7 +187,7 @@ impl World {
                 // What the last life left behind goes first, so that nothing but the one attribute is sent.
                 self.settled_by(&["run", "--once"]).await;
                 let stamp = self.earliest().await;
-                self.execute(&scenes::one_attribute(self.round, stamp)).await;
+                self.execute(&scenarios::one_attribute(self.round, stamp)).await;
             }
             Scene::First | Scene::SlowFirst | Scene::Incremental | Scene::Full | Scene::Daemon => {}
         }
@@ -202,7 +202,7 @@ impl World {
     /// A first pass has gone through, and no full one is due (sessions that were open at the first fence ask for one).
     async fn settle(&self) {
         if !self.state_exists().await {
-            self.execute(&scenes::people("now()")).await;
+            self.execute(&scenarios::people("now()")).await;
             self.settled_by(&["backfill"]).await;
         }
         while self.number("SELECT count(*) FROM imsync.sync WHERE full_pass_due IS NOT NULL").await > 0 {
@@ -294,7 +294,7 @@ impl World {
         let counts = |account: &str| {
             account != TOO_LONG
                 && !REFUSED.contains(&account)
-                && (!scenes::untold(account) || in_flight.contains(account))
+                && (!scenarios::untold(account) || in_flight.contains(account))
         };
         let differ = accounts.into_iter().filter(|account| counts(account) && im.get(*account) != table.get(*account));
         differ

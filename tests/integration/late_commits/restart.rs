@@ -5,7 +5,7 @@
 use imsync::cluster::Cluster;
 use serde_json::Value;
 
-use super::passes::{city, incremental, longer_than_the_slack, once, out_of_the_slack, settles, status};
+use super::first_full_passes::{city, incremental, longer_than_the_slack, once, out_of_the_slack, settles, status};
 use super::{Reader, begun, moves, own_server, people, run, setup, stage_on, text};
 use crate::support::{Setup, Stage, USERS};
 

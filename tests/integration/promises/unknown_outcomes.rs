@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{Watch, expect_truth};
 use super::{account, attributes, fault, in_flight_twice, stage_of, status};
 
 /// The case that a state kept only after the answer gets wrong: IM holds the new value, the state still says the old one,

@@ -6,7 +6,7 @@ use imsync::simulator::{Options, Simulator};
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{fault, in_flight_twice, rejected, stage_of};
 
 const NO_FULL_PASS: &str = "[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n";

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::passes::{settles, status};
+use super::first_full_passes::{settles, status};
 use super::{Reader, begun, moves, people, run, setup};
 use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
 

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::operation::{Deed, Stamp, Watermark};
+use super::operation_counts::Tally;
 use super::plan::WRITERS;
 use super::table::{self, COLUMNS};
-use super::tally::Tally;
 use crate::support::Database;
 
 /// Long enough for a statement that does not wait.

@@ -4,7 +4,9 @@
 
 use sqlx::PgConnection;
 
-use super::passes::{city, incremental, longer_than_the_slack, once, out_of_the_slack, settles, somebody_waits_for};
+use super::first_full_passes::{
+    city, incremental, longer_than_the_slack, once, out_of_the_slack, settles, somebody_waits_for,
+};
 use super::{Reader, begun, moves, own_server, people, run, setup, stage_on};
 use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
 

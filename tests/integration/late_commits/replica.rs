@@ -7,7 +7,7 @@ use imsync::cluster::Cluster;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::daemon::Daemon;
-use super::passes::{city, incremental, longer_than_the_slack, once, status};
+use super::first_full_passes::{city, incremental, longer_than_the_slack, once, status};
 use super::{begun, moves, own_server, people, run, setup, stage_on, text};
 use crate::support::{Setup, Stage, USERS};
 

@@ -7,7 +7,7 @@ use sqlx::{Connection, Executor};
 
 use crate::support::{SOURCE, Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{fault, stage_of, status, violations};
 
 const NO_FULL_PASS: &str = "[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n";

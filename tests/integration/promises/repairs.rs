@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::commands::{free_port, metric};
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::guard::settled;
-use super::truth::expect_truth;
+use super::removal_guard::settled;
+use super::state_truth::expect_truth;
 use super::{stage_of, status};
 
 async fn repaired(stage: &Stage, arguments: &[&str], code: i32) -> Value {

@@ -9,21 +9,21 @@
 //! what is read, `restart` ends the server under prepared transactions, `replica` reads from a standby, `moments` stops
 //! a pass between two of its statements, `uncovered` is what only a full pass finds.
 
-mod compare;
-mod cost;
+mod between_statements;
 mod daemon;
+mod first_full_passes;
+mod held_back;
 mod idle;
 mod interleavings;
-mod kinds;
-mod moments;
-mod passes;
+mod poller_comparison;
 mod pollers;
+mod read_cost;
 mod replica;
 mod restart;
-mod shown;
 mod soak;
-mod uncovered;
+mod watermark_kinds;
 mod writers;
+mod wrong_timestamps;
 
 use imsync::cluster::{Cluster, Options};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};

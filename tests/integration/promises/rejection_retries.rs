@@ -8,7 +8,7 @@ use std::time::Duration;
 use imsync::simulator::CallUser;
 use serde_json::Value;
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{fault, rejected, stage_of};
 use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
 
