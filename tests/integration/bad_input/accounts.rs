@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use imsync::simulator::{Action, Matcher, Rule};
 
-use super::{Held, expect_plain, rejected};
+use super::{HeldValues, expect_plain, rejected};
 use crate::support::{Setup, Stage};
 
 /// Odd ids; those of 1 to 32 bytes are IM's to judge, all others ours.
@@ -113,7 +113,7 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
     let users = stage.handle().users();
     assert_eq!(users.keys().collect::<BTreeSet<_>>(), expected);
     assert!(users.values().all(|attributes| attributes["city"] == "Graz" && attributes.len() == 3));
-    assert_eq!(users, stage.wanted_of_users().await.into_iter().filter(|(id, _)| sendable(id)).collect::<Held>());
+    assert_eq!(users, stage.wanted_of_users().await.into_iter().filter(|(id, _)| sendable(id)).collect::<HeldValues>());
     let listed = rejected(&stage).await;
     let too_long: BTreeSet<&String> = ids.iter().filter(|id| id.len() > 32).collect();
     assert_eq!(listed.iter().map(|(account, ..)| account).collect::<BTreeSet<_>>(), too_long);
@@ -146,7 +146,7 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
     stage.handle().remove_fault(refusal);
     stage.execute("DELETE FROM users").await;
     stage.imsync(&["backfill"]).await.expect_code(0);
-    assert_eq!(stage.handle().users(), Held::new());
+    assert_eq!(stage.handle().users(), HeldValues::new());
     assert_eq!(stage.number("SELECT count(*) FROM imsync.account").await, 0);
     assert_eq!(rejected(&stage).await, []);
 }
@@ -210,6 +210,6 @@ async fn numbers_and_uuids_are_accounts() {
         assert!(stage.handle().users().values().all(|attributes| attributes["city"] == "Linz"), "{kind}");
         stage.execute("DELETE FROM users").await;
         stage.imsync(&["backfill"]).await.expect_code(0);
-        assert_eq!(stage.handle().users(), Held::new(), "{kind}");
+        assert_eq!(stage.handle().users(), HeldValues::new(), "{kind}");
     }
 }

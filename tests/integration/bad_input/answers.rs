@@ -15,14 +15,14 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{\"ActionStatus\"
 
 /// How the vendor answers once it has said OK for the first time.
 #[derive(Clone, Copy, Debug)]
-enum Flood {
+enum EndlessAnswer {
     /// Spaces without end.
     Endless,
     /// As much as is taken, and then nothing more, so that all calls in flight hold it.
     UpToTheLimit,
 }
 
-async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: Flood) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: EndlessAnswer) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let mut request = String::new();
@@ -46,10 +46,10 @@ async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: Flood)
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n").await?;
         let spaces = vec![b' '; 64 * 1024];
         match flood {
-            Flood::Endless => loop {
+            EndlessAnswer::Endless => loop {
                 stream.write_all(&spaces).await?;
             },
-            Flood::UpToTheLimit => {
+            EndlessAnswer::UpToTheLimit => {
                 for _ in 0..127 {
                     stream.write_all(&spaces).await?;
                 }
@@ -65,7 +65,7 @@ fn high_water_kib(pid: u32) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
-async fn fed(flood: Flood) {
+async fn fed(flood: EndlessAnswer) {
     // A user a call, so that as many calls as may be are in flight together.
     let im = "timeout = \"2s\"\nretry_for = \"1s\"\nusers_per_call = 1\n".to_owned();
     let stage = Stage::set_up(Setup { im, ..Setup::default() }).await;
@@ -102,10 +102,10 @@ async fn fed(flood: Flood) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_answer_fills_no_memory() {
-    fed(Flood::Endless).await;
+    fed(EndlessAnswer::Endless).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_large_answers_at_once_fill_no_memory() {
-    fed(Flood::UpToTheLimit).await;
+    fed(EndlessAnswer::UpToTheLimit).await;
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::{Ran, Stage};
 
 /// Account by account what IM holds or should hold.
-type Held = BTreeMap<String, BTreeMap<String, String>>;
+type HeldValues = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Each line of `rejected --json`: account, attribute, reason.
 async fn rejected(stage: &Stage) -> Vec<(String, Option<String>, String)> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Held, expect_plain, rejected};
+use super::{HeldValues, expect_plain, rejected};
 use crate::support::{Setup, Stage};
 
 /// Signs that stay whole beside each other: letters, marks on them, pairs, families, what JSON writes otherwise.
@@ -72,7 +72,7 @@ async fn im_holds_what_the_rule_says_of_each_text() {
     sqlx::query(insert).bind(&ids).bind(&whole).execute(&mut connection).await.expect("texts that a column can hold");
     stage.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
 
-    let (mut expected, mut refused) = (Held::new(), BTreeMap::new());
+    let (mut expected, mut refused) = (HeldValues::new(), BTreeMap::new());
     for ((id, signs), text) in ids.iter().zip(&texts).zip(&whole) {
         let cut = if text.len() <= 50 { text.clone() } else { cut(signs) };
         let mut held = BTreeMap::new();

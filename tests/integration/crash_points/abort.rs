@@ -9,21 +9,21 @@ use std::process::{ExitStatus, Stdio};
 use tokio::process::Child;
 
 use super::armed;
-use super::scenarios::{Job, Scene};
-use super::system::{DOUBTS, PATIENCE, World};
+use super::scenarios::{CrashCase, Scenario};
+use super::system::{CrashSystem, DOUBTS, PATIENCE};
 use crate::support::signal;
 
 const SIGABRT: i32 = 6;
 
-impl World {
+impl CrashSystem {
     /// False: it ended in another way, and that a good one.
-    pub(super) async fn run_until_death(&self, job: Job) -> bool {
-        let at = format!("{}#{}", job.point, job.arrival);
-        let mut command = armed(&self.stage, job.scene.command(), &at);
+    pub(super) async fn run_until_death(&self, case: CrashCase) -> bool {
+        let at = format!("{}#{}", case.point, case.arrival);
+        let mut command = armed(&self.stage, case.scenario.command(), &at);
         let log = std::fs::File::create(self.stage.directory().join("run.err")).expect("a log file");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be run");
-        let status = match job.scene {
-            Scene::Daemon => self.end_of_daemon(&mut child).await,
+        let status = match case.scenario {
+            Scenario::Daemon => self.end_of_daemon(&mut child).await,
             _ => self.end_of(&mut child).await,
         };
         let log = self.stage.printed("run", "err");
@@ -31,7 +31,7 @@ impl World {
             (Some(SIGABRT), _) => true,
             (_, Some(0 | 3)) => false,
             // A pass stops where IM refuses everybody, and says so where doubts are left.
-            (_, Some(1)) if job.scene == Scene::Suspicion || log.contains(DOUBTS) => false,
+            (_, Some(1)) if case.scenario == Scenario::Suspicion || log.contains(DOUBTS) => false,
             _ => panic!("{}: {status:?}\n{log}", self.now),
         }
     }
@@ -43,7 +43,7 @@ impl World {
         status.expect("a child can be waited for")
     }
 
-    /// A daemon is told to stop once IM is as the table, if it lives as long as that.
+    /// A daemon is told to stop once IM is as the table, if it runs as long as that.
     async fn end_of_daemon(&self, child: &mut Child) -> ExitStatus {
         let worked = self.until("IM is as the table", async || self.differences(&BTreeSet::new()).await.is_empty());
         tokio::select! {

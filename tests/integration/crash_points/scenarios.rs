@@ -1,10 +1,10 @@
-//! The scenes: what is going on when the process dies, and which points each of them arrives at.
+//! The scenarios: what is going on when the process dies, and which points each of them arrives at.
 //!
-//! Owns: the list of the walk, commands, changes to the table as SQL. Must not know: how a scene is played.
+//! Owns: the list of the walk, commands, changes to the table as SQL. Must not know: how a scenario is played.
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scene {
+pub(super) enum Scenario {
     /// `backfill`, with neither state tables nor anything in IM.
     First,
     /// The same with an IM that takes its time, so that the pass's position is stored.
@@ -25,19 +25,19 @@ pub(super) enum Scene {
     Daemon,
 }
 
-pub(super) const SCENES: [Scene; 9] = [
-    Scene::First,
-    Scene::Incremental,
-    Scene::Recovery,
-    Scene::Full,
-    Scene::SlowFirst,
-    Scene::Distrust,
-    Scene::Mapping,
-    Scene::Suspicion,
-    Scene::Daemon,
+pub(super) const SCENES: [Scenario; 9] = [
+    Scenario::First,
+    Scenario::Incremental,
+    Scenario::Recovery,
+    Scenario::Full,
+    Scenario::SlowFirst,
+    Scenario::Distrust,
+    Scenario::Mapping,
+    Scenario::Suspicion,
+    Scenario::Daemon,
 ];
 
-impl Scene {
+impl Scenario {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -74,76 +74,76 @@ impl Scene {
 
 /// One death.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Job {
-    pub(super) scene: Scene,
+pub(super) struct CrashCase {
+    pub(super) scenario: Scenario,
     pub(super) point: &'static str,
     pub(super) arrival: usize,
 }
 
-const fn at(scene: Scene, point: &'static str, arrival: usize) -> Job {
-    Job { scene, point, arrival }
+const fn at(scenario: Scenario, point: &'static str, arrival: usize) -> CrashCase {
+    CrashCase { scenario, point, arrival }
 }
 
-/// Every point at least once. First passes stand first: a fresh world begins with one.
-pub(super) const WALK: &[Job] = &[
-    at(Scene::First, "migration: tables are made, not committed", 1),
-    at(Scene::First, "migration: committed", 1),
-    at(Scene::First, "start: the sync row is there", 1),
-    at(Scene::First, "lease: the lock is held", 1),
-    at(Scene::First, "lease: the epoch rose, not committed", 1),
-    at(Scene::First, "lease: the epoch rose", 1),
-    at(Scene::First, "start: the attributes have slots", 1),
-    at(Scene::First, "start: a full pass is due", 1),
-    at(Scene::First, "pass: begins", 1),
-    at(Scene::First, "full: the first watermark is about to be stored", 1),
-    at(Scene::First, "full: the first watermark is stored", 1),
-    at(Scene::First, "full: a page of the table is done", 2),
-    at(Scene::First, "intent: stored", 1),
-    at(Scene::First, "call: answered", 5),
-    at(Scene::SlowFirst, "full: the position is about to be stored", 1),
-    at(Scene::SlowFirst, "full: the position is stored", 1),
-    at(Scene::Recovery, "intents: settled, not committed", 1),
-    at(Scene::Recovery, "intents: settled", 1),
-    at(Scene::Recovery, "doubts: looked up", 1),
-    at(Scene::Recovery, "doubts: about to be put aside", 1),
-    at(Scene::Recovery, "doubts: put aside, not committed", 1),
-    at(Scene::Recovery, "doubts: put aside", 1),
-    at(Scene::Suspicion, "push: a probe has ended", 1),
-    at(Scene::Daemon, "delivery: recorded", 1),
-    at(Scene::Daemon, "goodbye: about to be stored", 1),
-    at(Scene::Distrust, "generation: raised, not committed", 1),
-    at(Scene::Distrust, "generation: raised", 1),
-    at(Scene::Mapping, "start: rejections are due", 1),
-    at(Scene::Full, "full: the table is walked", 1),
-    at(Scene::Full, "full: a page of the gone is done", 2),
-    at(Scene::Full, "full: the gone are walked", 1),
-    at(Scene::Full, "full: a delivery has landed", 1),
-    at(Scene::Incremental, "transaction list: read", 1),
-    at(Scene::Incremental, "page: read", 2),
-    at(Scene::Incremental, "page: compared", 3),
-    at(Scene::Incremental, "page: taken", 2),
-    at(Scene::Incremental, "drain: begins", 1),
-    at(Scene::Incremental, "drain: ended", 2),
-    at(Scene::Incremental, "delivery: begins", 1),
-    at(Scene::Incremental, "call: about to go", 4),
-    at(Scene::Incremental, "call: answered", 3),
-    at(Scene::Incremental, "call: about to be repeated", 1),
-    at(Scene::Incremental, "push: a batch was halved", 2),
-    at(Scene::Incremental, "push: attributes go one by one", 1),
-    at(Scene::Incremental, "push: sets have ended", 1),
-    at(Scene::Incremental, "delivery: about to be recorded", 2),
-    at(Scene::Incremental, "record: not committed", 1),
-    at(Scene::Incremental, "record: committed", 1),
-    at(Scene::Incremental, "delivery: recorded", 2),
-    at(Scene::Incremental, "removals: about to go", 1),
-    at(Scene::Incremental, "removals: a chunk is taken", 1),
-    at(Scene::Incremental, "rejections: tried again", 1),
-    at(Scene::Incremental, "rejections: postponed", 1),
-    at(Scene::Incremental, "pass: all is recorded", 1),
-    at(Scene::Incremental, "pass: the watermark is stored", 1),
-    at(Scene::Incremental, "pass: stands in the history", 1),
-    at(Scene::Incremental, "goodbye: about to be stored", 1),
-    at(Scene::Incremental, "goodbye: stored", 1),
+/// Every point at least once. First passes stand first: a fresh system begins with one.
+pub(super) const WALK: &[CrashCase] = &[
+    at(Scenario::First, "migration: tables are made, not committed", 1),
+    at(Scenario::First, "migration: committed", 1),
+    at(Scenario::First, "start: the sync row is there", 1),
+    at(Scenario::First, "lease: the lock is held", 1),
+    at(Scenario::First, "lease: the epoch rose, not committed", 1),
+    at(Scenario::First, "lease: the epoch rose", 1),
+    at(Scenario::First, "start: the attributes have slots", 1),
+    at(Scenario::First, "start: a full pass is due", 1),
+    at(Scenario::First, "pass: begins", 1),
+    at(Scenario::First, "full: the first watermark is about to be stored", 1),
+    at(Scenario::First, "full: the first watermark is stored", 1),
+    at(Scenario::First, "full: a page of the table is done", 2),
+    at(Scenario::First, "intent: stored", 1),
+    at(Scenario::First, "call: answered", 5),
+    at(Scenario::SlowFirst, "full: the position is about to be stored", 1),
+    at(Scenario::SlowFirst, "full: the position is stored", 1),
+    at(Scenario::Recovery, "intents: settled, not committed", 1),
+    at(Scenario::Recovery, "intents: settled", 1),
+    at(Scenario::Recovery, "doubts: looked up", 1),
+    at(Scenario::Recovery, "doubts: about to be put aside", 1),
+    at(Scenario::Recovery, "doubts: put aside, not committed", 1),
+    at(Scenario::Recovery, "doubts: put aside", 1),
+    at(Scenario::Suspicion, "push: a probe has ended", 1),
+    at(Scenario::Daemon, "delivery: recorded", 1),
+    at(Scenario::Daemon, "goodbye: about to be stored", 1),
+    at(Scenario::Distrust, "generation: raised, not committed", 1),
+    at(Scenario::Distrust, "generation: raised", 1),
+    at(Scenario::Mapping, "start: rejections are due", 1),
+    at(Scenario::Full, "full: the table is walked", 1),
+    at(Scenario::Full, "full: a page of the gone is done", 2),
+    at(Scenario::Full, "full: the gone are walked", 1),
+    at(Scenario::Full, "full: a delivery has landed", 1),
+    at(Scenario::Incremental, "transaction list: read", 1),
+    at(Scenario::Incremental, "page: read", 2),
+    at(Scenario::Incremental, "page: compared", 3),
+    at(Scenario::Incremental, "page: taken", 2),
+    at(Scenario::Incremental, "drain: begins", 1),
+    at(Scenario::Incremental, "drain: ended", 2),
+    at(Scenario::Incremental, "delivery: begins", 1),
+    at(Scenario::Incremental, "call: about to go", 4),
+    at(Scenario::Incremental, "call: answered", 3),
+    at(Scenario::Incremental, "call: about to be repeated", 1),
+    at(Scenario::Incremental, "push: a batch was halved", 2),
+    at(Scenario::Incremental, "push: attributes go one by one", 1),
+    at(Scenario::Incremental, "push: sets have ended", 1),
+    at(Scenario::Incremental, "delivery: about to be recorded", 2),
+    at(Scenario::Incremental, "record: not committed", 1),
+    at(Scenario::Incremental, "record: committed", 1),
+    at(Scenario::Incremental, "delivery: recorded", 2),
+    at(Scenario::Incremental, "removals: about to go", 1),
+    at(Scenario::Incremental, "removals: a chunk is taken", 1),
+    at(Scenario::Incremental, "rejections: tried again", 1),
+    at(Scenario::Incremental, "rejections: postponed", 1),
+    at(Scenario::Incremental, "pass: all is recorded", 1),
+    at(Scenario::Incremental, "pass: the watermark is stored", 1),
+    at(Scenario::Incremental, "pass: stands in the history", 1),
+    at(Scenario::Incremental, "goodbye: about to be stored", 1),
+    at(Scenario::Incremental, "goodbye: stored", 1),
 ];
 
 /// Rows `u00001` and on.
@@ -177,9 +177,9 @@ fn those_of(id: &str, condition: &str) -> String {
 ///
 /// Dated at the earliest moment that a transaction can have which no fence has seen: a watermark that is stored too
 /// early, or survives a pass that did not, would leave these rows behind.
-pub(super) fn changes(scene: Scene, round: u32, stamp: &str) -> String {
+pub(super) fn changes(scenario: Scenario, round: u32, stamp: &str) -> String {
     let again = format!("{}UPDATE users SET updated_at = {stamp} WHERE {};", people(stamp), those("% 10 = 7"));
-    if scene == Scene::Suspicion {
+    if scenario == Scenario::Suspicion {
         return again;
     }
     format!(

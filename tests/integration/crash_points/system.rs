@@ -1,6 +1,6 @@
-//! A world: a table, an IM and imsync, which lives several lives in it and dies at the end of each.
+//! A system: a table, an IM and imsync, which runs several runs in it and dies at the end of each.
 //!
-//! Owns: playing a life, and what must be so after its death and after the next start. Must not know: the list of lives.
+//! Owns: playing a run, and what must be so after its death and after the next start. Must not know: the list of runs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use imsync::clock::monotonic;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::sync::Mutex;
 
-use super::scenarios::{self, Job, PEOPLE, REFUSED, Scene, TOO_LONG};
+use super::scenarios::{self, CrashCase, PEOPLE, REFUSED, Scenario, TOO_LONG};
 use super::sent_calls;
 use crate::promises::state_truth::{expect_truth, lies};
 use crate::support::{Setup, Stage, ended, signal};
@@ -19,17 +19,17 @@ pub(super) const DOUBTS: &str = "did not answer for some accounts";
 /// For whatever is waited for; a loaded machine takes its time.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A life that ended at its point.
+/// A run that ended at its point.
 #[derive(Debug)]
-pub(super) struct Life {
-    pub(super) job: Job,
+pub(super) struct CrashRun {
+    pub(super) case: CrashCase,
     /// Accounts of calls whose outcome was not recorded at the death: so many may be sent again.
     pub(super) in_flight: usize,
     /// Accounts for which the next start made a call that changed nothing at IM.
     pub(super) needless: usize,
 }
 
-pub(super) struct World {
+pub(super) struct CrashSystem {
     pub(super) stage: Stage,
     /// For all looks and changes of the test: a session for each would cost more than what it does.
     connection: Mutex<PgConnection>,
@@ -42,7 +42,7 @@ pub(super) struct World {
 const VALUES: [&str; 2] =
     ["values = { m = \"male\", f = \"female\" }", "values = { m = \"male\", f = \"female\", x = \"other\" }"];
 
-impl World {
+impl CrashSystem {
     pub(super) async fn create() -> Self {
         let setup = Setup::default();
         let setup = Setup {
@@ -53,33 +53,33 @@ impl World {
         };
         let stage = Stage::set_up(setup).await;
         let connection = Mutex::new(stage.database.connect().await);
-        let world = Self { stage, connection, round: 0, now: String::new(), other_mapping: false };
-        world.forgive();
-        world
+        let system = Self { stage, connection, round: 0, now: String::new(), other_mapping: false };
+        system.forgive();
+        system
     }
 
-    /// One life and the start after it. `None`: it did not arrive at the point and ended well.
-    pub(super) async fn live(&mut self, job: Job) -> Option<Life> {
+    /// One run and the start after it. `None`: it did not arrive at the point and ended well.
+    pub(super) async fn live(&mut self, case: CrashCase) -> Option<CrashRun> {
         self.round += 1;
-        self.now = format!("{} dies at \"{}\", arrival {}", job.scene.name(), job.point, job.arrival);
-        self.prepare(job.scene).await;
-        if let Some(fault) = job.scene.fault() {
+        self.now = format!("{} dies at \"{}\", arrival {}", case.scenario.name(), case.point, case.arrival);
+        self.prepare(case.scenario).await;
+        if let Some(fault) = case.scenario.fault() {
             self.fault(fault);
         }
-        if !self.run_until_death(job).await {
+        if !self.run_until_death(case).await {
             self.forgive();
             return None;
         }
         self.come_to_rest().await;
         self.expect_no_lie().await;
-        let in_flight = self.in_flight(job.scene, "true").await;
+        let in_flight = self.in_flight(case.scenario, "true").await;
         // Those of which something is provisional are looked up when no ghost of theirs can land any more.
-        let due = self.in_flight(job.scene, "in_doubt_retry_at <= clock_timestamp()").await;
+        let due = self.in_flight(case.scenario, "in_doubt_retry_at <= clock_timestamp()").await;
         let (held, calls) = (self.stage.handle().users(), self.arrived());
         self.forgive();
         self.execute(&scenarios::meanwhile(self.round)).await;
 
-        self.start_again(job, &due).await;
+        self.start_again(case, &due).await;
         self.expect_settled(&due).await;
         let calls = self.stage.handle().last_calls(self.arrived() - calls);
         let needless = sent_calls::needlessly(held, &calls);
@@ -88,7 +88,7 @@ impl World {
         let timed_out: BTreeSet<&String> = timed_out.map(|user| &user.account).collect();
         let beyond: Vec<_> = needless.difference(&in_flight).filter(|account| !timed_out.contains(account)).collect();
         assert!(beyond.is_empty(), "{}: sent needlessly, nothing of theirs was in flight: {beyond:?}", self.now);
-        Some(Life { job, in_flight: in_flight.len(), needless: needless.len() })
+        Some(CrashRun { case, in_flight: in_flight.len(), needless: needless.len() })
     }
 
     /// Everything that stood in the way is mended: IM ends as the table is, and imsync has nothing more to do.
@@ -124,7 +124,7 @@ impl World {
         self.stage.handle().add_fault(rule.parse().expect("a form that the simulator knows"));
     }
 
-    /// Only the refusals that belong to every scene are left.
+    /// Only the refusals that belong to every scenario are left.
     fn forgive(&self) {
         self.stage.handle().clear_faults();
         self.fault(&format!("refuse:70402:per-account:account={}", REFUSED.join(",")));
@@ -157,8 +157,8 @@ impl World {
         }
     }
 
-    async fn prepare(&mut self, scene: Scene) {
-        if matches!(scene, Scene::First | Scene::SlowFirst) {
+    async fn prepare(&mut self, scenario: Scenario) {
+        if matches!(scenario, Scenario::First | Scenario::SlowFirst) {
             self.execute("DROP SCHEMA IF EXISTS imsync CASCADE").await;
             let handle = self.stage.handle();
             handle.users().keys().for_each(|account| handle.drop_user(account));
@@ -168,28 +168,28 @@ impl World {
         let stamp = self.earliest().await;
         self.execute(&scenarios::people(stamp)).await;
         self.execute("DROP TABLE IF EXISTS before; CREATE TABLE before AS SELECT * FROM users").await;
-        self.execute(&scenarios::changes(scene, self.round, stamp)).await;
-        match scene {
-            Scene::Recovery => {
-                let first = Job { scene: Scene::Incremental, point: "call: answered", arrival: 2 };
+        self.execute(&scenarios::changes(scenario, self.round, stamp)).await;
+        match scenario {
+            Scenario::Recovery => {
+                let first = CrashCase { scenario: Scenario::Incremental, point: "call: answered", arrival: 2 };
                 assert!(self.run_until_death(first).await, "{}: the first death", self.now);
                 self.come_to_rest().await;
                 self.expect_no_lie().await;
                 self.execute(&scenarios::meanwhile(self.round)).await;
             }
-            Scene::Distrust => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
-            Scene::Mapping => {
+            Scenario::Distrust => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
+            Scenario::Mapping => {
                 let (old, new) = (usize::from(self.other_mapping), usize::from(!self.other_mapping));
                 self.stage.edit(VALUES[old], VALUES[new]);
                 self.other_mapping = !self.other_mapping;
             }
-            Scene::Suspicion => {
-                // What the last life left behind goes first, so that nothing but the one attribute is sent.
+            Scenario::Suspicion => {
+                // What the last run left behind goes first, so that nothing but the one attribute is sent.
                 self.settled_by(&["run", "--once"]).await;
                 let stamp = self.earliest().await;
                 self.execute(&scenarios::one_attribute(self.round, stamp)).await;
             }
-            Scene::First | Scene::SlowFirst | Scene::Incremental | Scene::Full | Scene::Daemon => {}
+            Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
         }
         if self.state_exists().await {
             // The refusal whose row never changes is due, so that a pass tries it again.
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// Rejections stand in every scene.
+    /// Rejections stand in every scenario.
     async fn settled_by(&self, command: &[&str]) -> String {
         let ran = self.stage.imsync(command).await;
         // A call of a dead process may still land, so what it carried may stay in doubt for a while: what IM holds decides.
@@ -251,8 +251,8 @@ impl World {
     }
 
     /// Accounts of which something was sent, or was about to be, without an outcome on record, or with one in doubt.
-    async fn in_flight(&self, scene: Scene, doubts: &str) -> BTreeSet<String> {
-        if scene == Scene::Distrust {
+    async fn in_flight(&self, scenario: Scenario, doubts: &str) -> BTreeSet<String> {
+        if scenario == Scenario::Distrust {
             return (1..=PEOPLE).map(|number| format!("u{number:05}")).collect();
         }
         if !self.state_exists().await {
@@ -269,21 +269,21 @@ impl World {
     }
 
     /// The next start, and one pass over what has changed since where that was a full pass that went on.
-    async fn start_again(&self, job: Job, in_flight: &BTreeSet<String>) {
-        if job.scene == Scene::Daemon {
+    async fn start_again(&self, case: CrashCase, in_flight: &BTreeSet<String>) {
+        if case.scenario == Scenario::Daemon {
             let mut daemon = self.stage.start("run", &["run"]);
             self.until("IM is as the table again", async || self.differences(in_flight).await.is_empty()).await;
             signal(&daemon, "TERM");
             assert_eq!(ended(&mut daemon).await, Some(0), "{}", self.now);
             return;
         }
-        let log = self.settled_by(&[job.scene.command(), &["-v"]].concat()).await;
+        let log = self.settled_by(&[case.scenario.command(), &["-v"]].concat()).await;
         let goes_on = log.contains("going on with the full pass");
         if goes_on {
             // What changed behind its position is for the next pass.
             self.settled_by(&["run", "--once"]).await;
         }
-        assert!(goes_on || job.point != "full: the position is stored", "{}: {log}", self.now);
+        assert!(goes_on || case.point != "full: the position is stored", "{}: {log}", self.now);
     }
 
     /// Accounts that IM and the table differ in, but for refused ones and for those that no stamp tells of and nothing was

@@ -45,7 +45,7 @@ async fn short_long_and_prepared_transactions() {
     run(&mut long, "COMMIT").await;
     daemon.brings_at_once("u2", "long").await;
 
-    // Prepared and orphaned: the daemon is killed, started, stopped and started before somebody ends them. One was
+    // PendingCommit and orphaned: the daemon is killed, started, stopped and started before somebody ends them. One was
     // prepared while the daemon looked, one while there was none.
     let database = text(&stage, "SELECT current_database()").await;
     let mut orphan = begun(&stage).await;

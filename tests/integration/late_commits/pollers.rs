@@ -16,13 +16,13 @@ pub(super) struct Poller {
     pub(super) copy: BTreeMap<String, String>,
     pub(super) rows_read: usize,
     session: PgConnection,
-    memory: Memory,
+    memory: PollerRule,
 }
 
 /// What decides which rows are asked for.
-enum Memory {
-    Stamp(Stamp),
-    Gate(Gate),
+enum PollerRule {
+    NewestTimestamp(NewestTimestamp),
+    XidGate(XidGate),
     Snapshot(Snapshot),
 }
 
@@ -33,17 +33,17 @@ impl Poller {
     /// All four, each with a copy of the whole table.
     pub(super) async fn all(stage: &Stage) -> [Self; 4] {
         let memories = [
-            ("naive", "`updated_at > max(updated_at)`", Memory::Stamp(Stamp::new("0"))),
-            ("overlap", "the same, less 300 ms", Memory::Stamp(Stamp::new("300 ms"))),
+            ("naive", "`updated_at > max(updated_at)`", PollerRule::NewestTimestamp(NewestTimestamp::new("0"))),
+            ("overlap", "the same, less 300 ms", PollerRule::NewestTimestamp(NewestTimestamp::new("300 ms"))),
             (
                 "xid gate",
                 "`updated_at >=` the start of the oldest transaction that held an id at the last poll",
-                Memory::Gate(Gate { from: DateTime::UNIX_EPOCH, starts: HashMap::new() }),
+                PollerRule::XidGate(XidGate { from: DateTime::UNIX_EPOCH, starts: HashMap::new() }),
             ),
             (
                 "snapshot",
                 "rows whose `xmin` the last poll's snapshot did not see (`pg_visible_in_snapshot`)",
-                Memory::Snapshot(Snapshot { last: "1:1:".to_owned() }),
+                PollerRule::Snapshot(Snapshot { last: "1:1:".to_owned() }),
             ),
         ];
         let mut pollers = Vec::new();
@@ -60,9 +60,9 @@ impl Poller {
     pub(super) async fn poll(&mut self) {
         let session = &mut self.session;
         let rows = match &mut self.memory {
-            Memory::Stamp(stamp) => stamp.poll(session).await,
-            Memory::Gate(gate) => gate.poll(session).await,
-            Memory::Snapshot(snapshot) => snapshot.poll(session).await,
+            PollerRule::NewestTimestamp(stamp) => stamp.poll(session).await,
+            PollerRule::XidGate(gate) => gate.poll(session).await,
+            PollerRule::Snapshot(snapshot) => snapshot.poll(session).await,
         };
         self.rows_read += rows.len();
         self.copy.extend(rows.into_iter().map(|(account, city, _)| (account, city)));
@@ -78,12 +78,12 @@ where
 }
 
 /// Remembers the newest stamp it has seen, and asks for what is newer; or newer than a little before it.
-struct Stamp {
+struct NewestTimestamp {
     newest: DateTime<Utc>,
     condition: String,
 }
 
-impl Stamp {
+impl NewestTimestamp {
     fn new(overlap: &str) -> Self {
         let condition = format!("updated_at > $1 - interval '{overlap}'");
         Self { newest: DateTime::UNIX_EPOCH, condition }
@@ -100,13 +100,13 @@ impl Stamp {
 
 /// Remembers when the oldest transaction began that held an id at the last poll, or the clock when none did: whatever
 /// commits later is dated after that. Transactions that have taken their time and hold no id yet are not in its lists.
-struct Gate {
+struct XidGate {
     from: DateTime<Utc>,
     /// By transaction id; of a prepared transaction no list says when it began.
     starts: HashMap<String, DateTime<Utc>>,
 }
 
-impl Gate {
+impl XidGate {
     async fn poll(&mut self, session: &mut PgConnection) -> Vec<Row> {
         let clock: DateTime<Utc> =
             sqlx::query_scalar("SELECT now()").fetch_one(&mut *session).await.expect("a plain query");

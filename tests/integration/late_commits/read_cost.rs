@@ -15,7 +15,7 @@ use super::{begun, moves, own_server, people, run, setup, stage_on};
 use crate::support::{Stage, USERS, ended};
 
 /// How the changes come.
-struct Course {
+struct Workload {
     /// In bulk, a transaction and a pass each.
     bulks: u32,
     bulk: u32,
@@ -25,7 +25,7 @@ struct Course {
     beside: u32,
 }
 
-impl Course {
+impl Workload {
     fn rows(&self) -> u32 {
         self.bulks * self.bulk + self.lates * (self.late + self.beside)
     }
@@ -72,7 +72,7 @@ fn share(read: u64, changed: u32) -> String {
     format!("{share:.4}")
 }
 
-async fn one_open_transaction(rows: u32, course: &Course) {
+async fn one_open_transaction(rows: u32, course: &Workload) {
     assert!(course.rows() < rows && [course.bulk, course.late, course.beside].iter().all(|count| count % 100 == 0));
     let server = own_server(0, &[("max_wal_size", "4GB")]).await;
     let mut setup = setup("");
@@ -144,13 +144,13 @@ async fn one_open_transaction(rows: u32, course: &Course) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_change_beside_an_open_transaction_is_read_once_and_once_more_when_it_ends() {
-    let course = Course { bulks: 3, bulk: 6_000, lates: 2, late: 800, beside: 200 };
+    let course = Workload { bulks: 3, bulk: 6_000, lates: 2, late: 800, beside: 200 };
     one_open_transaction(20_100, &course).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a million rows: make soak"]
 async fn soak_a_million_rows_beside_an_open_transaction() {
-    let course = Course { bulks: 24, bulk: 40_000, lates: 4, late: 7_500, beside: 2_500 };
+    let course = Workload { bulks: 24, bulk: 40_000, lates: 4, late: 7_500, beside: 2_500 };
     one_open_transaction(1_000_100, &course).await;
 }

@@ -15,13 +15,13 @@ const WARNING: &str = "the source is a replica, where the primary's open transac
                        source.watermark_grace protects against late commits";
 
 /// A stage whose statements go to the primary, where the state is too, and whose source is the standby.
-struct Pair {
+struct PrimaryAndStandby {
     stage: Stage,
     standby: PgConnection,
     _servers: [Cluster; 2],
 }
 
-impl Pair {
+impl PrimaryAndStandby {
     async fn new(setup: Setup) -> Self {
         let primary = own_server(0, &[("wal_level", "replica"), ("max_wal_senders", "3")]).await;
         let stage = stage_on(&primary, setup).await;
@@ -60,7 +60,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_replica_the_grace_is_the_only_protection() {
-    let mut pair = Pair::new(Setup { sql: format!("{USERS} {}", people(50)), ..setup("") }).await;
+    let mut pair = PrimaryAndStandby::new(Setup { sql: format!("{USERS} {}", people(50)), ..setup("") }).await;
     pair.replayed().await;
 
     // It is said, and what is replayed arrives.

@@ -1,4 +1,4 @@
-//! Prepared transactions that nobody ends: they outlive the server, and their rows arrive when somebody does.
+//! PendingCommit transactions that nobody ends: they outlive the server, and their rows arrive when somebody does.
 //!
 //! Owns: a server that is killed under them. Must not know: how they are told from one another.
 

@@ -43,7 +43,7 @@ pub(super) struct Writers {
 }
 
 /// A transaction that another session is to end.
-struct Prepared {
+struct PendingCommit {
     gid: String,
     due: Instant,
     keep: bool,
@@ -95,7 +95,7 @@ async fn write(
     mut session: PgConnection,
     name: String,
     stop: Arc<AtomicBool>,
-    hand_over: mpsc::UnboundedSender<Prepared>,
+    hand_over: mpsc::UnboundedSender<PendingCommit>,
 ) -> u64 {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -113,7 +113,7 @@ async fn transaction(
     session: &mut PgConnection,
     name: &str,
     number: u64,
-    hand_over: &mpsc::UnboundedSender<Prepared>,
+    hand_over: &mpsc::UnboundedSender<PendingCommit>,
 ) -> Result<(), sqlx::Error> {
     let (style, ending): (u32, u32) = (rand::rng().random_range(0..10), rand::rng().random_range(0..20));
     let mut chosen: Vec<u32> = (0..3).map(|_| rand::rng().random_range(1..=ACCOUNTS)).collect();
@@ -148,7 +148,7 @@ async fn transaction(
             let due =
                 imsync::clock::monotonic() + Duration::from_secs_f64(rand::rng().random_range(0.0..LONGEST / 2.0));
             hand_over
-                .send(Prepared { gid, due, keep: ending != 5 || number.is_multiple_of(2) })
+                .send(PendingCommit { gid, due, keep: ending != 5 || number.is_multiple_of(2) })
                 .expect("the finisher listens");
             return Ok(());
         }
@@ -158,8 +158,8 @@ async fn transaction(
 }
 
 /// Ends what was prepared, in a session of its own.
-async fn finish(mut session: PgConnection, mut handed_over: mpsc::UnboundedReceiver<Prepared>) {
-    while let Some(Prepared { gid, due, keep }) = handed_over.recv().await {
+async fn finish(mut session: PgConnection, mut handed_over: mpsc::UnboundedReceiver<PendingCommit>) {
+    while let Some(PendingCommit { gid, due, keep }) = handed_over.recv().await {
         tokio::time::sleep_until(due).await;
         let verb = if keep { "COMMIT" } else { "ROLLBACK" };
         session.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("it is prepared");

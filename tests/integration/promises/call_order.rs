@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, ended, signal};
 
-use super::state_truth::{Watch, expect_truth};
+use super::state_truth::{StateWatcher, expect_truth};
 use super::{fault, stage_of, violations};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,7 +19,7 @@ async fn a_hundred_values_in_quick_succession_end_with_the_last() {
     fault(&stage, "apply-then-fail:http-502:every=5");
     let mut changes = stage.handle().subscribe();
     let mut daemon = stage.start("run", &["run"]);
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     for value in 0..100 {
         stage
             .execute(&format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::state_truth::{Watch, expect_truth};
+use super::state_truth::{StateWatcher, expect_truth};
 use super::{account, fault, in_flight_twice, stage_of, status};
 
 fn impatient(more: &str) -> Setup {
@@ -31,7 +31,7 @@ async fn an_old_value_that_lands_on_a_newer_one_is_put_right() {
     let mut daemon = stage.start("run", &["run"]);
     stage.converges(Duration::from_mins(1)).await;
     no_doubt_is_left(&stage).await;
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     stage.handle().clear_records();
     // Lands 1.5 s after the client has gone, that is 3.5 s after it was sent: within twice the time-out.
     fault(&stage, "ghost:1500ms:command=set_attr:account=u00001:times=1");

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Setup, Stage, USERS, ended, signal};
 
-use super::state_truth::{Watch, expect_truth};
+use super::state_truth::{StateWatcher, expect_truth};
 use super::{fault, in_flight_twice, people, rejected, stage_of, status};
 
 /// An address of this machine where nobody listens.
@@ -52,7 +52,7 @@ async fn im_is_out_of_order_for_a_while() {
     let stage = stage_of(150, watched(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
     let mut daemon = stage.start("run", &["run"]);
     stage.converges(Duration::from_secs(15)).await;
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     for (round, trouble) in ["fail:http-502", "fail:html", "hold", "apply-then-fail:close"].into_iter().enumerate() {
         let rule = fault(&stage, trouble);
         stage
@@ -132,7 +132,7 @@ async fn postgres_cuts_every_session_again_and_again() {
         stage_of(1_500, Setup { im: "users_per_call = 25\n".to_owned(), source: small_pages(), ..Setup::default() })
             .await;
     fault(&stage, "slow:20ms");
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     let cut = async || {
         stage
             .execute(

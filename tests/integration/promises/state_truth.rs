@@ -11,10 +11,10 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::Stage;
 
-type Ledger = BTreeMap<String, (String, BTreeMap<String, Option<String>>)>;
+type AcknowledgedValues = BTreeMap<String, (String, BTreeMap<String, Option<String>>)>;
 
 /// What the state claims: by account the time of recording and the known attributes; accounts with an intent left out.
-async fn claims(connection: &mut PgConnection) -> sqlx::Result<(Ledger, HashSet<String>)> {
+async fn claims(connection: &mut PgConnection) -> sqlx::Result<(AcknowledgedValues, HashSet<String>)> {
     let rows: Vec<(String, String, Vec<String>, String)> = sqlx::query_as(
         "SELECT account, acknowledged_at::text, attribute_names, CASE WHEN account.generation = sync.generation \
          THEN acknowledged::text ELSE '[]' END FROM imsync.account JOIN imsync.sync ON sync.id = sync_id",
@@ -23,7 +23,7 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<(Ledger, HashSet<
     .await?;
     let under_way: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT unnest(accounts) FROM imsync.intent").fetch_all(&mut *connection).await?;
-    let mut ledger = Ledger::new();
+    let mut ledger = AcknowledgedValues::new();
     for (account, recorded, names, acknowledged) in rows {
         let slots: Vec<serde_json::Value> = serde_json::from_str(&acknowledged).expect("an array of slots");
         let known = names.into_iter().zip(slots).filter_map(|(name, slot)| match slot {
@@ -67,13 +67,13 @@ pub(crate) async fn expect_truth(stage: &Stage) {
 }
 
 /// Looks for lies all the time until it is told to stop.
-pub(super) struct Watch {
+pub(super) struct StateWatcher {
     stop: Arc<AtomicBool>,
     looks: Arc<AtomicU32>,
     task: tokio::task::JoinHandle<Vec<String>>,
 }
 
-impl Watch {
+impl StateWatcher {
     pub(super) fn start(stage: &Stage) -> Self {
         let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (handle, url) = (stage.handle().clone(), stage.database.url().to_owned());

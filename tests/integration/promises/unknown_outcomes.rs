@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, ended, signal};
 
-use super::state_truth::{Watch, expect_truth};
+use super::state_truth::{StateWatcher, expect_truth};
 use super::{account, attributes, fault, in_flight_twice, stage_of, status};
 
 /// The case that a state kept only after the answer gets wrong: IM holds the new value, the state still says the old one,
@@ -78,7 +78,7 @@ async fn an_answer_that_lies_leads_to_the_right_value_and_to_no_claim_that_is_no
         fault(&stage, &format!("fail:{wrong}:chance=0.12:seed=9"));
     }
     let mut daemon = stage.start("run", &["run"]);
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     for round in 0..12 {
         stage
             .execute(&format!(
@@ -105,7 +105,7 @@ async fn killed_at_any_instant_it_converges() {
     let stage = stage_of(300, Setup { im: "users_per_call = 20\n".to_owned(), ..Setup::default() }).await;
     fault(&stage, "slow:30ms");
     fault(&stage, "apply-then-fail:close:chance=0.1:seed=3");
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     for round in 0..5_u64 {
         let mut daemon = stage.start("run", &["run"]);
         stage

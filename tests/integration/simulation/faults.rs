@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imsync::simulator::{Action, Command, Matcher, Rule, Wrong};
 
-use super::operation::{Answer, Fault, Kind, Which};
+use super::operation::{Answer, Fault, FaultKind, Which};
 use super::table::{COLUMNS, account};
 
 pub(super) const NO_SUCH_ACCOUNT: i64 = 70107;
@@ -20,7 +20,7 @@ impl Fault {
             attribute: self.attribute.map(|place| COLUMNS[place].1.to_owned()),
             // Of an account that does not exist nothing has to be removed: a vendor who says so of one that has
             // attributes would be believed.
-            command: (self.kind == Kind::RefuseAccount(NO_SUCH_ACCOUNT)).then_some(Command::SetAttr),
+            command: (self.kind == FaultKind::RefuseAccount(NO_SUCH_ACCOUNT)).then_some(Command::SetAttr),
             ..Matcher::default()
         };
         match self.which {
@@ -35,7 +35,7 @@ impl Fault {
     }
 }
 
-impl Kind {
+impl FaultKind {
     fn action(self) -> Action {
         match self {
             Self::Refuse(code) => Action::Refuse { code, per_account: false },
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-/// For the tally: what it does, without how long and to whom.
+/// For the counts: what it does, without how long and to whom.
 pub(super) fn name(rule: &Rule) -> String {
     let wrong = |wrong: &Wrong| match wrong {
         Wrong::Code(_) => "an error code",

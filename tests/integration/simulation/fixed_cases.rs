@@ -2,9 +2,11 @@
 //!
 //! Owns: the list. Must not know: how they are run.
 
-use super::operation::Mishap::None as Unharmed;
-use super::operation::Operation::{Calm, ClearFaults, Fault as Misbehave, Pass as Run, Write};
-use super::operation::{Answer, Command, Deed, Fault, Kind, Pass, Stamp, Watermark, Which};
+use super::operation::Operation::{Calm, ClearFaults, CommandRun as Run, Fault as Misbehave, Write};
+use super::operation::ProcessFault::None as Unharmed;
+use super::operation::{
+    Answer, Command, CommandRun, Fault, FaultKind, Watermark, WatermarkUpdate, Which, WriterAction,
+};
 use super::plan::{Plan, Settings};
 
 /// Name and history of each.
@@ -31,16 +33,28 @@ fn settings() -> Settings {
 }
 
 fn once() -> super::operation::Operation {
-    Run(Pass { command: Command::Once, mishap: Unharmed, beside: Vec::new() })
+    Run(CommandRun { command: Command::Once, fault: Unharmed, beside: Vec::new() })
 }
 
 /// HTTP 429 counted as "certainly not applied", so a pass that stopped there left the old value acknowledged.
 fn an_answer_that_comes_too_late() -> Plan {
-    let set = Deed::Set { account: 12, column: 0, value: 1, stamp: Stamp::Now };
-    let late =
-        Fault { kind: Kind::ApplyThenFail(Answer::RetryLater), which: Which::Next(2), account: None, attribute: None };
+    let set = WriterAction::Set { account: 12, column: 0, value: 1, stamp: WatermarkUpdate::Now };
+    let late = Fault {
+        kind: FaultKind::ApplyThenFail(Answer::RetryLater),
+        which: Which::Next(2),
+        account: None,
+        attribute: None,
+    };
     Plan {
         settings: settings(),
-        operations: vec![once(), Write(0, set), Write(0, Deed::Commit), Misbehave(late), once(), ClearFaults, Calm],
+        operations: vec![
+            once(),
+            Write(0, set),
+            Write(0, WriterAction::Commit),
+            Misbehave(late),
+            once(),
+            ClearFaults,
+            Calm,
+        ],
     }
 }

@@ -1,21 +1,21 @@
-//! What can happen in a world, as data: a list of these is a history that can be run again.
+//! What can happen in a system, as data: a list of these is a history that can be run again.
 //!
 //! Owns: the words. Must not know: how they are carried out, or chosen.
 //!
 //! `{:?}` of a list is Rust that can be pasted into `cases.rs`; accounts, values and columns are small numbers that
 //! `table` turns into texts.
 
-/// One step of a history. Every step can be taken in every world: what cannot be done is left out or rolled back.
+/// One step of a history. Every step can be taken in every system: what cannot be done is left out or rolled back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operation {
     /// A session of an application does something. It begins a transaction if none is open.
-    Write(usize, Deed),
+    Write(usize, WriterAction),
     /// A transaction that is prepared is ended by another session: the oldest, or the newest.
     Finish {
         oldest: bool,
         commit: bool,
     },
-    Pass(Pass),
+    CommandRun(CommandRun),
     /// Start a daemon, armed to crash or not. A second one stands by; there is no third.
     Daemon(Option<(&'static str, u64)>),
     /// SIGTERM for the first daemon, and wait for its end.
@@ -25,13 +25,13 @@ pub(super) enum Operation {
     /// The first daemon stops for so many milliseconds, as a machine does that swaps or moves.
     DaemonSleeps(u64),
     /// The configuration gets another mapping or filter; a daemon does not hear of it.
-    Edit(Edition),
+    Edit(ConfigVersion),
     /// IM gets to know an account.
     Import(u64),
     Fault(Fault),
     ClearFaults,
     /// Connections of imsync are cut by the server.
-    Cut(Whose),
+    Cut(FaultTarget),
     /// Milliseconds.
     Pause(u64),
     /// `imsync rejected retry`.
@@ -42,9 +42,9 @@ pub(super) enum Operation {
 
 /// A one-shot command and what befalls it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pass {
+pub(super) struct CommandRun {
     pub(super) command: Command,
-    pub(super) mishap: Mishap,
+    pub(super) fault: ProcessFault,
     /// What others do meanwhile.
     pub(super) beside: Vec<Operation>,
 }
@@ -60,7 +60,7 @@ pub(super) enum Command {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Mishap {
+pub(super) enum ProcessFault {
     None,
     /// At the nth arrival at this crash point.
     Crash(&'static str, u64),
@@ -71,7 +71,7 @@ pub(super) enum Mishap {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Whose {
+pub(super) enum FaultTarget {
     All,
     /// The session that holds the lease.
     Lease,
@@ -82,7 +82,7 @@ pub(super) enum Whose {
 
 /// What the configuration says of attributes and filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Edition {
+pub(super) enum ConfigVersion {
     First,
     /// `lang` is not mapped any more.
     WithoutLang,
@@ -94,13 +94,13 @@ pub(super) enum Edition {
 
 /// What a session of an application does. `column` and `value` are places in `table`'s lists.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Deed {
+pub(super) enum WriterAction {
     /// An update that stamps the row as it should.
     Set {
         account: u64,
         column: usize,
         value: usize,
-        stamp: Stamp,
+        stamp: WatermarkUpdate,
     },
     /// To a value and back, in one transaction.
     ThereAndBack {
@@ -169,7 +169,7 @@ pub(super) enum Watermark {
 
 /// How an update leaves the watermark column.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Stamp {
+pub(super) enum WatermarkUpdate {
     Now,
     /// Half a second ago: a writer whose clock lags within the grace.
     Lagging,
@@ -183,7 +183,7 @@ pub(super) enum Stamp {
     Missing,
 }
 
-impl Stamp {
+impl WatermarkUpdate {
     /// An incremental pass promises to find it.
     pub(super) fn honest(self) -> bool {
         matches!(self, Self::Now | Self::Lagging | Self::Ahead)
@@ -193,7 +193,7 @@ impl Stamp {
 /// The vendor misbehaves: for some of the calls, until `ClearFaults`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fault {
-    pub(super) kind: Kind,
+    pub(super) kind: FaultKind,
     /// Of a hundred matching calls, with a seed of its own; or the next so many calls.
     pub(super) which: Which,
     /// Only calls with this account.
@@ -209,7 +209,7 @@ pub(super) enum Which {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum FaultKind {
     Refuse(i64),
     /// Only the account fails (`timpush`), or its whole call.
     RefuseAccount(i64),

@@ -7,9 +7,9 @@ use std::fmt;
 
 /// Counts by group and name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally(BTreeMap<&'static str, BTreeMap<String, u64>>);
+pub(super) struct OperationCounts(BTreeMap<&'static str, BTreeMap<String, u64>>);
 
-impl Tally {
+impl OperationCounts {
     pub(super) fn count(&mut self, group: &'static str, name: impl Into<String>) {
         self.add(group, name, 1);
     }
@@ -31,7 +31,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for OperationCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (group, names) in &self.0 {
             writeln!(f, "{group}: {}", self.sum(group))?;

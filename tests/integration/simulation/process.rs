@@ -1,4 +1,4 @@
-//! The binary as these worlds run it: armed to crash, killed, told to stop; and what it may print and end with.
+//! The binary as these systems run it: armed to crash, killed, told to stop; and what it may print and end with.
 //!
 //! Owns: starting, ending and examining processes. Must not know: tables, the vendor.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Child;
 
-use super::operation::{Command, Mishap};
+use super::operation::{Command, ProcessFault};
 use super::table;
 use crate::support::{Stage, signal};
 
@@ -98,10 +98,10 @@ impl Process {
     }
 }
 
-/// The mishap in time: it happens beside what the others do.
-pub(super) async fn befall(mishap: Mishap, process: Option<u32>) {
-    let (Mishap::Kill(millis) | Mishap::Term(millis)) = mishap else { return };
-    let name = if matches!(mishap, Mishap::Kill(_)) { "KILL" } else { "TERM" };
+/// The fault in time: it happens beside what the others do.
+pub(super) async fn befall(fault: ProcessFault, process: Option<u32>) {
+    let (ProcessFault::Kill(millis) | ProcessFault::Term(millis)) = fault else { return };
+    let name = if matches!(fault, ProcessFault::Kill(_)) { "KILL" } else { "TERM" };
     tokio::time::sleep(Duration::from_millis(millis)).await;
     if let Some(pid) = process {
         // Not yet waited for, so the number is still its own; if it has ended there is nobody to tell.

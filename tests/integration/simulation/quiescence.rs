@@ -1,6 +1,6 @@
 //! After the storm: transactions end, faults go, and imsync has to bring IM and table together.
 //!
-//! Owns: the passes of a calm, and what must be true after each. Must not know: what went before.
+//! Owns: the passes of a quiescence, and what must be true after each. Must not know: what went before.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::operation::Watermark;
 use super::plan::TIMEOUT_MILLIS;
 use super::process::Ended;
-use super::state_claims::{Claim, State};
-use super::system::World;
-use super::table::{self, Row, Want};
+use super::state_claims::{StateClaim, StateClaims};
+use super::system::System;
+use super::table::{self, ExpectedValue, Row};
 
 /// How long all may take to come to rest. Several time-outs and pauses on a machine that is busy with other things.
 const REST: Duration = Duration::from_mins(2);
@@ -21,8 +21,8 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-impl World {
-    pub(super) async fn calm(&mut self) -> Result<(), String> {
+impl System {
+    pub(super) async fn quiescence(&mut self) -> Result<(), String> {
         self.end_daemons().await?;
         self.import_all();
         self.writers.end_all(&mut self.eye).await;
@@ -44,7 +44,8 @@ impl World {
         let guarded = self.guarded().await?;
         if first.code != Some(1) && !guarded {
             let kind = first.pass()?["kind"].clone();
-            self.tally.count("calms", format!("reached first by a pass that is {}", kind.as_str().unwrap_or_default()));
+            self.counts
+                .count("quiescences", format!("reached first by a pass that is {}", kind.as_str().unwrap_or_default()));
             let whole = self.settings.watermark == Watermark::None;
             self.equal("after a pass over what changed", |row| whole || row.is_some_and(|row| row.honest)).await?;
         }
@@ -64,9 +65,9 @@ impl World {
         while !self.guarded().await? && (ended.code == Some(1) || !self.unsettled().await?.is_empty()) {
             if imsync::clock::monotonic() > deadline {
                 let unsettled = self.unsettled().await?;
-                return Err(format!("a calm does not settle: in doubt {unsettled:?}, {ended:?}"));
+                return Err(format!("a quiescence does not settle: in doubt {unsettled:?}, {ended:?}"));
             }
-            self.tally.count("calms", "passes that had to wait for doubts");
+            self.counts.count("quiescences", "passes that had to wait for doubts");
             tokio::time::sleep(GHOSTS / 4).await;
             ended = self.command(&words("run --once --json")).await?;
         }
@@ -88,11 +89,11 @@ impl World {
         guarded.fetch_one(&mut self.eye).await.map_err(|error| error.to_string())
     }
 
-    /// IM holds what the table wants, as far as these rows (none: an account without a row) are concerned.
+    /// IM holds what the table expected_values, as far as these rows (none: an account without a row) are concerned.
     async fn equal(&mut self, when: &str, concerns: impl Fn(Option<&Row>) -> bool) -> Result<(), String> {
         let rows = table::rows(&mut self.eye).await.map_err(|error| error.to_string())?;
         let im = self.stage.handle().users();
-        let state = State::read(&mut self.eye).await.map_err(|error| error.to_string())?;
+        let state = StateClaims::read(&mut self.eye).await.map_err(|error| error.to_string())?;
         let mut differences = Vec::new();
         for account in rows.keys().chain(im.keys()).collect::<BTreeSet<_>>() {
             let row = rows.get(account);
@@ -100,18 +101,18 @@ impl World {
                 continue;
             }
             let held = im.get(account);
-            for (attribute, want) in table::wants(account, row, &self.settings, self.edition) {
+            for (attribute, expected) in table::expected_values(account, row, &self.settings, self.version) {
                 let holds = held.and_then(|attributes| attributes.get(attribute)).map(String::as_str);
-                let so = match want {
-                    Want::Is(value) => holds == Some(value),
-                    Want::Nothing => holds.is_none(),
-                    Want::Kept | Want::Refused => true,
+                let so = match expected {
+                    ExpectedValue::Is(value) => holds == Some(value),
+                    ExpectedValue::Nothing => holds.is_none(),
+                    ExpectedValue::Kept | ExpectedValue::Refused => true,
                 };
                 if !so {
                     let shown = row.map_or("no row", |row| &row.shown);
                     let recorded = state.accounts.get(account);
                     differences.push(format!(
-                        "{account}.{attribute}: wanted {want:?}, IM holds {holds:?}, the state {recorded:?} \
+                        "{account}.{attribute}: wanted {expected:?}, IM holds {holds:?}, the state {recorded:?} \
                          (slots {:?}), the table {shown}",
                         state.names
                     ));
@@ -127,10 +128,10 @@ impl World {
     /// Doubts that a call could settle.
     async fn unsettled(&mut self) -> Result<Vec<String>, String> {
         let rows = table::rows(&mut self.eye).await.map_err(|error| error.to_string())?;
-        let state = State::read(&mut self.eye).await.map_err(|error| error.to_string())?;
+        let state = StateClaims::read(&mut self.eye).await.map_err(|error| error.to_string())?;
         let can = |account: &str, attribute: &str| {
-            let wants = table::wants(account, rows.get(account), &self.settings, self.edition);
-            !matches!(wants.get(attribute), Some(Want::Kept | Want::Refused))
+            let expected_values = table::expected_values(account, rows.get(account), &self.settings, self.version);
+            !matches!(expected_values.get(attribute), Some(ExpectedValue::Kept | ExpectedValue::Refused))
         };
         let doubts = state.doubts().filter(|(account, attribute)| can(account, attribute));
         Ok(doubts.map(|(account, attribute)| format!("{account}.{attribute}")).collect())
@@ -140,21 +141,21 @@ impl World {
     async fn at_rest(&mut self) -> Result<(), String> {
         let unsettled = self.unsettled().await?;
         if !unsettled.is_empty() {
-            return Err(format!("still in doubt after a calm: {unsettled:?}"));
+            return Err(format!("still in doubt after a quiescence: {unsettled:?}"));
         }
         let rows = table::rows(&mut self.eye).await.map_err(|error| error.to_string())?;
-        let state = State::read(&mut self.eye).await.map_err(|error| error.to_string())?;
+        let state = StateClaims::read(&mut self.eye).await.map_err(|error| error.to_string())?;
         if !state.intents.is_empty() {
             return Err(format!("intents are left over: {:?}", state.intents));
         }
         let mut refused = BTreeSet::new();
-        for (account, row) in rows.iter().filter(|(_, row)| !row.is_gone(self.edition)) {
+        for (account, row) in rows.iter().filter(|(_, row)| !row.is_gone(self.version)) {
             if table::too_long(account) {
                 refused.insert((account.clone(), String::new()));
                 continue;
             }
-            let wants = table::wants(account, Some(row), &self.settings, self.edition);
-            let not_sent = wants.into_iter().filter(|(_, want)| *want == Want::Refused);
+            let expected_values = table::expected_values(account, Some(row), &self.settings, self.version);
+            let not_sent = expected_values.into_iter().filter(|(_, expected)| *expected == ExpectedValue::Refused);
             refused.extend(not_sent.map(|(attribute, _)| (account.clone(), attribute.to_owned())));
         }
         if state.rejections != refused {
@@ -165,7 +166,7 @@ impl World {
                 refused.difference(listed).collect::<Vec<_>>()
             ));
         }
-        let doubtful = state.accounts.values().filter(|(_, claims)| claims.contains(&Claim::Unknown)).count();
+        let doubtful = state.accounts.values().filter(|(_, claims)| claims.contains(&StateClaim::Unknown)).count();
         let status = self.command(&words("status --json")).await?.pass()?;
         if status["in_doubt"] != doubtful || !status["guard"].is_null() {
             return Err(format!("status does not say that all is well ({doubtful} in doubt): {status}"));
@@ -182,7 +183,7 @@ impl World {
             .execute(&mut self.eye)
             .await
             .map_err(|error| error.to_string())?;
-        self.tally.count("calms", "IM equal to the table");
+        self.counts.count("quiescences", "IM equal to the table");
         Ok(())
     }
 }

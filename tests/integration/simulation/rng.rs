@@ -4,9 +4,9 @@
 //!
 //! Not the `rand` crate: its generators may change between versions, and a seed that once failed must go on failing.
 
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }

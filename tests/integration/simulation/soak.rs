@@ -1,4 +1,4 @@
-//! Running worlds: a short slice with every test run, as long as one likes by `make soak`, one again by its seed.
+//! Running systems: a short slice with every test run, as long as one likes by `make soak`, one again by its seed.
 //!
 //! Owns: seeds, the report of a divergence, the numbers at the end. Must not know: what an operation does.
 
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::fixed_cases;
-use super::operation_counts::Tally;
+use super::operation_counts::OperationCounts;
 use super::plan::Plan;
-use super::system::World;
+use super::system::System;
 
-/// Operations of one world of a soak.
+/// Operations of one system of a soak.
 const LENGTH: usize = 120;
 /// Worlds that run beside each other: most of their time they wait.
 const WORLDS: usize = 4;
-/// Divergences after which no further world begins: each takes a person's time.
+/// Divergences after which no further system begins: each takes a person's time.
 const ENOUGH: u64 = 3;
 /// Operations that are shown of a history that failed.
 const SHOWN: usize = 30;
@@ -33,12 +33,12 @@ struct Divergence {
 }
 
 /// Runs a history to its end, or to its failure.
-async fn live(plan: &Plan, tally: &mut Tally) -> Result<(), Box<Divergence>> {
-    let mut world = World::new(plan.settings.clone()).await;
+async fn live(plan: &Plan, counts: &mut OperationCounts) -> Result<(), Box<Divergence>> {
+    let mut system = System::new(plan.settings.clone()).await;
     let mut result = Ok(());
     for (step, operation) in plan.operations.iter().enumerate() {
-        if let Err(text) = world.step(operation).await {
-            let outputs = world.outputs.iter().map(|ended| {
+        if let Err(text) = system.step(operation).await {
+            let outputs = system.outputs.iter().map(|ended| {
                 format!("`{}` ended with {:?}\n{}\n{}", ended.name, ended.code, ended.stdout, ended.stderr)
             });
             let outputs = outputs.collect::<Vec<_>>().join("\n");
@@ -46,8 +46,8 @@ async fn live(plan: &Plan, tally: &mut Tally) -> Result<(), Box<Divergence>> {
             break;
         }
     }
-    tally.take_in(&world.tally);
-    world.writers.close().await;
+    counts.take_in(&system.counts);
+    system.writers.close().await;
     result
 }
 
@@ -56,7 +56,7 @@ async fn shrink(seed: u64, mut plan: Plan) -> Plan {
     let mut piece = plan.operations.len() / 2;
     while piece > 0 {
         let mut from = 0;
-        // The calm at the end stays.
+        // The quiescence at the end stays.
         while from + piece < plan.operations.len() {
             let mut less = plan.clone();
             less.operations.drain(from..from + piece);
@@ -74,9 +74,9 @@ async fn shrink(seed: u64, mut plan: Plan) -> Plan {
 }
 
 /// A history, its failure as a text that can be worked with.
-async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
-    let mut tally = Tally::default();
-    let result = live(&plan, &mut tally).await.map_err(|divergence| {
+async fn run(seed: u64, plan: Plan) -> (OperationCounts, Result<(), String>) {
+    let mut counts = OperationCounts::default();
+    let result = live(&plan, &mut counts).await.map_err(|divergence| {
         let Divergence { step, text, outputs } = *divergence;
         let first = (step + 1).saturating_sub(SHOWN);
         let operations = plan.operations[first..=step].iter();
@@ -87,43 +87,43 @@ async fn run(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
             plan.settings
         )
     });
-    (tally, result)
+    (counts, result)
 }
 
 /// A task of its own, so that a panic does not hide the seed.
-async fn run_apart(seed: u64, plan: Plan) -> (Tally, Result<(), String>) {
+async fn run_apart(seed: u64, plan: Plan) -> (OperationCounts, Result<(), String>) {
     match tokio::spawn(run(seed, plan)).await {
         Ok(done) => done,
-        Err(error) => (Tally::default(), Err(format!("seed {seed}: {error}"))),
+        Err(error) => (OperationCounts::default(), Err(format!("seed {seed}: {error}"))),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slice_of_everything() {
-    let worlds = [1, 2, 3].map(|seed| tokio::spawn(run_apart(seed, Plan::of(seed, 14))));
-    for world in worlds {
-        let (_, result) = world.await.expect("a world's panic is in its result");
+    let systems = [1, 2, 3].map(|seed| tokio::spawn(run_apart(seed, Plan::of(seed, 14))));
+    for system in systems {
+        let (_, result) = system.await.expect("a system's panic is in its result");
         result.unwrap_or_else(|divergence| panic!("{divergence}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_once_failed() {
-    let worlds = fixed_cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
-    for (name, world) in worlds.collect::<Vec<_>>() {
-        let (_, result) = world.await.expect("a world's panic is in its result");
+    let systems = fixed_cases::all().into_iter().map(|(name, plan)| (name, tokio::spawn(run_apart(0, plan))));
+    for (name, system) in systems.collect::<Vec<_>>() {
+        let (_, result) = system.await.expect("a system's panic is in its result");
         result.unwrap_or_else(|divergence| panic!("{name}: {divergence}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "runs one world again: IMSYNC_SEED=n"]
+#[ignore = "runs one system again: IMSYNC_SEED=n"]
 async fn replay() {
-    let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the world");
+    let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the system");
     let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
     let plan = Plan::of(seed, length);
-    let (tally, result) = run_apart(seed, plan.clone()).await;
-    println!("{tally}");
+    let (counts, result) = run_apart(seed, plan.clone()).await;
+    println!("{counts}");
     if result.is_err() && variable("IMSYNC_SHRINK").is_some() {
         println!("{:#?}", shrink(seed, plan).await);
     }
@@ -142,11 +142,11 @@ async fn soak_everything() {
         .map(|_| {
             let (next, failed) = (next.clone(), failed.clone());
             tokio::spawn(async move {
-                let (mut all, mut divergences) = (Tally::default(), Vec::new());
+                let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());
                 while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < ENOUGH {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let (tally, result) = run_apart(seed, Plan::of(seed, LENGTH)).await;
-                    all.take_in(&tally);
+                    let (counts, result) = run_apart(seed, Plan::of(seed, LENGTH)).await;
+                    all.take_in(&counts);
                     if let Err(divergence) = result {
                         println!("\nDIVERGENCE {divergence}\n");
                         divergences.push(seed);
@@ -157,15 +157,15 @@ async fn soak_everything() {
             })
         })
         .collect();
-    let (mut all, mut divergences) = (Tally::default(), Vec::new());
+    let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());
     for lane in lanes {
-        let (tally, failed) = lane.await.expect("a lane ends");
-        all.take_in(&tally);
+        let (counts, failed) = lane.await.expect("a lane ends");
+        all.take_in(&counts);
         divergences.extend(failed);
     }
     let last = next.load(Ordering::Relaxed) - 1;
     println!(
-        "\nseeds {first} to {last}, {seconds} s and the worlds under way then\n{all}divergences: {}",
+        "\nseeds {first} to {last}, {seconds} s and the systems under way then\n{all}divergences: {}",
         divergences.len()
     );
     assert_eq!(divergences, Vec::<u64>::new(), "seeds that diverged");

@@ -12,7 +12,7 @@ use super::table::Users;
 
 /// What the state says of one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum StateClaim {
     Holds(String),
     Nothing,
     Unknown,
@@ -20,17 +20,17 @@ pub(super) enum Claim {
 
 /// The state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct StateClaims {
     pub(super) names: Vec<String>,
     /// By account: when it was recorded, and the claims by slot.
-    pub(super) accounts: BTreeMap<String, (String, Vec<Claim>)>,
+    pub(super) accounts: BTreeMap<String, (String, Vec<StateClaim>)>,
     /// Account and slot of every intent.
     pub(super) intents: BTreeSet<(String, usize)>,
     /// Rejected account and attribute ("" for the whole account).
     pub(super) rejections: BTreeSet<(String, String)>,
 }
 
-impl State {
+impl StateClaims {
     /// One statement, so one snapshot. Empty before first use.
     pub(super) async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
         type Found = (String, Option<String>, Option<String>, Option<bool>, Option<i64>);
@@ -77,26 +77,26 @@ impl State {
         Ok(state)
     }
 
-    pub(super) fn claim(&self, account: &str, slot: usize) -> Claim {
+    pub(super) fn claim(&self, account: &str, slot: usize) -> StateClaim {
         let claims = self.accounts.get(account).map(|(_, claims)| claims);
-        claims.and_then(|claims| claims.get(slot)).cloned().unwrap_or(Claim::Nothing)
+        claims.and_then(|claims| claims.get(slot)).cloned().unwrap_or(StateClaim::Nothing)
     }
 
     /// Account and attribute of every doubt.
     pub(super) fn doubts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.accounts.iter().flat_map(|(account, (_, claims))| {
-            let unknown = claims.iter().zip(&self.names).filter(|(claim, _)| **claim == Claim::Unknown);
+            let unknown = claims.iter().zip(&self.names).filter(|(claim, _)| **claim == StateClaim::Unknown);
             unknown.map(move |(_, name)| (account.as_str(), name.as_str()))
         })
     }
 }
 
-fn claims(acknowledged: &str, old: bool) -> Vec<Claim> {
+fn claims(acknowledged: &str, old: bool) -> Vec<StateClaim> {
     let slots: Vec<Value> = serde_json::from_str(acknowledged).expect("acknowledged is an array by slot");
     let claim = |slot: Value| match slot {
-        Value::Null => Claim::Nothing,
-        Value::String(value) if !old => Claim::Holds(value),
-        _ => Claim::Unknown,
+        Value::Null => StateClaim::Nothing,
+        Value::String(value) if !old => StateClaim::Holds(value),
+        _ => StateClaim::Unknown,
     };
     slots.into_iter().map(claim).collect()
 }
@@ -104,24 +104,24 @@ fn claims(acknowledged: &str, old: bool) -> Vec<Claim> {
 /// Claims that are not so. The state is read before and after IM, and only what stood still between is judged: whatever
 /// changes at IM has an intent before it changes, and another row or an intent after.
 pub(super) async fn lies(connection: &mut PgConnection, im: &Handle) -> sqlx::Result<Vec<String>> {
-    let before = State::read(connection).await?;
+    let before = StateClaims::read(connection).await?;
     let users: Users = im.users();
-    let after = State::read(connection).await?;
+    let after = StateClaims::read(connection).await?;
     let mut lies = Vec::new();
     for account in users.keys().chain(before.accounts.keys()).collect::<BTreeSet<_>>() {
         if before.accounts.get(account) != after.accounts.get(account) {
             continue;
         }
         for (slot, name) in after.names.iter().enumerate() {
-            let under_way = |state: &State| state.intents.contains(&(account.clone(), slot));
+            let under_way = |state: &StateClaims| state.intents.contains(&(account.clone(), slot));
             if under_way(&before) || under_way(&after) {
                 continue;
             }
             let held = users.get(account).and_then(|attributes| attributes.get(name));
             let so = match before.claim(account, slot) {
-                Claim::Unknown => true,
-                Claim::Nothing => held.is_none(),
-                Claim::Holds(value) => held == Some(&value),
+                StateClaim::Unknown => true,
+                StateClaim::Nothing => held.is_none(),
+                StateClaim::Holds(value) => held == Some(&value),
             };
             if !so {
                 lies.push(format!(

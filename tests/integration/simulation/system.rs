@@ -1,4 +1,4 @@
-//! A world: a table with people, a vendor, imsync as processes; and the hand that carries out a history.
+//! A system: a table with people, a vendor, imsync as processes; and the hand that carries out a history.
 //!
 //! Owns: what is under way, what is checked after each step. Must not know: how likely anything is.
 
@@ -8,8 +8,8 @@ use std::time::Duration;
 use imsync::simulator::Options;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use super::operation::{Edition, Mishap, Operation, Pass, Whose};
-use super::operation_counts::Tally;
+use super::operation::{CommandRun, ConfigVersion, FaultTarget, Operation, ProcessFault};
+use super::operation_counts::OperationCounts;
 use super::plan::{Settings, TIMEOUT_MILLIS};
 use super::process::{Ended, Process, arguments, befall};
 use super::state_claims::lies;
@@ -20,18 +20,18 @@ use crate::support::{Setup, Stage};
 /// What is told of a divergence beside the history.
 const OUTPUTS_KEPT: usize = 4;
 
-/// The configuration of an edition, over a table that is there.
-fn configuration(settings: &Settings, edition: Edition) -> Setup {
+/// The configuration of an version, over a table that is there.
+fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
     let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, .. } = settings;
     let word = |keep: bool| if keep { "keep" } else { "remove" };
     Setup {
-        source: table::source(settings, edition),
+        source: table::source(settings, version),
         im: format!(
             "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
              calls_per_second = {calls_per_second}\ntimeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
             if settings.timpush { "timpush" } else { "all_member_push" }
         ),
-        attributes: table::attributes(edition),
+        attributes: table::attributes(version),
         more: format!(
             "[removal]\ngone = \"{}\"\nunmapped = \"{}\"\nmax_share = {}.{:02}\n[schedule]\n\
              interval = \"100ms\"\nrejected_retry = \"{rejected_retry}s\"\n",
@@ -44,22 +44,22 @@ fn configuration(settings: &Settings, edition: Edition) -> Setup {
     }
 }
 
-pub(super) struct World {
+pub(super) struct System {
     pub(super) settings: Settings,
     pub(super) stage: Stage,
     pub(super) eye: PgConnection,
     pub(super) writers: Writers,
-    pub(super) edition: Edition,
+    pub(super) version: ConfigVersion,
     /// At most two: the first holds the lease as a rule, the second stands by.
     daemons: VecDeque<Process>,
     processes: u32,
-    pub(super) tally: Tally,
+    pub(super) counts: OperationCounts,
     /// What the last processes printed.
     pub(super) outputs: VecDeque<Ended>,
     secrets: Vec<String>,
 }
 
-impl World {
+impl System {
     pub(super) async fn new(settings: Settings) -> Self {
         let known = (0..settings.accounts + 10).filter(|number| number % 3 != 1).map(table::account);
         let setup = Setup {
@@ -71,7 +71,7 @@ impl World {
                 calls_per_second: settings.calls_per_second * 3 / 2,
                 ..Options::default()
             },
-            ..configuration(&settings, Edition::First)
+            ..configuration(&settings, ConfigVersion::First)
         };
         let secret = setup.simulator.secret_key.clone();
         let stage = Stage::set_up(setup).await;
@@ -105,10 +105,10 @@ impl World {
             settings,
             stage,
             eye,
-            edition: Edition::First,
+            version: ConfigVersion::First,
             daemons: VecDeque::new(),
             processes: 0,
-            tally: Tally::default(),
+            counts: OperationCounts::default(),
             outputs: VecDeque::new(),
             secrets,
         }
@@ -122,13 +122,13 @@ impl World {
 
     async fn carry_out(&mut self, operation: &Operation) -> Result<(), String> {
         let name = format!("{operation:?}");
-        self.tally.count("operations", name.split([' ', '(', '{']).next().unwrap_or_default());
+        self.counts.count("operations", name.split([' ', '(', '{']).next().unwrap_or_default());
         match operation {
-            Operation::Write(writer, deed) => {
-                self.writers.write(&self.stage.database, *writer, deed, &mut self.tally).await;
+            Operation::Write(writer, action) => {
+                self.writers.write(&self.stage.database, *writer, action, &mut self.counts).await;
             }
             Operation::Finish { oldest, commit } => self.writers.finish(&mut self.eye, *oldest, *commit).await,
-            Operation::Pass(pass) => return self.pass(pass).await,
+            Operation::CommandRun(pass) => return self.pass(pass).await,
             Operation::Daemon(crash) => {
                 if self.daemons.len() < 2 {
                     let daemon = self.spawn(&["run".to_owned()], *crash);
@@ -144,9 +144,9 @@ impl World {
                     daemon.signal("CONT");
                 }
             }
-            Operation::Edit(edition) => {
-                self.edition = *edition;
-                self.stage.configure(&configuration(&self.settings, *edition));
+            Operation::Edit(version) => {
+                self.version = *version;
+                self.stage.configure(&configuration(&self.settings, *version));
             }
             Operation::Import(account) => self.stage.handle().import(&table::account(*account), true),
             Operation::Fault(fault) => {
@@ -159,7 +159,7 @@ impl World {
                 // Refused before first use, and cut beside a daemon.
                 self.command(&["rejected".to_owned(), "retry".to_owned()]).await?;
             }
-            Operation::Calm => return Box::pin(self.calm()).await,
+            Operation::Calm => return Box::pin(self.quiescence()).await,
         }
         Ok(())
     }
@@ -186,24 +186,24 @@ impl World {
             self.outputs.pop_front();
         }
         let code = ended.code.map_or_else(|| "killed".to_owned(), |code| format!("exit {code}"));
-        self.tally.count("processes", code);
+        self.counts.count("processes", code);
         ended.examine(&self.secrets, may_be_killed)?;
         Ok(ended)
     }
 
-    /// A command without mishap, to its end.
+    /// A command without fault, to its end.
     pub(super) async fn command(&mut self, arguments: &[String]) -> Result<Ended, String> {
         let ended = self.spawn(arguments, None).end().await?;
         self.took_place(ended, false)
     }
 
-    async fn pass(&mut self, pass: &Pass) -> Result<(), String> {
-        let Pass { command, mishap, beside } = pass;
-        let crash = match mishap {
-            Mishap::Crash(point, arrival) => Some((*point, *arrival)),
-            Mishap::None | Mishap::Kill(_) | Mishap::Term(_) => None,
+    async fn pass(&mut self, pass: &CommandRun) -> Result<(), String> {
+        let CommandRun { command, fault, beside } = pass;
+        let crash = match fault {
+            ProcessFault::Crash(point, arrival) => Some((*point, *arrival)),
+            ProcessFault::None | ProcessFault::Kill(_) | ProcessFault::Term(_) => None,
         };
-        let undisturbed = *mishap == Mishap::None
+        let undisturbed = *fault == ProcessFault::None
             && beside.is_empty()
             && self.daemons.is_empty()
             && self.stage.handle().faults().is_empty();
@@ -215,22 +215,22 @@ impl World {
             }
             Ok::<_, String>(())
         };
-        let ((), others, ended) = tokio::join!(befall(*mishap, id), others, process.end());
+        let ((), others, ended) = tokio::join!(befall(*fault, id), others, process.end());
         others?;
-        let ended = self.took_place(ended?, *mishap != Mishap::None)?;
+        let ended = self.took_place(ended?, *fault != ProcessFault::None)?;
         let reasons =
             ["removal guard", "IM did not answer", "holds the lease", "IM is unreachable", "has just started"];
         if undisturbed && ended.code == Some(1) && !reasons.iter().any(|reason| ended.stderr.contains(reason)) {
             return Err(format!("a pass that nobody disturbed could not finish: {ended:?}"));
         }
-        match (mishap, ended.code) {
-            (Mishap::Crash(point, _), None) => self.tally.count("crashes", *point),
-            (Mishap::Kill(_), None) => self.tally.count("crashes", "kill -9 at random"),
+        match (fault, ended.code) {
+            (ProcessFault::Crash(point, _), None) => self.counts.count("crashes", *point),
+            (ProcessFault::Kill(_), None) => self.counts.count("crashes", "kill -9 at random"),
             _ => {}
         }
         if let Ok(pass) = ended.pass() {
             let word = |key: &str| pass[key].as_str().unwrap_or_default().to_owned();
-            self.tally.count("passes", format!("{} {}", word("kind"), word("outcome")));
+            self.counts.count("passes", format!("{} {}", word("kind"), word("outcome")));
         }
         Ok(())
     }
@@ -248,13 +248,13 @@ impl World {
         daemon.signal(if kill { "KILL" } else { "TERM" });
         let ended = daemon.end().await?;
         let passes = ended.stderr.lines().filter(|line| line.contains("pass ended")).count();
-        self.tally.add("passes", "of daemons", u64::try_from(passes).unwrap_or_default());
+        self.counts.add("passes", "of daemons", u64::try_from(passes).unwrap_or_default());
         // A signal before it could listen for one ends it too; it has not said anything by then.
         let unborn = ended.stderr.is_empty();
         let ended = self.took_place(ended, kill || armed || unborn)?;
         match ended.code {
-            None if armed => self.tally.count("crashes", "at a crash point, the daemon"),
-            None => self.tally.count("crashes", "kill -9 of the daemon"),
+            None if armed => self.counts.count("crashes", "at a crash point, the daemon"),
+            None => self.counts.count("crashes", "kill -9 of the daemon"),
             Some(0) => {}
             Some(code) => return Err(format!("the daemon ended with {code}: {ended:?}")),
         }
@@ -270,24 +270,24 @@ impl World {
     pub(super) fn clear_faults(&mut self) {
         for (_, rule, fired) in self.stage.handle().faults() {
             if fired > 0 {
-                self.tally.add("faults", faults::name(&rule), fired);
+                self.counts.add("faults", faults::name(&rule), fired);
             }
         }
         self.stage.handle().clear_faults();
     }
 
-    async fn cut(&mut self, whose: Whose) {
+    async fn cut(&mut self, whose: FaultTarget) {
         let ours = "datname = current_database() AND application_name LIKE 'imsync%'";
         let which = match whose {
-            Whose::All => ours.to_owned(),
-            Whose::Lease => format!("{ours} AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"),
-            Whose::First => format!("pid = (SELECT min(pid) FROM pg_stat_activity WHERE {ours})"),
-            Whose::Last => format!("pid = (SELECT max(pid) FROM pg_stat_activity WHERE {ours})"),
+            FaultTarget::All => ours.to_owned(),
+            FaultTarget::Lease => format!("{ours} AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"),
+            FaultTarget::First => format!("pid = (SELECT min(pid) FROM pg_stat_activity WHERE {ours})"),
+            FaultTarget::Last => format!("pid = (SELECT max(pid) FROM pg_stat_activity WHERE {ours})"),
         };
         let sql = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {which}");
         let cut: i64 =
             sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.eye).await.expect("sessions can be ended");
-        let name = if whose == Whose::Lease { "the lease's session" } else { "sessions of imsync" };
-        self.tally.add("connections cut", name, u64::try_from(cut).unwrap_or_default());
+        let name = if whose == FaultTarget::Lease { "the lease's session" } else { "sessions of imsync" };
+        self.counts.add("connections cut", name, u64::try_from(cut).unwrap_or_default());
     }
 }

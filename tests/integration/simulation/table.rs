@@ -1,4 +1,4 @@
-//! The table of these worlds, and what IM should hold by it, worked out a second time.
+//! The table of these systems, and what IM should hold by it, worked out a second time.
 //!
 //! Owns: schema, values, `[attributes]` and an independent reading of what they mean. Must not know: `src/mapping`.
 //!
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
-use super::operation::{Edition, Stamp, Watermark};
+use super::operation::{ConfigVersion, Watermark, WatermarkUpdate};
 use super::plan::Settings;
 
 /// As the simulator shows users.
@@ -26,36 +26,38 @@ pub(super) fn schema(watermark: Watermark) -> String {
          id text PRIMARY KEY, number int NOT NULL, city text, note text, plan text, gender text, tier text, lang text,
          kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, honest boolean NOT NULL DEFAULT true);
          CREATE INDEX ON users (updated_at, id);",
-        stamp(watermark, Stamp::Now)
+        stamp(watermark, WatermarkUpdate::Now)
     )
 }
 
 /// The expression that a row is stamped with.
-pub(super) fn stamp(watermark: Watermark, stamp: Stamp) -> String {
+pub(super) fn stamp(watermark: Watermark, stamp: WatermarkUpdate) -> String {
     let time = |expression: &str| match watermark {
         Watermark::Local => format!("timezone('Europe/Berlin', {expression})"),
         Watermark::Zoned | Watermark::Counter | Watermark::None => expression.to_owned(),
     };
     match (stamp, watermark) {
-        (Stamp::Untouched, _) => "updated_at".to_owned(),
-        (Stamp::Missing, _) => "NULL".to_owned(),
-        (Stamp::Old, Watermark::Counter) => "1".to_owned(),
-        (Stamp::Now | Stamp::Lagging | Stamp::Ahead, Watermark::Counter) => "nextval('ticks')".to_owned(),
-        (Stamp::Now, _) => time("now()"),
-        (Stamp::Lagging, _) => time("now() - interval '500 milliseconds'"),
-        (Stamp::Ahead, _) => time("now() + interval '1 hour'"),
-        (Stamp::Old, _) => time("timestamptz '2020-02-02'"),
+        (WatermarkUpdate::Untouched, _) => "updated_at".to_owned(),
+        (WatermarkUpdate::Missing, _) => "NULL".to_owned(),
+        (WatermarkUpdate::Old, Watermark::Counter) => "1".to_owned(),
+        (WatermarkUpdate::Now | WatermarkUpdate::Lagging | WatermarkUpdate::Ahead, Watermark::Counter) => {
+            "nextval('ticks')".to_owned()
+        }
+        (WatermarkUpdate::Now, _) => time("now()"),
+        (WatermarkUpdate::Lagging, _) => time("now() - interval '500 milliseconds'"),
+        (WatermarkUpdate::Ahead, _) => time("now() + interval '1 hour'"),
+        (WatermarkUpdate::Old, _) => time("timestamptz '2020-02-02'"),
     }
 }
 
 /// The `[source]` keys.
-pub(super) fn source(settings: &Settings, edition: Edition) -> String {
+pub(super) fn source(settings: &Settings, version: ConfigVersion) -> String {
     let watermark = match settings.watermark {
         Watermark::None => "",
         Watermark::Zoned | Watermark::Counter => "watermark_column = \"updated_at\"\n",
         Watermark::Local => "watermark_column = \"updated_at\"\nwatermark_timezone = \"Europe/Berlin\"\n",
     };
-    let narrow = if edition == Edition::NarrowFilter { " AND number % 5 <> 4" } else { "" };
+    let narrow = if version == ConfigVersion::NarrowFilter { " AND number % 5 <> 4" } else { "" };
     format!(
         "table = \"public.users\"\naccount_column = \"id\"\n{watermark}watermark_grace = \"1s\"\n\
          deleted_column = \"deleted_at\"\nfilter = \"kind IS DISTINCT FROM 'bot'{narrow}\"\npage_size = {}\n",
@@ -63,12 +65,12 @@ pub(super) fn source(settings: &Settings, edition: Edition) -> String {
     )
 }
 
-/// The `[attributes]`: the first edition has all rules that a value can meet, over six attributes.
-pub(super) fn attributes(edition: Edition) -> String {
-    match edition {
-        Edition::First | Edition::NarrowFilter => ATTRIBUTES.to_owned(),
-        Edition::WithoutLang => ATTRIBUTES.split("[attributes.lang]").next().unwrap_or_default().to_owned(),
-        Edition::OtherPlan => ATTRIBUTES.replace("silver", "platinum"),
+/// The `[attributes]`: the first version has all rules that a value can meet, over six attributes.
+pub(super) fn attributes(version: ConfigVersion) -> String {
+    match version {
+        ConfigVersion::First | ConfigVersion::NarrowFilter => ATTRIBUTES.to_owned(),
+        ConfigVersion::WithoutLang => ATTRIBUTES.split("[attributes.lang]").next().unwrap_or_default().to_owned(),
+        ConfigVersion::OtherPlan => ATTRIBUTES.replace("silver", "platinum"),
     }
 }
 
@@ -101,17 +103,17 @@ too_long = "truncate"
 "#;
 
 /// A text that a column can hold: itself, and its longest beginning of at most 50 bytes that ends with a whole sign.
-struct Text {
+struct ColumnText {
     raw: &'static str,
     cut: &'static str,
 }
 
-const fn short(raw: &'static str) -> Text {
-    Text { raw, cut: raw }
+const fn short(raw: &'static str) -> ColumnText {
+    ColumnText { raw, cut: raw }
 }
 
 /// NULL comes on top, as the last number.
-const TEXTS: [Text; 14] = [
+const TEXTS: [ColumnText; 14] = [
     short("a"),
     short("b"),
     short("Quito"),
@@ -122,18 +124,20 @@ const TEXTS: [Text; 14] = [
     short("零一二三四五六七八九十一二三四五"),
     // 50 bytes exactly, and 51.
     short("01234567890123456789012345678901234567890123456789"),
-    Text {
+    ColumnText {
         raw: "01234567890123456789012345678901234567890123456789+",
         cut: "01234567890123456789012345678901234567890123456789",
     },
     // 17 signs of three bytes.
-    Text {
+    ColumnText {
         raw: "零一二三四五六七八九十一二三四五六", cut: "零一二三四五六七八九十一二三四五"
     },
     // A sign of 18 bytes (a family), three times.
-    Text { raw: "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", cut: "👨‍👩‍👧👨‍👩‍👧" },
+    ColumnText {
+        raw: "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", cut: "👨‍👩‍👧👨‍👩‍👧"
+    },
     // An e and a combining accent at bytes 50 to 52: both go.
-    Text {
+    ColumnText {
         raw: "0123456789012345678901234567890123456789012345678e\u{301}",
         cut: "0123456789012345678901234567890123456789012345678",
     },
@@ -185,7 +189,7 @@ pub(super) async fn rows(connection: &mut PgConnection) -> sqlx::Result<BTreeMap
 
 /// What one attribute of one account should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
+pub(super) enum ExpectedValue {
     Is(&'static str),
     Nothing,
     /// What was there before.
@@ -194,31 +198,33 @@ pub(super) enum Want {
     Refused,
 }
 
-fn found(raw: &str) -> &'static Text {
+fn found(raw: &str) -> &'static ColumnText {
     TEXTS.iter().find(|text| text.raw == raw).expect("columns hold only our texts")
 }
 
-fn want(attribute: &str, column: Option<&str>, edition: Edition) -> Want {
+fn expected(attribute: &str, column: Option<&str>, version: ConfigVersion) -> ExpectedValue {
     let text = column.filter(|raw| !raw.is_empty()).map(found);
-    let sent = |text: &'static Text, truncate: bool| match text.raw.len() <= 50 {
-        true => Want::Is(text.raw),
-        false if truncate => Want::Is(text.cut),
-        false => Want::Refused,
+    let sent = |text: &'static ColumnText, truncate: bool| match text.raw.len() <= 50 {
+        true => ExpectedValue::Is(text.raw),
+        false if truncate => ExpectedValue::Is(text.cut),
+        false => ExpectedValue::Refused,
     };
     match (attribute, text) {
         ("city", Some(text)) => sent(text, false),
-        ("plan", Some(Text { raw: "a", .. })) => Want::Is("gold"),
-        ("plan", Some(Text { raw: "b", .. })) if edition == Edition::OtherPlan => Want::Is("platinum"),
-        ("plan", Some(Text { raw: "b", .. })) => Want::Is("silver"),
-        ("plan", _) | ("tier", None) => Want::Kept,
-        ("sex", Some(Text { raw: "a", .. })) => Want::Is("male"),
-        ("sex", Some(Text { raw: "b", .. })) => Want::Is("female"),
-        ("sex", Some(_)) => Want::Refused,
-        ("tier", Some(Text { raw: "a", .. })) => Want::Is("one"),
-        ("tier", Some(Text { raw: "b", .. })) => Want::Is("two"),
-        ("lang", Some(Text { raw: "a", .. })) => Want::Is("Deutsch"),
+        ("plan", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("gold"),
+        ("plan", Some(ColumnText { raw: "b", .. })) if version == ConfigVersion::OtherPlan => {
+            ExpectedValue::Is("platinum")
+        }
+        ("plan", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("silver"),
+        ("plan", _) | ("tier", None) => ExpectedValue::Kept,
+        ("sex", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("male"),
+        ("sex", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("female"),
+        ("sex", Some(_)) => ExpectedValue::Refused,
+        ("tier", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("one"),
+        ("tier", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("two"),
+        ("lang", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("Deutsch"),
         ("note" | "lang", Some(text)) => sent(text, true),
-        ("city" | "note" | "sex" | "lang", None) | ("tier", Some(_)) => Want::Nothing,
+        ("city" | "note" | "sex" | "lang", None) | ("tier", Some(_)) => ExpectedValue::Nothing,
         (other, _) => panic!("there is no attribute {other}"),
     }
 }
@@ -230,27 +236,27 @@ pub(super) fn too_long(account: &str) -> bool {
 
 impl Row {
     /// The row counts as gone.
-    pub(super) fn is_gone(&self, edition: Edition) -> bool {
-        self.gone || edition == Edition::NarrowFilter && self.number % 5 == 4
+    pub(super) fn is_gone(&self, version: ConfigVersion) -> bool {
+        self.gone || version == ConfigVersion::NarrowFilter && self.number % 5 == 4
     }
 }
 
 /// What the account should have, by attribute. `row`: none where the table has none.
-pub(super) fn wants(
+pub(super) fn expected_values(
     account: &str,
     row: Option<&Row>,
     settings: &Settings,
-    edition: Edition,
-) -> BTreeMap<&'static str, Want> {
+    version: ConfigVersion,
+) -> BTreeMap<&'static str, ExpectedValue> {
     let of = |attribute: &'static str, place: usize| match row {
-        _ if too_long(account) => Want::Nothing,
-        Some(row) if !row.is_gone(edition) => match (attribute, edition) {
-            ("lang", Edition::WithoutLang) if settings.keep_unmapped => Want::Kept,
-            ("lang", Edition::WithoutLang) => Want::Nothing,
-            _ => want(attribute, row.values[place].as_deref(), edition),
+        _ if too_long(account) => ExpectedValue::Nothing,
+        Some(row) if !row.is_gone(version) => match (attribute, version) {
+            ("lang", ConfigVersion::WithoutLang) if settings.keep_unmapped => ExpectedValue::Kept,
+            ("lang", ConfigVersion::WithoutLang) => ExpectedValue::Nothing,
+            _ => expected(attribute, row.values[place].as_deref(), version),
         },
-        _ if settings.keep_gone => Want::Kept,
-        _ => Want::Nothing,
+        _ if settings.keep_gone => ExpectedValue::Kept,
+        _ => ExpectedValue::Nothing,
     };
     COLUMNS.iter().enumerate().map(|(place, (_, attribute))| (*attribute, of(attribute, place))).collect()
 }

@@ -1,6 +1,6 @@
 //! Sessions of applications: transactions that stay open over passes, one after the other or prepared.
 //!
-//! Owns: the SQL of each deed, and what is open where. Must not know: imsync.
+//! Owns: the SQL of each action, and what is open where. Must not know: imsync.
 //!
 //! All sessions are driven by one hand. A statement that would wait for another session's lock fails after a moment and
 //! takes its transaction with it, as a deadlock or an impatient application would.
@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::operation::{Deed, Stamp, Watermark};
-use super::operation_counts::Tally;
+use super::operation::{Watermark, WatermarkUpdate, WriterAction};
+use super::operation_counts::OperationCounts;
 use super::plan::WRITERS;
 use super::table::{self, COLUMNS};
 use crate::support::Database;
@@ -18,7 +18,7 @@ use crate::support::Database;
 /// Long enough for a statement that does not wait.
 const SETTINGS: &str = "SET lock_timeout = '10ms'";
 
-struct Session {
+struct WriterSession {
     connection: PgConnection,
     open: bool,
     savepoints: u32,
@@ -28,7 +28,7 @@ struct Session {
 pub(super) struct Writers {
     watermark: Watermark,
     database: String,
-    sessions: Vec<Option<Session>>,
+    sessions: Vec<Option<WriterSession>>,
     /// Global ids of prepared transactions, the oldest first.
     prepared: VecDeque<String>,
     count: u32,
@@ -42,17 +42,17 @@ fn id(account: u64) -> String {
     literal(Some(&table::account(account)))
 }
 
-fn stamped(watermark: Watermark, stamp: Stamp) -> String {
+fn stamped(watermark: Watermark, stamp: WatermarkUpdate) -> String {
     let honest = stamp.honest() || watermark == Watermark::None;
     format!("updated_at = {}, honest = {honest}", table::stamp(watermark, stamp))
 }
 
-/// The statements of a deed that writes.
-fn statements(watermark: Watermark, deed: &Deed) -> Vec<String> {
-    let now = stamped(watermark, Stamp::Now);
+/// The statements of a action that writes.
+fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
+    let now = stamped(watermark, WatermarkUpdate::Now);
     let set = |column: usize, value: usize| format!("{} = {}", COLUMNS[column].0, literal(table::value(value)));
-    match deed {
-        Deed::Set { account, column, value, stamp } => {
+    match action {
+        WriterAction::Set { account, column, value, stamp } => {
             vec![format!(
                 "UPDATE users SET {}, {} WHERE id = {}",
                 set(*column, *value),
@@ -60,7 +60,7 @@ fn statements(watermark: Watermark, deed: &Deed) -> Vec<String> {
                 id(*account)
             )]
         }
-        Deed::ThereAndBack { account, column, value } => {
+        WriterAction::ThereAndBack { account, column, value } => {
             let (name, _) = COLUMNS[*column];
             let id = id(*account);
             vec![
@@ -69,14 +69,14 @@ fn statements(watermark: Watermark, deed: &Deed) -> Vec<String> {
                 format!("UPDATE users SET {name} = nullif(current_setting('test.was'), 'NULL'), {now} WHERE id = {id}"),
             ]
         }
-        Deed::Bulk { column, value, modulus, rest } => {
+        WriterAction::Bulk { column, value, modulus, rest } => {
             vec![format!("UPDATE users SET {}, {now} WHERE number % {modulus} = {rest}", set(*column, *value))]
         }
-        Deed::BulkGone { modulus, rest, gone } => {
+        WriterAction::BulkGone { modulus, rest, gone } => {
             let when = if *gone { "now()" } else { "NULL" };
             vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE number % {modulus} = {rest}")]
         }
-        Deed::Insert { account, value } => {
+        WriterAction::Insert { account, value } => {
             let (city, other) = (literal(table::value(*value)), literal(table::value(*value % 3)));
             vec![format!(
                 "INSERT INTO users (id, number, city, note, plan, gender, tier, lang) \
@@ -84,30 +84,30 @@ fn statements(watermark: Watermark, deed: &Deed) -> Vec<String> {
                 id(*account)
             )]
         }
-        Deed::Delete { account } => vec![format!("DELETE FROM users WHERE id = {}", id(*account))],
-        Deed::Gone { account, gone } => {
+        WriterAction::Delete { account } => vec![format!("DELETE FROM users WHERE id = {}", id(*account))],
+        WriterAction::Gone { account, gone } => {
             let when = if *gone { "now()" } else { "NULL" };
             vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE id = {}", id(*account))]
         }
-        Deed::Bot { account, bot } => {
+        WriterAction::Bot { account, bot } => {
             let kind = if *bot { "'bot'" } else { "NULL" };
             vec![format!("UPDATE users SET kind = {kind}, {now} WHERE id = {}", id(*account))]
         }
-        Deed::Rename { from, to } => {
+        WriterAction::Rename { from, to } => {
             vec![format!("UPDATE users SET id = {}, number = {to}, {now} WHERE id = {}", id(*to), id(*from))]
         }
-        Deed::Savepoint
-        | Deed::Release
-        | Deed::RollbackTo
-        | Deed::Commit
-        | Deed::CommitAndChain
-        | Deed::Rollback
-        | Deed::Prepare
-        | Deed::HangUp => Vec::new(),
+        WriterAction::Savepoint
+        | WriterAction::Release
+        | WriterAction::RollbackTo
+        | WriterAction::Commit
+        | WriterAction::CommitAndChain
+        | WriterAction::Rollback
+        | WriterAction::Prepare
+        | WriterAction::HangUp => Vec::new(),
     }
 }
 
-impl Session {
+impl WriterSession {
     async fn run(&mut self, sql: String) -> sqlx::Result<()> {
         self.connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
@@ -119,70 +119,83 @@ impl Writers {
         Self { watermark, database, sessions, prepared: VecDeque::new(), count: 0 }
     }
 
-    /// Does the deed in this session.
-    pub(super) async fn write(&mut self, database: &Database, writer: usize, deed: &Deed, tally: &mut Tally) {
+    /// Does the action in this session.
+    pub(super) async fn write(
+        &mut self,
+        database: &Database,
+        writer: usize,
+        action: &WriterAction,
+        counts: &mut OperationCounts,
+    ) {
         if self.sessions[writer].is_none() {
             let mut connection = database.connect().await;
             connection.execute(SETTINGS).await.expect("a plain setting");
-            self.sessions[writer] = Some(Session { connection, open: false, savepoints: 0 });
+            self.sessions[writer] = Some(WriterSession { connection, open: false, savepoints: 0 });
         }
-        let name = format!("{deed:?}");
+        let name = format!("{action:?}");
         let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
-        match self.try_write(writer, deed).await {
-            Ok(()) => tally.count("deeds", name),
+        match self.try_write(writer, action).await {
+            Ok(()) => counts.count("actions", name),
             Err(error) => {
                 // Waited for a lock, or a second row with one key: the transaction is over.
                 let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 assert!(
                     matches!(known.as_deref(), Some("55P03" | "23505" | "40P01")),
-                    "{deed:?} in session {writer}: {error}"
+                    "{action:?} in session {writer}: {error}"
                 );
                 let session = self.sessions[writer].as_mut().expect("it is open");
                 session.run("ROLLBACK".to_owned()).await.expect("a transaction can be given up");
                 (session.open, session.savepoints) = (false, 0);
-                tally.count("deeds", "given up for a lock or a key");
+                counts.count("actions", "given up for a lock or a key");
             }
         }
     }
 
-    async fn try_write(&mut self, writer: usize, deed: &Deed) -> sqlx::Result<()> {
+    async fn try_write(&mut self, writer: usize, action: &WriterAction) -> sqlx::Result<()> {
         let Some(session) = &mut self.sessions[writer] else { return Ok(()) };
         if !session.open
-            && !matches!(deed, Deed::Commit | Deed::Rollback | Deed::Release | Deed::RollbackTo | Deed::HangUp)
+            && !matches!(
+                action,
+                WriterAction::Commit
+                    | WriterAction::Rollback
+                    | WriterAction::Release
+                    | WriterAction::RollbackTo
+                    | WriterAction::HangUp
+            )
         {
             // The time is taken here, whenever the first row is written.
             session.run("BEGIN; SELECT now()".to_owned()).await?;
             (session.open, session.savepoints) = (true, 0);
         }
-        for statement in statements(self.watermark, deed) {
+        for statement in statements(self.watermark, action) {
             session.run(statement).await?;
         }
-        match deed {
-            Deed::Savepoint => {
+        match action {
+            WriterAction::Savepoint => {
                 session.savepoints += 1;
                 session.run(format!("SAVEPOINT s{}", session.savepoints)).await?;
             }
-            Deed::Release | Deed::RollbackTo if session.savepoints > 0 => {
-                let verb = if *deed == Deed::Release { "RELEASE" } else { "ROLLBACK TO" };
+            WriterAction::Release | WriterAction::RollbackTo if session.savepoints > 0 => {
+                let verb = if *action == WriterAction::Release { "RELEASE" } else { "ROLLBACK TO" };
                 session.run(format!("{verb} s{}", session.savepoints)).await?;
                 session.savepoints -= 1;
             }
-            Deed::Commit | Deed::Rollback if session.open => {
-                session.run(if *deed == Deed::Commit { "COMMIT" } else { "ROLLBACK" }.to_owned()).await?;
+            WriterAction::Commit | WriterAction::Rollback if session.open => {
+                session.run(if *action == WriterAction::Commit { "COMMIT" } else { "ROLLBACK" }.to_owned()).await?;
                 (session.open, session.savepoints) = (false, 0);
             }
-            Deed::CommitAndChain => {
+            WriterAction::CommitAndChain => {
                 session.run("COMMIT AND CHAIN".to_owned()).await?;
                 session.savepoints = 0;
             }
-            Deed::Prepare => {
+            WriterAction::Prepare => {
                 self.count += 1;
                 let gid = format!("{}_{}", self.database, self.count);
                 session.run(format!("PREPARE TRANSACTION '{gid}'")).await?;
                 (session.open, session.savepoints) = (false, 0);
                 self.prepared.push_back(gid);
             }
-            Deed::HangUp => {
+            WriterAction::HangUp => {
                 if let Some(session) = self.sessions[writer].take() {
                     // Dropped without a word: the server sees the end of the stream.
                     drop(session.connection);
