@@ -5,7 +5,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use super::armed;
-use crate::promises::truth::expect_truth;
+use crate::promises::state_truth::expect_truth;
 use crate::support::{SOURCE, Setup, Stage};
 
 async fn dies(stage: &Stage, arguments: &[&str], at: &str) {
