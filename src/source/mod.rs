@@ -227,7 +227,7 @@ impl Source {
             };
         }
         let slack = self.config.watermark_grace.max(LEAST_SLACK);
-        match bound.less(i64::try_from(slack.as_micros()).unwrap_or(i64::MAX)) {
+        match bound.lowered_by(i64::try_from(slack.as_micros()).unwrap_or(i64::MAX)) {
             WatermarkBound::Beginning => "-infinity".to_owned(),
             WatermarkBound::At(micros) => time_text(micros),
         }

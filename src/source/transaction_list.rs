@@ -62,16 +62,23 @@ pub(super) async fn take(
     let (now, server_start, standby): (i64, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
     // What was replayed last stands still while the primary does.
-    let between = (!standby).then_some((asked, answered));
-    let (kind, candidate) = match largest {
+    let read_between = (!standby).then_some((asked, answered));
+    let (kind, taken_at) = match largest {
         None => (WatermarkKind::Timestamp, WatermarkBound::At(clock)),
         Some(largest) => {
             let largest: Option<i64> = session.row(sqlx::query(largest.clone())).await?.try_get(0)?;
             (WatermarkKind::Counter, largest.map_or(WatermarkBound::Beginning, WatermarkBound::At))
         }
     };
-    let mut transactions =
-        TransactionList { kind, clock, candidate, server_start, between, running: Vec::new(), prepared: Vec::new() };
+    let mut transactions = TransactionList {
+        kind,
+        clock,
+        taken_at,
+        server_start,
+        read_between,
+        running: Vec::new(),
+        prepared: Vec::new(),
+    };
     if standby {
         // Its own sessions write nothing, and the primary's are not to be seen here.
         return Ok(transactions);

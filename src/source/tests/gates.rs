@@ -77,7 +77,7 @@ async fn a_counters_candidate_is_read_before_the_running_ones() {
     let (mut transactions, mut source) = transactions.await.unwrap();
     execute(&mut late, "BEGIN; INSERT INTO users VALUES ('late', 11)").await;
     transactions.running.retain(|running| running.application.is_some());
-    assert_eq!(transactions.candidate, WatermarkBound::At(10));
+    assert_eq!(transactions.taken_at, WatermarkBound::At(10));
     tracker.observe(&transactions);
     assert_eq!(accounts_of(&changed(&mut source, tracker.read_from()).await), ["old", "quick"]);
     tracker.complete();

@@ -79,9 +79,9 @@ async fn a_counter_is_read_from_its_value_on() {
     let mut source = database.open(&config, &[]).await.unwrap();
     assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["1", "2", "3", "4", "5"]);
     assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::At(5)).await), ["3", "4", "5"], "no slack");
-    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::At(6));
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::At(6));
     database.run("TRUNCATE users").await;
-    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::Beginning);
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::Beginning);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn a_fence_holds_idle_and_prepared_transactions_of_this_database_and_not_o
         (opened(&database, None).await, opened(&database, Some(database.url_of(&role))).await);
     let empty = settled(&mut source).await;
     assert!(empty.running.is_empty() && empty.prepared.is_empty(), "{empty:?}");
-    assert_eq!(empty.candidate, WatermarkBound::At(empty.clock));
+    assert_eq!(empty.taken_at, WatermarkBound::At(empty.clock));
 
     let (mut idle, mut elsewhere) = (database.session().await, other.session().await);
     execute(&mut elsewhere, "BEGIN").await;
@@ -93,7 +93,7 @@ async fn what_commits_late_is_read_by_the_next_pass() {
         execute(&mut late, "BEGIN; SELECT now()").await;
         execute(&mut long, "BEGIN; SELECT now()").await;
         pass(&mut source, &mut tracker).await;
-        let started_after = tracker.durable();
+        let started_after = tracker.watermark();
         // It thinks for a minute: what it writes is as old as if the transaction list, too, had been taken a minute ago.
         execute(&mut late, &format!("SAVEPOINT s; INSERT INTO users VALUES ('late{round}')")).await;
         database.run(&format!("INSERT INTO users VALUES ('quick{round}')")).await;
