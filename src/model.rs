@@ -15,11 +15,11 @@ pub const MAX_ACCOUNT_BYTES: usize = 32;
 pub const MAX_VALUE_BYTES: usize = 50;
 /// Characters of a column's text that decide what becomes of it: values are 50 bytes, and no text in `values` has more
 /// bytes than this. One character more than this is read, whatever the column holds.
-pub const MAX_LOOKED_AT: usize = 1000;
+pub const MAX_COLUMN_TEXT_CHARS: usize = 1000;
 /// Bytes of UTF-8 of an account that is still recorded as refused: an index of the state tables takes 2,700 in all.
-pub const MAX_RECORDED_ACCOUNT_BYTES: usize = 1000;
+pub const MAX_STORED_ACCOUNT_BYTES: usize = 1000;
 /// Bytes of UTF-8 that IM takes at most as an attribute's name.
-pub const MAX_NAME_BYTES: usize = 50;
+pub const MAX_ATTRIBUTE_NAME_BYTES: usize = 50;
 /// Attribute names an app can hold, numbered "0" to "9".
 pub const MAX_ATTRIBUTES: usize = 10;
 /// Users that one set, get or remove call carries at most.
@@ -83,7 +83,7 @@ pub struct Row {
     pub watermark: Option<Box<str>>,
     /// Soft-deleted, or the filter is not true for it.
     pub gone: bool,
-    /// The mapped columns' texts, in the order of `Mapping::columns`; of a longer one the first [`MAX_LOOKED_AT`] and one
+    /// The mapped columns' texts, in the order of `Mapping::columns`; of a longer one the first [`MAX_COLUMN_TEXT_CHARS`] and one
     /// characters.
     pub values: Vec<Option<Box<str>>>,
 }
@@ -111,15 +111,15 @@ pub enum LocalRefusal {
     /// The account's text is over 32 bytes.
     AccountTooLong { bytes: usize },
     /// Several rows carry this account; which one is meant cannot be known.
-    AccountTwice,
+    DuplicateAccount,
 }
 
 impl fmt::Display for LocalRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ValueTooLong { column, bytes } if *bytes > MAX_LOOKED_AT => write!(
+            Self::ValueTooLong { column, bytes } if *bytes > MAX_COLUMN_TEXT_CHARS => write!(
                 f,
-                "the text of column {column} is more than {MAX_LOOKED_AT} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
+                "the text of column {column} is more than {MAX_COLUMN_TEXT_CHARS} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
             ),
             Self::ValueTooLong { column, bytes } => write!(
                 f,
@@ -133,7 +133,7 @@ impl fmt::Display for LocalRefusal {
                 f,
                 "the account is {bytes} bytes, IM takes at most {MAX_ACCOUNT_BYTES}; use a shorter account column or prefix"
             ),
-            Self::AccountTwice => {
+            Self::DuplicateAccount => {
                 f.write_str("several rows of the table carry this account; make the account column unique")
             }
         }

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::document::{Document, MOST_TOLD};
 use super::keys::{self, Takes};
 use super::{Attribute, Null, TooLong, Unlisted, checks};
-use crate::model::{MAX_ATTRIBUTES, MAX_LOOKED_AT, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::model::{MAX_ATTRIBUTE_NAME_BYTES, MAX_ATTRIBUTES, MAX_COLUMN_TEXT_CHARS, MAX_VALUE_BYTES};
 
 const SECTION: &str = "attributes";
 
@@ -40,14 +40,14 @@ fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
     let at = [SECTION, name];
     let wrong = match name.len() {
         0 => Some("found an empty name".to_owned()),
-        1..=MAX_NAME_BYTES if name.chars().any(char::is_control) => {
+        1..=MAX_ATTRIBUTE_NAME_BYTES if name.chars().any(char::is_control) => {
             Some("found a name with a control character".to_owned())
         }
-        1..=MAX_NAME_BYTES => None,
+        1..=MAX_ATTRIBUTE_NAME_BYTES => None,
         bytes => Some(format!("found a name of {bytes} bytes")),
     };
     if let Some(wrong) = wrong {
-        document.problem_at(&at, format!("{wrong}; IM takes names of 1 to {MAX_NAME_BYTES} bytes"));
+        document.problem_at(&at, format!("{wrong}; IM takes names of 1 to {MAX_ATTRIBUTE_NAME_BYTES} bytes"));
     }
     let short = match document.value_at(&at)? {
         DeValue::String(_) => true,
@@ -115,10 +115,12 @@ fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<Str
     for (key, value) in table {
         let text = key.get_ref().to_string();
         match target(value.get_ref()) {
-            Ok(_) if text.len() > MAX_LOOKED_AT => {
+            Ok(_) if text.len() > MAX_COLUMN_TEXT_CHARS => {
                 wrong.push((
                     text,
-                    format!("the text is longer than {MAX_LOOKED_AT} bytes, and no more of a column is looked at"),
+                    format!(
+                        "the text is longer than {MAX_COLUMN_TEXT_CHARS} bytes, and no more of a column is looked at"
+                    ),
                 ));
             }
             Ok(target) => {

@@ -20,7 +20,7 @@ use super::problems::Problem;
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// The system takes no longer path (`PATH_MAX` of Linux).
-const MAX_NAME_BYTES: usize = 4096;
+const MAX_ATTRIBUTE_NAME_BYTES: usize = 4096;
 
 /// The forms in which one secret can be given.
 pub(super) struct Forms {
@@ -186,7 +186,7 @@ impl Looking<'_> {
         if name.contains("://") || looks_like_a_key(name) {
             return Err("it holds the secret itself; it takes the name of a file that holds it".to_owned());
         }
-        if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        if name.len() > MAX_ATTRIBUTE_NAME_BYTES || name.chars().any(char::is_control) {
             return Err("it is too long for the name of a file, or contains a control character".to_owned());
         }
         let path = self.resolve(name);

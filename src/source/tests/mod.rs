@@ -1,6 +1,7 @@
-//! The source on a real server: each test has a database of its own, so that no other test is in its transaction lists.
+//! The source on a real server. Each test has its own database, so its transaction lists contain no other test.
 //!
-//! The server is a private one, or that of `IMSYNC_TEST_PG_URL`: a superuser's URL, `max_prepared_transactions` above 0.
+//! The server is a private one, or that of `IMSYNC_TEST_PG_URL`, the URL of a superuser. It needs
+//! `max_prepared_transactions` above 0.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,40 +17,40 @@ use crate::cluster::{Cluster, Options};
 use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
-mod gates;
+mod errors;
+mod forced_schedules;
 mod pages;
-mod refusals;
-mod soak;
-mod texts;
+mod random_writers;
+mod row_texts;
 mod transaction_lists;
-mod types;
+mod value_types;
 
-/// A superuser's URL of the server to test on: a private one for the run, or a developer's own.
+/// The URL of a superuser of the server to test on: a private one for this run, or one that the developer provides.
 fn server() -> String {
     static PRIVATE: OnceLock<Cluster> = OnceLock::new();
     if let Ok(url) = std::env::var("IMSYNC_TEST_PG_URL") {
         return url;
     }
-    // Never dropped; its supervisor ends it when this process has ended.
+    // Never dropped; its supervisor stops it when this process has ended.
     let cluster = PRIVATE.get_or_init(|| {
         Cluster::start(Options { max_prepared_transactions: 50, ..Options::default() }).expect("a private PostgreSQL")
     });
     cluster.url("postgres")
 }
 
-/// A database that becomes unreachable with its test.
-struct Database {
+/// A database that is dropped with its test.
+struct TestDatabase {
     server: String,
     url: String,
     name: String,
 }
 
-impl Database {
+impl TestDatabase {
     async fn create() -> Self {
         Self::create_with("").await
     }
 
-    /// With options of CREATE DATABASE.
+    /// With these options of CREATE DATABASE.
     async fn create_with(options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(server).await.unwrap();
@@ -66,14 +67,14 @@ impl Database {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
-    /// Runs statements in a session of their own.
+    /// Runs statements in a new session.
     async fn run(&self, sql: &str) {
         let mut session = self.session().await;
         execute(&mut session, sql).await;
         session.close().await.unwrap();
     }
 
-    /// A configuration for a table of users with the account column `id`.
+    /// A configuration for this table, with the account column `id`.
     fn config(&self, table: &str) -> Config {
         config(&self.url, table)
     }
@@ -83,7 +84,7 @@ impl Database {
         Source::connect(config, &columns).await
     }
 
-    /// The URL as another role sees it.
+    /// The URL with the login of another role.
     fn url_of(&self, role: &str) -> PgUrl {
         let mut url = url::Url::parse(&self.url).unwrap();
         url.set_username(role).unwrap();
@@ -92,7 +93,7 @@ impl Database {
     }
 }
 
-impl Drop for Database {
+impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, url, name) = (self.server.clone(), self.url.clone(), self.name.clone());
         let clean = async move {
@@ -109,7 +110,7 @@ impl Drop for Database {
             execute(&mut admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
             execute(&mut admin, &format!("DROP ROLE IF EXISTS {name}_role")).await;
         };
-        // A runtime of its own: this one may be on its way out.
+        // A new runtime, because the one of the test may be shutting down.
         let cleaner = std::thread::spawn(|| {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(clean);
         });
@@ -201,7 +202,7 @@ async fn changed(source: &mut Source, from: WatermarkBound) -> Vec<Page> {
         if last {
             return pages;
         }
-        assert!(after.is_some(), "a page that is not the last leads on");
+        assert!(after.is_some(), "a page that is not the last has a cursor");
     }
 }
 
