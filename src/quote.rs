@@ -1,14 +1,14 @@
-//! Names in SQL: the one function that quotes an identifier.
+//! Quoting of identifiers and literals in SQL.
 //!
-//! Owns: the manual's rules on identifiers (chapter 4.1.1). Must not know: connections, what a name stands for.
+//! Owns: the rules of the PostgreSQL manual, chapter 4.1. Must not know: connections, what a name refers to.
 
-/// `name` as an identifier, always in double quotes, so that no keyword list is needed and nothing in it is SQL.
+/// `name` as an identifier in a statement. Always in double quotes, so that no list of keywords is needed.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `name` as people would write it: bare where that means the same, else quoted. For messages, never for statements.
-pub(crate) fn shown(name: &str) -> String {
+/// `name` as an identifier in a message: quoted only where it has to be. Not for statements, since it may be a keyword.
+pub(crate) fn display_name(name: &str) -> String {
     let mut chars = name.chars();
     let starts = chars.next().is_some_and(|first| first.is_ascii_lowercase() || first == '_');
     if starts && chars.all(|rest| rest.is_ascii_lowercase() || rest.is_ascii_digit() || rest == '_') {
@@ -18,28 +18,28 @@ pub(crate) fn shown(name: &str) -> String {
     }
 }
 
-/// A string literal. Only for what cannot be a parameter: configured text inside a statement that is prepared.
+/// `text` as a string literal, for configured text that cannot be a parameter.
 pub(crate) fn literal(text: &str) -> String {
-    // `standard_conforming_strings` is set by the session, so a backslash is a backslash.
+    // The session sets `standard_conforming_strings`, so a backslash needs no escape.
     format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{identifier, literal, shown};
+    use super::{display_name, identifier, literal};
 
     #[test]
-    fn an_identifier_holds_no_sql() {
+    fn an_identifier_is_quoted() {
         assert_eq!(identifier("city"), r#""city""#);
         assert_eq!(identifier(r#"x"; DROP TABLE users; --"#), r#""x""; DROP TABLE users; --""#);
         assert_eq!(literal("it's \\"), "'it''s \\'");
     }
 
     #[test]
-    fn names_are_shown_as_people_write_them() {
-        assert_eq!(shown("updated_at"), "updated_at");
-        assert_eq!(shown("City"), r#""City""#);
-        assert_eq!(shown("1st"), r#""1st""#);
-        assert_eq!(shown(""), r#""""#);
+    fn names_are_displayed_with_quotes_where_needed() {
+        assert_eq!(display_name("updated_at"), "updated_at");
+        assert_eq!(display_name("City"), r#""City""#);
+        assert_eq!(display_name("1st"), r#""1st""#);
+        assert_eq!(display_name(""), r#""""#);
     }
 }

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{any_attribute, attribute, config, desired, row, value};
+use super::properties::any_attribute;
+use super::{attribute, config, desired, row, value};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{DesiredValue, MAX_COLUMN_TEXT_CHARS, MAX_STORED_ACCOUNT_BYTES};
 

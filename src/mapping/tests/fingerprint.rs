@@ -1,6 +1,14 @@
 //! Which settings change the fingerprint of a mapping.
 
-use super::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::properties::any_attribute;
+use super::{attribute, config, values};
+use crate::config::{Attribute, Config, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::mapping::Mapping;
 
 type ConfigEdit = fn(&mut Config);
 
