@@ -130,9 +130,6 @@ impl Source {
 
     /// The approximate number of rows according to the planner's statistics, for progress reports. `None` for a view and
     /// for a table that was never analyzed.
-    ///
-    /// # Errors
-    /// Those of a statement.
     pub async fn estimated_rows(&mut self) -> Result<Option<u64>, SourceError> {
         self.table.estimated_rows(&mut self.session).await
     }
@@ -140,7 +137,7 @@ impl Source {
     /// Reads the clock (or the counter), the running and the prepared transactions, in this order.
     ///
     /// # Errors
-    /// Those of a statement; [`SourceError::Unsuitable`] behind a pooler in transaction mode.
+    /// [`SourceError::Unsuitable`] behind a pooler in transaction mode, else that of the statement.
     pub async fn transactions(&mut self) -> Result<TransactionList, SourceError> {
         list_transactions(&mut self.session, self.statements.largest_counter.as_ref()).await
     }
@@ -151,9 +148,6 @@ impl Source {
     /// Rows whose watermark is NULL are not included. A row without an account may be left out at the end of a page,
     /// since it has no counterpart in IM. Without a watermark column this is [`Source::all_after`], and `from` is
     /// ignored.
-    ///
-    /// # Errors
-    /// Those of a statement.
     pub async fn changed_since(&mut self, from: WatermarkBound, after: Option<&Cursor>) -> Result<Page, SourceError> {
         let (Some(kind), Some(first), Some(next), Some(next_watermark)) = (
             self.watermark,
@@ -176,9 +170,6 @@ impl Source {
 
     /// The next page in the order of the account column, after the row whose account column has this text. The last page
     /// also has rows without an account, at most `page_size` of them.
-    ///
-    /// # Errors
-    /// Those of a statement.
     pub async fn all_after(&mut self, after: Option<&str>) -> Result<Page, SourceError> {
         let query = match after {
             None => sqlx::query(self.statements.all.clone()),
@@ -195,9 +186,6 @@ impl Source {
 
     /// The rows of these IM accounts. Accounts that have no row, or cannot be a value of the account column, are left
     /// out.
-    ///
-    /// # Errors
-    /// Those of a statement.
     pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<Vec<Row>, SourceError> {
         let texts: Vec<String> =
             accounts.iter().filter_map(|account| column_text_of(&self.config, self.account_type, account)).collect();
