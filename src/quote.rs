@@ -1,14 +1,14 @@
-//! Quoting of identifiers and literals in SQL.
+//! Names in SQL: the one function that quotes an identifier.
 //!
-//! Owns: the rules of the PostgreSQL manual, chapter 4.1. Must not know: connections, what a name refers to.
+//! Owns: the manual's rules on identifiers (chapter 4.1.1). Must not know: connections, what a name stands for.
 
-/// `name` as an identifier in a statement. Always in double quotes, so that no list of keywords is needed.
+/// `name` as an identifier, always in double quotes, so that no keyword list is needed and nothing in it is SQL.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `name` as an identifier in a message: quoted only where it has to be. Not for statements, since it may be a keyword.
-pub(crate) fn display_name(name: &str) -> String {
+/// `name` as people would write it: bare where that means the same, else quoted. For messages, never for statements.
+pub(crate) fn shown(name: &str) -> String {
     let mut chars = name.chars();
     let starts = chars.next().is_some_and(|first| first.is_ascii_lowercase() || first == '_');
     if starts && chars.all(|rest| rest.is_ascii_lowercase() || rest.is_ascii_digit() || rest == '_') {
@@ -18,28 +18,28 @@ pub(crate) fn display_name(name: &str) -> String {
     }
 }
 
-/// `text` as a string literal, for configured text that cannot be a parameter.
+/// A string literal. Only for what cannot be a parameter: configured text inside a statement that is prepared.
 pub(crate) fn literal(text: &str) -> String {
-    // The session sets `standard_conforming_strings`, so a backslash needs no escape.
+    // `standard_conforming_strings` is set by the session, so a backslash is a backslash.
     format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{display_name, identifier, literal};
+    use super::{identifier, literal, shown};
 
     #[test]
-    fn an_identifier_is_quoted() {
+    fn an_identifier_holds_no_sql() {
         assert_eq!(identifier("city"), r#""city""#);
         assert_eq!(identifier(r#"x"; DROP TABLE users; --"#), r#""x""; DROP TABLE users; --""#);
         assert_eq!(literal("it's \\"), "'it''s \\'");
     }
 
     #[test]
-    fn names_are_displayed_with_quotes_where_needed() {
-        assert_eq!(display_name("updated_at"), "updated_at");
-        assert_eq!(display_name("City"), r#""City""#);
-        assert_eq!(display_name("1st"), r#""1st""#);
-        assert_eq!(display_name(""), r#""""#);
+    fn names_are_shown_as_people_write_them() {
+        assert_eq!(shown("updated_at"), "updated_at");
+        assert_eq!(shown("City"), r#""City""#);
+        assert_eq!(shown("1st"), r#""1st""#);
+        assert_eq!(shown(""), r#""""#);
     }
 }

@@ -9,7 +9,7 @@ use super::similar_names::similar_names;
 use super::statements::StatementInputs;
 use super::table::{Column, Table};
 use crate::config::{self, AccountFormat};
-use crate::quote::display_name;
+use crate::quote::shown;
 
 /// The number of columns that a message lists.
 const MAX_LISTED_COLUMNS: usize = 20;
@@ -45,8 +45,8 @@ pub(super) fn find_columns<'a>(
     let mut read: Vec<&Column> = [account, watermark, deleted].into_iter().flatten().collect();
     for name in mapped {
         let attribute = config.attributes.iter().find(|attribute| attribute.column == *name);
-        let key = attribute
-            .map_or("attributes".to_owned(), |attribute| format!("attributes.{}", display_name(&attribute.name)));
+        let key =
+            attribute.map_or("attributes".to_owned(), |attribute| format!("attributes.{}", shown(&attribute.name)));
         read.extend(find(&key, name));
     }
     let account = account.map(|column| (column, account_type(table, column, source.account_format)));
@@ -79,7 +79,7 @@ fn keep_typed<'a, T>(
 }
 
 fn column_not_found(table: &Table, key: &str, name: &str) -> String {
-    let quoted: Vec<String> = table.columns.iter().map(|column| display_name(&column.name)).collect();
+    let quoted: Vec<String> = table.columns.iter().map(|column| shown(&column.name)).collect();
     let known = table.columns.iter().zip(&quoted).map(|(column, quoted)| (column.name.as_str(), quoted.as_str()));
     let hint = match similar_names(name, known).as_slice() {
         [] => {
@@ -93,23 +93,22 @@ fn column_not_found(table: &Table, key: &str, name: &str) -> String {
         }
         similar => format!("similar: {}", similar.join(", ")),
     };
-    format!("{key} = {name:?}: {} has no column {}; {hint}", table.qualified_name(), display_name(name))
+    format!("{key} = {name:?}: {} has no column {}; {hint}", table.qualified_name(), shown(name))
 }
 
 fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result<AccountType, String> {
     let key = format!("source.account_column = {:?}", column.name);
-    let column_is =
-        format!("column {} of {} is {}", display_name(&column.name), table.qualified_name(), column.type_name);
+    let column_is = format!("column {} of {} is {}", shown(&column.name), table.qualified_name(), column.type_name);
     let Some(found) = AccountType::from_typname(&column.base_type) else {
         return Err(format!(
             "{key}: {column_is}; allowed are text, varchar, char, smallint, integer, bigint, uuid and domains over them (in a view, cast it: {}::text)",
-            display_name(&column.name)
+            shown(&column.name)
         ));
     };
     if !column.deterministic {
         return Err(format!(
             "{key}: {column_is} with a nondeterministic collation, under which different texts are equal although they are different accounts in IM; give the column another collation, or read from a view with {} COLLATE \"C\"",
-            display_name(&column.name)
+            shown(&column.name)
         ));
     }
     match (found, format) {
@@ -128,7 +127,7 @@ fn watermark_type(table: &Table, column: &Column) -> Result<WatermarkType, Strin
         format!(
             "source.watermark_column = {:?}: column {} of {} is {}; allowed are timestamptz, timestamp and bigint; without watermark_column every pass compares the whole table",
             column.name,
-            display_name(&column.name),
+            shown(&column.name),
             table.qualified_name(),
             column.type_name
         )
@@ -136,16 +135,16 @@ fn watermark_type(table: &Table, column: &Column) -> Result<WatermarkType, Strin
 }
 
 fn missing_privileges(table: &Table, read: &[&Column]) -> Vec<String> {
-    let (role, name) = (display_name(&table.role), table.qualified_name());
+    let (role, name) = (shown(&table.role), table.qualified_name());
     let mut problems = Vec::new();
     if !table.schema_usable {
-        let schema = display_name(&table.schema);
+        let schema = shown(&table.schema);
         problems.push(format!(
             "role {role} lacks USAGE on schema {schema}; run: GRANT USAGE ON SCHEMA {schema} TO {role};"
         ));
     }
     let mut denied: Vec<String> =
-        read.iter().filter(|column| !column.readable).map(|column| display_name(&column.name)).collect();
+        read.iter().filter(|column| !column.readable).map(|column| shown(&column.name)).collect();
     denied.sort_unstable();
     denied.dedup();
     if !denied.is_empty() {

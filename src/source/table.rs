@@ -8,7 +8,7 @@ use super::error::SourceError;
 use super::session::SourceSession;
 use super::similar_names::similar_names;
 use crate::config::{TableName, parse_table_name};
-use crate::quote::display_name;
+use crate::quote::shown;
 
 /// The kind of a relation (`pg_class.relkind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Table {
 
     /// `schema.table`, quoted where needed.
     pub(super) fn qualified_name(&self) -> String {
-        format!("{}.{}", display_name(&self.schema), display_name(&self.name))
+        format!("{}.{}", shown(&self.schema), shown(&self.name))
     }
 
     /// The column with exactly this name.
@@ -236,8 +236,7 @@ impl Table {
         let Some(row) = session.rows(sqlx::query(MATERIALIZED_OR_FOREIGN_BASE).bind(self.oid)).await?.pop() else {
             return Ok(None);
         };
-        let name =
-            format!("{}.{}", display_name(&row.try_get::<String, _>(1)?), display_name(&row.try_get::<String, _>(2)?));
+        let name = format!("{}.{}", shown(&row.try_get::<String, _>(1)?), shown(&row.try_get::<String, _>(2)?));
         Ok(Some((relation_kind(&row.try_get::<String, _>(0)?), name)))
     }
 
@@ -256,7 +255,7 @@ async fn not_found(session: &mut SourceSession, configured: &str, name: &str) ->
     let mut database = String::new();
     for row in session.rows(sqlx::query(OTHER_RELATIONS).bind(name)).await? {
         let (schema, table): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        names.push((table.clone(), format!("{}.{}", display_name(&schema), display_name(&table))));
+        names.push((table.clone(), format!("{}.{}", shown(&schema), shown(&table))));
         database = row.try_get(2)?;
     }
     let known = names.iter().map(|(table, displayed)| (table.as_str(), displayed.as_str()));
@@ -264,7 +263,7 @@ async fn not_found(session: &mut SourceSession, configured: &str, name: &str) ->
         [] if names.is_empty() => {
             "this role sees no tables in the database; check the database name in source.url".to_owned()
         }
-        [] => format!("database {} has {} other tables", display_name(&database), names.len()),
+        [] => format!("database {} has {} other tables", shown(&database), names.len()),
         similar => format!("similar: {}", similar.join(", ")),
     };
     Ok(SourceError::Unsuitable(format!(

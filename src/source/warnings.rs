@@ -10,7 +10,7 @@ use super::requirements::ConfiguredColumns;
 use super::session::SourceSession;
 use super::statements::Statements;
 use super::table::{RelationKind, Table};
-use crate::quote::display_name;
+use crate::quote::shown;
 
 /// A newest stamp may be this many seconds off the clock without a warning.
 const MAX_STAMP_OFFSET: i64 = 3600;
@@ -52,7 +52,7 @@ impl WarningInputs<'_> {
         let money = mapped.filter(|column| column.base_type == "money");
         money
             .map(|column| {
-                let name = display_name(&column.name);
+                let name = shown(&column.name);
                 format!(
                     "column {name} is money, whose text depends on lc_monetary: another setting of the server, database or role would change every value; read it from a view, as {name}::numeric"
                 )
@@ -72,8 +72,8 @@ impl WarningInputs<'_> {
             "no index supports the incremental passes, so each page sorts all rows; run: CREATE INDEX{} ON {} ({}, {});",
             self.concurrently(),
             self.table.qualified_name(),
-            display_name(&watermark.name),
-            display_name(&account.name)
+            shown(&watermark.name),
+            shown(&account.name)
         )))
     }
 
@@ -82,8 +82,7 @@ impl WarningInputs<'_> {
             return Ok(None);
         }
         let account = self.found.account.0;
-        let (concurrently, name, column) =
-            (self.concurrently(), self.table.qualified_name(), display_name(&account.name));
+        let (concurrently, name, column) = (self.concurrently(), self.table.qualified_name(), shown(&account.name));
         Ok(if !self.table.has_index_for_order(session, &[account]).await? {
             let unique = if self.account_unique { "" } else { "UNIQUE " };
             Some(format!(
@@ -111,7 +110,7 @@ impl WarningInputs<'_> {
         };
         let Some(row) = session.rows(sqlx::query(statement.clone())).await?.pop() else { return Ok(None) };
         let ahead: i64 = row.try_get(0)?;
-        let (column, name) = (display_name(&watermark.name), self.table.qualified_name());
+        let (column, name) = (shown(&watermark.name), self.table.qualified_name());
         Ok(if ahead > MAX_STAMP_OFFSET {
             Some(format!(
                 "the newest {column} of {name} is {} ahead of the database clock: rows stamped in the future are read again by every pass; check the clocks of the writers and source.watermark_timezone",
