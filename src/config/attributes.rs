@@ -8,13 +8,13 @@ use toml::de::DeValue;
 
 use super::document::{Document, MOST_TOLD};
 use super::keys::{self, Takes};
-use super::{Attribute, Null, TooLong, Unlisted, checks};
+use super::{AttributeConfig, Null, TooLong, Unlisted, checks};
 use crate::model::{MAX_ATTRIBUTES, MAX_LOOKED_AT, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 
 const SECTION: &str = "attributes";
 
 /// The attributes in the order of their names; `None` when a problem was recorded.
-pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<Attribute>> {
+pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<AttributeConfig>> {
     let names = document.names_in(&[SECTION]);
     if names.is_empty() {
         let takes = keys::find(SECTION).map(|key| key.takes.to_string()).unwrap_or_default();
@@ -36,7 +36,7 @@ pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<Attribute>> 
     attributes.into_iter().collect()
 }
 
-fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
+fn attribute(document: &mut Document<'_>, name: &str) -> Option<AttributeConfig> {
     let at = [SECTION, name];
     let wrong = match name.len() {
         0 => Some("found an empty name".to_owned()),
@@ -87,7 +87,7 @@ fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
     {
         document.notice(&[SECTION, name, "unlisted"], "has no effect without \"values\": every text is sent as it is");
     }
-    Some(Attribute {
+    Some(AttributeConfig {
         name: name.to_owned(),
         column: column?,
         values: values.ok()?,

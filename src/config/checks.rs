@@ -13,7 +13,7 @@ use url::{Host, Url};
 use super::keys::Takes;
 use super::nearest::nearest;
 use super::table_name::parse_table_name;
-use super::{Endpoint, durations};
+use super::{ImAddress, durations};
 
 /// What is shown of a text at most; longer ones are a paste of something else, maybe of a secret.
 const SHOWN_BYTES: usize = 60;
@@ -186,7 +186,7 @@ pub(super) fn listen(value: &DeValue<'_>, takes: &Takes) -> Result<SocketAddr, S
     string(value, takes)?.parse().map_err(|_| refused(found(value), takes))
 }
 
-pub(super) fn base_url(value: &DeValue<'_>, takes: &Takes) -> Result<Endpoint, String> {
+pub(super) fn base_url(value: &DeValue<'_>, takes: &Takes) -> Result<ImAddress, String> {
     let text = string(value, takes)?;
     let url = Url::parse(text).map_err(|error| format!("{} ({error})", refused(found(value), takes)))?;
     let wrong = if !matches!(url.scheme(), "http" | "https") {
@@ -200,7 +200,7 @@ pub(super) fn base_url(value: &DeValue<'_>, takes: &Takes) -> Result<Endpoint, S
     } else if url.fragment().is_some() {
         "a URL with a #".to_owned()
     } else {
-        return Ok(Endpoint::BaseUrl(url));
+        return Ok(ImAddress::BaseUrl(url));
     };
     Err(refused(wrong, takes))
 }

@@ -51,16 +51,16 @@ pub struct Config {
     pub path: PathBuf,
     /// Names this sync in the state tables.
     pub name: String,
-    pub source: Source,
-    pub state: State,
-    pub im: Im,
-    pub attributes: Vec<Attribute>,
-    pub removal: Removal,
-    pub schedule: Schedule,
-    pub http: Http,
-    pub alerts: Alerts,
-    pub history: History,
-    pub log: Log,
+    pub source: SourceConfig,
+    pub state: StateConfig,
+    pub im: ImConfig,
+    pub attributes: Vec<AttributeConfig>,
+    pub removal: RemovalConfig,
+    pub schedule: ScheduleConfig,
+    pub http: HttpConfig,
+    pub alerts: AlertsConfig,
+    pub history: HistoryConfig,
+    pub log: LogConfig,
 }
 
 impl Config {
@@ -75,7 +75,7 @@ impl Config {
 pub struct PgUrl(pub SecretString);
 
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceConfig {
     pub url: PgUrl,
     /// As written: `table` or `schema.table`, quoted parts allowed.
     pub table: String,
@@ -90,7 +90,7 @@ pub struct Source {
     pub page_size: u32,
 }
 
-impl Source {
+impl SourceConfig {
     /// The parts of `table`. A loaded configuration always has a name that can be read.
     pub fn table_name(&self) -> Result<TableName, String> {
         parse_table_name(&self.table)
@@ -105,7 +105,7 @@ pub enum AccountFormat {
 }
 
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct StateConfig {
     /// The source's URL unless one of its own is given.
     pub url: PgUrl,
     pub schema: String,
@@ -113,8 +113,8 @@ pub struct State {
 }
 
 #[derive(Clone, Debug)]
-pub struct Im {
-    pub endpoint: Endpoint,
+pub struct ImConfig {
+    pub endpoint: ImAddress,
     pub service: Service,
     pub sdk_app_id: u32,
     pub identifier: String,
@@ -131,7 +131,7 @@ pub struct Im {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum ImAddress {
     Region(Region),
     /// A proxy or the simulator: scheme, host, port, an optional path.
     BaseUrl(url::Url),
@@ -139,7 +139,7 @@ pub enum Endpoint {
 
 /// One attribute of the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attribute {
+pub struct AttributeConfig {
     pub name: String,
     pub column: String,
     pub values: Option<BTreeMap<String, String>>,
@@ -169,7 +169,7 @@ pub enum Null {
 }
 
 #[derive(Clone, Debug)]
-pub struct Removal {
+pub struct RemovalConfig {
     pub gone: KeepOrRemove,
     pub unmapped: KeepOrRemove,
     pub max_share: f64,
@@ -183,7 +183,7 @@ pub enum KeepOrRemove {
 
 /// `None` in a duration means "never".
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub struct ScheduleConfig {
     pub interval: Duration,
     pub notify_channel: Option<String>,
     pub full_every: Option<Duration>,
@@ -193,30 +193,30 @@ pub struct Schedule {
 }
 
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct HttpConfig {
     pub listen: Option<SocketAddr>,
     pub public: bool,
     pub show_accounts: bool,
 }
 
 #[derive(Clone, Debug)]
-pub struct Alerts {
+pub struct AlertsConfig {
     pub webhook: Option<SecretString>,
 }
 
 #[derive(Clone, Debug)]
-pub struct History {
+pub struct HistoryConfig {
     /// `None`: nothing is kept.
     pub keep: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     pub level: LogLevel,
     pub format: LogFormat,
 }
 
-impl Source {
+impl SourceConfig {
     /// The IM account of a row: the configured prefix, then the account column's text in the configured format.
     ///
     /// `hex` drops the text's hyphens; those of the prefix stay. The length is not looked at here.

@@ -8,8 +8,8 @@ use super::document::Document;
 use super::secrets::{self, Found, Looking};
 use super::table_name::parse_table_name;
 use super::{
-    AccountFormat, Alerts, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel, PgUrl, Removal,
-    Schedule, Source, State, checks,
+    AccountFormat, AlertsConfig, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove, LogConfig, LogFormat,
+    LogLevel, PgUrl, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, checks,
 };
 use crate::model::{MAX_ACCOUNT_BYTES, Region, Service};
 
@@ -18,7 +18,7 @@ const HEX_BYTES: usize = 32;
 
 /// Every reader runs to its end before the first `?`, so that all problems are found at once. The flag: the URL stands
 /// in the file with a password.
-pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(Source, bool)> {
+pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(SourceConfig, bool)> {
     let url = looking.require(document, &secrets::SOURCE_URL, PgUrl::parse);
     let table = document.read("source.table", checks::table);
     let account_column = document.read("source.account_column", checks::text);
@@ -61,7 +61,7 @@ pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Opti
     }
     let (url, in_file) = url?;
     let exposed = in_file && url.has_password();
-    let source = Source {
+    let source = SourceConfig {
         url,
         table: table?,
         account_column: account_column?,
@@ -82,7 +82,7 @@ pub(super) fn state(
     document: &mut Document<'_>,
     looking: &Looking<'_>,
     source: Option<&PgUrl>,
-) -> Option<(State, bool)> {
+) -> Option<(StateConfig, bool)> {
     let url = looking.find(document, &secrets::STATE_URL, PgUrl::parse);
     let schema = document.read("state.schema", checks::text);
     let migrate = document.read("state.migrate", checks::switch);
@@ -97,11 +97,15 @@ pub(super) fn state(
         Found::Absent => (source?.clone(), false),
         Found::Faulty => return None,
     };
-    Some((State { url, schema: schema?, migrate: migrate? }, exposed))
+    Some((StateConfig { url, schema: schema?, migrate: migrate? }, exposed))
 }
 
 /// The flag: the secret key stands in the file.
-pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secret_key: bool) -> Option<(Im, bool)> {
+pub(super) fn im(
+    document: &mut Document<'_>,
+    looking: &Looking<'_>,
+    needs_secret_key: bool,
+) -> Option<(ImConfig, bool)> {
     let endpoint = endpoint(document);
     let services = [("all_member_push", Service::AllMemberPush), ("timpush", Service::Timpush)];
     let service = document.read("im.service", checks::choice(&services));
@@ -121,7 +125,7 @@ pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secre
     let retry_for = document.read("im.retry_for", checks::duration);
     let max_rejected_share = document.read("im.max_rejected_share", checks::share);
     let (secret_key, exposed) = secret_key?;
-    let im = Im {
+    let im = ImConfig {
         endpoint: endpoint?,
         service: service?,
         sdk_app_id: sdk_app_id?,
@@ -138,7 +142,7 @@ pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secre
     Some((im, exposed))
 }
 
-fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
+fn endpoint(document: &mut Document<'_>) -> Option<ImAddress> {
     let region = document.read(
         "im.region",
         checks::choice(&[
@@ -166,9 +170,9 @@ fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
             );
             None
         }
-        (true, false) => region.map(Endpoint::Region),
+        (true, false) => region.map(ImAddress::Region),
         (false, true) => {
-            if let Some(Endpoint::BaseUrl(url)) = &base_url
+            if let Some(ImAddress::BaseUrl(url)) = &base_url
                 && url.scheme() == "http"
                 && !checks::is_loopback(url)
             {
@@ -182,22 +186,22 @@ fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
     }
 }
 
-pub(super) fn removal(document: &mut Document<'_>) -> Option<Removal> {
+pub(super) fn removal(document: &mut Document<'_>) -> Option<RemovalConfig> {
     let choices = [("keep", KeepOrRemove::Keep), ("remove", KeepOrRemove::Remove)];
     let gone = document.read("removal.gone", checks::choice(&choices));
     let unmapped = document.read("removal.unmapped", checks::choice(&choices));
     let max_share = document.read("removal.max_share", checks::share);
-    Some(Removal { gone: gone?, unmapped: unmapped?, max_share: max_share? })
+    Some(RemovalConfig { gone: gone?, unmapped: unmapped?, max_share: max_share? })
 }
 
-pub(super) fn schedule(document: &mut Document<'_>) -> Option<Schedule> {
+pub(super) fn schedule(document: &mut Document<'_>) -> Option<ScheduleConfig> {
     let interval = document.read("schedule.interval", checks::duration);
     let notify_channel = document.read("schedule.notify_channel", checks::text);
     let full_every = document.read("schedule.full_every", checks::duration_or_never);
     let rejected_retry = document.read("schedule.rejected_retry", checks::duration);
     let verify_every = document.read("schedule.verify_every", checks::duration_or_never);
     let verify_sample = document.read("schedule.verify_sample", checks::whole_u32);
-    Some(Schedule {
+    Some(ScheduleConfig {
         interval: interval?,
         notify_channel,
         full_every: full_every?,
@@ -207,7 +211,7 @@ pub(super) fn schedule(document: &mut Document<'_>) -> Option<Schedule> {
     })
 }
 
-pub(super) fn http(document: &mut Document<'_>) -> Option<Http> {
+pub(super) fn http(document: &mut Document<'_>) -> Option<HttpConfig> {
     let listen = document.read("http.listen", checks::listen);
     let public = document.read("http.public", checks::switch);
     let show_accounts = document.read("http.show_accounts", checks::switch);
@@ -219,24 +223,24 @@ pub(super) fn http(document: &mut Document<'_>) -> Option<Http> {
             format!("{address} can be reached from other machines; listen on 127.0.0.1 or [::1], or set http.public = true if that is meant"),
         );
     }
-    Some(Http { listen, public: public?, show_accounts: show_accounts? })
+    Some(HttpConfig { listen, public: public?, show_accounts: show_accounts? })
 }
 
 /// The flag: the webhook stands in the file.
-pub(super) fn alerts(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(Alerts, bool)> {
+pub(super) fn alerts(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(AlertsConfig, bool)> {
     let webhook: Found<SecretString> = looking.find(document, &secrets::WEBHOOK, checks::webhook);
     match webhook {
-        Found::Good { secret, in_file } => Some((Alerts { webhook: Some(secret) }, in_file)),
-        Found::Absent => Some((Alerts { webhook: None }, false)),
+        Found::Good { secret, in_file } => Some((AlertsConfig { webhook: Some(secret) }, in_file)),
+        Found::Absent => Some((AlertsConfig { webhook: None }, false)),
         Found::Faulty => None,
     }
 }
 
-pub(super) fn history(document: &mut Document<'_>) -> Option<History> {
-    Some(History { keep: document.read("history.keep", checks::duration_or_never)? })
+pub(super) fn history(document: &mut Document<'_>) -> Option<HistoryConfig> {
+    Some(HistoryConfig { keep: document.read("history.keep", checks::duration_or_never)? })
 }
 
-pub(super) fn log(document: &mut Document<'_>) -> Option<Log> {
+pub(super) fn log(document: &mut Document<'_>) -> Option<LogConfig> {
     let level = document.read(
         "log.level",
         checks::choice(&[
@@ -256,5 +260,5 @@ pub(super) fn log(document: &mut Document<'_>) -> Option<Log> {
             ("journald", LogFormat::Journald),
         ]),
     );
-    Some(Log { level: level?, format: format? })
+    Some(LogConfig { level: level?, format: format? })
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::VERSION;
-use crate::config::{self, Attribute, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::config::{self, AttributeConfig, KeepOrRemove, Null, TooLong, Unlisted};
 
 /// SHA-256 in hex over a canonical JSON document: attributes by name, so that their order in the file does not matter,
 /// and only the settings that can take effect.
@@ -32,8 +32,8 @@ pub(super) fn of(config: &config::Config) -> String {
     })
 }
 
-fn meaning(attribute: &Attribute) -> Value {
-    let Attribute { name: _, column, values, unlisted, too_long, null } = attribute;
+fn meaning(attribute: &AttributeConfig) -> Value {
+    let AttributeConfig { name: _, column, values, unlisted, too_long, null } = attribute;
     let too_long = match too_long {
         TooLong::Reject => "reject",
         TooLong::Truncate => "truncate",

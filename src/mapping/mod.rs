@@ -21,7 +21,7 @@ pub const VERSION: u32 = 1;
 /// The configured mapping, ready to apply.
 #[derive(Clone, Debug)]
 pub struct Mapping {
-    source: config::Source,
+    source: config::SourceConfig,
     columns: Vec<String>,
     names: Vec<Arc<str>>,
     rules: Vec<Rule>,

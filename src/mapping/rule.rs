@@ -24,7 +24,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    pub(super) fn new(attribute: &config::Attribute, place: usize) -> Self {
+    pub(super) fn new(attribute: &config::AttributeConfig, place: usize) -> Self {
         let mut rule = Self {
             place,
             column: Arc::from(attribute.column.as_str()),

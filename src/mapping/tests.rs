@@ -11,8 +11,9 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::{Mapped, Mapping};
 use crate::config::{
-    AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,
-    Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
+    AccountFormat, AlertsConfig, AttributeConfig, Config, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove,
+    LogConfig, LogFormat, LogLevel, Null, PgUrl, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, TooLong,
+    Unlisted,
 };
 use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
 
@@ -21,8 +22,8 @@ mod garbage;
 
 const UUID: &str = "8b1f9c1e-0f6c-4c59-9c40-6f3f6d8a2b11";
 
-fn attribute(name: &str, column: &str) -> Attribute {
-    Attribute {
+fn attribute(name: &str, column: &str) -> AttributeConfig {
+    AttributeConfig {
         name: name.into(),
         column: column.into(),
         values: None,
@@ -40,8 +41,8 @@ fn url() -> PgUrl {
     PgUrl(SecretString::from("postgres://imsync@localhost/app"))
 }
 
-fn source() -> Source {
-    Source {
+fn source() -> SourceConfig {
+    SourceConfig {
         url: url(),
         table: "public.users".into(),
         account_column: "id".into(),
@@ -56,14 +57,14 @@ fn source() -> Source {
     }
 }
 
-fn config(attributes: Vec<Attribute>) -> Config {
+fn config(attributes: Vec<AttributeConfig>) -> Config {
     Config {
         path: PathBuf::from("imsync.toml"),
         name: "users".into(),
         source: source(),
-        state: State { url: url(), schema: "imsync".into(), migrate: true },
-        im: Im {
-            endpoint: Endpoint::Region(Region::Singapore),
+        state: StateConfig { url: url(), schema: "imsync".into(), migrate: true },
+        im: ImConfig {
+            endpoint: ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1_400_000_000,
             identifier: "administrator".into(),
@@ -77,8 +78,8 @@ fn config(attributes: Vec<Attribute>) -> Config {
             max_rejected_share: 0.4,
         },
         attributes,
-        removal: Removal { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },
-        schedule: Schedule {
+        removal: RemovalConfig { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },
+        schedule: ScheduleConfig {
             interval: Duration::from_secs(10),
             notify_channel: None,
             full_every: None,
@@ -86,10 +87,10 @@ fn config(attributes: Vec<Attribute>) -> Config {
             verify_every: None,
             verify_sample: 1000,
         },
-        http: Http { listen: None, public: false, show_accounts: false },
-        alerts: Alerts { webhook: None },
-        history: History { keep: None },
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        http: HttpConfig { listen: None, public: false, show_accounts: false },
+        alerts: AlertsConfig { webhook: None },
+        history: HistoryConfig { keep: None },
+        log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }
 
@@ -103,7 +104,7 @@ fn row(account: Option<&str>, texts: &[Option<&str>]) -> Row {
 }
 
 /// What one attribute's rules make of one text.
-fn want(attribute: Attribute, text: Option<&str>) -> Want {
+fn want(attribute: AttributeConfig, text: Option<&str>) -> Want {
     match Mapping::new(&config(vec![attribute])).apply(&row(Some("u1"), &[text])) {
         Mapped::Present(desired) => desired.wants.into_iter().next().expect("one attribute, one want"),
         other => panic!("u1 is present, not {other:?}"),
@@ -122,8 +123,8 @@ fn unlisted() -> Want {
     Want::Refused(Refusal::Unlisted { column: Arc::from("gender") })
 }
 
-fn truncating() -> Attribute {
-    Attribute { too_long: TooLong::Truncate, ..attribute("sex", "gender") }
+fn truncating() -> AttributeConfig {
+    AttributeConfig { too_long: TooLong::Truncate, ..attribute("sex", "gender") }
 }
 
 #[test]
@@ -132,7 +133,8 @@ fn null_and_empty_go_by_null_also_where_values_lists_the_empty_text() {
         for (null, expected) in [(Null::Remove, Want::Absent), (Null::Keep, Want::Keep)] {
             for text in [None, Some("")] {
                 for unlisted in [Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove] {
-                    let attribute = Attribute { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
+                    let attribute =
+                        AttributeConfig { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
                     assert_eq!(want(attribute, text), expected, "{text:?} with null = {null:?}");
                 }
             }
@@ -142,7 +144,8 @@ fn null_and_empty_go_by_null_also_where_values_lists_the_empty_text() {
 
 #[test]
 fn a_listed_text_becomes_its_target_and_the_look_up_is_exact() {
-    let listed = || Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") };
+    let listed =
+        || AttributeConfig { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") };
     assert_eq!(want(listed(), Some("m")), value("male"));
     assert_eq!(want(listed(), Some("f")), value("female"));
     for text in ["M", " m", "m ", "mm", "\u{ff4d}", "male"] {
@@ -164,22 +167,24 @@ fn unlisted_decides_about_every_other_text() {
         (Unlisted::Remove, long.as_str(), Want::Absent),
     ] {
         let attribute =
-            Attribute { values: Some(values(&[("m", "male")])), unlisted: rule, ..attribute("sex", "gender") };
+            AttributeConfig { values: Some(values(&[("m", "male")])), unlisted: rule, ..attribute("sex", "gender") };
         assert_eq!(want(attribute, Some(text)), expected, "{rule:?} {text}");
     }
-    let truncated = Attribute { values: Some(values(&[("m", "male")])), unlisted: Unlisted::Send, ..truncating() };
+    let truncated =
+        AttributeConfig { values: Some(values(&[("m", "male")])), unlisted: Unlisted::Send, ..truncating() };
     assert_eq!(want(truncated, Some(&long)), value(&long[..50]));
     // No list, nothing unlisted.
-    let plain = Attribute { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
+    let plain = AttributeConfig { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
     assert_eq!(want(plain, Some("d")), value("d"));
 }
 
 #[test]
 fn a_target_of_values_obeys_the_limits_of_a_value() {
     let long = "x".repeat(51);
-    let listed = |attribute: Attribute| Attribute { values: Some(values(&[("a", ""), ("b", &long)])), ..attribute };
+    let listed =
+        |attribute: AttributeConfig| AttributeConfig { values: Some(values(&[("a", ""), ("b", &long)])), ..attribute };
     assert_eq!(want(listed(attribute("sex", "gender")), Some("a")), Want::Absent);
-    let keep = Attribute { null: Null::Keep, ..attribute("sex", "gender") };
+    let keep = AttributeConfig { null: Null::Keep, ..attribute("sex", "gender") };
     assert_eq!(want(listed(keep), Some("a")), Want::Keep);
     assert_eq!(want(listed(attribute("sex", "gender")), Some("b")), too_long(51));
     assert_eq!(want(listed(truncating()), Some("b")), value(&long[..50]));
@@ -234,9 +239,9 @@ fn a_single_sign_over_fifty_bytes_is_refused_whole() {
 fn each_attribute_stands_alone_in_the_order_of_the_file() {
     let mapping = Mapping::new(&config(vec![
         attribute("city", "city"),
-        Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+        AttributeConfig { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
         attribute("town", "city"),
-        Attribute { null: Null::Keep, ..attribute("level", "level") },
+        AttributeConfig { null: Null::Keep, ..attribute("level", "level") },
     ]));
     assert_eq!(mapping.columns(), ["city", "gender", "level"]);
     assert_eq!(mapping.names().iter().map(|name| &**name).collect::<Vec<_>>(), ["city", "sex", "town", "level"]);
@@ -293,7 +298,7 @@ fn an_account_is_the_prefix_and_the_formatted_text() {
         ("", AccountFormat::Hex, UUID, "8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
         ("t-", AccountFormat::Hex, UUID, "t-8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
     ] {
-        let source = Source { account_prefix: prefix.into(), account_format: format, ..source() };
+        let source = SourceConfig { account_prefix: prefix.into(), account_format: format, ..source() };
         assert_eq!(source.account_of(text).as_str(), expected);
     }
 }
@@ -321,12 +326,12 @@ fn texts() -> impl Strategy<Value = String> {
     proptest::collection::vec(sign, 0..40).prop_map(|signs| signs.concat())
 }
 
-fn rules() -> impl Strategy<Value = Attribute> {
+fn rules() -> impl Strategy<Value = AttributeConfig> {
     let listed = proptest::option::of(proptest::collection::btree_map(texts(), texts(), 0..4));
     let unlisted = proptest::sample::select(vec![Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove]);
     let too_long = proptest::sample::select(vec![TooLong::Reject, TooLong::Truncate]);
     let null = proptest::sample::select(vec![Null::Remove, Null::Keep]);
-    (listed, unlisted, too_long, null).prop_map(|(values, unlisted, too_long, null)| Attribute {
+    (listed, unlisted, too_long, null).prop_map(|(values, unlisted, too_long, null)| AttributeConfig {
         values,
         unlisted,
         too_long,

@@ -102,8 +102,8 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
         config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
     let settings = im::Settings {
         endpoint: match &config.im.endpoint {
-            config::Endpoint::Region(region) => im::Endpoint::Region(*region),
-            config::Endpoint::BaseUrl(url) => im::Endpoint::BaseUrl(url.clone()),
+            config::ImAddress::Region(region) => im::Endpoint::Region(*region),
+            config::ImAddress::BaseUrl(url) => im::Endpoint::BaseUrl(url.clone()),
         },
         service: config.im.service,
         sdk_app_id: config.im.sdk_app_id,

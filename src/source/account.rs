@@ -69,8 +69,8 @@ impl AccountType {
     }
 }
 
-/// The column's text of an IM account: the inverse of [`config::Source::account_of`]; `None` when no row can have it.
-pub(super) fn text_of(config: &config::Source, kind: AccountType, account: &Account) -> Option<String> {
+/// The column's text of an IM account: the inverse of [`config::SourceConfig::account_of`]; `None` when no row can have it.
+pub(super) fn text_of(config: &config::SourceConfig, kind: AccountType, account: &Account) -> Option<String> {
     let text = account.as_str().strip_prefix(config.account_prefix.as_str())?;
     let text = match config.account_format {
         AccountFormat::Text => text.to_owned(),

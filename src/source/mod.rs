@@ -73,7 +73,7 @@ impl Page {
 #[derive(Debug)]
 pub struct Source {
     session: Session,
-    config: config::Source,
+    config: config::SourceConfig,
     table: Table,
     resolved: String,
     account_type: account::AccountType,

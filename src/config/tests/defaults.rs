@@ -20,7 +20,7 @@ fn the_minimal_configuration_gets_the_documented_defaults() {
     assert!(config.state.url.same_as(&source.url));
     assert_eq!((config.state.schema.as_str(), config.state.migrate), ("imsync", true));
     let im = config.im;
-    assert_eq!((im.endpoint, im.service), (Endpoint::Region(Region::Singapore), Service::AllMemberPush));
+    assert_eq!((im.endpoint, im.service), (ImAddress::Region(Region::Singapore), Service::AllMemberPush));
     assert_eq!((im.sdk_app_id, im.identifier.as_str()), (1_400_000_000, "administrator"));
     assert!(im.secret_key.is_some());
     assert_eq!(im.usersig_lifetime, Duration::from_hours(24));
@@ -39,7 +39,7 @@ fn the_minimal_configuration_gets_the_documented_defaults() {
     assert_eq!((schedule.verify_every, schedule.verify_sample), (None, 1000));
     assert_eq!((config.http.listen, config.http.public, config.http.show_accounts), (None, false, false));
     assert!(config.alerts.webhook.is_none() && config.history.keep.is_none());
-    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Auto });
+    assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Auto });
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn an_attribute_with_everything_is_read() {
     );
     let config = read(&text).unwrap().config;
     let values = [("f", "female"), ("m", "male")].map(|(text, value)| (text.to_owned(), value.to_owned()));
-    let sex = Attribute {
+    let sex = AttributeConfig {
         name: "sex".to_owned(),
         column: "gender".to_owned(),
         values: Some(values.into_iter().collect()),

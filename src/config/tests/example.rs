@@ -96,7 +96,7 @@ fn every_commented_line_of_the_example_works() {
     assert!(config.http.listen.is_some() && config.alerts.webhook.is_some());
     assert_eq!(config.state.url.shown(), "imsync@localhost:5432/imsync");
     let swapped = EXAMPLE.replace("region = \"singapore\" ", "# ").replace("# base_url", "base_url");
-    assert!(matches!(read(&swapped).unwrap().config.im.endpoint, super::super::Endpoint::BaseUrl(_)));
+    assert!(matches!(read(&swapped).unwrap().config.im.endpoint, super::super::ImAddress::BaseUrl(_)));
 }
 
 #[test]

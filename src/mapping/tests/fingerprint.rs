@@ -26,7 +26,7 @@ fn spelling_that_means_the_same_keeps_the_fingerprint() {
 fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
     let base = || {
         let mut base = config(vec![
-            Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+            AttributeConfig { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
             attribute("city", "city"),
         ]);
         base.source.filter = Some("active".into());
@@ -69,7 +69,7 @@ fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
 #[test]
 fn the_fingerprint_of_version_1_stays() {
     let pinned = config(vec![
-        Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
+        AttributeConfig { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
         attribute("city", "city"),
     ]);
     assert_eq!(Mapping::new(&pinned).fingerprint(), "fb731b2e094d0fa5b228b769a911c4c14fe37f78c8c365701283837e25136c6e");
@@ -80,7 +80,7 @@ proptest! {
     fn the_order_of_attributes_leaves_the_fingerprint(
         (rules, shuffled) in proptest::collection::vec(rules(), 0..10)
             .prop_map(|rules| {
-                let named = |(number, rule)| Attribute { name: format!("a{number}"), ..rule };
+                let named = |(number, rule)| AttributeConfig { name: format!("a{number}"), ..rule };
                 rules.into_iter().enumerate().map(named).collect::<Vec<_>>()
             })
             .prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle()))
