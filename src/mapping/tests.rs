@@ -64,7 +64,7 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
         source: source(),
         state: StateConfig { url: url(), schema: "imsync".into(), migrate: true },
         im: ImConfig {
-            endpoint: ImAddress::Region(Region::Singapore),
+            address: ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1_400_000_000,
             identifier: "administrator".into(),

@@ -101,7 +101,7 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
     let secret_key =
         config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
     let settings = im::Settings {
-        endpoint: match &config.im.endpoint {
+        endpoint: match &config.im.address {
             config::ImAddress::Region(region) => im::Endpoint::Region(*region),
             config::ImAddress::BaseUrl(url) => im::Endpoint::BaseUrl(url.clone()),
         },

@@ -3,6 +3,7 @@
 //! Owns: the statements over the system catalogues. Must not know: which of it imsync accepts (see `fitness`).
 
 use sqlx::Row;
+use strsim::levenshtein;
 
 use super::error::SourceError;
 use super::session::Session;
@@ -267,7 +268,7 @@ async fn not_found(session: &mut Session, configured: &str, name: &str) -> Resul
 pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<&'a str> {
     let wanted = wanted.to_lowercase();
     let mut near: Vec<(usize, &str)> = known
-        .map(|(name, shown)| (distance(&wanted, &name.to_lowercase()), shown))
+        .map(|(name, shown)| (levenshtein(&wanted, &name.to_lowercase()), shown))
         .filter(|(distance, _)| *distance <= wanted.chars().count().div_ceil(3))
         .collect();
     near.sort_unstable();
@@ -275,22 +276,6 @@ pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = (&'a str, &'
         near.retain(|(distance, _)| *distance == 0);
     }
     near.into_iter().take(3).map(|(_, shown)| shown).collect()
-}
-
-/// Levenshtein's distance: letters to insert, delete or replace.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, char) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = place + 1;
-        for column in 0..other.len() {
-            let replaced = diagonal + usize::from(other[column] != char);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

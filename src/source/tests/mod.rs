@@ -148,7 +148,7 @@ fn config(url: &str, table: &str) -> Config {
             migrate: true,
         },
         im: config::ImConfig {
-            endpoint: config::ImAddress::Region(Region::Singapore),
+            address: config::ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1,
             identifier: "administrator".to_owned(),
