@@ -1,6 +1,7 @@
 //! Checks a TOML value against the values that its key accepts.
 //!
-//! Owns: types, ranges, and how a message describes what was found. Must not know: which key has the value, or its line.
+//! Owns: types, ranges, and how a message describes what was found. Must not know: which key has the value, or its
+//! line.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};

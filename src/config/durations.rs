@@ -20,8 +20,8 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or("the number is too large")
 }
 
-/// Writes a duration with the longest unit that needs no fraction, so that [`parse`] reads it back. Parts of less than a
-/// millisecond are dropped.
+/// Writes a duration with the longest unit that needs no fraction, so that [`parse`] reads it back. Parts of less than
+/// a millisecond are dropped.
 pub fn format(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {

@@ -1,7 +1,8 @@
 //! The table of keys: every key of `imsync.toml` with the values that it accepts and its default.
 //!
 //! Owns: names, ranges and defaults, each in one place. The reader, the search for unknown keys and the tests of
-//! `config.example.toml` and `docs/configuration.md` use this table. Must not know: what the value of a key is used for.
+//! `config.example.toml` and `docs/configuration.md` use this table. Must not know: what the value of a key is used
+//! for.
 
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ pub(super) static KEYS: &[Key] = &[
     key("source.account_format", Choice(&["text", "hex"]), Toml("\"text\"")),
     key("source.watermark_column", IDENTIFIER, Optional),
     key("source.watermark_timezone", text(1, 100), Toml("\"UTC\"")),
-    // A transaction takes its start time a moment before its id becomes visible. Less than a second would not cover that.
+    // A transaction takes its start time a moment before its id becomes visible. Less than a second would not cover
+    // that.
     key("source.watermark_grace", duration(SECOND, DAY, "5s"), Toml("\"5s\"")),
     key("source.deleted_column", IDENTIFIER, Optional),
     key("source.filter", Custom("an SQL condition without the keyword WHERE"), Optional),

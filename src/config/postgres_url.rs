@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::quote::alternatives;
 
-/// The connection parameters that the driver accepts in the query of a URL. The driver logs an unknown parameter with its
-/// value, which may be a password under a mistyped name. Therefore other parameters are refused here.
+/// The connection parameters that the driver accepts in the query of a URL. The driver logs an unknown parameter with
+/// its value, which may be a password under a mistyped name. Therefore other parameters are refused here.
 const PARAMETERS: [&str; 19] = [
     "sslmode",
     "ssl-mode",
@@ -82,7 +82,8 @@ impl PgUrl {
         Ok(Self(SecretString::from(text)))
     }
 
-    /// User, host, port and database for messages, such as `imsync@localhost:5432/app`; no password, no other parameter.
+    /// User, host, port and database for messages, such as `imsync@localhost:5432/app`; no password, no other
+    /// parameter.
     pub fn redacted(&self) -> String {
         let Ok(url) = parse_url(self.0.expose_secret()) else {
             return "an invalid PostgreSQL URL".to_owned();
@@ -155,8 +156,8 @@ fn decoded(text: &str) -> String {
     percent_decoded(text).unwrap_or_else(|| text.to_owned())
 }
 
-/// Decodes `%40` and the like. A `%` without two hexadecimal digits stands for itself, as in the driver. `None`: the result
-/// is not UTF-8.
+/// Decodes `%40` and the like. A `%` without two hexadecimal digits stands for itself, as in the driver. `None`: the
+/// result is not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -32,8 +32,8 @@ pub fn changed_fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 impl Config {
-    /// One warning for each key that is set and that this version does not implement. They are logged at start and after
-    /// a reload, and `check` reports them.
+    /// One warning for each key that is set and that this version does not implement. They are logged at start and
+    /// after a reload, and `check` reports them.
     pub fn unimplemented_key_warnings(&self) -> Vec<String> {
         [
             (

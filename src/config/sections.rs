@@ -2,8 +2,8 @@
 //!
 //! Owns: which check each key has, and which combinations of keys are refused. Must not know: databases, HTTP.
 //!
-//! Each function reads all keys of its section before the first `?`, so that all problems are found. It returns `None` if
-//! a problem was recorded.
+//! Each function reads all keys of its section before the first `?`, so that all problems are found. It returns `None`
+//! if a problem was recorded.
 
 use secrecy::SecretString;
 

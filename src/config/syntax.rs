@@ -83,8 +83,8 @@ fn may_be_shown(line: &str) -> bool {
 
 /// Returns a function that says whether the parser read a line as intended, although the file has syntax errors.
 ///
-/// An error within a line that is a plain `key = value` affects only that line. An error in a header, an array, a table or
-/// a multi-line string moves what follows to a wrong place, so the lines after it are not reliable.
+/// An error within a line that is a plain `key = value` affects only that line. An error in a header, an array, a table
+/// or a multi-line string moves what follows to a wrong place, so the lines after it are not reliable.
 ///
 /// `truncated`: `errors` is not complete, so the lines after the last error are not reliable either.
 pub(super) fn reliable_lines(text: &str, errors: &[SyntaxError], truncated: bool) -> impl Fn(usize) -> bool + use<> {

@@ -27,7 +27,7 @@ fn with_secrets() -> String {
 
 /// A small change that a typing error or a tool makes to a file.
 #[derive(Clone, Debug)]
-enum Damage {
+enum FileDamage {
     Truncate(prop::sample::Index),
     Drop(prop::sample::Index, usize),
     Put(prop::sample::Index, String),
@@ -37,45 +37,45 @@ enum Damage {
     Twice(prop::sample::Index),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+fn damage() -> impl Strategy<Value = FileDamage> {
     let at = any::<prop::sample::Index>;
     prop_oneof![
-        at().prop_map(Damage::Truncate),
-        (at(), 1..4_usize).prop_map(|(at, bytes)| Damage::Drop(at, bytes)),
-        (at(), "[\\[\\]{}=\"'.,#\\\\a-z0-9 \n\u{0}\u{e9}\u{202e}]{1,3}").prop_map(|(at, put)| Damage::Put(at, put)),
-        at().prop_map(Damage::Join),
-        (at(), at()).prop_map(|(one, other)| Damage::Swap(one, other)),
-        at().prop_map(Damage::Twice),
+        at().prop_map(FileDamage::Truncate),
+        (at(), 1..4_usize).prop_map(|(at, bytes)| FileDamage::Drop(at, bytes)),
+        (at(), "[\\[\\]{}=\"'.,#\\\\a-z0-9 \n\u{0}\u{e9}\u{202e}]{1,3}").prop_map(|(at, put)| FileDamage::Put(at, put)),
+        at().prop_map(FileDamage::Join),
+        (at(), at()).prop_map(|(one, other)| FileDamage::Swap(one, other)),
+        at().prop_map(FileDamage::Twice),
     ]
 }
 
-fn damaged(text: String, damages: Vec<Damage>) -> String {
+fn damaged(text: String, damages: Vec<FileDamage>) -> String {
     damages.into_iter().fold(text, |text, damage| {
         let mut lines: Vec<&str> = text.lines().collect();
         match damage {
             // A position inside a character that is not ASCII moves to the end of that character.
-            Damage::Truncate(at) => text[..boundary(&text, at.index(text.len() + 1))].to_owned(),
-            Damage::Drop(at, bytes) => {
+            FileDamage::Truncate(at) => text[..boundary(&text, at.index(text.len() + 1))].to_owned(),
+            FileDamage::Drop(at, bytes) => {
                 let start = boundary(&text, at.index(text.len() + 1));
                 let end = boundary(&text, (start + bytes).min(text.len()));
                 [&text[..start], &text[end..]].concat()
             }
-            Damage::Put(at, put) => {
+            FileDamage::Put(at, put) => {
                 let at = boundary(&text, at.index(text.len() + 1));
                 [&text[..at], &put, &text[at..]].concat()
             }
             _ if lines.is_empty() => text,
-            Damage::Join(at) => {
+            FileDamage::Join(at) => {
                 let at = at.index(lines.len());
                 let (before, after) = lines.split_at(at);
                 [before.join("\n"), after.join("\n")].concat()
             }
-            Damage::Swap(one, other) => {
+            FileDamage::Swap(one, other) => {
                 let (one, other) = (one.index(lines.len()), other.index(lines.len()));
                 lines.swap(one, other);
                 lines.join("\n")
             }
-            Damage::Twice(at) => {
+            FileDamage::Twice(at) => {
                 let at = at.index(lines.len());
                 lines.insert(at, lines[at]);
                 lines.join("\n")

@@ -9,6 +9,7 @@ mod bad_input;
 mod defaults;
 mod example;
 mod file_search;
+mod messages;
 mod mistakes;
 mod restrictions;
 mod secrets;
@@ -61,4 +62,10 @@ fn problems(text: &str) -> String {
         Ok(_) => String::new(),
         Err(problems) => problems.to_string(),
     }
+}
+
+/// One line for each of the attributes `a` to `last`.
+fn one_letter_attributes(last: char) -> String {
+    let lines: Vec<_> = ('a'..=last).map(|name| format!("{name} = \"x\"")).collect();
+    lines.join("\n")
 }
