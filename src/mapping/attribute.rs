@@ -25,7 +25,7 @@ pub(super) struct AttributeMapping {
 
 impl AttributeMapping {
     /// The mapping of a configured attribute whose column is at `column_index` of `Row::values`.
-    pub(super) fn new(attribute: &config::Attribute, column_index: usize) -> Self {
+    pub(super) fn new(attribute: &config::AttributeConfig, column_index: usize) -> Self {
         let mut mapping = Self {
             column_index,
             column: Arc::from(attribute.column.as_str()),

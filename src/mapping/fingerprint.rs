@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Attribute, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::config::{self, AttributeConfig, KeepOrRemove, Null, TooLong, Unlisted};
 
 /// Part of the fingerprint. Raised when the rules of this module change, so that a new release compares every row once.
 pub const MAPPING_VERSION: u32 = 1;
@@ -35,8 +35,8 @@ pub(super) fn mapping_fingerprint(config: &config::Config) -> String {
 }
 
 /// The settings of an attribute that take effect.
-fn canonical_form(attribute: &Attribute) -> Value {
-    let Attribute { name: _, column, values, unlisted, too_long, null } = attribute;
+fn canonical_form(attribute: &AttributeConfig) -> Value {
+    let AttributeConfig { name: _, column, values, unlisted, too_long, null } = attribute;
     let too_long = match too_long {
         TooLong::Reject => "reject",
         TooLong::Truncate => "truncate",

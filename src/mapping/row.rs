@@ -12,7 +12,7 @@ use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_ACCOUNT_BYTES, MAX
 /// The configured mapping.
 #[derive(Clone, Debug)]
 pub struct Mapping {
-    source: config::Source,
+    source: config::SourceConfig,
     columns: Vec<String>,
     names: Vec<Arc<str>>,
     attributes: Vec<AttributeMapping>,

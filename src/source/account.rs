@@ -6,9 +6,13 @@ use super::column_type::AccountType;
 use crate::config::{self, AccountFormat};
 use crate::model::Account;
 
-/// The text of the account column for this IM account: the inverse of [`config::Source::account_of`]. `None` when no
+/// The text of the account column for this IM account: the inverse of [`config::SourceConfig::account_of`]. `None` when no
 /// row can have this account.
-pub(super) fn column_text_of(config: &config::Source, column_type: AccountType, account: &Account) -> Option<String> {
+pub(super) fn column_text_of(
+    config: &config::SourceConfig,
+    column_type: AccountType,
+    account: &Account,
+) -> Option<String> {
     let text = account.as_str().strip_prefix(config.account_prefix.as_str())?;
     let text = match config.account_format {
         AccountFormat::Text => text.to_owned(),

@@ -36,7 +36,7 @@ const YEAR_ONE_MICROS: i64 = -62_135_596_800_000_000;
 #[derive(Debug)]
 pub struct Source {
     pub(super) session: SourceSession,
-    config: config::Source,
+    config: config::SourceConfig,
     table: Table,
     qualified_name: String,
     account_type: AccountType,

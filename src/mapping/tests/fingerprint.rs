@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::properties::any_attribute;
 use super::{attribute, config, values};
-use crate::config::{Attribute, Config, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::config::{AttributeConfig, Config, KeepOrRemove, Null, TooLong, Unlisted};
 use crate::mapping::Mapping;
 
 type ConfigEdit = fn(&mut Config);
@@ -34,7 +34,7 @@ fn settings_without_effect_keep_the_fingerprint() {
 fn every_setting_that_affects_a_row_changes_the_fingerprint() {
     let base = || {
         let mut base = config(vec![
-            Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+            AttributeConfig { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
             attribute("city", "city"),
         ]);
         base.source.filter = Some("active".into());
@@ -77,7 +77,7 @@ fn every_setting_that_affects_a_row_changes_the_fingerprint() {
 #[test]
 fn the_fingerprint_of_version_1_is_stable() {
     let pinned = config(vec![
-        Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
+        AttributeConfig { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
         attribute("city", "city"),
     ]);
     assert_eq!(Mapping::new(&pinned).fingerprint(), "fb731b2e094d0fa5b228b769a911c4c14fe37f78c8c365701283837e25136c6e");
@@ -88,7 +88,7 @@ proptest! {
     fn the_order_of_attributes_keeps_the_fingerprint(
         (attributes, shuffled) in proptest::collection::vec(any_attribute(), 0..10)
             .prop_map(|attributes| {
-                let named = |(number, attribute)| Attribute { name: format!("a{number}"), ..attribute };
+                let named = |(number, attribute)| AttributeConfig { name: format!("a{number}"), ..attribute };
                 attributes.into_iter().enumerate().map(named).collect::<Vec<_>>()
             })
             .prop_flat_map(|attributes| (Just(attributes.clone()), Just(attributes).prop_shuffle()))

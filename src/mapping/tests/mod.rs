@@ -9,8 +9,9 @@ use secrecy::SecretString;
 
 use super::{MappedRow, Mapping};
 use crate::config::{
-    AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,
-    Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
+    AccountFormat, AlertsConfig, AttributeConfig, Config, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove,
+    LogConfig, LogFormat, LogLevel, Null, PgUrl, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, TooLong,
+    Unlisted,
 };
 use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, Region, Row, Service};
 
@@ -20,8 +21,8 @@ mod properties;
 
 const UUID: &str = "8b1f9c1e-0f6c-4c59-9c40-6f3f6d8a2b11";
 
-fn attribute(name: &str, column: &str) -> Attribute {
-    Attribute {
+fn attribute(name: &str, column: &str) -> AttributeConfig {
+    AttributeConfig {
         name: name.into(),
         column: column.into(),
         values: None,
@@ -39,8 +40,8 @@ fn url() -> PgUrl {
     PgUrl(SecretString::from("postgres://imsync@localhost/app"))
 }
 
-fn source() -> Source {
-    Source {
+fn source() -> SourceConfig {
+    SourceConfig {
         url: url(),
         table: "public.users".into(),
         account_column: "id".into(),
@@ -55,14 +56,14 @@ fn source() -> Source {
     }
 }
 
-fn config(attributes: Vec<Attribute>) -> Config {
+fn config(attributes: Vec<AttributeConfig>) -> Config {
     Config {
         path: PathBuf::from("imsync.toml"),
         name: "users".into(),
         source: source(),
-        state: State { url: url(), schema: "imsync".into(), migrate: true },
-        im: Im {
-            endpoint: Endpoint::Region(Region::Singapore),
+        state: StateConfig { url: url(), schema: "imsync".into(), migrate: true },
+        im: ImConfig {
+            address: ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1_400_000_000,
             identifier: "administrator".into(),
@@ -76,8 +77,8 @@ fn config(attributes: Vec<Attribute>) -> Config {
             max_rejected_share: 0.4,
         },
         attributes,
-        removal: Removal { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },
-        schedule: Schedule {
+        removal: RemovalConfig { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },
+        schedule: ScheduleConfig {
             interval: Duration::from_secs(10),
             notify_channel: None,
             full_every: None,
@@ -85,10 +86,10 @@ fn config(attributes: Vec<Attribute>) -> Config {
             verify_every: None,
             verify_sample: 1000,
         },
-        http: Http { listen: None, public: false, show_accounts: false },
-        alerts: Alerts { webhook: None },
-        history: History { keep: None },
-        log: Log { level: LogLevel::Info, format: LogFormat::Auto },
+        http: HttpConfig { listen: None, public: false, show_accounts: false },
+        alerts: AlertsConfig { webhook: None },
+        history: HistoryConfig { keep: None },
+        log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
     }
 }
 
@@ -102,7 +103,7 @@ fn row(account: Option<&str>, texts: &[Option<&str>]) -> Row {
 }
 
 /// What an attribute with these settings makes of one text.
-fn desired(attribute: Attribute, text: Option<&str>) -> DesiredValue {
+fn desired(attribute: AttributeConfig, text: Option<&str>) -> DesiredValue {
     match Mapping::new(&config(vec![attribute])).apply(&row(Some("u1"), &[text])) {
         MappedRow::Present(desired) => desired.values.into_iter().next().expect("one attribute has one desired value"),
         other => panic!("u1 is present, not {other:?}"),
@@ -121,8 +122,8 @@ fn unlisted() -> DesiredValue {
     DesiredValue::Refused(LocalRefusal::Unlisted { column: Arc::from("gender") })
 }
 
-fn truncating() -> Attribute {
-    Attribute { too_long: TooLong::Truncate, ..attribute("sex", "gender") }
+fn truncating() -> AttributeConfig {
+    AttributeConfig { too_long: TooLong::Truncate, ..attribute("sex", "gender") }
 }
 
 #[test]
@@ -131,7 +132,8 @@ fn empty_texts_are_mapped_by_null_even_if_values_lists_them() {
         for (null, expected) in [(Null::Remove, DesiredValue::Absent), (Null::Keep, DesiredValue::Keep)] {
             for text in [None, Some("")] {
                 for unlisted in [Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove] {
-                    let attribute = Attribute { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
+                    let attribute =
+                        AttributeConfig { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
                     assert_eq!(desired(attribute, text), expected, "{text:?} with null = {null:?}");
                 }
             }
@@ -141,7 +143,8 @@ fn empty_texts_are_mapped_by_null_even_if_values_lists_them() {
 
 #[test]
 fn a_listed_text_becomes_its_target_by_exact_look_up() {
-    let listed = || Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") };
+    let listed =
+        || AttributeConfig { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") };
     assert_eq!(desired(listed(), Some("m")), value("male"));
     assert_eq!(desired(listed(), Some("f")), value("female"));
     for text in ["M", " m", "m ", "mm", "\u{ff4d}", "male"] {
@@ -163,22 +166,24 @@ fn unlisted_decides_about_every_other_text() {
         (Unlisted::Remove, long.as_str(), DesiredValue::Absent),
     ] {
         let attribute =
-            Attribute { values: Some(values(&[("m", "male")])), unlisted: rule, ..attribute("sex", "gender") };
+            AttributeConfig { values: Some(values(&[("m", "male")])), unlisted: rule, ..attribute("sex", "gender") };
         assert_eq!(desired(attribute, Some(text)), expected, "{rule:?} {text}");
     }
-    let truncated = Attribute { values: Some(values(&[("m", "male")])), unlisted: Unlisted::Send, ..truncating() };
+    let truncated =
+        AttributeConfig { values: Some(values(&[("m", "male")])), unlisted: Unlisted::Send, ..truncating() };
     assert_eq!(desired(truncated, Some(&long)), value(&long[..50]));
     // Without a list, no text is unlisted.
-    let plain = Attribute { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
+    let plain = AttributeConfig { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
     assert_eq!(desired(plain, Some("d")), value("d"));
 }
 
 #[test]
 fn a_target_in_values_has_the_limits_of_a_value() {
     let long = "x".repeat(51);
-    let listed = |attribute: Attribute| Attribute { values: Some(values(&[("a", ""), ("b", &long)])), ..attribute };
+    let listed =
+        |attribute: AttributeConfig| AttributeConfig { values: Some(values(&[("a", ""), ("b", &long)])), ..attribute };
     assert_eq!(desired(listed(attribute("sex", "gender")), Some("a")), DesiredValue::Absent);
-    let keep = Attribute { null: Null::Keep, ..attribute("sex", "gender") };
+    let keep = AttributeConfig { null: Null::Keep, ..attribute("sex", "gender") };
     assert_eq!(desired(listed(keep), Some("a")), DesiredValue::Keep);
     assert_eq!(desired(listed(attribute("sex", "gender")), Some("b")), too_long(51));
     assert_eq!(desired(listed(truncating()), Some("b")), value(&long[..50]));
@@ -233,9 +238,9 @@ fn a_single_grapheme_over_fifty_bytes_is_refused() {
 fn attributes_are_mapped_in_the_order_of_the_configuration() {
     let mapping = Mapping::new(&config(vec![
         attribute("city", "city"),
-        Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+        AttributeConfig { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
         attribute("town", "city"),
-        Attribute { null: Null::Keep, ..attribute("level", "level") },
+        AttributeConfig { null: Null::Keep, ..attribute("level", "level") },
     ]));
     assert_eq!(mapping.columns(), ["city", "gender", "level"]);
     assert_eq!(mapping.names().iter().map(|name| &**name).collect::<Vec<_>>(), ["city", "sex", "town", "level"]);
@@ -292,7 +297,7 @@ fn an_account_is_the_prefix_and_the_formatted_text() {
         ("", AccountFormat::Hex, UUID, "8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
         ("t-", AccountFormat::Hex, UUID, "t-8b1f9c1e0f6c4c599c406f3f6d8a2b11"),
     ] {
-        let source = Source { account_prefix: prefix.into(), account_format: format, ..source() };
+        let source = SourceConfig { account_prefix: prefix.into(), account_format: format, ..source() };
         assert_eq!(source.account_of(text).as_str(), expected);
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{attribute, desired, truncating};
-use crate::config::{Attribute, Null, TooLong, Unlisted};
+use crate::config::{AttributeConfig, Null, TooLong, Unlisted};
 use crate::model::{DesiredValue, MAX_VALUE_BYTES};
 
 /// Texts around the limit, with many graphemes of several characters.
@@ -31,12 +31,12 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 /// An attribute with any settings.
-pub(super) fn any_attribute() -> impl Strategy<Value = Attribute> {
+pub(super) fn any_attribute() -> impl Strategy<Value = AttributeConfig> {
     let listed = proptest::option::of(proptest::collection::btree_map(texts(), texts(), 0..4));
     let unlisted = proptest::sample::select(vec![Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove]);
     let too_long = proptest::sample::select(vec![TooLong::Reject, TooLong::Truncate]);
     let null = proptest::sample::select(vec![Null::Remove, Null::Keep]);
-    (listed, unlisted, too_long, null).prop_map(|(values, unlisted, too_long, null)| Attribute {
+    (listed, unlisted, too_long, null).prop_map(|(values, unlisted, too_long, null)| AttributeConfig {
         values,
         unlisted,
         too_long,

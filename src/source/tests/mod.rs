@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Cursor, Page, Source, SourceError, WatermarkBound};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
+use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
 mod errors;
@@ -131,7 +131,7 @@ fn config(url: &str, table: &str) -> Config {
     Config {
         path: "imsync.toml".into(),
         name: "test".to_owned(),
-        source: config::Source {
+        source: config::SourceConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
             table: table.to_owned(),
             account_column: "id".to_owned(),
@@ -144,13 +144,13 @@ fn config(url: &str, table: &str) -> Config {
             filter: None,
             page_size: 100,
         },
-        state: config::State {
+        state: config::StateConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
             schema: "imsync".to_owned(),
             migrate: true,
         },
-        im: config::Im {
-            endpoint: config::Endpoint::Region(Region::Singapore),
+        im: config::ImConfig {
+            address: config::ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1,
             identifier: "administrator".to_owned(),
@@ -163,7 +163,7 @@ fn config(url: &str, table: &str) -> Config {
             retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
         },
-        attributes: vec![Attribute {
+        attributes: vec![AttributeConfig {
             name: "city".to_owned(),
             column: "city".to_owned(),
             values: None,
@@ -171,12 +171,12 @@ fn config(url: &str, table: &str) -> Config {
             too_long: config::TooLong::Reject,
             null: config::Null::Remove,
         }],
-        removal: config::Removal {
+        removal: config::RemovalConfig {
             gone: config::KeepOrRemove::Remove,
             unmapped: config::KeepOrRemove::Keep,
             max_share: 0.2,
         },
-        schedule: config::Schedule {
+        schedule: config::ScheduleConfig {
             interval: Duration::from_secs(10),
             notify_channel: None,
             full_every: None,
@@ -184,10 +184,10 @@ fn config(url: &str, table: &str) -> Config {
             verify_every: None,
             verify_sample: 1000,
         },
-        http: config::Http { listen: None, public: false, show_accounts: false },
-        alerts: config::Alerts { webhook: None },
-        history: config::History { keep: None },
-        log: config::Log { level: config::LogLevel::Info, format: config::LogFormat::Auto },
+        http: config::HttpConfig { listen: None, public: false, show_accounts: false },
+        alerts: config::AlertsConfig { webhook: None },
+        history: config::HistoryConfig { keep: None },
+        log: config::LogConfig { level: config::LogLevel::Info, format: config::LogFormat::Auto },
     }
 }
 
