@@ -39,7 +39,7 @@ async fn an_unknown_name_is_reported_with_similar_names() {
     );
     assert_eq!(
         refusal(&database, table("a b"), &[]).await,
-        "source.table = \"a b\" is not the name of a table: a part with other signs than letters, digits and _ needs double quotes around it"
+        "source.table = \"a b\" is not the name of a table: a part with characters other than letters, digits and _ needs double quotes"
     );
     assert_eq!(
         refusal(
