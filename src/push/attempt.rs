@@ -227,7 +227,7 @@ impl PushSession {
         if call.command() == Command::SetAttr {
             self.pusher.show_rate();
         }
-        if !self.pusher.lease.fresh(LEASE_LIMIT) {
+        if !self.pusher.lease.beat_within(LEASE_LIMIT) {
             self.stop(StopReason::LeaseLost);
         }
         (!self.halted_now()).then_some(leave)

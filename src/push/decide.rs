@@ -12,6 +12,7 @@ use crate::clock::{monotonic, now_utc};
 use crate::crash;
 use crate::im::{CallError, Code, SetUser};
 use crate::model::{AttributeIndex, VendorRefusal};
+use crate::quote::quoted_list;
 
 impl PushSession {
     /// One probe decides: an acknowledged value, sent again. Accepted: it is the rows. Refused as well, or nobody to
@@ -126,15 +127,18 @@ impl PushSession {
             self.stats().rows(ATTRIBUTE_NOT_VALID);
             return;
         };
-        let known =
-            if names.is_empty() { "it has none yet".to_owned() } else { format!("its names are {}", list(names)) };
+        let known = if names.is_empty() {
+            "it has none yet".to_owned()
+        } else {
+            format!("its names are {}", quoted_list(names))
+        };
         self.stop(StopReason::Systemic {
             code: ATTRIBUTE_NOT_VALID,
             attribute: Some((*first).to_owned()),
             message: format!(
                 "the app does not know the attribute{} {} ({ATTRIBUTE_NOT_VALID}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
                 if missing.len() > 1 { "s" } else { "" },
-                list(&missing),
+                quoted_list(&missing),
                 if missing.len() > 1 { "them" } else { "it" },
             ),
         });
@@ -186,8 +190,4 @@ pub(super) fn too_many(code: Code, counts: RejectedShare, allowed: f64) -> StopR
             code.advice()
         ),
     }
-}
-
-fn list<S: AsRef<str>>(names: &[S]) -> String {
-    names.iter().map(|name| format!("\"{}\"", name.as_ref())).collect::<Vec<_>>().join(", ")
 }

@@ -136,7 +136,7 @@ impl Daemon {
             Ok(new) => new,
             Err(why) => return refused(why),
         };
-        let mut fixed = config::differs_in_fixed_keys(&self.config, &new);
+        let mut fixed = config::changed_fixed_keys(&self.config, &new);
         // The state is bound to them: another app is accepted by `migrate --rebind`, not in passing.
         if new.im.sdk_app_id != self.config.im.sdk_app_id {
             fixed.push("im.sdk_app_id");
@@ -149,8 +149,8 @@ impl Daemon {
         }
         tracing::info!(file = %new.path.display(), "configuration reloaded");
         crate::logging::set_level(new.log.level);
-        for sentence in new.not_yet_in_force() {
-            tracing::warn!("{sentence}");
+        for warning in new.unimplemented_key_warnings() {
+            tracing::warn!("{warning}");
         }
         self.readiness.set_interval(new.schedule.interval);
         self.config = Arc::new(new);

@@ -193,7 +193,7 @@ impl Lease {
 
     /// The session answered within [`PING_FRESH`].
     pub fn held(&self) -> bool {
-        !self.keeper.is_finished() && self.heartbeat.fresh(PING_FRESH)
+        !self.keeper.is_finished() && self.heartbeat.beat_within(PING_FRESH)
     }
 
     /// The future's output, unless the lease is lost: then what is under way gets a moment to end by itself (it finds out

@@ -1,6 +1,6 @@
-//! What is refused, and in which words.
+//! Errors of the connection and the start: their class and their message.
 
-use super::{AccountFormat, Config, Database, SourceError, config};
+use super::{AccountFormat, Config, SourceError, TestDatabase, config};
 
 const SCHEMA: &str = "
 CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -15,7 +15,7 @@ CREATE FOREIGN TABLE remote (id int, updated_at timestamptz) SERVER elsewhere;
 CREATE VIEW over_remote AS SELECT * FROM remote;
 CREATE SCHEMA closed; CREATE TABLE closed.users (id int PRIMARY KEY, city text);";
 
-async fn refusal(database: &Database, change: impl FnOnce(&mut Config), columns: &[&str]) -> String {
+async fn refusal(database: &TestDatabase, change: impl FnOnce(&mut Config), columns: &[&str]) -> String {
     let mut config = database.config("users");
     change(&mut config);
     match database.open(&config, columns).await {
@@ -25,21 +25,21 @@ async fn refusal(database: &Database, change: impl FnOnce(&mut Config), columns:
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_there_comes_with_what_could_be_meant() {
-    let database = Database::create().await;
+async fn an_unknown_name_is_reported_with_similar_names() {
+    let database = TestDatabase::create().await;
     database.run(SCHEMA).await;
     let table = |name: &'static str| move |config: &mut Config| config.source.table = name.to_owned();
     assert_eq!(
         refusal(&database, table("user"), &[]).await,
-        "source.table = \"user\": there is no such table or view (or it is not in the search path); there is closed.users, public.users"
+        "source.table = \"user\": no such table or view exists, or it is not in the search path; similar: closed.users, public.users"
     );
     assert_eq!(
         refusal(&database, table("Members"), &[]).await,
-        "source.table = \"Members\": there is no such table or view (or it is not in the search path); there is public.\"Members\""
+        "source.table = \"Members\": no such table or view exists, or it is not in the search path; similar: public.\"Members\""
     );
     assert_eq!(
         refusal(&database, table("a b"), &[]).await,
-        "source.table = \"a b\" is not a table's name: a part with other signs than letters, digits and _ needs double quotes around it"
+        "source.table = \"a b\" is not the name of a table: a part with characters other than letters, digits and _ needs double quotes"
     );
     assert_eq!(
         refusal(
@@ -52,23 +52,26 @@ async fn a_name_that_is_not_there_comes_with_what_could_be_meant() {
             &["City"]
         )
         .await,
-        "source.account_column = \"ID\": column \"ID\" not found in public.users; there is id (capitals matter here)\n\
-         source.watermark_column = \"updatedat\": column updatedat not found in public.users; there is updated_at\n\
-         source.deleted_column = \"zzz\": column zzz not found in public.users; its columns are id, uid, city, \"Country\", gender, created_at, updated_at, day, n, loosely, flag, price\n\
-         attributes = \"City\": column \"City\" not found in public.users; there is city (capitals matter here)"
+        "source.account_column = \"ID\": public.users has no column \"ID\"; similar: id (upper and lower case differ)\n\
+         source.watermark_column = \"updatedat\": public.users has no column updatedat; similar: updated_at\n\
+         source.deleted_column = \"zzz\": public.users has no column zzz; its columns are id, uid, city, \"Country\", gender, created_at, updated_at, day, n, loosely, flag, price\n\
+         attributes = \"City\": public.users has no column \"City\"; similar: city (upper and lower case differ)"
     );
-    let lost = refusal(&database, |config| config.attributes[0].column = "citty".to_owned(), &["citty"]).await;
-    assert!(lost.starts_with("attributes.city = \"citty\": column citty not found"), "{lost}");
+    let unknown = refusal(&database, |config| config.attributes[0].column = "citty".to_owned(), &["citty"]).await;
+    assert!(
+        unknown.starts_with("attributes.city = \"citty\": public.users has no column citty; similar: city"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]
-async fn a_type_that_does_not_fit_comes_with_those_that_do() {
-    let database = Database::create().await;
+async fn a_wrong_type_is_reported_with_the_allowed_types() {
+    let database = TestDatabase::create().await;
     database.run(SCHEMA).await;
     let account = |name: &'static str| move |config: &mut Config| config.source.account_column = name.to_owned();
     assert_eq!(
         refusal(&database, account("uid"), &[]).await,
-        "source.account_column = \"uid\": column uid of public.users is uuid, 36 bytes as text, and IM takes at most 32; set account_format = \"hex\" (32 bytes, without the hyphens)"
+        "source.account_column = \"uid\": column uid of public.users is uuid, 36 bytes as text, and IM accepts at most 32; set account_format = \"hex\" (32 bytes, without the hyphens)"
     );
     assert_eq!(
         refusal(&database, account("price"), &[]).await,
@@ -76,7 +79,7 @@ async fn a_type_that_does_not_fit_comes_with_those_that_do() {
     );
     assert_eq!(
         refusal(&database, |config| config.source.account_format = AccountFormat::Hex, &[]).await,
-        "source.account_format = \"hex\" is for a uuid, but column id of public.users is integer; set account_format = \"text\""
+        "source.account_format = \"hex\" requires a uuid, but column id of public.users is integer; set account_format = \"text\""
     );
     let loose = refusal(&database, account("loosely"), &[]).await;
     assert!(loose.contains("nondeterministic collation"), "{loose}");
@@ -88,7 +91,7 @@ async fn a_type_that_does_not_fit_comes_with_those_that_do() {
 
 #[tokio::test]
 async fn a_watermark_over_refreshed_rows_is_refused() {
-    let database = Database::create().await;
+    let database = TestDatabase::create().await;
     database.run(SCHEMA).await;
     for (table, place) in [
         ("kept", "public.kept is a materialized view"),
@@ -104,11 +107,11 @@ async fn a_watermark_over_refreshed_rows_is_refused() {
         assert_eq!(
             refusal(&database, watermark, &[]).await,
             format!(
-                "source.watermark_column cannot be used: {place}, where old stamps appear late and their rows would be missed; remove watermark_column (every pass then compares the whole table), or read from the table itself"
+                "source.watermark_column cannot be used: {place}, where rows with old stamps appear late and would be missed; remove watermark_column (every pass then compares the whole table), or read from the underlying table"
             )
         );
         if table.ends_with("remote") {
-            // There is nobody at the other end.
+            // The foreign server does not exist.
             continue;
         }
         let mut config = database.config(table);
@@ -118,14 +121,14 @@ async fn a_watermark_over_refreshed_rows_is_refused() {
 }
 
 #[tokio::test]
-async fn a_filter_is_judged_by_the_server_before_it_is_used() {
-    let database = Database::create().await;
+async fn the_server_checks_a_filter_before_it_is_used() {
+    let database = TestDatabase::create().await;
     database.run(SCHEMA).await;
     for (filter, reason) in [
         ("kind = 'bot'", "column \"kind\" does not exist"),
         ("city = ", "syntax error at or near \")\""),
         ("n", "argument of WHERE must be type boolean, not type integer"),
-        ("n > $1", "parameters like $1 cannot be used here"),
+        ("n > $1", "parameters such as $1 are not allowed here"),
         ("count(*) > 1", "aggregate functions are not allowed in WHERE"),
         ("generate_series(1, n) = 1", "set-returning functions are not allowed in WHERE"),
         (
@@ -139,8 +142,8 @@ async fn a_filter_is_judged_by_the_server_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
-    let database = Database::create().await;
+async fn a_missing_privilege_is_reported_with_its_grant() {
+    let database = TestDatabase::create().await;
     let role = format!("{}_role", database.name);
     database
         .run(&format!(
@@ -154,7 +157,7 @@ async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
     assert_eq!(
         refusal(&database, as_role, &["city", "gender"]).await,
         format!(
-            "role {role} may not read city, updated_at of public.users; run: GRANT SELECT ON public.users TO {role};"
+            "role {role} lacks SELECT on city, updated_at of public.users; run: GRANT SELECT ON public.users TO {role};"
         )
     );
     let closed = |config: &mut Config| {
@@ -165,21 +168,21 @@ async fn a_missing_privilege_comes_with_the_statement_that_grants_it() {
     assert_eq!(
         refusal(&database, closed, &[]).await,
         format!(
-            "role {role} may not use schema closed; run: GRANT USAGE ON SCHEMA closed TO {role};\n\
-             role {role} may not read id of closed.users; run: GRANT SELECT ON closed.users TO {role};"
+            "role {role} lacks USAGE on schema closed; run: GRANT USAGE ON SCHEMA closed TO {role};\n\
+             role {role} lacks SELECT on id of closed.users; run: GRANT SELECT ON closed.users TO {role};"
         )
     );
     let mut config = database.config("users");
     config.source.url = database.url_of(&role);
-    assert!(database.open(&config, &["gender"]).await.is_ok(), "columns suffice");
+    assert!(database.open(&config, &["gender"]).await.is_ok(), "column privileges suffice");
     database.run("ALTER TABLE users ENABLE ROW LEVEL SECURITY").await;
     let hidden = refusal(&database, |config| config.source.url = database.url_of(&role), &["gender"]).await;
     assert!(hidden.contains(&format!("ALTER ROLE {role} BYPASSRLS")), "{hidden}");
 }
 
 #[tokio::test]
-async fn what_could_be_better_is_warned_of() {
-    let database = Database::create().await;
+async fn missing_indexes_and_wrong_clocks_cause_warnings() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id int, updated_at timestamptz, written timestamp);
@@ -194,18 +197,18 @@ async fn what_could_be_better_is_warned_of() {
     assert_eq!(
         warnings[..2],
         [
-            "no index serves the incremental passes, each page sorts all rows; run: CREATE INDEX CONCURRENTLY ON public.users (updated_at, id);",
-            "no unique index makes sure that an account is in public.users once (twice, it is rejected); run: CREATE UNIQUE INDEX CONCURRENTLY ON public.users (id);",
+            "no index supports the incremental passes, so each page sorts all rows; run: CREATE INDEX CONCURRENTLY ON public.users (updated_at, id);",
+            "no unique index ensures that an account has one row in public.users (an account with several rows is rejected); run: CREATE UNIQUE INDEX CONCURRENTLY ON public.users (id);",
         ]
     );
     assert!(
-        warnings[2].contains("the newest updated_at of public.users lies 2 h 0 min ahead")
+        warnings[2].contains("the newest updated_at of public.users is 2 h 0 min ahead")
             || warnings[2].contains("2 h 1 min ahead"),
         "{warnings:?}"
     );
     config.source.watermark_column = Some("written".to_owned());
     let source = database.open(&config, &[]).await.unwrap();
-    assert!(source.warnings()[2].contains("lies 3 h 1 min behind"), "{:?}", source.warnings());
+    assert!(source.warnings()[2].contains("is 3 h 1 min behind"), "{:?}", source.warnings());
     config.source.watermark_timezone = "Nowhere/Land".to_owned();
     let refused = database.open(&config, &[]).await.unwrap_err().to_string();
     assert!(
@@ -215,12 +218,12 @@ async fn what_could_be_better_is_warned_of() {
 }
 
 #[tokio::test]
-async fn an_error_names_no_password() {
-    let database = Database::create().await;
-    let mut nobody = url::Url::parse(&database.url).unwrap();
-    nobody.set_username("no_such_role").unwrap();
-    nobody.set_password(Some("s3cret!word")).unwrap();
-    let refused = database.open(&config(nobody.as_str(), "users"), &[]).await.unwrap_err();
+async fn an_error_contains_no_password() {
+    let database = TestDatabase::create().await;
+    let mut unknown_role = url::Url::parse(&database.url).unwrap();
+    unknown_role.set_username("no_such_role").unwrap();
+    unknown_role.set_password(Some("s3cret!word")).unwrap();
+    let refused = database.open(&config(unknown_role.as_str(), "users"), &[]).await.unwrap_err();
     assert!(matches!(refused, SourceError::Unsuitable(_)), "{refused}");
     let urls = [
         "postgres://imsync:s3cret!word@127.0.0.1:1/app",
@@ -238,8 +241,8 @@ async fn an_error_names_no_password() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_away_and_a_dropped_column_is_not() {
-    let database = Database::create().await;
+async fn a_lost_connection_differs_from_a_dropped_column() {
+    let database = TestDatabase::create().await;
     database.run(SCHEMA).await;
     let config = database.config("users");
     let mut source = database.open(&config, &["city"]).await.unwrap();

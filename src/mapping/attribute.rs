@@ -1,6 +1,6 @@
-//! One attribute's way from a column's text to a desired.
+//! The mapping of one attribute: from the text of its column to the value that IM should hold.
 //!
-//! Owns: the order null, look-up, length. Must not know: accounts, the other attributes.
+//! Owns: the order of NULL, look-up and length. Must not know: accounts, the other attributes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,67 +10,72 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::config::{self, Null, TooLong, Unlisted};
 use crate::model::{DesiredValue, LocalRefusal, MAX_VALUE_BYTES};
 
-/// An attribute's rules, ready to apply.
+/// The settings of one attribute.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
-    /// Where in a row its column stands.
-    pub(super) place: usize,
+pub(super) struct AttributeMapping {
+    /// The position of its column in `Row::values`.
+    column_index: usize,
     column: Arc<str>,
-    /// What each listed text becomes, worked out once; `None` without `values`.
+    /// The result for each text that `values` lists; `None` without `values`.
     listed: Option<HashMap<Box<str>, DesiredValue>>,
     unlisted: Unlisted,
     too_long: TooLong,
     null: Null,
 }
 
-impl Rule {
-    pub(super) fn new(attribute: &config::Attribute, place: usize) -> Self {
-        let mut rule = Self {
-            place,
+impl AttributeMapping {
+    /// The mapping of a configured attribute whose column is at `column_index` of `Row::values`.
+    pub(super) fn new(attribute: &config::AttributeConfig, column_index: usize) -> Self {
+        let mut mapping = Self {
+            column_index,
             column: Arc::from(attribute.column.as_str()),
             listed: None,
             unlisted: attribute.unlisted,
             too_long: attribute.too_long,
             null: attribute.null,
         };
-        rule.listed = attribute
-            .values
-            .as_ref()
-            .map(|values| values.iter().map(|(text, target)| (text.as_str().into(), rule.send(target))).collect());
-        rule
+        mapping.listed = attribute.values.as_ref().map(|values| {
+            values.iter().map(|(text, target)| (text.as_str().into(), mapping.limited(target))).collect()
+        });
+        mapping
     }
 
-    /// NULL and the empty text go by `null`, whatever `values` lists.
+    /// The position of its column in `Row::values`.
+    pub(super) fn column_index(&self) -> usize {
+        self.column_index
+    }
+
+    /// Maps the text of the column. NULL and the empty text are mapped by `null`, whatever `values` lists.
     pub(super) fn apply(&self, text: Option<&str>) -> DesiredValue {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
-            return self.nothing();
+            return self.empty();
         };
         let Some(listed) = &self.listed else {
-            return self.send(text);
+            return self.limited(text);
         };
         match listed.get(text) {
             Some(desired) => desired.clone(),
             None => match self.unlisted {
                 Unlisted::Reject => DesiredValue::Refused(LocalRefusal::Unlisted { column: Arc::clone(&self.column) }),
-                Unlisted::Send => self.send(text),
+                Unlisted::Send => self.limited(text),
                 Unlisted::Keep => DesiredValue::Keep,
                 Unlisted::Remove => DesiredValue::Absent,
             },
         }
     }
 
-    fn nothing(&self) -> DesiredValue {
+    fn empty(&self) -> DesiredValue {
         match self.null {
             Null::Remove => DesiredValue::Absent,
             Null::Keep => DesiredValue::Keep,
         }
     }
 
-    /// A text on its way to IM, looked up or as the column has it.
-    fn send(&self, text: &str) -> DesiredValue {
+    /// The value for a text from the column or from `values`, with the limit of its length applied.
+    fn limited(&self, text: &str) -> DesiredValue {
         if text.is_empty() {
-            // IM knows no empty value; a target of "" in `values` means what an empty column means.
-            return self.nothing();
+            // IM has no empty values; a target of "" in `values` means the same as an empty column.
+            return self.empty();
         }
         if text.len() <= MAX_VALUE_BYTES {
             return DesiredValue::Value(text.into());
@@ -85,9 +90,9 @@ impl Rule {
     }
 }
 
-/// The longest beginning of at most 50 bytes that ends where a grapheme ends (Unicode Standard Annex 29).
+/// The longest prefix of at most 50 bytes that ends at a grapheme boundary (Unicode Standard Annex 29).
 ///
-/// `None` when the first grapheme alone is longer: a part of it would be another sign, so the value is refused.
+/// `None` when the first grapheme alone is longer: a part of it would be another character, so the value is refused.
 fn truncated(text: &str) -> Option<&str> {
     text.grapheme_indices(true)
         .map(|(start, grapheme)| start + grapheme.len())

@@ -1,6 +1,7 @@
-//! What a reload refuses, and what does nothing yet.
+//! The keys that a reload refuses, and the warnings about keys without effect.
 
-use super::super::{Config, differs_in_fixed_keys};
+use super::super::model::Config;
+use super::super::restrictions::changed_fixed_keys;
 use super::{MINIMAL, plus, read, with};
 
 fn config(text: &str) -> Config {
@@ -8,7 +9,7 @@ fn config(text: &str) -> Config {
 }
 
 #[test]
-fn a_reload_tells_which_fixed_keys_differ() {
+fn a_reload_finds_the_fixed_keys_that_changed() {
     let old = config(MINIMAL);
     for (text, keys) in [
         (MINIMAL.to_owned(), vec![]),
@@ -17,7 +18,7 @@ fn a_reload_tells_which_fixed_keys_differ() {
         (with("account_column = \"id\"", "account_column = \"uid\""), vec!["source.account_column"]),
         (plus("source", "account_prefix = \"p\""), vec!["source.account_prefix"]),
         (plus("source", "account_format = \"hex\""), vec!["source.account_format"]),
-        // The state follows the source.
+        // The state uses the source's URL.
         (with("imsync@localhost", "imsync:new@localhost"), vec!["source.url"]),
         (plus("state", "url = \"postgres://h/other\""), vec!["state.url"]),
         (plus("state", "schema = \"other\"\nmigrate = false"), vec!["state.schema", "state.migrate"]),
@@ -26,41 +27,45 @@ fn a_reload_tells_which_fixed_keys_differ() {
         (plus("attributes", "sex = \"sex\""), vec![]),
         (plus("source", "filter = \"x\"\npage_size = 1\nwatermark_column = \"u\""), vec![]),
     ] {
-        assert_eq!(differs_in_fixed_keys(&old, &config(&text)), keys, "\n{text}");
+        assert_eq!(changed_fixed_keys(&old, &config(&text)), keys, "\n{text}");
     }
 }
 
 #[test]
-fn keys_without_effect_say_so_when_they_are_used() {
-    assert!(config(MINIMAL).not_yet_in_force().is_empty());
+fn keys_without_effect_cause_a_warning() {
+    assert!(config(MINIMAL).unimplemented_key_warnings().is_empty());
     for (section, line, sentence) in [
         (
             "schedule",
             "notify_channel = \"imsync\"",
-            "schedule.notify_channel is set, but this version does not LISTEN yet: changes wait for the next poll",
+            "schedule.notify_channel is set, but this version does not use LISTEN yet; the next poll finds the changes",
         ),
         (
             "schedule",
             "verify_every = \"7d\"",
-            "schedule.verify_every is set, but this version does not verify by itself yet: nothing is read back from IM",
+            "schedule.verify_every is set, but this version does not verify on its own yet; nothing is read back from IM",
         ),
         (
             "alerts",
             "webhook = \"https://alerts.example.com\"",
-            "alerts.webhook is set, but this version does not send alerts yet: nothing is posted",
+            "alerts.webhook is set, but this version does not send alerts yet; nothing is posted",
         ),
         (
             "history",
             "keep = \"30d\"",
-            "history.keep is set, but this version does not keep a history yet: nothing is recorded",
+            "history.keep is set, but this version does not keep a history yet; nothing is recorded",
         ),
         (
             "http",
             "show_accounts = true",
-            "http.show_accounts is set, but this version does not have the page yet: no account is shown",
+            "http.show_accounts is set, but this version does not have the page yet; no account is shown",
         ),
     ] {
-        assert_eq!(config(&plus(section, line)).not_yet_in_force(), [sentence]);
+        assert_eq!(config(&plus(section, line)).unimplemented_key_warnings(), [sentence]);
     }
-    assert!(config(&plus("schedule", "verify_every = \"never\"\nverify_sample = 5")).not_yet_in_force().is_empty());
+    assert!(
+        config(&plus("schedule", "verify_every = \"never\"\nverify_sample = 5"))
+            .unimplemented_key_warnings()
+            .is_empty()
+    );
 }

@@ -1,7 +1,7 @@
-//! Every kind of column: its text is the one that `column::text` has, whoever asks, and no longer than what is looked at.
+//! The text of every type and every column name: that of `column::text`, whichever role reads, and limited in length.
 
-use super::{AccountFormat, Database, SourceError, accounts, all, values};
-use crate::model::MAX_LOOKED_AT;
+use super::{AccountFormat, SourceError, TestDatabase, accounts, all, values};
+use crate::model::MAX_COLUMN_TEXT_CHARS;
 
 const TYPES: &str = "
 CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree;
@@ -12,7 +12,7 @@ CREATE DOMAIN short AS varchar(10) CHECK (VALUE <> 'no');
 CREATE DOMAIN shorter AS short NOT NULL DEFAULT '';
 CREATE DOMAIN pairs AS pair[];";
 
-/// Column type, a value's literal, the text to expect.
+/// A column type, the literal of a value, the expected text.
 const VALUES: &[(&str, &str, &str)] = &[
     ("smallint", "-32768", "-32768"),
     ("bigint", "-9223372036854775808", "-9223372036854775808"),
@@ -85,8 +85,8 @@ const VALUES: &[(&str, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn every_type_has_its_text_whoever_asks() {
-    let database = Database::create().await;
+async fn every_type_has_the_same_text_for_every_role() {
+    let database = TestDatabase::create().await;
     let (name, role) = (&database.name, format!("{}_role", database.name));
     let columns: Vec<String> = (0..VALUES.len()).map(|number| format!("c{number}")).collect();
     let typed: Vec<String> = columns.iter().zip(VALUES).map(|(name, (kind, ..))| format!("{name} {kind}")).collect();
@@ -117,10 +117,10 @@ async fn every_type_has_its_text_whoever_asks() {
     }
 }
 
-/// Settings that change what a view or the filter computes.
+/// Some settings change what a view or the filter computes.
 #[tokio::test]
-async fn a_filter_and_a_view_mean_the_same_whoever_asks() {
-    let database = Database::create().await;
+async fn filters_and_views_mean_the_same_for_every_role() {
+    let database = TestDatabase::create().await;
     let role = format!("{}_role", database.name);
     database
         .run(&format!(
@@ -143,8 +143,8 @@ async fn a_filter_and_a_view_mean_the_same_whoever_asks() {
 }
 
 #[tokio::test]
-async fn of_a_long_text_no_more_is_read_than_is_looked_at() {
-    let database = Database::create().await;
+async fn a_long_text_is_read_up_to_the_limit() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, city text, bio text, data bytea);
@@ -155,9 +155,9 @@ async fn of_a_long_text_no_more_is_read_than_is_looked_at() {
     let mut source = database.open(&config, &["city", "bio", "data"]).await.unwrap();
     let page = source.all_after(None).await.unwrap();
     let texts = values(&page.rows[0]);
-    assert_eq!(texts[0], Some("北".repeat(MAX_LOOKED_AT + 1).as_str()));
+    assert_eq!(texts[0], Some("北".repeat(MAX_COLUMN_TEXT_CHARS + 1).as_str()));
     assert_eq!(texts[1], Some(format!("a{}", "é".repeat(999)).as_str()));
-    assert_eq!(texts[2].map(str::len), Some(MAX_LOOKED_AT + 1));
+    assert_eq!(texts[2].map(str::len), Some(MAX_COLUMN_TEXT_CHARS + 1));
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn columns_of_any_name_are_read() {
     .chain(["x".repeat(63), "é".repeat(31)])
     .collect();
     let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
-    let database = Database::create().await;
+    let database = TestDatabase::create().await;
     let table = "T \"é\" ".to_owned() + &"x".repeat(55);
     let (columns, texts): (Vec<String>, Vec<String>) = names
         .iter()
@@ -219,8 +219,8 @@ async fn columns_of_any_name_are_read() {
 }
 
 #[tokio::test]
-async fn accounts_of_types_without_one_text_are_refused_and_domains_are_not() {
-    let database = Database::create().await;
+async fn account_types_without_a_unique_text_are_refused() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('sad');
@@ -242,7 +242,7 @@ async fn accounts_of_types_without_one_text_are_refused_and_domains_are_not() {
         let mut config = database.config("users");
         config.source.account_column = column.to_owned();
         let Err(SourceError::Unsuitable(sentence)) = database.open(&config, &[]).await else {
-            panic!("{kind} is taken for an account");
+            panic!("{kind} is accepted as an account");
         };
         assert!(sentence.contains(kind) && sentence.contains("allowed are text, varchar, char"), "{sentence}");
     }
@@ -260,10 +260,11 @@ async fn accounts_of_types_without_one_text_are_refused_and_domains_are_not() {
     }
 }
 
-/// What no setting of ours can mend is told at the start.
+/// Differences that no session setting prevents are reported at start.
 #[tokio::test]
-async fn money_and_bytes_without_encoding_are_warned_of() {
-    let database = Database::create_with("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").await;
+async fn money_and_a_missing_encoding_cause_warnings() {
+    let database =
+        TestDatabase::create_with("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").await;
     database
         .run("CREATE TABLE users (id int PRIMARY KEY, \"Pay\" money, city text); INSERT INTO users VALUES (1, 5, 'x'), (2, 5, E'\\xff')")
         .await;

@@ -1,12 +1,12 @@
-//! Types and texts: what is read is what `column::text` says, whatever the role or the database prefers.
+//! Account types, value types, unusual names, deleted rows, and the settings of the session.
 
 use sqlx::Row as _;
 
-use super::{AccountFormat, Database, WatermarkBound, accounts, all, changed, values};
+use super::{AccountFormat, TestDatabase, WatermarkBound, accounts, all, changed, values};
 use crate::model::Account;
 
-/// For each account type: three values in the column's own order, the text of an account that is not there, and one
-/// that cannot be a value of the type.
+/// For each account type: three values in the order of the column, the text of an account without a row, and a text that
+/// is no value of the type.
 const ACCOUNT_TYPES: &[(&str, [&str; 3], &str, &str)] = &[
     ("text", ["a b", "x'y", "z"], "nobody", "\0"),
     ("varchar(4)", ["ab", "abcd", "b"], "abcde", "\0"),
@@ -19,10 +19,10 @@ const ACCOUNT_TYPES: &[(&str, [&str; 3], &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn every_account_type_pages_in_its_own_order_and_is_found_by_its_text() {
-    let database = Database::create().await;
+async fn every_account_type_is_paged_in_order_and_found_by_text() {
+    let database = TestDatabase::create().await;
     database.run("CREATE DOMAIN positive AS bigint CHECK (VALUE > 0); CREATE DOMAIN short0 AS varchar(10); CREATE DOMAIN short AS short0 CHECK (length(VALUE) < 5)").await;
-    for (number, (kind, texts, absent, impossible)) in ACCOUNT_TYPES.iter().enumerate() {
+    for (number, (kind, texts, absent, invalid)) in ACCOUNT_TYPES.iter().enumerate() {
         let table = format!("t{number}");
         let rows: Vec<String> = texts.iter().map(|text| format!("('{}')", text.replace('\'', "''"))).collect();
         database
@@ -37,8 +37,8 @@ async fn every_account_type_pages_in_its_own_order_and_is_found_by_its_text() {
         let mut source = database.open(&config, &[]).await.unwrap();
         assert_eq!(super::accounts_of(&all(&mut source).await), texts, "{kind}");
         let mut asked: Vec<Account> = texts.iter().map(|text| config.source.account_of(text)).collect();
-        for nobody in [format!("u{absent}"), format!("u{impossible}"), texts[0].to_owned(), "u".to_owned()] {
-            asked.push(Account::new(nobody));
+        for missing in [format!("u{absent}"), format!("u{invalid}"), texts[0].to_owned(), "u".to_owned()] {
+            asked.push(Account::new(missing));
         }
         let mut rows = source.rows_of(&asked).await.unwrap();
         rows.sort_by_key(|row| texts.iter().position(|text| row.account.as_deref() == Some(*text)));
@@ -47,8 +47,8 @@ async fn every_account_type_pages_in_its_own_order_and_is_found_by_its_text() {
 }
 
 #[tokio::test]
-async fn a_uuid_travels_without_its_hyphens() {
-    let database = Database::create().await;
+async fn a_uuid_account_has_no_hyphens() {
+    let database = TestDatabase::create().await;
     database
         .run("CREATE TABLE users (id uuid PRIMARY KEY); INSERT INTO users VALUES ('0A0B0C0D-0000-4000-8000-00000000000f')")
         .await;
@@ -70,7 +70,7 @@ async fn a_uuid_travels_without_its_hyphens() {
     assert_eq!(source.rows_of(&[account]).await.unwrap().len(), 1);
 }
 
-/// Column type, a value's literal, the text to expect.
+/// A column type, the literal of a value, the expected text.
 const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("text", "'x'", Some("x")),
     ("text", "''", Some("")),
@@ -94,8 +94,8 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
 ];
 
 #[tokio::test]
-async fn values_are_their_texts_whatever_role_and_database_prefer() {
-    let database = Database::create().await;
+async fn settings_of_role_and_database_change_no_text() {
+    let database = TestDatabase::create().await;
     let columns: Vec<String> = (0..VALUES.len()).map(|number| format!("c{number}")).collect();
     let typed: Vec<String> = columns.iter().zip(VALUES).map(|(name, (kind, ..))| format!("{name} {kind}")).collect();
     let literals: Vec<&str> = VALUES.iter().map(|(_, literal, _)| *literal).collect();
@@ -131,8 +131,8 @@ async fn values_are_their_texts_whatever_role_and_database_prefer() {
 }
 
 #[tokio::test]
-async fn weird_names_are_names() {
-    let database = Database::create().await;
+async fn quoted_names_are_read_literally() {
+    let database = TestDatabase::create().await;
     database
         .run(
             r#"CREATE SCHEMA "Sche.ma";
@@ -143,7 +143,7 @@ async fn weird_names_are_names() {
     let mut config = database.config(r#""Sche.ma"."We""ird Table""#);
     config.source.account_column = "Id".to_owned();
     config.source.watermark_column = Some("updated_at".to_owned());
-    // The table's own name, and a comment that must not swallow what follows.
+    // The name of the table, and a comment that must not swallow what follows.
     config.source.filter = Some(r#""We""ird Table"."Id" > 9 -- only large ones"#.to_owned());
     let mut source = database.open(&config, &["Spalte ü", "c;--", "updated_at"]).await.unwrap();
     assert_eq!(source.resolved_table(), r#""Sche.ma"."We""ird Table""#);
@@ -151,13 +151,13 @@ async fn weird_names_are_names() {
     assert_eq!(accounts(&page.rows), ["9", "10"], "by number, not by text");
     assert_eq!(page.rows.iter().map(|row| row.gone).collect::<Vec<_>>(), [true, false]);
     assert_eq!(values(&page.rows[0]), [Some("z"), None, Some("2026-01-02 00:00:00+00")]);
-    // The mapped column has the watermark's name: the order is that of the times all the same.
+    // The mapped column has the name of the watermark column; the order is still that of the times.
     assert_eq!(accounts(&changed(&mut source, WatermarkBound::Beginning).await[0].rows), ["10", "9"]);
 }
 
 #[tokio::test]
-async fn what_is_gone_is_read_and_marked() {
-    let database = Database::create().await;
+async fn deleted_and_filtered_rows_are_read_and_marked_gone() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, deleted_at timestamptz, deleted boolean, kind text);
@@ -184,14 +184,14 @@ async fn what_is_gone_is_read_and_marked() {
 }
 
 #[tokio::test]
-async fn a_session_says_who_it_is_and_only_reads() {
-    let database = Database::create().await;
+async fn a_session_names_itself_and_is_read_only() {
+    let database = TestDatabase::create().await;
     database.run("CREATE TABLE users (id int PRIMARY KEY)").await;
     let mut config = database.config("users");
     config.name = "ü".repeat(40);
     let mut source = database.open(&config, &[]).await.unwrap();
     let row = source.session.row(sqlx::query("SHOW application_name")).await.unwrap();
-    // The server shows letters outside ASCII as ? or \x.., so only the beginning is certain.
+    // The server shows characters outside ASCII as ? or \x.., so only the beginning is certain.
     assert!(row.get::<String, _>(0).starts_with("imsync "));
     let refused = source.session.rows(sqlx::query("DELETE FROM users")).await.unwrap_err();
     assert!(refused.to_string().contains("read-only"), "{refused}");
