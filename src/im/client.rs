@@ -206,7 +206,7 @@ impl Client {
         let signature = self.signer.current((self.wall_clock)());
         let result = self.reach(request, &signature).await;
         let Err(error) = &result else { return result };
-        if !error.code.of_expired_signature() {
+        if !error.code.means_usersig_expired() {
             return result;
         }
         let Some(fresh) = self.signer.after_refusal(&signature, (self.wall_clock)()) else { return result };

@@ -38,13 +38,17 @@ use crate::model::{Region, Service};
 mod answer;
 mod client;
 mod code;
+mod code_table;
 mod redact;
+mod refusal;
 mod region;
 mod usersig;
 mod wire;
 
 pub use client::Client;
-pub use code::{Class, Code};
+pub use code::Code;
+pub use code_table::{CodeClass, CodeScope};
+pub use refusal::vendor_refusal;
 
 /// What a client needs to know.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
 use crate::clock::monotonic;
 use crate::crash;
-use crate::im::{CallError, Code, Command};
+use crate::im::{CallError, Code, Command, vendor_refusal};
 use crate::model::Names;
 
 /// The longest pause before the first repetition; it doubles with each.
@@ -149,7 +149,7 @@ impl Session {
             let slower = match verdict::of(error.code) {
                 Verdict::Isolate => return Err(Failure::Refused(error)),
                 Verdict::Stop => {
-                    let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                    let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                     self.stop(decide::credentials(error.code, &refusal));
                     return Err(Failure::Halted);
                 }
@@ -173,11 +173,12 @@ impl Session {
 
     /// IM asked for fewer calls: of this command, or of all where the code says so.
     pub(super) fn slow_down(&self, command: Command, code: Code, started: Option<Instant>) {
-        /// "The app's call rate", over all commands.
-        const WHOLE_APP: Code = Code::Vendor(60011);
         let started = started.unwrap_or_else(monotonic);
-        let paces =
-            if code == WHOLE_APP { &self.pusher.paces[..] } else { std::slice::from_ref(self.pusher.pace(command)) };
+        let paces = if code.limits_whole_app() {
+            &self.pusher.paces[..]
+        } else {
+            std::slice::from_ref(self.pusher.pace(command))
+        };
         for pace in paces {
             let Some(Slowed { rate, news }) = pace.slow_down(started) else { continue };
             let command = command.label();

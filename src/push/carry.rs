@@ -7,8 +7,7 @@ use super::batch::{Batch, Op, Part};
 use super::exchange::{Call, Reply};
 use super::session::Session;
 use super::tally::Suspect;
-use super::verdict::ATTRIBUTE_NOT_VALID;
-use crate::im::Accepted;
+use crate::im::{Accepted, Code};
 use crate::model::Change;
 
 /// What the calls of a delivery read while it keeps its books.
@@ -58,22 +57,35 @@ impl Load<'_> {
             session.ask_for_anybody(error, &batch.tries, &call).await;
         }
         if fresh {
-            let suspects: Vec<Part> = match &answer {
-                Err(Failure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
-                Ok(accepted) => {
-                    let listed = accepted.failed.iter().filter(|failed| failed.code == ATTRIBUTE_NOT_VALID);
-                    let accounts: Vec<&str> = listed.map(|failed| failed.account.as_str()).collect();
-                    let parts = batch.parts.iter();
-                    parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect()
-                }
-                Err(_) => Vec::new(),
-            };
-            if !suspects.is_empty() {
+            if let Some((code, suspects)) = attribute_not_valid(&answer, &batch, changes) {
                 // Names that a removal takes away need not be known to the app.
                 let set = suspects.iter().filter(|_| batch.op == Op::Set);
-                session.examine_names(set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
+                session.examine_names(code, set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
             }
         }
         Event::Carried(Box::new((batch, answer)))
+    }
+}
+
+/// The parts of the batch in which an attribute is not valid according to IM, with the code that says so.
+fn attribute_not_valid(
+    answer: &Result<Accepted, Failure>,
+    batch: &Batch,
+    changes: &[Change],
+) -> Option<(Code, Vec<Part>)> {
+    match answer {
+        Err(Failure::Refused(error)) if error.code.means_attribute_not_valid() => {
+            Some((error.code, batch.parts.clone()))
+        }
+        Ok(accepted) => {
+            let listed = || accepted.failed.iter().filter(|failed| failed.code.means_attribute_not_valid());
+            let code = listed().next()?.code;
+            let accounts: Vec<&str> = listed().map(|failed| failed.account.as_str()).collect();
+            let parts = batch.parts.iter();
+            let suspects: Vec<Part> =
+                parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect();
+            (!suspects.is_empty()).then_some((code, suspects))
+        }
+        Err(_) => None,
     }
 }

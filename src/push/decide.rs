@@ -6,7 +6,6 @@ use super::attempt::{Failure, Purpose, Tries};
 use super::exchange::{Call, Reply};
 use super::session::Session;
 use super::tally::{Standing, Suspect, TooMany};
-use super::verdict::ATTRIBUTE_NOT_VALID;
 use super::{Probe, Stop};
 use crate::clock::{monotonic, now_utc};
 use crate::crash;
@@ -43,7 +42,7 @@ impl Session {
             }
             Err(Failure::Halted) => return,
         };
-        if code.of_account() {
+        if code.concerns_account() {
             // It speaks of the probe's account alone. Another account can take its place.
             *witness = None;
         }
@@ -58,7 +57,7 @@ impl Session {
     pub(super) async fn ask_for_anybody(&self, error: &CallError, tries: &Tries, call: &Call<'_>) {
         let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
         // Accounts cannot break a connection.
-        if self.gate.last_success().is_some() || error.code == Code::Connect {
+        if self.gate.last_success().is_some() || error.code.is_network_failure() {
             return;
         }
         let Some(mut witness) = self.unless_stopped(self.pusher.witness.take_hold()).await else { return };
@@ -101,9 +100,10 @@ impl Session {
         }
     }
 
-    /// After a 90033: a name that the app does not know stops the pass; when it knows them all it is the rows.
+    /// After a code that means "attribute not valid": a name that the app does not know stops the pass; when it knows
+    /// them all it is the rows.
     /// The names are read once a pass. Where they cannot be read, counting and the probe decide.
-    pub(super) async fn examine_names(&self, slots: impl Iterator<Item = Slot>) {
+    pub(super) async fn examine_names(&self, code: Code, slots: impl Iterator<Item = Slot>) {
         let names = self
             .app_names
             .get_or_init(|| async {
@@ -121,16 +121,16 @@ impl Session {
         missing.sort_unstable();
         missing.dedup();
         let Some(first) = missing.first() else {
-            self.tally().rows(ATTRIBUTE_NOT_VALID);
+            self.tally().rows(code);
             return;
         };
         let known =
             if names.is_empty() { "it has none yet".to_owned() } else { format!("its names are {}", list(names)) };
         self.stop(Stop::Systemic {
-            code: ATTRIBUTE_NOT_VALID,
+            code,
             attribute: Some((*first).to_owned()),
             sentence: format!(
-                "the app does not know the attribute{} {} ({ATTRIBUTE_NOT_VALID}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
+                "the app does not know the attribute{} {} ({code}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
                 if missing.len() > 1 { "s" } else { "" },
                 list(&missing),
                 if missing.len() > 1 { "them" } else { "it" },

@@ -21,7 +21,7 @@ use super::tally::{Standing, Suspect};
 use super::verdict::{self, Verdict};
 use super::{Freshness, Probe};
 use crate::crash;
-use crate::im::{Accepted, CallError, Code, FailedAccount};
+use crate::im::{Accepted, CallError, Code, FailedAccount, vendor_refusal};
 use crate::model::{Change, Fate, Outcome, VendorRefusal};
 
 /// Stood alone and was refused; whether it is the row is not known yet.
@@ -175,7 +175,7 @@ impl<'a> Delivery<'a> {
             for mut part in refused {
                 let Some(failed) = listed(&part) else { continue };
                 let refusal =
-                    || verdict::refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
+                    || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
                 match verdict::of(failed.code) {
                     Verdict::Isolate => self.alone(part, failed.code, Arc::new(refusal())),
                     Verdict::Repeat => {
@@ -228,7 +228,7 @@ impl<'a> Delivery<'a> {
         match failure {
             Failure::Refused(error) if batch.parts.len() == 1 => {
                 let call = Call::of(self.op, &batch.parts, changes, &session.names);
-                let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                 let refusal = Arc::new(refusal);
                 for part in std::mem::take(&mut batch.parts) {
                     self.alone(part, error.code, Arc::clone(&refusal));
@@ -264,8 +264,8 @@ impl<'a> Delivery<'a> {
         );
         // Accounts cannot break a connection, so another batch would fare no better.
         let hopeless = match self.freshness {
-            Freshness::Fresh => error.code == Code::Connect || self.last_chance || self.ready.is_empty(),
-            Freshness::Doubt | Freshness::Silent => error.code == Code::Connect,
+            Freshness::Fresh => error.code.is_network_failure() || self.last_chance || self.ready.is_empty(),
+            Freshness::Doubt | Freshness::Silent => error.code.is_network_failure(),
             Freshness::KnownRejection => false,
         };
         let success = session.gate.last_success();
@@ -306,7 +306,7 @@ impl<'a> Delivery<'a> {
     /// Something stood alone and was refused.
     fn alone(&mut self, part: Part, code: Code, refusal: Arc<VendorRefusal>) {
         let Load { session, changes, fresh } = self.load;
-        if verdict::counts_as_done(self.op, code) {
+        if self.op == Op::Remove && code.counts_as_removed() {
             self.ledger.settled(self.op, part, &Fate::Done, None);
             return;
         }

@@ -24,7 +24,7 @@ pub struct Session {
     /// Its calls go before those of other passes.
     pub(super) urgent: bool,
     pub(super) gate: Gate,
-    /// The names that the app knows, read at the first 90033; `None` where they could not be read.
+    /// The names that the app knows, read when IM first refuses an attribute as not valid; `None` where they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
     /// Held while it is decided if rows or the app are at fault.
     pub(super) deciding: tokio::sync::Mutex<()>,

@@ -101,7 +101,7 @@ impl Tally {
     pub(super) fn standing(&self, suspect: Suspect) -> Standing {
         let Suspect { op, code, slot } = suspect;
         let accepted = slot.map_or(self.any[place(op)], |slot| self.accepted[place(op)][slot.index()]);
-        if code.of_account() || accepted || self.rows.contains(&code) {
+        if code.concerns_account() || accepted || self.rows.contains(&code) {
             return Standing::Row;
         }
         let everybody = Suspect { slot: None, ..suspect };

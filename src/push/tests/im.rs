@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::clock::{Heartbeat, Shutdown, monotonic};
-use crate::im::{Accepted, CallError, Class, Code, Command, FailedAccount, RemoveUser, SetUser};
+use crate::im::{Accepted, CallError, Code, CodeClass, Command, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, Change, Fate, Names, Outcome, Slot};
 use crate::push::exchange::Caller;
@@ -74,7 +74,7 @@ impl fmt::Debug for Im {
 }
 
 fn error(command: Command, code: Code) -> CallError {
-    let maybe_applied = code != Code::Connect && matches!(code.class(), Class::Retry | Class::Unknown);
+    let maybe_applied = code != Code::Connect && matches!(code.class(), CodeClass::Retry | CodeClass::Unknown);
     CallError {
         command,
         code,

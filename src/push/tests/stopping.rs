@@ -135,7 +135,7 @@ async fn credentials_stop_the_pass_at_the_first_call() {
     assert_eq!(pass.calls(), 1);
     let Some(Stop::Credentials { code, sentence }) = pass.stopped() else { panic!("{:?}", pass.stopped()) };
     assert_eq!(code, Code::Vendor(70003));
-    assert!(sentence.contains(code.advice()), "{sentence}");
+    assert!(sentence.contains(&code.advice()), "{sentence}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +193,7 @@ async fn too_many_refused_with_one_code_stop_the_pass() {
     let Some(Stop::TooManyRejected { code, sentence }) = pass.stopped() else { panic!("{:?}", pass.stopped()) };
     assert_eq!(code, Code::Vendor(70107));
     assert!(sentence.contains("70107") && sentence.contains("im.max_rejected_share"), "{sentence}");
-    assert!(sentence.contains(code.advice()), "{sentence}");
+    assert!(sentence.contains(&code.advice()), "{sentence}");
     let refused = count(&outcomes, refused_with(70107));
     assert!((400..3000).contains(&refused), "{refused} refused keep their fates");
     assert_eq!(stage.im.state().holds.len(), count(&outcomes, done));
