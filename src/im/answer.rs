@@ -12,14 +12,14 @@ use tracing::debug;
 use super::redact::{SentSecrets, redact};
 use super::usersig::Signature;
 use super::wire::{self, AccountError, Answer};
-use super::{Accepted, CallError, Code, CodeClass, Command, FailedAccount, SetUser};
+use super::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, SetUser};
 
 /// A `Retry-After` beyond this is taken as this: the sender has its own limits.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// What is sent, and what is told of it in the log.
 pub(super) struct Request<'a> {
-    pub(super) command: Command,
+    pub(super) command: ApiCommand,
     pub(super) body: Vec<u8>,
     /// Whom it carries.
     pub(super) accounts: Vec<&'a str>,

@@ -15,7 +15,7 @@ use super::verdict::{self, Verdict};
 use super::{Probe, Stop};
 use crate::clock::monotonic;
 use crate::crash;
-use crate::im::{CallError, Code, Command, vendor_refusal};
+use crate::im::{ApiCommand, CallError, Code, vendor_refusal};
 use crate::model::Names;
 
 /// The longest pause before the first repetition; it doubles with each.
@@ -172,7 +172,7 @@ impl Session {
     }
 
     /// IM asked for fewer calls: of this command, or of all where the code says so.
-    pub(super) fn slow_down(&self, command: Command, code: Code, started: Option<Instant>) {
+    pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
         let started = started.unwrap_or_else(monotonic);
         let paces = if code.limits_whole_app() {
             &self.pusher.paces[..]
@@ -211,7 +211,7 @@ impl Session {
                 Leave { started: start.at, _permit: permit, probe }
             })
             .await?;
-        if call.command() == Command::SetAttr {
+        if call.command() == ApiCommand::SetAttr {
             self.pusher.show_rate();
         }
         if !self.pusher.lease.fresh(LEASE_LIMIT) {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::{Heartbeat, Shutdown};
-use crate::im::{Client, Code, Command};
+use crate::im::{ApiCommand, Client, Code};
 use crate::metrics::Metrics;
 use crate::model::{Account, MAX_USERS_PER_CALL, Names, Slot};
 
@@ -179,18 +179,18 @@ impl Pusher {
         self.witness.known()
     }
 
-    fn pace(&self, command: Command) -> &Pace {
+    fn pace(&self, command: ApiCommand) -> &Pace {
         &self.paces[match command {
-            Command::SetAttr => 0,
-            Command::GetAttr => 1,
-            Command::RemoveAttr => 2,
-            Command::SetAttrName => 3,
-            Command::GetAttrName => 4,
+            ApiCommand::SetAttr => 0,
+            ApiCommand::GetAttr => 1,
+            ApiCommand::RemoveAttr => 2,
+            ApiCommand::SetAttrName => 3,
+            ApiCommand::GetAttrName => 4,
         }]
     }
 
     fn show_rate(&self) {
-        self.metrics.rate_limit.set(self.pace(Command::SetAttr).rate());
+        self.metrics.rate_limit.set(self.pace(ApiCommand::SetAttr).rate());
     }
 }
 

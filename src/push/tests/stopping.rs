@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::im::*;
 use crate::clock::monotonic;
-use crate::im::{Code, Command};
+use crate::im::{ApiCommand, Code};
 use crate::model::{Account, Change, Slot};
 use crate::push::Freshness::Fresh;
 use crate::push::{Limits, Session, Stop};
@@ -63,7 +63,7 @@ async fn a_probe_that_is_accepted_puts_it_on_the_rows() {
     let outcomes = pass.deliver(sets(60, 1), Fresh).await;
     assert_eq!(count(&outcomes, refused_with(70402)), 60);
     assert_eq!(pass.stopped(), None);
-    let probes = stage.im.sent(Command::SetAttr).iter().filter(|sent| sent.users[0].0 == "witness").count();
+    let probes = stage.im.sent(ApiCommand::SetAttr).iter().filter(|sent| sent.users[0].0 == "witness").count();
     assert_eq!(probes, 1);
     assert_eq!(stage.im.state().holds[&("witness".to_owned(), "city".to_owned())], "Paris");
     stage.assert_promises();
@@ -105,7 +105,7 @@ async fn a_probe_never_puts_an_old_value_on_a_newer_one() {
             Change { account: Account::new("witness"), set: vec![(Slot(0), "Rome".into())], remove: vec![Slot(2)] };
         let (_, outcomes) = tokio::join!(pass.deliver(vec![moved], Fresh), pass.deliver(sets(60, 2), Fresh));
         let probes: Vec<_> =
-            stage.im.sent(Command::SetAttr).into_iter().filter(|sent| sent.users[0].0 == "witness").collect();
+            stage.im.sent(ApiCommand::SetAttr).into_iter().filter(|sent| sent.users[0].0 == "witness").collect();
         assert_eq!(probes.len(), 2, "its change, and one probe");
         assert_eq!(stage.im.state().holds[&("witness".to_owned(), "city".to_owned())], "Rome");
         assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (60, 60));
