@@ -101,7 +101,7 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
     let secret_key =
         config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
     let settings = im::ClientSettings {
-        endpoint: match &config.im.endpoint {
+        api_base: match &config.im.endpoint {
             config::Endpoint::Region(region) => im::ApiBase::Region(*region),
             config::Endpoint::BaseUrl(url) => im::ApiBase::BaseUrl(url.clone()),
         },
