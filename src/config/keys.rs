@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::durations;
 use super::table_name::MAX_IDENTIFIER_BYTES;
-use crate::model::MAX_USERS_PER_CALL;
+use crate::model::{MAX_USERS_PER_CALL, Service};
 
 /// A key and its rules.
 #[derive(Debug)]
@@ -142,7 +142,11 @@ pub(super) static KEYS: &[Key] = &[
         Takes::Own("an http or https URL with a host and, if need be, a path, as in \"http://127.0.0.1:8089\""),
         Nothing,
     ),
-    key("im.service", Takes::Choice(&["all_member_push", "timpush"]), Means("\"all_member_push\"")),
+    key(
+        "im.service",
+        Takes::Choice(&[Service::AllMemberPush.as_str(), Service::Timpush.as_str()]),
+        Means("\"all_member_push\""),
+    ),
     key("im.sdk_app_id", Takes::Whole(1, u32::MAX as u64, "the SDKAppID of the console"), Refused),
     // The administrator is a UserID, and those have at most 32 bytes.
     key("im.identifier", Takes::Text(1, crate::model::MAX_ACCOUNT_BYTES), Refused),

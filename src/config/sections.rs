@@ -103,7 +103,7 @@ pub(super) fn state(
 /// The flag: the secret key stands in the file.
 pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secret_key: bool) -> Option<(Im, bool)> {
     let endpoint = endpoint(document);
-    let services = [("all_member_push", Service::AllMemberPush), ("timpush", Service::Timpush)];
+    let services = Service::ALL.map(|service| (service.as_str(), service));
     let service = document.read("im.service", checks::choice(&services));
     let sdk_app_id = document.read("im.sdk_app_id", checks::whole_u32);
     let identifier = document.read("im.identifier", checks::text);

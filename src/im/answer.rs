@@ -9,17 +9,17 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use tracing::debug;
 
-use super::redact::{self, Sent};
+use super::redact::{SentSecrets, redact};
 use super::usersig::Signature;
 use super::wire::{self, AccountError, Answer};
-use super::{Accepted, CallError, Class, Code, Command, FailedAccount, SetUser};
+use super::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, SetUser};
 
 /// A `Retry-After` beyond this is taken as this: the sender has its own limits.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// What is sent, and what is told of it in the log.
 pub(super) struct Request<'a> {
-    pub(super) command: Command,
+    pub(super) command: ApiCommand,
     pub(super) body: Vec<u8>,
     /// Whom it carries.
     pub(super) accounts: Vec<&'a str>,
@@ -31,12 +31,12 @@ impl Request<'_> {
     /// A text of the vendor's that may quote what was sent.
     pub(super) fn clean(&self, text: &str, signature: &Signature) -> String {
         let values: Vec<&str> = self.set.iter().flat_map(|user| user.attrs.iter().map(|(_, value)| *value)).collect();
-        redact::clean(text, &Sent { signature: signature.expose(), values: &values })
+        redact(text, SentSecrets { signature: signature.expose(), values: &values })
     }
 
     /// A text that cannot quote values, and whose words a value may happen to equal (a RequestId, a library's error).
     pub(super) fn clean_signature(text: &str, signature: &Signature) -> String {
-        redact::clean(text, &Sent { signature: signature.expose(), values: &[] })
+        redact(text, SentSecrets { signature: signature.expose(), values: &[] })
     }
 
     pub(super) fn error(&self, code: Code, info: String) -> CallError {
@@ -77,7 +77,7 @@ fn outcome(
         _ => (false, false),
     };
     let code = Code::Vendor(answer.error_code);
-    if code.class() == Class::Done {
+    if code.class() == CodeClass::Done {
         let list = answer.error_list.take().unwrap_or_default();
         let info = match failed_accounts(request, signature, list) {
             Some(failed) if ok => return Ok(Answer { error_list: Some(failed), ..answer }),

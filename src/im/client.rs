@@ -18,7 +18,7 @@ use super::answer::{Request, accepted, retry_after, understood};
 use super::region::{Host, Hosts, is_this_machine};
 use super::usersig::{Signature, Signer};
 use super::wire::{self, Answer};
-use super::{Accepted, CallError, Code, Command, Endpoint, RemoveUser, SetUser, Settings, UserAttrs};
+use super::{Accepted, ApiBase, ApiCommand, CallError, ClientSettings, Code, RemoveUser, SetUser, UserAttrs};
 use crate::clock;
 use crate::model::Service;
 
@@ -62,10 +62,10 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Fails when the settings cannot make a client (an empty key, a base URL without a host), with a sentence for the
     /// operator.
-    pub fn new(settings: Settings) -> Result<Self, String> {
+    pub fn new(settings: ClientSettings) -> Result<Self, String> {
         let hosts = match &settings.endpoint {
-            Endpoint::Region(region) => Hosts::of_region(*region),
-            Endpoint::BaseUrl(url) => {
+            ApiBase::Region(region) => Hosts::of_region(*region),
+            ApiBase::BaseUrl(url) => {
                 let host = Host::of_url(url)?;
                 if url.scheme() == "http" && !is_this_machine(url) {
                     warn!("{} is called without TLS: UserSig and users' values can be read on the way", host.shown);
@@ -76,7 +76,7 @@ impl Client {
         Self::with_hosts(settings, hosts, clock::now_utc)
     }
 
-    fn with_hosts(settings: Settings, hosts: Hosts, wall_clock: fn() -> DateTime<Utc>) -> Result<Self, String> {
+    fn with_hosts(settings: ClientSettings, hosts: Hosts, wall_clock: fn() -> DateTime<Utc>) -> Result<Self, String> {
         if settings.secret_key.expose_secret().is_empty() {
             return Err("the secret key is empty; give the app's key from the console".to_owned());
         }
@@ -125,7 +125,7 @@ impl Client {
             return Ok(Accepted::default());
         }
         let accounts = users.iter().map(|user| user.account).collect();
-        let request = Request { command: Command::SetAttr, body: wire::set_attr(users), accounts, set: users };
+        let request = Request { command: ApiCommand::SetAttr, body: wire::set_attr(users), accounts, set: users };
         let answer = self.call(&request).await?;
         Ok(accepted(&request, answer))
     }
@@ -136,7 +136,7 @@ impl Client {
             return Ok(Accepted::default());
         }
         let accounts = users.iter().map(|user| user.account).collect();
-        let request = Request { command: Command::RemoveAttr, body: wire::remove_attr(users), accounts, set: &[] };
+        let request = Request { command: ApiCommand::RemoveAttr, body: wire::remove_attr(users), accounts, set: &[] };
         let answer = self.call(&request).await?;
         Ok(accepted(&request, answer))
     }
@@ -147,7 +147,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let body = wire::get_attr(accounts);
-        let request = Request { command: Command::GetAttr, body, accounts: accounts.to_vec(), set: &[] };
+        let request = Request { command: ApiCommand::GetAttr, body, accounts: accounts.to_vec(), set: &[] };
         let users = self
             .call(&request)
             .await?
@@ -161,7 +161,7 @@ impl Client {
 
     /// The app's attribute names by number ("0" to "9").
     pub async fn attr_names(&self) -> Result<BTreeMap<u8, String>, CallError> {
-        let request = Request { command: Command::GetAttrName, body: wire::empty(), accounts: Vec::new(), set: &[] };
+        let request = Request { command: ApiCommand::GetAttrName, body: wire::empty(), accounts: Vec::new(), set: &[] };
         // An app without names may leave the object out, or a name empty (assumed; the documentation shows neither).
         let names = self.call(&request).await?.attr_names.unwrap_or_default();
         names
@@ -175,7 +175,7 @@ impl Client {
     /// Names the app's attributes; numbers that are not given stay as they are (assumed).
     pub async fn set_attr_names(&self, names: &BTreeMap<u8, String>) -> Result<(), CallError> {
         let body = wire::set_attr_names(names);
-        let request = Request { command: Command::SetAttrName, body, accounts: Vec::new(), set: &[] };
+        let request = Request { command: ApiCommand::SetAttrName, body, accounts: Vec::new(), set: &[] };
         self.call(&request).await.map(|_| ())
     }
 
@@ -206,7 +206,7 @@ impl Client {
         let signature = self.signer.current((self.wall_clock)());
         let result = self.reach(request, &signature).await;
         let Err(error) = &result else { return result };
-        if !error.code.of_expired_signature() {
+        if !error.code.means_usersig_expired() {
             return result;
         }
         let Some(fresh) = self.signer.after_refusal(&signature, (self.wall_clock)()) else { return result };
@@ -255,7 +255,7 @@ impl Client {
         let url = format!(
             "{}/v4/{}/{}?sdkappid={}&identifier={}&usersig={}&random={}&contenttype=json",
             host.base,
-            service_path(self.service),
+            self.service.as_str(),
             command_path(self.service, request.command),
             self.sdk_app_id,
             self.identifier,
@@ -319,28 +319,21 @@ fn innermost(error: reqwest::Error) -> String {
     cause.to_string()
 }
 
-fn service_path(service: Service) -> &'static str {
-    match service {
-        Service::AllMemberPush => "all_member_push",
-        Service::Timpush => "timpush",
-    }
-}
-
-fn command_path(service: Service, command: Command) -> &'static str {
+fn command_path(service: Service, command: ApiCommand) -> &'static str {
     match service {
         Service::Timpush => command.label(),
         Service::AllMemberPush => match command {
-            Command::SetAttr => "im_set_attr",
-            Command::GetAttr => "im_get_attr",
-            Command::RemoveAttr => "im_remove_attr",
-            Command::SetAttrName => "im_set_attr_name",
-            Command::GetAttrName => "im_get_attr_name",
+            ApiCommand::SetAttr => "im_set_attr",
+            ApiCommand::GetAttr => "im_get_attr",
+            ApiCommand::RemoveAttr => "im_remove_attr",
+            ApiCommand::SetAttrName => "im_set_attr_name",
+            ApiCommand::GetAttrName => "im_get_attr_name",
         },
     }
 }
 
 /// The connection pool.
-fn connections(settings: &Settings) -> Result<reqwest::Client, String> {
+fn connections(settings: &ClientSettings) -> Result<reqwest::Client, String> {
     // An error means that a provider is installed already, which then serves us too.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[expect(clippy::disallowed_methods, reason = "this is the place where HTTP clients to IM are built")]
@@ -355,11 +348,11 @@ fn connections(settings: &Settings) -> Result<reqwest::Client, String> {
         .retry(reqwest::retry::never());
     let builder = match &settings.endpoint {
         // HTTPS_PROXY of the environment is meant for hosts on the Internet: it stays in force here.
-        Endpoint::Region(_) => builder.https_only(true),
+        ApiBase::Region(_) => builder.https_only(true),
         // An address of one's own is called as it is written.
-        Endpoint::BaseUrl(url) if url.scheme() == "https" => builder.no_proxy(),
+        ApiBase::BaseUrl(url) if url.scheme() == "https" => builder.no_proxy(),
         // Without TLS the machine's CA certificates need not be there, nor be read.
-        Endpoint::BaseUrl(_) => builder.no_proxy().tls_certs_only([]),
+        ApiBase::BaseUrl(_) => builder.no_proxy().tls_certs_only([]),
     };
     builder
         .build()

@@ -6,12 +6,12 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use imsync::im::{Client, Endpoint, SetUser, Settings};
+//! use imsync::im::{Client, ApiBase, SetUser, ClientSettings};
 //! use imsync::model::{Region, Service};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::new(Settings {
-//!     endpoint: Endpoint::Region(Region::Singapore),
+//! let client = Client::new(ClientSettings {
+//!     endpoint: ApiBase::Region(Region::Singapore),
 //!     service: Service::AllMemberPush,
 //!     sdk_app_id: 1_400_000_000,
 //!     identifier: "administrator".to_owned(),
@@ -38,18 +38,22 @@ use crate::model::{Region, Service};
 mod answer;
 mod client;
 mod code;
+mod code_table;
 mod redact;
+mod refusal;
 mod region;
 mod usersig;
 mod wire;
 
 pub use client::Client;
-pub use code::{Class, Code};
+pub use code::Code;
+pub use code_table::{CodeClass, CodeScope};
+pub use refusal::vendor_refusal;
 
 /// What a client needs to know.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub endpoint: Endpoint,
+pub struct ClientSettings {
+    pub endpoint: ApiBase,
     pub service: Service,
     pub sdk_app_id: u32,
     pub identifier: String,
@@ -61,14 +65,14 @@ pub struct Settings {
 }
 
 #[derive(Clone)]
-pub enum Endpoint {
+pub enum ApiBase {
     /// The region's host and its backup. The environment's `HTTPS_PROXY` is honoured.
     Region(Region),
     /// A proxy or the simulator; there is no backup, and no proxy of the environment is used.
     BaseUrl(url::Url),
 }
 
-impl fmt::Debug for Endpoint {
+impl fmt::Debug for ApiBase {
     /// Without the path and the password that a URL may hold.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,7 +84,7 @@ impl fmt::Debug for Endpoint {
 
 /// The vendor's five commands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Command {
+pub enum ApiCommand {
     SetAttr,
     GetAttr,
     RemoveAttr,
@@ -88,7 +92,7 @@ pub enum Command {
     GetAttrName,
 }
 
-impl Command {
+impl ApiCommand {
     /// The label of metrics and logs, without the service's prefix.
     pub fn label(self) -> &'static str {
         match self {
@@ -140,7 +144,7 @@ pub struct FailedAccount {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{command} failed with {code}: {info}", command = .command.label())]
 pub struct CallError {
-    pub command: Command,
+    pub command: ApiCommand,
     pub code: Code,
     /// The vendor's `ErrorInfo`, or our words for a fault below it.
     pub info: String,

@@ -171,10 +171,10 @@ fn ticking() -> DateTime<Utc> {
     DateTime::from_timestamp(SECONDS.fetch_add(1, Ordering::SeqCst), 0).unwrap()
 }
 
-fn settings(service: Service) -> Settings {
-    Settings {
+fn settings(service: Service) -> ClientSettings {
+    ClientSettings {
         // Only its scheme matters here: the hosts are given beside it.
-        endpoint: Endpoint::BaseUrl("http://127.0.0.1".parse().unwrap()),
+        endpoint: ApiBase::BaseUrl("http://127.0.0.1".parse().unwrap()),
         service,
         sdk_app_id: 1_400_000_000,
         identifier: "admin istrator+1".to_owned(),

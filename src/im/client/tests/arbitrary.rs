@@ -102,8 +102,12 @@ fn damaged(mut answer: Value, damage: Vec<Damage>) -> Value {
 /// The client's reading of a body that came with status 200, for a call that carried [`ACCOUNTS`].
 fn read(body: &[u8]) -> Result<Accepted, CallError> {
     let users = ACCOUNTS.map(|account| user(account, &[("city", "Wuhan-Hidden")]));
-    let request =
-        Request { command: Command::SetAttr, body: wire::set_attr(&users), accounts: ACCOUNTS.to_vec(), set: &users };
+    let request = Request {
+        command: ApiCommand::SetAttr,
+        body: wire::set_attr(&users),
+        accounts: ACCOUNTS.to_vec(),
+        set: &users,
+    };
     let signer = Signer::new(1, "admin".to_owned(), KEY.into(), Duration::from_hours(24));
     understood(&request, &signer.current(DateTime::UNIX_EPOCH), body, None).map(|answer| accepted(&request, answer))
 }

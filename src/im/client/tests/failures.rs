@@ -36,7 +36,7 @@ async fn a_kept_connection_that_breaks_under_a_request_does_not_send_it_twice() 
 async fn a_server_that_hangs_is_left_after_the_time_out() {
     let half = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", OK.len()).into_bytes();
     let server = Server::start(vec![Reply::Hang, Reply::Bytes(half)]).await;
-    let settings = Settings { timeout: Duration::from_secs(1), ..settings(Service::AllMemberPush) };
+    let settings = ClientSettings { timeout: Duration::from_secs(1), ..settings(Service::AllMemberPush) };
     let client = Client::with_hosts(settings, Hosts::new(server.host(), None), ticking).unwrap();
     for _ in 0..2 {
         let error = set(&client).await.unwrap_err();
@@ -53,8 +53,8 @@ async fn what_was_certainly_not_sent_is_told_apart() {
     assert!(refused.info.to_ascii_lowercase().contains("refused"), "{refused}");
     // The server waits for a head in vain and the client for its half of the handshake: the connect time-out ends it.
     let plain = Server::start(vec![json(OK)]).await;
-    let endpoint = Endpoint::BaseUrl(format!("https://{}", plain.address).parse().unwrap());
-    let hurried = Settings { endpoint, timeout: Duration::from_millis(300), ..settings(Service::AllMemberPush) };
+    let endpoint = ApiBase::BaseUrl(format!("https://{}", plain.address).parse().unwrap());
+    let hurried = ClientSettings { endpoint, timeout: Duration::from_millis(300), ..settings(Service::AllMemberPush) };
     let handshake = set(&Client::new(hurried).unwrap()).await.unwrap_err();
     assert_eq!((handshake.code, handshake.maybe_applied), (Code::Connect, false), "{handshake}");
     assert!(plain.seen().is_empty());

@@ -41,7 +41,8 @@ async fn requests_are_the_documented_ones_over_one_connection() {
 async fn timpush_has_paths_of_its_own_and_a_base_url_keeps_its_path() {
     let server = Server::start(vec![json(OK)]).await;
     let base: url::Url = format!("http://{}/im/proxy/", server.address).parse().unwrap();
-    let client = Client::new(Settings { endpoint: Endpoint::BaseUrl(base), ..settings(Service::Timpush) }).unwrap();
+    let client =
+        Client::new(ClientSettings { endpoint: ApiBase::BaseUrl(base), ..settings(Service::Timpush) }).unwrap();
     set(&client).await.unwrap();
     assert_eq!(server.seen()[0].path, "/im/proxy/v4/timpush/set_attr");
     assert_eq!((client.service(), client.sdk_app_id()), (Service::Timpush, 1_400_000_000));
@@ -87,7 +88,7 @@ async fn a_fresh_signature_that_is_refused_too_ends_the_call() {
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_the_remedy() {
-    let refused = |change: fn(&mut Settings), word: &str| {
+    let refused = |change: fn(&mut ClientSettings), word: &str| {
         let mut settings = settings(Service::AllMemberPush);
         change(&mut settings);
         let said = Client::new(settings).unwrap_err();
@@ -97,9 +98,9 @@ fn settings_that_cannot_work_are_refused_with_the_remedy() {
     refused(|settings| settings.identifier = String::new(), "im.identifier");
     refused(|settings| settings.timeout = Duration::ZERO, "im.timeout");
     refused(|settings| settings.usersig_lifetime = Duration::ZERO, "im.usersig_lifetime");
-    let endpoint = |url: &str| Endpoint::BaseUrl(url.parse().unwrap());
+    let endpoint = |url: &str| ApiBase::BaseUrl(url.parse().unwrap());
     for (url, word) in [("ftp://host/", "http://"), ("unix:/run/im", "http://"), ("http://host/?a=1", "? or #")] {
-        let said = Client::new(Settings { endpoint: endpoint(url), ..settings(Service::Timpush) }).unwrap_err();
+        let said = Client::new(ClientSettings { endpoint: endpoint(url), ..settings(Service::Timpush) }).unwrap_err();
         assert!(said.contains(word), "{said}");
     }
 }
@@ -108,7 +109,7 @@ fn settings_that_cannot_work_are_refused_with_the_remedy() {
 fn clients_of_every_region_can_be_made_one_after_the_other() {
     use crate::model::Region;
     for region in [Region::China, Region::Singapore] {
-        let settings = Settings { endpoint: Endpoint::Region(region), ..settings(Service::AllMemberPush) };
+        let settings = ClientSettings { endpoint: ApiBase::Region(region), ..settings(Service::AllMemberPush) };
         let shown = format!("{:?}", Client::new(settings).unwrap());
         assert!(shown.contains("im.qcloud.com") || shown.contains("tim.qq.com"), "{shown}");
     }

@@ -87,7 +87,7 @@ async fn secrets_and_values_never_show() {
         }
     }
     let password = "http://user:proxy-password@127.0.0.1:1/secret-path".parse().unwrap();
-    let settings = Settings { endpoint: Endpoint::BaseUrl(password), ..settings(Service::AllMemberPush) };
+    let settings = ClientSettings { endpoint: ApiBase::BaseUrl(password), ..settings(Service::AllMemberPush) };
     shown.push(format!("{settings:?} {client:?}"));
     let proxied = Client::new(settings).unwrap();
     let error = set(&proxied).await.unwrap_err();

@@ -29,7 +29,7 @@ fn raw(bytes: &str) -> Reply {
 }
 
 fn client_with(server: &Server, timeout: Duration) -> Client {
-    let settings = Settings { timeout, ..settings(Service::AllMemberPush) };
+    let settings = ClientSettings { timeout, ..settings(Service::AllMemberPush) };
     Client::with_hosts(settings, Hosts::new(server.host(), None), ticking).unwrap()
 }
 
