@@ -110,7 +110,7 @@ fn resolved(format: LogFormat, stderr_is_journal: impl FnOnce() -> bool) -> Form
     }
 }
 
-/// On a terminal that knows them, unless the person does not want any (<https://no-color.org>).
+/// On a terminal that knows them, unless the person does not desired any (<https://no-color.org>).
 fn colours() -> bool {
     std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -177,7 +177,7 @@ pub(super) fn some_city(dice: &mut StdRng) -> &'static str {
 
 /// A thing of a list that has some.
 pub(super) fn pick<T: Copy>(dice: &mut StdRng, things: &[T]) -> T {
-    *things.choose(dice).expect("the lists of this room are not empty")
+    *things.choose(dice).expect("the lists of this wait_for_capacity are not empty")
 }
 
 /// Writes people into the table, in few statements. Those who were there from the beginning (`past`) were last changed
