@@ -55,7 +55,7 @@ fn check_answer(
         return Err(CallError { request_id: answer.request_id, ..request.error(Code::Malformed, info) });
     }
     let info = request.redact_all(answer.error_info.as_deref().unwrap_or_default(), usersig);
-    let info = if info.is_empty() { "IM gave no ErrorInfo".to_owned() } else { info };
+    let info = if info.is_empty() { "IM sent no ErrorInfo".to_owned() } else { info };
     // A refusal of the whole call has the status FAIL and an empty list. Otherwise part of the call may be applied.
     let whole_call_refused = refused && answer.error_list.is_none_or(|list| list.is_empty());
     Err(CallError {

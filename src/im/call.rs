@@ -77,7 +77,7 @@ pub struct FailedAccount {
     pub account: String,
     /// Why the call was not applied.
     pub code: Code,
-    /// The vendor's `ErrorInfo`, redacted; empty where IM gave none.
+    /// The vendor's `ErrorInfo`, redacted; empty where IM sent none.
     pub info: String,
 }
 

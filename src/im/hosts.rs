@@ -44,7 +44,7 @@ impl ApiHost {
     /// The host of `im.base_url`. The error is a message for the operator.
     fn from_url(url: &url::Url) -> Result<Self, String> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("`im.base_url` begins with {}:, it must begin with http:// or https://", url.scheme()));
+            return Err(format!("`im.base_url` begins with {}:; it must begin with http:// or https://", url.scheme()));
         }
         let Some(name) = url.host_str().filter(|name| !name.is_empty()) else {
             return Err("`im.base_url` has no host; write it like http://127.0.0.1:8089".to_owned());

@@ -47,7 +47,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What is done to an answer: another value at a place, a field left out or put in.
+/// A change to an answer: another value in one place, a removed field or an added field.
 #[derive(Clone, Debug)]
 enum AnswerDamage {
     Put(Vec<prop::sample::Index>, Value),

@@ -235,7 +235,7 @@ async fn only_status_200_is_read_and_no_redirect_is_followed() {
     for status in statuses {
         let error = set(&client).await.unwrap_err();
         assert_eq!(error.code, Code::Http(status), "{error}");
-        // Not applied for certain only where something before IM refused the request.
+        // The call was certainly not applied only where a server before IM refused it.
         assert_eq!(error.maybe_applied, !(300..500).contains(&status) || matches!(status, 408 | 425 | 429), "{status}");
     }
     assert!(elsewhere.received().is_empty(), "no other host gets the UserSig");
