@@ -82,7 +82,7 @@ proptest! {
         values in prop::collection::vec("[a-c\"\\\\ ]{4,8}", 1..4),
         order in prop::collection::vec((any::<prop::sample::Index>(), "[a-c ]{0,3}"), 0..6),
     ) {
-        let text: String = order.iter().map(|(at, between)| format!("{between}{}", at.get(&values))).collect();
+        let text: String = order.iter().flat_map(|(at, between)| [between, at.get(&values)]).map(String::as_str).collect();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let shown = redacted(&text, &values);
         for value in &values {
