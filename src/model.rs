@@ -252,8 +252,23 @@ pub struct AccountOutcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
+    /// `all_member_push`. A call applies completely or not at all (assumed).
     AllMemberPush,
+    /// `timpush`. A call may apply in part: its `ErrorList` names the accounts that failed.
     Timpush,
+}
+
+impl Service {
+    /// All services, in the order in which messages list them.
+    pub const ALL: [Self; 2] = [Self::AllMemberPush, Self::Timpush];
+
+    /// The name in the vendor's URLs, in the configuration and in the state.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AllMemberPush => "all_member_push",
+            Self::Timpush => "timpush",
+        }
+    }
 }
 
 /// The vendor's data centers.

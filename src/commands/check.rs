@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{CommandResult, Exit, Failure, Global, Voice, printed, say, say_json};
 use crate::config::Config;
-use crate::im::Class;
+use crate::im::CodeClass;
 use crate::mapping::Mapping;
 use crate::pass::binding;
 use crate::quote::quoted_list;
@@ -172,7 +172,7 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
         Ok(names) => names,
         Err(error) => {
             let advice = error.code.advice();
-            let what = if error.code.class() == Class::Credentials { "credentials" } else { "im" };
+            let what = if error.code.class() == CodeClass::Credentials { "credentials" } else { "im" };
             return findings.add(what, Verdict::Error, format!("{error}; {advice}"));
         }
     };

@@ -11,7 +11,7 @@ use ValueType::{Boolean, Choice, Custom, Secret, Share};
 
 use super::table_name::MAX_IDENTIFIER_BYTES;
 use super::value_type::ValueType;
-use crate::model::{MAX_ACCOUNT_BYTES, MAX_USERS_PER_CALL};
+use crate::model::{MAX_ACCOUNT_BYTES, MAX_USERS_PER_CALL, Service};
 
 /// A key and its rules.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ const IDENTIFIER: ValueType = text(1, MAX_IDENTIFIER_BYTES);
 const POSTGRES_URL: ValueType = Secret("a URL such as \"postgres://user:password@host:5432/database\"");
 const FILE: ValueType = Secret("the path of a file that contains the value");
 const WEBHOOK: ValueType = Secret("a URL such as \"https://alerts.example.com/imsync\"");
+const SERVICES: ValueType = Choice(&[Service::AllMemberPush.as_str(), Service::Timpush.as_str()]);
 const REGIONS: ValueType =
     Choice(&["china", "singapore", "seoul", "tokyo", "frankfurt", "mumbai", "silicon-valley", "jakarta"]);
 const BASE_URL: ValueType =
@@ -96,7 +97,7 @@ pub(super) static KEYS: &[Key] = &[
     key("state.migrate", Boolean, Toml("true")),
     key("im.region", REGIONS, Optional),
     key("im.base_url", BASE_URL, Optional),
-    key("im.service", Choice(&["all_member_push", "timpush"]), Toml("\"all_member_push\"")),
+    key("im.service", SERVICES, Toml("\"all_member_push\"")),
     key("im.sdk_app_id", integer(1, u32::MAX as u64, "the SDKAppID shown in the console"), Required),
     // The administrator is a UserID, which has at most 32 bytes.
     key("im.identifier", text(1, MAX_ACCOUNT_BYTES), Required),

@@ -128,7 +128,7 @@ pub(super) fn im(
     needs_secret_key: bool,
 ) -> Option<(ImConfig, bool)> {
     let address = address(document);
-    let services = [("all_member_push", Service::AllMemberPush), ("timpush", Service::Timpush)];
+    let services = Service::ALL.map(|service| (service.as_str(), service));
     let service = document.read("im.service", checks::choice(&services));
     let sdk_app_id = document.read("im.sdk_app_id", checks::integer_u32);
     let identifier = document.read("im.identifier", checks::text);

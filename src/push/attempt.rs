@@ -15,7 +15,7 @@ use super::session::PushSession;
 use super::{Probe, StopReason};
 use crate::clock::monotonic;
 use crate::crash;
-use crate::im::{CallError, Code, Command};
+use crate::im::{ApiCommand, CallError, Code, vendor_refusal};
 use crate::model::AttributeNames;
 
 /// The longest pause before the first repetition; it doubles with each.
@@ -159,8 +159,7 @@ impl PushSession {
             let slower = match disposition::of(error.code) {
                 Disposition::Bisect => return Err(SendFailure::Refused(error)),
                 Disposition::Stop => {
-                    let refusal =
-                        disposition::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                    let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                     self.stop(decide::credentials(error.code, &refusal));
                     return Err(SendFailure::Halted);
                 }
@@ -183,11 +182,9 @@ impl PushSession {
     }
 
     /// IM asked for fewer calls: of this command, or of all where the code says so.
-    pub(super) fn slow_down(&self, command: Command, code: Code, started: Option<Instant>) {
-        /// "The app's call rate", over all commands.
-        const WHOLE_APP: Code = Code::Vendor(60011);
+    pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
         let started = started.unwrap_or_else(monotonic);
-        let rate_limiters = if code == WHOLE_APP {
+        let rate_limiters = if code.limits_whole_app() {
             &self.pusher.rate_limiters[..]
         } else {
             std::slice::from_ref(self.pusher.rate_limiter(command))
@@ -224,7 +221,7 @@ impl PushSession {
                 SendPermit { started: start.at, _permit: permit, probe }
             })
             .await?;
-        if call.command() == Command::SetAttr {
+        if call.command() == ApiCommand::SetAttr {
             self.pusher.show_rate();
         }
         if !self.pusher.lease.beat_within(LEASE_LIMIT) {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::attempt::Attempts;
 use super::sample::SampleId;
-use crate::im::Command;
+use crate::im::ApiCommand;
 use crate::model::{AttributeIndex, Change};
 
 /// What is done to attributes. A batch holds one kind.
@@ -18,10 +18,10 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn command(self) -> Command {
+    pub(super) fn command(self) -> ApiCommand {
         match self {
-            Self::Set => Command::SetAttr,
-            Self::Remove => Command::RemoveAttr,
+            Self::Set => ApiCommand::SetAttr,
+            Self::Remove => ApiCommand::RemoveAttr,
         }
     }
 

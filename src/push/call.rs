@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::batch::{BatchEntry, Operation};
 use crate::clock::monotonic;
-use crate::im::{Accepted, CallError, Client, Command, RemoveUser, SetUser};
+use crate::im::{Accepted, ApiCommand, CallError, Client, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, AttributeNames, Change};
 
@@ -89,11 +89,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn command(&self) -> Command {
+    pub(super) fn command(&self) -> ApiCommand {
         match self {
-            Self::Set(_) => Command::SetAttr,
-            Self::Remove(_) => Command::RemoveAttr,
-            Self::Names => Command::GetAttrName,
+            Self::Set(_) => ApiCommand::SetAttr,
+            Self::Remove(_) => ApiCommand::RemoveAttr,
+            Self::Names => ApiCommand::GetAttrName,
         }
     }
 

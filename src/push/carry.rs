@@ -5,10 +5,9 @@
 use super::attempt::{CallPurpose, SendFailure};
 use super::batch::{Batch, BatchEntry, Operation};
 use super::call::{Call, CallReply};
-use super::disposition::ATTRIBUTE_NOT_VALID;
 use super::refusal_stats::Suspect;
 use super::session::PushSession;
-use crate::im::Accepted;
+use crate::im::{Accepted, Code};
 use crate::model::Change;
 
 /// What the calls of a delivery read while it keeps its books.
@@ -58,22 +57,37 @@ impl BatchContext<'_> {
             session.check_im_alive(error, &batch.attempts, &call).await;
         }
         if fresh {
-            let suspects: Vec<BatchEntry> = match &answer {
-                Err(SendFailure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
-                Ok(accepted) => {
-                    let listed = accepted.failed.iter().filter(|failed| failed.code == ATTRIBUTE_NOT_VALID);
-                    let accounts: Vec<&str> = listed.map(|failed| failed.account.as_str()).collect();
-                    let parts = batch.parts.iter();
-                    parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect()
-                }
-                Err(_) => Vec::new(),
-            };
-            if !suspects.is_empty() {
+            if let Some((code, suspects)) = attribute_not_valid(&answer, &batch, changes) {
                 // Names that a removal takes away need not be known to the app.
                 let set = suspects.iter().filter(|_| batch.op == Operation::Set);
-                session.examine_names(set.flat_map(|part| part.attributes(batch.op, &changes[part.change]))).await;
+                session
+                    .examine_names(code, set.flat_map(|part| part.attributes(batch.op, &changes[part.change])))
+                    .await;
             }
         }
         Completion::Carried(Box::new((batch, answer)))
+    }
+}
+
+/// The parts of the batch in which an attribute is not valid according to IM, with the code that says so.
+fn attribute_not_valid(
+    answer: &Result<Accepted, SendFailure>,
+    batch: &Batch,
+    changes: &[Change],
+) -> Option<(Code, Vec<BatchEntry>)> {
+    match answer {
+        Err(SendFailure::Refused(error)) if error.code.means_attribute_not_valid() => {
+            Some((error.code, batch.parts.clone()))
+        }
+        Ok(accepted) => {
+            let listed = || accepted.failed.iter().filter(|failed| failed.code.means_attribute_not_valid());
+            let code = listed().next()?.code;
+            let accounts: Vec<&str> = listed().map(|failed| failed.account.as_str()).collect();
+            let parts = batch.parts.iter();
+            let suspects: Vec<BatchEntry> =
+                parts.filter(|part| accounts.contains(&changes[part.change].account.as_str())).copied().collect();
+            (!suspects.is_empty()).then_some((code, suspects))
+        }
+        Err(_) => None,
     }
 }

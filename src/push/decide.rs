@@ -4,7 +4,6 @@
 
 use super::attempt::{Attempts, CallPurpose, SendFailure};
 use super::call::{Call, CallReply};
-use super::disposition::ATTRIBUTE_NOT_VALID;
 use super::refusal_stats::{RefusalCause, RejectedShare, Suspect};
 use super::session::PushSession;
 use super::{Probe, StopReason};
@@ -44,7 +43,7 @@ impl PushSession {
             }
             Err(SendFailure::Halted) => return,
         };
-        if code.of_account() {
+        if code.concerns_account() {
             // It speaks of the probe's account alone. Another account can take its place.
             *probe_account = None;
         }
@@ -59,7 +58,7 @@ impl PushSession {
     pub(super) async fn check_im_alive(&self, error: &CallError, attempts: &Attempts, call: &Call<'_>) {
         let Some(_one) = self.unless_stopped(self.deciding.lock()).await else { return };
         // Accounts cannot break a connection.
-        if self.slow_start.last_success().is_some() || error.code == Code::Connect {
+        if self.slow_start.last_success().is_some() || error.code.is_network_failure() {
             return;
         }
         let Some(mut probe_account) = self.unless_stopped(self.pusher.probe_account.take_hold()).await else { return };
@@ -106,7 +105,7 @@ impl PushSession {
 
     /// After a 90033: a name that the app does not know stops the pass; when it knows them all it is the rows.
     /// The names are read once a pass. Where they cannot be read, counting and the probe decide.
-    pub(super) async fn examine_names(&self, attributes: impl Iterator<Item = AttributeIndex>) {
+    pub(super) async fn examine_names(&self, code: Code, attributes: impl Iterator<Item = AttributeIndex>) {
         let names = self
             .app_names
             .get_or_init(|| async {
@@ -124,7 +123,7 @@ impl PushSession {
         missing.sort_unstable();
         missing.dedup();
         let Some(first) = missing.first() else {
-            self.stats().rows(ATTRIBUTE_NOT_VALID);
+            self.stats().rows(code);
             return;
         };
         let known = if names.is_empty() {
@@ -133,10 +132,10 @@ impl PushSession {
             format!("its names are {}", quoted_list(names))
         };
         self.stop(StopReason::Systemic {
-            code: ATTRIBUTE_NOT_VALID,
+            code,
             attribute: Some((*first).to_owned()),
             message: format!(
-                "the app does not know the attribute{} {} ({ATTRIBUTE_NOT_VALID}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
+                "the app does not know the attribute{} {} ({code}): add {} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {known}",
                 if missing.len() > 1 { "s" } else { "" },
                 quoted_list(&missing),
                 if missing.len() > 1 { "them" } else { "it" },

@@ -21,7 +21,7 @@ use super::sample::Samples;
 use super::session::PushSession;
 use super::{ChangeOrigin, Probe};
 use crate::crash;
-use crate::im::{Accepted, CallError, Code, FailedAccount};
+use crate::im::{Accepted, CallError, Code, FailedAccount, vendor_refusal};
 use crate::model::{AccountOutcome, AttributeOutcome, Change, VendorRefusal};
 
 /// Stood alone and was refused; whether it is the row is not known yet.
@@ -175,7 +175,7 @@ impl<'a> Delivery<'a> {
             for mut part in refused {
                 let Some(failed) = listed(&part) else { continue };
                 let refusal =
-                    || disposition::refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
+                    || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
                 match disposition::of(failed.code) {
                     Disposition::Bisect => self.alone(part, failed.code, Arc::new(refusal())),
                     Disposition::Retry => {
@@ -228,7 +228,7 @@ impl<'a> Delivery<'a> {
         match failure {
             SendFailure::Refused(error) if batch.parts.len() == 1 => {
                 let call = Call::of(self.op, &batch.parts, changes, &session.names);
-                let refusal = disposition::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                 let refusal = Arc::new(refusal);
                 for part in std::mem::take(&mut batch.parts) {
                     self.alone(part, error.code, Arc::clone(&refusal));
@@ -264,8 +264,8 @@ impl<'a> Delivery<'a> {
         );
         // Accounts cannot break a connection, so another batch would fare no better.
         let hopeless = match self.origin {
-            ChangeOrigin::New => error.code == Code::Connect || self.last_chance || self.ready.is_empty(),
-            ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive => error.code == Code::Connect,
+            ChangeOrigin::New => error.code.is_network_failure() || self.last_chance || self.ready.is_empty(),
+            ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive => error.code.is_network_failure(),
             ChangeOrigin::RejectionRetry => false,
         };
         let success = session.slow_start.last_success();
@@ -306,7 +306,7 @@ impl<'a> Delivery<'a> {
     /// Something stood alone and was refused.
     fn alone(&mut self, part: BatchEntry, code: Code, refusal: Arc<VendorRefusal>) {
         let BatchContext { session, changes, fresh } = self.load;
-        if disposition::counts_as_done(self.op, code) {
+        if self.op == Operation::Remove && code.counts_as_removed() {
             self.outcomes.settled(self.op, part, &AttributeOutcome::Done, None);
             return;
         }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::{Heartbeat, Shutdown};
-use crate::im::{Client, Code, Command};
+use crate::im::{ApiCommand, Client, Code};
 use crate::metrics::Metrics;
 use crate::model::{Account, AttributeIndex, AttributeNames, MAX_USERS_PER_CALL};
 
@@ -179,18 +179,18 @@ impl Pusher {
         self.probe_account.known()
     }
 
-    fn rate_limiter(&self, command: Command) -> &RateLimiter {
+    fn rate_limiter(&self, command: ApiCommand) -> &RateLimiter {
         &self.rate_limiters[match command {
-            Command::SetAttr => 0,
-            Command::GetAttr => 1,
-            Command::RemoveAttr => 2,
-            Command::SetAttrName => 3,
-            Command::GetAttrName => 4,
+            ApiCommand::SetAttr => 0,
+            ApiCommand::GetAttr => 1,
+            ApiCommand::RemoveAttr => 2,
+            ApiCommand::SetAttrName => 3,
+            ApiCommand::GetAttrName => 4,
         }]
     }
 
     fn show_rate(&self) {
-        self.metrics.rate_limit.set(self.rate_limiter(Command::SetAttr).rate());
+        self.metrics.rate_limit.set(self.rate_limiter(ApiCommand::SetAttr).rate());
     }
 }
 

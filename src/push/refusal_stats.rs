@@ -101,7 +101,7 @@ impl RefusalStats {
     pub(super) fn standing(&self, suspect: Suspect) -> RefusalCause {
         let Suspect { op, code, attribute } = suspect;
         let accepted = attribute.map_or(self.any[place(op)], |attribute| self.accepted[place(op)][attribute.index()]);
-        if code.of_account() || accepted || self.rows.contains(&code) {
+        if code.concerns_account() || accepted || self.rows.contains(&code) {
             return RefusalCause::Row;
         }
         let everybody = Suspect { attribute: None, ..suspect };

@@ -101,10 +101,10 @@ impl Resources {
 pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
     let secret_key =
         config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("there is no secret key".to_owned()))?;
-    let settings = im::Settings {
-        endpoint: match &config.im.address {
-            config::ImAddress::Region(region) => im::Endpoint::Region(*region),
-            config::ImAddress::BaseUrl(url) => im::Endpoint::BaseUrl(url.clone()),
+    let settings = im::ClientSettings {
+        api_base: match &config.im.address {
+            config::ImAddress::Region(region) => im::ApiBase::Region(*region),
+            config::ImAddress::BaseUrl(url) => im::ApiBase::BaseUrl(url.clone()),
         },
         service: config.im.service,
         sdk_app_id: config.im.sdk_app_id,

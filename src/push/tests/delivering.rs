@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::im::*;
 use crate::clock::monotonic;
-use crate::im::{Code, Command};
+use crate::im::{ApiCommand, Code};
 use crate::model::{Account, AttributeIndex, AttributeOutcome, Change};
 use crate::push::ChangeOrigin::{New, RejectionRetry};
 use crate::push::{PushLimits, StopReason};
@@ -52,7 +52,7 @@ async fn outcomes_come_in_the_order_given_and_sets_go_before_removals() {
     );
     assert_eq!(outcomes[1].attributes, [(AttributeIndex(2), AttributeOutcome::Done)]);
     let commands: Vec<_> = stage.im.state().sent.iter().map(|sent| (sent.command, sent.users.len())).collect();
-    assert_eq!(commands, [(Command::SetAttr, 1), (Command::RemoveAttr, 2)]);
+    assert_eq!(commands, [(ApiCommand::SetAttr, 1), (ApiCommand::RemoveAttr, 2)]);
     stage.assert_promises();
 }
 
@@ -97,7 +97,7 @@ async fn a_bad_attribute_is_refused_and_the_accounts_others_go() {
     assert!(refusal.reason.contains("bad parameter") && refusal.reason.contains("req-7"), "{}", refusal.reason);
     assert!(!refusal.reason.contains("value-7"), "{}", refusal.reason);
     assert_eq!(count(&outcomes, done), 899);
-    assert_eq!(stage.im.sent(Command::GetAttrName).len(), 1, "the app's names are read once");
+    assert_eq!(stage.im.sent(ApiCommand::GetAttrName).len(), 1, "the app's names are read once");
     assert_eq!(stage.metrics.rejections.with_label_values(&["90033"]).get(), 1);
     stage.assert_promises();
 }
@@ -202,7 +202,7 @@ async fn slow_down_lowers_the_rate_once_and_retry_after_is_kept() {
     let pass = stage.pass();
     let outcomes = pass.deliver(sets(5000, 1), New).await;
     assert_eq!(count(&outcomes, done), 5000);
-    let sent = stage.im.sent(Command::SetAttr);
+    let sent = stage.im.sent(ApiCommand::SetAttr);
     assert!(sent[1].at - sent[0].at >= Duration::from_secs(7));
     let rate = stage.metrics.rate_limit.get();
     assert!((45.0..75.0).contains(&rate), "two bursts of refusals, two cuts: {rate}");

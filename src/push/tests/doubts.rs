@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::im::*;
 use crate::clock::monotonic;
-use crate::im::{Code, Command};
+use crate::im::{ApiCommand, Code};
 use crate::model::{Account, AttributeIndex, Change};
 use crate::push::ChangeOrigin::{New, UnknownOutcome};
 use crate::push::StopReason;
@@ -74,7 +74,7 @@ async fn a_fresh_batch_that_runs_out_is_not_an_absent_im_where_somebody_else_get
     let pass = stage.pass_with_probe();
     let outcomes = pass.deliver(sets(100, 1), New).await;
     assert_eq!((count(&outcomes, unknown), pass.stopped()), (100, None), "they are due again, as doubts");
-    let probes = stage.im.sent(Command::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
+    let probes = stage.im.sent(ApiCommand::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
     assert_eq!(probes, 1);
     stage.assert_promises();
 }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::clock::{Heartbeat, Shutdown, monotonic};
-use crate::im::{Accepted, CallError, Class, Code, Command, FailedAccount, RemoveUser, SetUser};
+use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::call::ImTransport;
@@ -26,7 +26,7 @@ type Attr = (String, Option<String>);
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub at: Instant,
-    pub command: Command,
+    pub command: ApiCommand,
     pub users: Vec<(String, Vec<Attr>)>,
 }
 
@@ -73,8 +73,8 @@ impl fmt::Debug for Im {
     }
 }
 
-fn error(command: Command, code: Code) -> CallError {
-    let maybe_applied = code != Code::Connect && matches!(code.class(), Class::Retry | Class::Unknown);
+fn error(command: ApiCommand, code: Code) -> CallError {
+    let maybe_applied = code != Code::Connect && matches!(code.class(), CodeClass::Retry | CodeClass::Unknown);
     CallError {
         command,
         code,
@@ -90,7 +90,7 @@ impl Im {
         self.0.lock().expect("no test panics while it looks")
     }
 
-    pub(super) fn sent(&self, command: Command) -> Vec<Sent> {
+    pub(super) fn sent(&self, command: ApiCommand) -> Vec<Sent> {
         self.state().sent.iter().filter(|sent| sent.command == command).cloned().collect()
     }
 
@@ -191,19 +191,19 @@ impl ImTransport for Im {
             let attrs = user.attrs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
             (user.account.to_owned(), attrs.collect())
         });
-        Box::pin(self.call(Sent { at: monotonic(), command: Command::SetAttr, users: users.collect() }))
+        Box::pin(self.call(Sent { at: monotonic(), command: ApiCommand::SetAttr, users: users.collect() }))
     }
 
     fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
         let users = users
             .iter()
             .map(|user| (user.account.to_owned(), user.names.iter().map(|name| ((*name).to_owned(), None)).collect()));
-        Box::pin(self.call(Sent { at: monotonic(), command: Command::RemoveAttr, users: users.collect() }))
+        Box::pin(self.call(Sent { at: monotonic(), command: ApiCommand::RemoveAttr, users: users.collect() }))
     }
 
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>> {
         Box::pin(async {
-            self.call(Sent { at: monotonic(), command: Command::GetAttrName, users: Vec::new() }).await?;
+            self.call(Sent { at: monotonic(), command: ApiCommand::GetAttrName, users: Vec::new() }).await?;
             Ok(self.state().names.clone())
         })
     }
@@ -277,7 +277,7 @@ impl Stage {
     /// Nobody in two calls at once, no call too large, no second too full.
     pub(super) fn assert_promises(&self) {
         assert_eq!(self.im.state().broken, Vec::<String>::new());
-        for command in [Command::SetAttr, Command::RemoveAttr] {
+        for command in [ApiCommand::SetAttr, ApiCommand::RemoveAttr] {
             let starts: Vec<Instant> = self.im.sent(command).iter().map(|sent| sent.at).collect();
             for window in starts.windows(96) {
                 assert!(window[95] - window[0] > Duration::from_secs(1), "96 calls within a second");

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::im::*;
 use crate::clock::monotonic;
-use crate::im::{Code, Command};
+use crate::im::{ApiCommand, Code};
 use crate::model::{Account, AttributeIndex, Change};
 use crate::push::ChangeOrigin::New;
 use crate::push::{PushLimits, PushSession, StopReason};
@@ -65,7 +65,7 @@ async fn a_probe_that_is_accepted_puts_it_on_the_rows() {
     let outcomes = pass.deliver(sets(60, 1), New).await;
     assert_eq!(count(&outcomes, refused_with(70402)), 60);
     assert_eq!(pass.stopped(), None);
-    let probes = stage.im.sent(Command::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
+    let probes = stage.im.sent(ApiCommand::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
     assert_eq!(probes, 1);
     assert_eq!(stage.im.state().holds[&("probe_account".to_owned(), "city".to_owned())], "Paris");
     stage.assert_promises();
@@ -110,7 +110,7 @@ async fn a_probe_never_puts_an_old_value_on_a_newer_one() {
         };
         let (_, outcomes) = tokio::join!(pass.deliver(vec![moved], New), pass.deliver(sets(60, 2), New));
         let probes: Vec<_> =
-            stage.im.sent(Command::SetAttr).into_iter().filter(|sent| sent.users[0].0 == "probe_account").collect();
+            stage.im.sent(ApiCommand::SetAttr).into_iter().filter(|sent| sent.users[0].0 == "probe_account").collect();
         assert_eq!(probes.len(), 2, "its change, and one probe");
         assert_eq!(stage.im.state().holds[&("probe_account".to_owned(), "city".to_owned())], "Rome");
         assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (60, 60));
@@ -140,7 +140,7 @@ async fn credentials_stop_the_pass_at_the_first_call() {
     assert_eq!(pass.calls(), 1);
     let Some(StopReason::Credentials { code, message }) = pass.stopped() else { panic!("{:?}", pass.stopped()) };
     assert_eq!(code, Code::Vendor(70003));
-    assert!(message.contains(code.advice()), "{message}");
+    assert!(message.contains(&code.advice()), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn too_many_refused_with_one_code_stop_the_pass() {
     let Some(StopReason::TooManyRejected { code, message }) = pass.stopped() else { panic!("{:?}", pass.stopped()) };
     assert_eq!(code, Code::Vendor(70107));
     assert!(message.contains("70107") && message.contains("im.max_rejected_share"), "{message}");
-    assert!(message.contains(code.advice()), "{message}");
+    assert!(message.contains(&code.advice()), "{message}");
     let refused = count(&outcomes, refused_with(70107));
     assert!((400..3000).contains(&refused), "{refused} refused keep their attributes");
     assert_eq!(stage.im.state().holds.len(), count(&outcomes, done));
