@@ -1,4 +1,4 @@
-//! What it costs to find those that IM refuses among those that it takes: the bound of `PushSession::deliver`, and figures.
+//! Tests of the calls that isolating refused accounts takes: the bound that `PushSession::deliver` states, and figures.
 
 use std::collections::BTreeSet;
 
@@ -7,29 +7,28 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::im::*;
+use super::fake_im::*;
 use crate::model::AccountOutcome;
 use crate::push::ChangeOrigin::{self, New, RejectionRetry};
 use crate::push::{PushLimits, PushSession};
 
-/// Where the bad ones are.
+/// Where the refused accounts are in the delivery.
 #[derive(Clone, Copy, Debug)]
-enum Place {
-    Anywhere,
-    /// As the oldest accounts of a table.
+enum Placement {
+    Random,
     First,
     Last,
-    /// One block in the middle.
+    /// In one block in the middle.
     Together,
-    /// As far from each other as they can be: the dearest for halving.
+    /// As far from each other as possible, which takes the most calls when batches are halved.
     Spread,
 }
 
 #[derive(Clone, Debug)]
-struct Case {
+struct BisectionCase {
     accounts: usize,
     bad: usize,
-    place: Place,
+    placement: Placement,
     attributes: u16,
     code: i64,
     users_per_call: usize,
@@ -40,15 +39,16 @@ struct Case {
 
 const OF_ACCOUNT: i64 = 70107;
 
-impl Case {
-    fn who(&self) -> BTreeSet<usize> {
+impl BisectionCase {
+    /// The numbers of the refused accounts.
+    fn refused_accounts(&self) -> BTreeSet<usize> {
         let Self { accounts: n, bad: k, .. } = *self;
-        match self.place {
-            Place::First => (0..k).collect(),
-            Place::Last => (n - k..n).collect(),
-            Place::Together => ((n - k) / 2..(n - k) / 2 + k).collect(),
-            Place::Spread => (0..k).map(|at| at * n / k.max(1)).collect(),
-            Place::Anywhere => {
+        match self.placement {
+            Placement::First => (0..k).collect(),
+            Placement::Last => (n - k..n).collect(),
+            Placement::Together => ((n - k) / 2..(n - k) / 2 + k).collect(),
+            Placement::Spread => (0..k).map(|at| at * n / k.max(1)).collect(),
+            Placement::Random => {
                 let mut all: Vec<usize> = (0..n).collect();
                 all.shuffle(&mut StdRng::seed_from_u64(self.seed));
                 all.into_iter().take(k).collect()
@@ -56,22 +56,22 @@ impl Case {
         }
     }
 
-    /// The bound that `PushSession::deliver` states, for these places of the bad.
-    fn dearest(&self, who: &BTreeSet<usize>) -> usize {
+    /// The bound that `PushSession::deliver` states, with these accounts refused.
+    fn max_calls(&self, refused: &BTreeSet<usize>) -> usize {
         let u = self.users_per_call;
         let halvings = usize::try_from(u.next_power_of_two().ilog2()).expect("small");
         let share = self.accounts.div_ceil(self.deliveries);
         let batch = |account: &usize| (account / share, account % share / u);
-        let refused: BTreeSet<_> = who.iter().map(batch).collect();
+        let refused: BTreeSet<_> = refused.iter().map(batch).collect();
         let batches = self.deliveries * share.div_ceil(u);
         let attributes = if self.code == OF_ACCOUNT { 0 } else { usize::from(self.attributes) };
-        // A probe, and the app's names.
-        2 + batches + who.len() * (2 * halvings + attributes) + refused.len() * u.div_ceil(5)
+        // Two for a probe and for reading the app's names.
+        2 + batches + refused.len() * (2 * halvings + attributes) + refused.len() * u.div_ceil(5)
     }
 }
 
-/// Delivers one after the other, as a first pass does while IM refuses much.
-async fn deliver(case: &Case, pass: &PushSession) -> Vec<AccountOutcome> {
+/// One delivery after the other, as in a first pass.
+async fn deliver(case: &BisectionCase, pass: &PushSession) -> Vec<AccountOutcome> {
     let changes = sets(case.accounts, case.attributes);
     let mut outcomes = Vec::new();
     for page in changes.chunks(case.accounts.div_ceil(case.deliveries)) {
@@ -80,23 +80,24 @@ async fn deliver(case: &Case, pass: &PushSession) -> Vec<AccountOutcome> {
     outcomes
 }
 
-/// Calls made, after everybody has met their outcome.
-async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
-    let stage = Stage::with(PushLimits { users_per_call: case.users_per_call, max_rejected_share: 1.0, ..limits() });
-    let (bad, code) = (who.clone(), case.code);
-    // Where it is not the account, it is one attribute of it.
-    stage.refuse(move |account, name, _| {
-        (bad.contains(&number(account)) && (code == OF_ACCOUNT || name == NAMES[0])).then_some(code)
+/// Delivers everything, checks the outcomes, and returns the number of calls.
+async fn calls(case: &BisectionCase, refused: &BTreeSet<usize>) -> usize {
+    let fixture =
+        PushFixture::with(PushLimits { users_per_call: case.users_per_call, max_rejected_share: 1.0, ..limits() });
+    let (bad, code) = (refused.clone(), case.code);
+    // If the code is not about the account, IM refuses its first attribute.
+    fixture.refuse(move |account, name, _| {
+        (bad.contains(&account_number(account)) && (code == OF_ACCOUNT || name == NAMES[0])).then_some(code)
     });
-    let pass = stage.pass_with_probe();
+    let pass = fixture.begin_pass_with_probe();
     let outcomes = deliver(case, &pass).await;
-    assert_eq!(pass.stopped(), None, "{case:?}");
+    assert_eq!(pass.stop_reason(), None, "{case:?}");
     for (at, account) in outcomes.iter().enumerate() {
         for (attribute, outcome) in &account.attributes {
-            if who.contains(&at) && (code == OF_ACCOUNT || attribute.index() == 0) {
+            if refused.contains(&at) && (code == OF_ACCOUNT || attribute.index() == 0) {
                 assert!(refused_with(code)(outcome), "{case:?}: u{at} {attribute:?} {outcome:?}");
             } else {
-                // A code that nobody knows may come from a call that was applied.
+                // A call that ends with an unknown code may have been applied.
                 assert!(
                     done(outcome) || (account.may_be_overwritten && provisional(outcome)),
                     "{case:?}: u{at} {attribute:?} {outcome:?}"
@@ -104,7 +105,7 @@ async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
             }
         }
     }
-    stage.assert_promises();
+    fixture.assert_limits_kept();
     usize::try_from(pass.calls()).expect("small")
 }
 
@@ -116,8 +117,8 @@ prop_compose! {
     fn case()(
         accounts in 1_usize..900,
         share in prop_oneof![Just(0.0), 0.0..0.05, 0.0..1.0, 0.9..1.0, Just(1.0)],
-        place in prop_oneof![
-            Just(Place::Anywhere), Just(Place::First), Just(Place::Last), Just(Place::Together), Just(Place::Spread)
+        placement in prop_oneof![
+            Just(Placement::Random), Just(Placement::First), Just(Placement::Last), Just(Placement::Together), Just(Placement::Spread)
         ],
         attributes in 1_u16..=4,
         code in prop_oneof![Just(OF_ACCOUNT), Just(90035), Just(90033), Just(70402), Just(90001), Just(424_242)],
@@ -125,13 +126,13 @@ prop_compose! {
         deliveries in 1_usize..4,
         known in any::<bool>(),
         seed in any::<u64>(),
-    ) -> Case {
+    ) -> BisectionCase {
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
         let bad = (accounts as f64 * share).round() as usize;
-        // 90035 is a code of the account as well, but one attribute can bring it about: then the account goes as a whole.
+        // 90035 is about the account too, although one attribute causes it: the account is rejected as a whole.
         let code = if code == 90035 { OF_ACCOUNT } else { code };
         let origin = if known { RejectionRetry } else { New };
-        Case { accounts, bad, place, attributes, code, users_per_call, deliveries, origin, seed }
+        BisectionCase { accounts, bad, placement, attributes, code, users_per_call, deliveries, origin, seed }
     }
 }
 
@@ -139,27 +140,27 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_bad_are_found_for_no_more_calls_than_stated(case in case()) {
-        let who = case.who();
-        let calls = paused().block_on(calls(&case, &who));
-        prop_assert!(calls <= case.dearest(&who), "{calls} calls, allowed {}", case.dearest(&who));
+    fn refused_accounts_are_found_within_the_stated_bound(case in case()) {
+        let refused = case.refused_accounts();
+        let calls = paused().block_on(calls(&case, &refused));
+        prop_assert!(calls <= case.max_calls(&refused), "{calls} calls, allowed {}", case.max_calls(&refused));
     }
 }
 
-/// An app of which most users were never imported into Chat.
+/// For example an app in which most users were never imported into Chat.
 #[test]
-fn the_more_are_refused_the_less_each_of_them_costs() {
-    println!("| refused | where | calls | an account | a refused account |\n|---:|---|---:|---:|---:|");
+fn more_refused_accounts_cost_fewer_calls_each() {
+    println!("| refused | where | calls | per account | per refused account |\n|---:|---|---:|---:|---:|");
     let accounts = 5_000;
     for (percent, most) in
         [(1, 16.0), (5, 12.0), (10, 10.0), (25, 5.6), (50, 2.2), (75, 1.4), (90, 1.2), (99, 1.1), (100, 1.1)]
     {
-        for place in [Place::Anywhere, Place::First, Place::Spread] {
+        for placement in [Placement::Random, Placement::First, Placement::Spread] {
             let bad = accounts * percent / 100;
-            let case = Case {
+            let case = BisectionCase {
                 accounts,
                 bad,
-                place,
+                placement,
                 attributes: 3,
                 code: OF_ACCOUNT,
                 users_per_call: 100,
@@ -167,30 +168,30 @@ fn the_more_are_refused_the_less_each_of_them_costs() {
                 origin: New,
                 seed: 7,
             };
-            let who = case.who();
-            let calls = paused().block_on(calls(&case, &who));
+            let refused = case.refused_accounts();
+            let calls = paused().block_on(calls(&case, &refused));
             #[expect(clippy::cast_precision_loss, reason = "small counts")]
             let (each, each_refused) = (calls as f64 / accounts as f64, calls as f64 / bad as f64);
-            println!("| {percent} % | {place:?} | {calls} | {each:.3} | {each_refused:.2} |");
-            assert!(each_refused <= most, "{percent} % {place:?}: {each_refused:.2} calls a refused account");
-            assert!(calls <= case.dearest(&who));
+            println!("| {percent} % | {placement:?} | {calls} | {each:.3} | {each_refused:.2} |");
+            assert!(each_refused <= most, "{percent} % {placement:?}: {each_refused:.2} calls per refused account");
+            assert!(calls <= case.max_calls(&refused));
         }
     }
 }
 
-/// A table whose oldest accounts are bad and whose others are good, and the other way round: what was learned from the
-/// first says little about the second.
+/// In one half of the table most accounts are refused, in the other few. The refusals of the first half say little about
+/// the second.
 #[test]
-fn what_was_learned_of_one_part_of_the_table_does_not_make_another_dear() {
+fn each_part_of_a_table_is_split_as_it_needs() {
     for bad_first in [true, false] {
         let mut rng = StdRng::seed_from_u64(3);
-        let who: BTreeSet<usize> = (0..10_000)
+        let refused: BTreeSet<usize> = (0..10_000)
             .filter(|at| if (*at < 5_000) == bad_first { rng.random_bool(0.95) } else { at % 100 == 50 })
             .collect();
-        let case = Case {
+        let case = BisectionCase {
             accounts: 10_000,
-            bad: who.len(),
-            place: Place::Anywhere,
+            bad: refused.len(),
+            placement: Placement::Random,
             attributes: 1,
             code: OF_ACCOUNT,
             users_per_call: 100,
@@ -198,8 +199,8 @@ fn what_was_learned_of_one_part_of_the_table_does_not_make_another_dear() {
             origin: New,
             seed: 0,
         };
-        let calls = paused().block_on(calls(&case, &who));
-        // 101 for each batch of the bad part and 15 of the other, but for a page at the edge that is taken for the wrong kind.
+        let calls = paused().block_on(calls(&case, &refused));
+        // 101 for each batch of the one part and 15 of the other, and one page more, which is split like the part before it.
         assert!(calls <= 50 * 101 + 50 * 15 + 1_000, "bad first: {bad_first}: {calls} calls");
     }
 }
