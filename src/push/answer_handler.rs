@@ -1,7 +1,7 @@
 //! What follows from the answer to each batch of a delivery.
 //!
-//! Owns: the queue of batches to send, the outcomes, and the change of both by an answer.
-//! Must not know: when a batch is sent, when a call starts, how a fault is attributed.
+//! Owns: the queue of batches to send, and what an answer adds to it. Must not know: when a batch is sent, when a call
+//! starts, how the outcomes are recorded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,17 +11,15 @@ use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
 use super::bisect::{self, Bisector};
 use super::call::Call;
 use super::disposition::Disposition;
-use super::held_refusals::{HeldRefusal, HeldRefusals};
 use super::outage::{FailedBatch, OutageDecision, OutageDetector};
-use super::outcomes::{DeliveryOutcomes, NewlyAnswered};
-use super::probe::Probe;
-use super::refusal_stats::{RefusalCause, Suspect};
+use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
+use super::settlement::{RefusalEffect, Settlement};
 use super::stop::StopReason;
 use super::task::{BatchAnswer, BatchContext};
 use crate::crash;
 use crate::im::{Accepted, CallError, Code, FailedAccount, vendor_refusal};
-use crate::model::{AccountOutcome, AttributeOutcome, VendorRefusal};
+use crate::model::{AccountOutcome, VendorRefusal};
 
 /// The state of one delivery between two answers.
 #[derive(Debug)]
@@ -30,10 +28,9 @@ pub(super) struct AnswerHandler<'a> {
     op: Operation,
     /// Batches to send, in order.
     queue: VecDeque<Batch>,
-    held: HeldRefusals,
     bisector: Bisector,
     outage: OutageDetector,
-    outcomes: DeliveryOutcomes<'a>,
+    settlement: Settlement<'a>,
 }
 
 impl<'a> AnswerHandler<'a> {
@@ -42,10 +39,9 @@ impl<'a> AnswerHandler<'a> {
             context,
             op: Operation::Set,
             queue: VecDeque::new(),
-            held: HeldRefusals::default(),
             bisector: Bisector::default(),
             outage: OutageDetector::new(),
-            outcomes: DeliveryOutcomes::new(context.changes),
+            settlement: Settlement::new(context),
         }
     }
 
@@ -59,7 +55,7 @@ impl<'a> AnswerHandler<'a> {
 
     /// The outcomes in the order of the changes.
     pub(super) fn into_outcomes(self) -> Vec<AccountOutcome> {
-        self.outcomes.into_outcomes()
+        self.settlement.into_outcomes()
     }
 
     pub(super) fn has_queued(&self) -> bool {
@@ -68,12 +64,12 @@ impl<'a> AnswerHandler<'a> {
 
     /// Refusals wait for their cause.
     pub(super) fn has_held(&self) -> bool {
-        !self.held.is_empty()
+        self.settlement.has_held()
     }
 
     /// What a probe must check now.
     pub(super) fn take_suspects(&mut self) -> Vec<Suspect> {
-        self.held.take_suspects()
+        self.settlement.take_suspects()
     }
 
     /// All queued batches, to be sent side by side.
@@ -110,7 +106,7 @@ impl<'a> AnswerHandler<'a> {
             Ok(accepted) => self.call_accepted(batch, &accepted),
             Err(SendFailure::Refused(error)) => self.call_refused(batch, &error),
             Err(SendFailure::RanOut(error)) => self.attempts_ran_out(batch, &error),
-            Err(SendFailure::Halted) => self.record_unanswered(batch.into_unanswered()),
+            Err(SendFailure::Halted) => self.settlement.unanswered(self.op, batch.into_unanswered()),
         }
         if let Some(sample) = sample {
             let others = self.bisector.sample_answered(sample, refused);
@@ -143,7 +139,7 @@ impl<'a> AnswerHandler<'a> {
             let Some(failed) = failure_of(&entry) else { continue };
             let refusal = || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
             match Disposition::of(failed.code) {
-                Disposition::Bisect => self.refused_alone(entry, failed.code, Arc::new(refusal())),
+                Disposition::Bisect => self.refused_alone(entry, failed.code, refusal()),
                 Disposition::Retry => {
                     entry.may_be_applied = true;
                     to_retry.push((entry, failed.code));
@@ -151,15 +147,15 @@ impl<'a> AnswerHandler<'a> {
                 Disposition::RetryThrottled => to_retry.push((entry, failed.code)),
                 Disposition::Stop => {
                     session.stop(StopReason::credentials(failed.code, &refusal()));
-                    self.outcomes.record_unanswered(self.op, entry);
+                    self.settlement.unanswered(self.op, std::iter::once(entry));
                 }
             }
         }
         self.retry_listed(batch, to_retry);
     }
 
-    /// Accounts that `timpush` lists with a code for which the call is retried. They go together into one new call, which
-    /// continues the attempts of the first.
+    /// Accounts that `timpush` lists with a code for which the call is retried. They go together into one new call,
+    /// which continues the attempts of the first.
     fn retry_listed(&mut self, batch: &mut Batch, entries: Vec<(BatchEntry, Code)>) {
         let session = self.context.session;
         let Some(&(_, code)) = entries.first() else { return };
@@ -177,7 +173,8 @@ impl<'a> AnswerHandler<'a> {
         } else {
             tracing::warn!("IM answered with {code} for {} accounts until im.retry_for was over", entries.len());
             // The pass goes on and its watermark moves past these accounts, so they must count as in doubt.
-            self.record_unanswered(entries.map(|entry| BatchEntry { may_be_applied: true, ..entry }));
+            let in_doubt = entries.map(|entry| BatchEntry { may_be_applied: true, ..entry });
+            self.settlement.unanswered(self.op, in_doubt);
         }
     }
 
@@ -187,7 +184,7 @@ impl<'a> AnswerHandler<'a> {
         if let [entry] = batch.entries[..] {
             let call = Call::of(self.op, &batch.entries, changes, &session.names);
             let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
-            self.refused_alone(entry, error.code, Arc::new(refusal));
+            self.refused_alone(entry, error.code, refusal);
             self.send_next_attribute(batch);
         } else {
             crash::point("push: a batch was halved");
@@ -224,10 +221,9 @@ impl<'a> AnswerHandler<'a> {
             return;
         }
         let in_doubt = decision == OutageDecision::GoOn;
-        for entry in &batch.entries {
-            let may_be_applied = entry.may_be_applied || in_doubt;
-            self.outcomes.record_unanswered(self.op, BatchEntry { may_be_applied, ..*entry });
-        }
+        let entries = batch.entries.iter();
+        let entries = entries.map(|entry| BatchEntry { may_be_applied: entry.may_be_applied || in_doubt, ..*entry });
+        self.settlement.unanswered(self.op, entries);
         let unreachable = StopReason::unreachable(error, self.outage.unanswered_since(&batch.attempts));
         if decision == OutageDecision::EndPass && last_success.is_none() {
             session.stop(unreachable.clone());
@@ -243,130 +239,46 @@ impl<'a> AnswerHandler<'a> {
 
     /// IM accepted these entries.
     fn entries_accepted(&mut self, entries: &[BatchEntry]) {
-        let BatchContext { session, changes, origin } = self.context;
-        let Some(first) = entries.first() else { return };
-        self.outage.answered();
-        session.slow_start.record_success();
-        if self.op == Operation::Set {
-            session.pusher.probe_account.set_if_unknown(|| {
-                let change = &changes[first.change];
-                let (attribute, value) = change.set[first.range(Operation::Set, change)].first()?;
-                Some(Probe { account: change.account.clone(), attribute: *attribute, value: value.clone() })
-            });
-        }
-        if origin.counts() {
-            let mut stats = session.stats();
-            for entry in entries {
-                for attribute in entry.attributes(self.op, &changes[entry.change]) {
-                    stats.record_accepted(self.op, attribute);
-                }
-            }
-        }
-        for entry in entries {
-            let newly = self.outcomes.record_done(self.op, *entry);
-            self.count(newly);
+        if !entries.is_empty() {
+            self.outage.answered();
+            self.settlement.accepted(self.op, entries);
         }
     }
 
     /// IM refused an account or an attribute that was alone in its call, or that `timpush` listed.
-    fn refused_alone(&mut self, entry: BatchEntry, code: Code, refusal: Arc<VendorRefusal>) {
-        let BatchContext { session, changes, origin } = self.context;
-        if self.op == Operation::Remove && code.counts_as_removed() {
-            let newly = self.outcomes.record_done(self.op, entry);
-            self.count(newly);
-            return;
-        }
-        let attribute = entry.single_attribute(self.op, &changes[entry.change]);
-        let suspect = Suspect { op: self.op, code, attribute };
-        let cause = if origin.counts() {
-            let mut stats = session.stats();
-            if entry.position.is_none() && attribute.is_some() {
-                stats.record_refused_alone(Suspect { attribute: None, ..suspect });
-            }
-            stats.record_refused_alone(suspect);
-            stats.cause(suspect)
-        } else {
-            RefusalCause::Row
-        };
-        match cause {
-            RefusalCause::Row => {
-                // IM answers and checks accounts, so the slow start has nothing more to find out.
+    fn refused_alone(&mut self, entry: BatchEntry, code: Code, refusal: VendorRefusal) {
+        match self.settlement.refused_alone(self.op, entry, code, Arc::new(refusal)) {
+            RefusalEffect::Done | RefusalEffect::Held => {}
+            RefusalEffect::Row(attributes) => {
                 self.outage.answered();
-                session.slow_start.record_success();
-                self.reject_row(entry, code, &refusal);
-                return;
+                self.queue_each_first(attributes);
             }
-            RefusalCause::Unclear => {}
-            RefusalCause::NeedsProbe(suspect) => self.held.add_suspect(suspect),
-        }
-        self.held.hold(HeldRefusal { entry, suspect, refusal });
-    }
-
-    /// The row is at fault. If the code is not about the whole account and the entry has several attributes, each of them is
-    /// tried alone.
-    fn reject_row(&mut self, entry: BatchEntry, code: Code, refusal: &Arc<VendorRefusal>) {
-        let change = &self.context.changes[entry.change];
-        if !refusal.of_account && entry.single_attribute(self.op, change).is_none() {
-            if let Some(batch) = bisect::one_by_one(self.op, entry, change) {
-                crash::point("push: attributes go one by one");
-                self.queue.push_front(batch);
-            }
-            return;
-        }
-        let outcome = AttributeOutcome::Refused(Arc::clone(refusal));
-        let newly = self.outcomes.record_refused(self.op, entry, code, &outcome);
-        self.count(newly);
-        let recorded = if refusal.of_account { 1 } else { entry.range(self.op, change).len() };
-        let metric = self.context.session.pusher.metrics.rejections.with_label_values(&[code.label()]);
-        metric.inc_by(u64::try_from(recorded).unwrap_or(1));
-    }
-
-    /// Adds an answer to the counts of the pass, which stops when too many accounts were refused.
-    fn count(&self, newly: NewlyAnswered) {
-        let BatchContext { session, origin, .. } = self.context;
-        if !origin.counts() {
-            return;
-        }
-        let mut stats = session.stats();
-        if newly.account {
-            stats.record_answered();
-        }
-        let Some(code) = newly.refused_with else { return };
-        stats.record_refused(code);
-        let over_limit = stats.share_over_limit(code);
-        drop(stats);
-        if let Some(share) = over_limit {
-            let allowed = session.pusher.limits.max_rejected_share;
-            session.stop(StopReason::too_many_rejected(code, share, allowed));
         }
     }
 
     /// Rejects the held refusals of which rows are the cause by now.
     pub(super) fn release_rows(&mut self) {
-        let session = self.context.session;
-        if self.held.is_empty() || session.has_stopped() {
-            return;
-        }
-        let rows = self.held.take_rows(&session.stats());
-        self.reject_held(rows);
+        let attributes = self.settlement.release_rows(self.op);
+        self.queue_each_first(attributes);
     }
 
     /// Nothing is left to send: has a probe check the held refusals, or rejects them all.
     pub(super) fn conclude_held(&mut self) {
-        let rows = self.held.conclude(&self.context.session.stats());
-        self.reject_held(rows);
-    }
-
-    fn reject_held(&mut self, refusals: Vec<HeldRefusal>) {
-        for HeldRefusal { entry, suspect, refusal } in refusals {
-            self.reject_row(entry, suspect.code, &refusal);
-        }
+        let attributes = self.settlement.conclude_held(self.op);
+        self.queue_each_first(attributes);
     }
 
     /// Queues the next attribute of an account whose attributes are sent one by one.
     fn send_next_attribute(&mut self, batch: Batch) {
         if let Some(next) = bisect::next_attribute(batch.op, batch.next_attributes) {
             self.queue.push_front(next);
+        }
+    }
+
+    /// Queues each of these batches before all others, so that the last one is sent first.
+    fn queue_each_first(&mut self, batches: impl IntoIterator<Item = Batch>) {
+        for batch in batches {
+            self.queue.push_front(batch);
         }
     }
 
@@ -380,14 +292,8 @@ impl<'a> AnswerHandler<'a> {
     /// The pass has stopped: nothing that waits is sent.
     pub(super) fn abandon(&mut self) {
         let queued: Vec<BatchEntry> = self.queue.drain(..).flat_map(Batch::into_unanswered).collect();
-        let held = self.held.abandon();
         let unsampled = self.bisector.abandon();
-        self.record_unanswered(queued.into_iter().chain(held).chain(unsampled));
-    }
-
-    fn record_unanswered(&mut self, entries: impl Iterator<Item = BatchEntry>) {
-        for entry in entries {
-            self.outcomes.record_unanswered(self.op, entry);
-        }
+        self.settlement.unanswered(self.op, queued.into_iter().chain(unsampled));
+        self.settlement.abandon(self.op);
     }
 }

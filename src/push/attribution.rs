@@ -19,8 +19,8 @@ use crate::model::AttributeIndex;
 impl PushSession {
     /// Finds out with a probe whether rows or the app are at fault for the refusals of the suspect.
     ///
-    /// IM accepts the probe: rows are at fault. IM refuses it too, or there is no probe: the pass stops. One check runs at
-    /// a time; a check that waited finds the result of the one before.
+    /// IM accepts the probe: rows are at fault. IM refuses it too, or there is no probe: the pass stops. One check runs
+    /// at a time; a check that waited finds the result of the one before.
     pub(super) async fn attribute_fault(&self, suspect: Suspect) {
         let Some(_check) = self.unless_stopped(self.fault_check.lock()).await else { return };
         let Some(mut probe) = self.unless_stopped(self.pusher.probe_account.lock()).await else { return };
@@ -56,8 +56,8 @@ impl PushSession {
         }
     }
 
-    /// Finds out with a probe, where there is one, whether IM is unreachable, after a call ran out of attempts and while
-    /// IM has accepted nothing in this pass. Without an answer to the probe the pass stops.
+    /// Finds out with a probe, where there is one, whether IM is unreachable, after a call ran out of attempts and
+    /// while IM has accepted nothing in this pass. Without an answer to the probe the pass stops.
     pub(super) async fn check_im_alive(&self, error: &CallError, attempts: &Attempts, call: &Call<'_>) {
         let Some(_check) = self.unless_stopped(self.fault_check.lock()).await else { return };
         if self.im_answered() || error.code.is_network_failure() {
@@ -105,10 +105,11 @@ impl PushSession {
         }
     }
 
-    /// After a code that means "attribute not valid": stops the pass when the app does not define one of the attributes.
-    /// When it defines all of them, rows are at fault.
+    /// After a code that means "attribute not valid": stops the pass when the app does not define one of the
+    /// attributes. When it defines all of them, rows are at fault.
     ///
-    /// The app's names are read once in a pass. Where they cannot be read, the counts and the probe show what is at fault.
+    /// The app's names are read once in a pass. Where they cannot be read, the counts and the probe show what is at
+    /// fault.
     pub(super) async fn check_attribute_names(&self, code: Code, attributes: impl Iterator<Item = AttributeIndex>) {
         let names = self
             .app_names

@@ -120,12 +120,12 @@ pub(super) struct Batch {
     pub op: Operation,
     /// No account occurs twice.
     pub entries: Vec<BatchEntry>,
-    /// The attributes that follow, last first, when the attributes of one account are sent one by one. Each waits for the
-    /// answer to the one before, because two calls with one account are never in flight together.
+    /// The attributes that follow, last first, when the attributes of one account are sent one by one. Each waits for
+    /// the answer to the one before, because two calls with one account are never in flight together.
     pub next_attributes: Vec<BatchEntry>,
     pub attempts: Attempts,
-    /// When the attempts run out and IM has accepted nothing in this pass, a probe finds out whether IM is reachable. Set
-    /// where no other waiting batch would show it.
+    /// When the attempts run out and IM has accepted nothing in this pass, a probe finds out whether IM is reachable.
+    /// Set where no other waiting batch would show it.
     pub checks_im: bool,
     /// The batch is a half of a refused batch.
     pub is_split: bool,

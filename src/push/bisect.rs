@@ -2,9 +2,9 @@
 //!
 //! Owns: the choice between these, and the samples on which it is based. Must not know: calls, codes.
 //!
-//! Halving finds one refused account of a hundred with 14 calls, and a hundred of them with 198. From about a fifth on it is
-//! cheaper to send each account alone, and from 38 % on nothing is cheaper than that (Ungar 1960: (3 − √5) / 2). A sample
-//! of the batch shows which of the two is cheaper.
+//! Halving finds one refused account of a hundred with 14 calls, and a hundred of them with 198. From about a fifth on
+//! it is cheaper to send each account alone, and from 38 % on nothing is cheaper than that (Ungar 1960: (3 − √5) / 2).
+//! A sample of the batch shows which of the two is cheaper.
 
 use super::batch::{Batch, BatchEntry, Operation, SampleId};
 use crate::model::Change;
@@ -34,8 +34,8 @@ struct BatchSample {
 }
 
 impl BatchSample {
-    /// So many were refused that sending the others alone costs no more than halving may cost for the refused ones of the
-    /// sample: two calls for each of them at each halving. Of a batch of 100 these are 6 of 20.
+    /// So many were refused that sending the others alone costs no more than halving may cost for the refused ones of
+    /// the sample: two calls for each of them at each halving. Of a batch of 100 these are 6 of 20.
     fn is_mostly_refused(&self) -> bool {
         let accounts = self.size + self.others.len();
         let halvings = usize::try_from(accounts.next_power_of_two().ilog2()).unwrap_or(usize::MAX);
@@ -44,8 +44,8 @@ impl BatchSample {
 }
 
 impl Bisector {
-    /// Splits a batch of several accounts that IM refused. `many_refused_likely`: many of its accounts may be refused, so
-    /// a sample is taken first. A half of a batch is never sampled again.
+    /// Splits a batch of several accounts that IM refused. `many_refused_likely`: many of its accounts may be refused,
+    /// so a sample is taken first. A half of a batch is never sampled again.
     pub(super) fn split(&mut self, batch: Batch, many_refused_likely: bool) -> Vec<Batch> {
         let accounts = batch.entries.len();
         if !many_refused_likely || batch.is_split || accounts < MIN_SAMPLED_ACCOUNTS {

@@ -16,24 +16,24 @@ use crate::crash;
 use crate::model::{AccountOutcome, Change};
 
 impl PushSession {
-    /// Sends the changes (all sets, then all removals) and returns the outcome of every attribute of every account, in the
-    /// order given. When the pass stops, what was not sent is returned as such; calls in flight are awaited first.
+    /// Sends the changes (all sets, then all removals) and returns the outcome of every attribute of every account, in
+    /// the order given. When the pass stops, what was not sent is returned as such; calls in flight are awaited first.
     ///
     /// No account may occur in two changes, or in two deliveries at the same time.
     ///
-    /// The calls that refused accounts cost, retries aside: of n accounts, sent in batches of up to u = `users_per_call`,
-    /// IM refuses k with a code of the row or request class. Then a command makes at most
+    /// The calls that refused accounts cost, retries aside: of n accounts, sent in batches of up to u =
+    /// `users_per_call`, IM refuses k with a code of the row or request class. Then a command makes at most
     ///
     /// - one call for each batch, n / u + 1;
     /// - for each of the k, 2 · ⌈log₂ u⌉ calls (14 of 100) until it is alone in a call; and one more for each of its
     ///   attributes, where it has several and the code is not about the account;
-    /// - ⌈u / 5⌉ for each refused batch, as long as a quarter or more of the recently answered accounts were refused, or
-    ///   fewer than 20 were answered: a sample of the batch is sent account by account. Batches of standing rejections are
-    ///   always sampled.
+    /// - ⌈u / 5⌉ for each refused batch, as long as a quarter or more of the recently answered accounts were refused,
+    ///   or fewer than 20 were answered: a sample of the batch is sent account by account. Batches of standing
+    ///   rejections are always sampled.
     ///
     /// Where 6 of a sample of 20 are refused, the rest of the batch is sent account by account too. It then costs 1 + u
-    /// calls however many of its accounts are refused, attributes aside: for each refused account 1.01 calls when all are
-    /// refused, 1.13 at 90 %, 2.1 at half.
+    /// calls however many of its accounts are refused, attributes aside: for each refused account 1.01 calls when all
+    /// are refused, 1.13 at 90 %, 2.1 at half.
     pub async fn deliver(&self, changes: Vec<Change>, origin: ChangeOrigin) -> Vec<AccountOutcome> {
         let context = BatchContext { session: self, changes: &changes, origin };
         Delivery { context, handler: AnswerHandler::new(context) }.run().await
@@ -103,7 +103,8 @@ impl Delivery<'_> {
         }
     }
 
-    /// Takes the result of a task, or `None` when no task is left. Breaks when the delivery of the operation is complete.
+    /// Takes the result of a task, or `None` when no task is left. Breaks when the delivery of the operation is
+    /// complete.
     fn complete(&mut self, completion: Option<Completion>) -> ControlFlow<()> {
         match completion {
             Some(Completion::BatchSent(sent)) => {

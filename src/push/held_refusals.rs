@@ -54,8 +54,9 @@ impl HeldRefusals {
         rows
     }
 
-    /// Nothing is left to send that could show a cause. Has a probe check one suspect, if any is strong enough. Otherwise
-    /// too few were refused to suspect the app: removes and returns all refusals, of which rows then count as the cause.
+    /// Nothing is left to send that could show a cause. Has a probe check one suspect, if any is strong enough.
+    /// Otherwise too few were refused to suspect the app: removes and returns all refusals, of which rows then count as
+    /// the cause.
     pub(super) fn conclude(&mut self, stats: &RefusalStats) -> Vec<HeldRefusal> {
         let suspect = self.held.iter().find_map(|held| match stats.cause(held.suspect) {
             RefusalCause::NeedsProbe(suspect) => Some(suspect),

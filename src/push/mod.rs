@@ -20,7 +20,10 @@
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
 //! | `attribution` | whether accounts, the app or the network are at fault |
 //! | `task` | the concurrent work of a delivery |
-//! | `bisect`, `held_refusals`, `outage`, `outcomes` | how a batch is split; refusals of unclear cause; the detection of an outage; the outcomes of a delivery |
+//! | `bisect` | how a refused batch is split |
+//! | `held_refusals` | refusals of unclear cause |
+//! | `outage` | what it means that a batch gets no answer |
+//! | `outcomes`, `settlement` | the outcomes of a delivery; how an answer changes them and the counts |
 //! | `answer_handler`, `delivery` | what follows from each answer; the loop of a delivery |
 
 mod answer_handler;
@@ -41,6 +44,7 @@ mod rate_limit;
 mod refusal_stats;
 mod retry;
 mod session;
+mod settlement;
 mod slow_start;
 mod stop;
 mod task;

@@ -8,8 +8,8 @@ use super::attempts::Attempts;
 use super::batch::ChangeOrigin;
 
 /// How many batches in doubt are halved although IM has answered nothing since they were first sent, and no probe could
-/// show whether it answers at all. Enough to isolate a few accounts that never get an answer (then a half is accepted), few
-/// enough for an IM that answers nothing.
+/// show whether it answers at all. Enough to isolate a few accounts that never get an answer (then a half is accepted),
+/// few enough for an IM that answers nothing.
 const MAX_UNANSWERED_SPLITS: usize = 8;
 
 /// What one delivery knows about IM.
@@ -17,8 +17,8 @@ const MAX_UNANSWERED_SPLITS: usize = 8;
 enum Reachability {
     /// No batch ran out of attempts since IM last answered this delivery.
     Normal,
-    /// A batch ran out of attempts while IM had accepted nothing in the pass. The next batch has one attempt: if it fails
-    /// too, IM is unreachable, and if it succeeds, the cause lies in the accounts of the first batch.
+    /// A batch ran out of attempts while IM had accepted nothing in the pass. The next batch has one attempt: if it
+    /// fails too, IM is unreachable, and if it succeeds, the cause lies in the accounts of the first batch.
     OutageSuspected {
         /// The attempts of the first batch that ran out.
         since: Attempts,

@@ -32,9 +32,9 @@ pub(super) struct SendPermit<'a> {
 impl PushSession {
     /// Waits until the call may start; `None` when the pass stops first.
     ///
-    /// The order matters. Only the first call in a command's queue takes a place in flight, so that the calls waiting for
-    /// one command do not use up the places of another. The rate limit comes last, so that a call starts at the moment
-    /// that the limiter counted.
+    /// The order matters. Only the first call in a command's queue takes a place in flight, so that the calls waiting
+    /// for one command do not use up the places of another. The rate limit comes last, so that a call starts at the
+    /// moment that the limiter counted.
     pub(super) async fn acquire_permit(&self, call: &Call<'_>, purpose: CallPurpose) -> Option<SendPermit<'_>> {
         let rate_limiter = self.pusher.rate_limiters.of(call.command());
         let permit = self

@@ -13,8 +13,8 @@ use crate::clock::monotonic;
 use crate::im::CallError;
 use crate::model::{Account, AttributeIndex, AttributeNames};
 
-/// A value that IM has acknowledged. Sending it again changes nothing, and shows whether accounts or the app are at fault
-/// for refusals, or whether IM is reachable.
+/// A value that IM has acknowledged. Sending it again changes nothing, and shows whether accounts or the app are at
+/// fault for refusals, or whether IM is reachable.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The account that holds the value.
@@ -68,8 +68,8 @@ impl ProbeAccount {
         late_write.as_ref().is_some_and(|(account, until)| monotonic() < *until && call.carries(account))
     }
 
-    /// Stores the probe that `find` returns, where none is known. The caller makes sure that no other call with the account
-    /// starts before this returns, so that such a call finds the account here and takes the lock.
+    /// Stores the probe that `find` returns, where none is known. The caller makes sure that no other call with the
+    /// account starts before this returns, so that such a call finds the account here and takes the lock.
     pub(super) fn set_if_unknown(&self, find: impl FnOnce() -> Option<Probe>) {
         let Ok(mut probe) = self.probe.try_lock() else { return };
         if probe.is_none() {

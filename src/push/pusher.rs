@@ -68,8 +68,8 @@ impl RateLimiters {
 }
 
 impl Pusher {
-    /// `lease`: no call starts unless the lease was confirmed within [`LEASE_VALID_FOR`](crate::clock::LEASE_VALID_FOR).
-    /// `shutdown`: no new call starts after it.
+    /// `lease`: no call starts unless the lease was confirmed within
+    /// [`LEASE_VALID_FOR`](crate::clock::LEASE_VALID_FOR). `shutdown`: no new call starts after it.
     pub fn new(
         client: Arc<Client>,
         limits: PushLimits,

@@ -29,8 +29,8 @@ pub(super) enum SendFailure {
 }
 
 impl PushSession {
-    /// Sends the call until IM accepts or refuses it, its attempts run out, or the pass stops. A code of the credentials
-    /// class stops the pass.
+    /// Sends the call until IM accepts or refuses it, its attempts run out, or the pass stops. A code of the
+    /// credentials class stops the pass.
     pub(super) async fn send_with_retry(
         &self,
         call: &Call<'_>,
@@ -91,12 +91,12 @@ impl PushSession {
         let mut permit = self.acquire_permit(call, purpose).await?;
         if attempts.count > 0 {
             self.pusher.metrics.im_retries.inc();
-            crash::point("call: about to be repeated");
+            crash::point("call: about to be retried");
         }
         attempts.record_start(permit.started);
         self.count_call();
         self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
-        crash::point("call: about to go");
+        crash::point("call: about to be sent");
         attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
         let answer = self.pusher.sender.send(call).await;
         crash::point("call: answered");
@@ -107,8 +107,8 @@ impl PushSession {
         Some(answer)
     }
 
-    /// IM asked for fewer calls of this command, or of all commands where the code is about the whole app. `started`: when
-    /// the call started that was answered so.
+    /// IM asked for fewer calls of this command, or of all commands where the code is about the whole app. `started`:
+    /// when the call started that was answered so.
     pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
         let started = started.unwrap_or_else(monotonic);
         let rate_limiters = if code.limits_whole_app() {

@@ -23,8 +23,8 @@ pub struct PushSession {
     /// Calls of this pass start before those of other passes that wait for the rate limit.
     pub(super) urgent: bool,
     pub(super) slow_start: SlowStart,
-    /// The attribute names that the app defines, read when IM first refuses an attribute as not valid; `None` where they
-    /// could not be read.
+    /// The attribute names that the app defines, read when IM first refuses an attribute as not valid; `None` where
+    /// they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
     /// Held while a probe finds out what is at fault.
     pub(super) fault_check: tokio::sync::Mutex<()>,

@@ -1,7 +1,7 @@
 //! The rate in force: how far a "slow down" lowers it, and how it rises again.
 //!
-//! Owns: the last limit that was found, the curve from there to the configured rate. Must not know: which calls wait, when
-//! the next call is due.
+//! Owns: the last limit that was found, the curve from there to the configured rate. Must not know: which calls wait,
+//! when the next call is due.
 //!
 //! The curve is that of CUBIC (RFC 9438), for the same reason: it rises fast to just below the last limit found, slowly
 //! around it, and then ever faster, in case that limit no longer exists.
@@ -18,16 +18,16 @@ const MIN_RATE_SHARE: f64 = 0.02;
 /// Calls that start within this time after a cut lead to no further cut, because the vendor still counts those of the
 /// second before. The refused share of them shows what IM accepts.
 const COOLDOWN: Duration = Duration::from_secs(1);
-/// One cut leaves at least this share, however many calls of the cooldown were refused. A vendor that counts refused calls
-/// too may refuse all of them, although it accepts some at a lower rate.
+/// One cut leaves at least this share, however many calls of the cooldown were refused. A vendor that counts refused
+/// calls too may refuse all of them, although it accepts some at a lower rate.
 const MIN_ACCEPTED_SHARE: f64 = 0.3;
-/// The rate at the time of a refused call is the number of calls in the second before it. Where fewer calls were made than
-/// allowed, it is this share of the rate that was in force.
+/// The rate at the time of a refused call is the number of calls in the second before it. Where fewer calls were made
+/// than allowed, it is this share of the rate that was in force.
 const MIN_MEASURED_SHARE: f64 = 0.75;
 /// Starts of calls are kept for this long: as long as an answer may take, and a second more.
 const START_HISTORY: Duration = Duration::from_secs(3);
-/// On the part of the curve that lies above the last limit found, the rate grows by the configured rate within this many
-/// seconds.
+/// On the part of the curve that lies above the last limit found, the rate grows by the configured rate within this
+/// many seconds.
 const RECOVERY_SECONDS: f64 = 12.0;
 /// A further cut is logged as a warning when it leaves less than this share of the rate that was logged last.
 const NOTABLE_CUT: f64 = 0.75;
@@ -70,8 +70,8 @@ impl LastCut {
         started < self.at + COOLDOWN
     }
 
-    /// The share of the calls of the cooldown that IM accepted, if a call that started in the second after the cooldown was
-    /// refused. Later calls were refused because the rate has grown since.
+    /// The share of the calls of the cooldown that IM accepted, if a call that started in the second after the cooldown
+    /// was refused. Later calls were refused because the rate has grown since.
     fn accepted_share(&self, started: Instant) -> f64 {
         if self.sent == 0 || started >= self.at + 2 * COOLDOWN {
             return 1.0;
@@ -106,8 +106,8 @@ impl CubicRate {
         }
     }
 
-    /// The calls in the second that ended with this start. While the rate grows they are fewer than the rate in force, and
-    /// it is their number that was too high.
+    /// The calls in the second that ended with this start. While the rate grows they are fewer than the rate in force,
+    /// and it is their number that was too high.
     fn measured(&self, started: Instant, rate: f64) -> f64 {
         let second =
             self.starts.iter().filter(|start| **start <= started && **start + Duration::from_secs(1) > started);

@@ -18,7 +18,8 @@ pub(super) use cubic::RateCut;
 
 /// The span in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How much earlier than its due time a call may start. This makes up for timers that fire late (tokio's by up to 1 ms).
+/// How much earlier than its due time a call may start. This makes up for timers that fire late (tokio's by up to 1
+/// ms).
 const TOLERANCE: Duration = Duration::from_millis(5);
 /// Added to the window, so that N + 1 calls never fit into a second whose both ends count.
 const MARGIN: Duration = Duration::from_micros(500);
@@ -107,8 +108,8 @@ impl RateLimiter {
         self.lock().rate.now(monotonic())
     }
 
-    /// IM answered "slow down" to a call that started at `started`. Many calls of one burst are answered so together; only
-    /// the first of them lowers the rate. Returns the new rate where it was lowered.
+    /// IM answered "slow down" to a call that started at `started`. Many calls of one burst are answered so together;
+    /// only the first of them lowers the rate. Returns the new rate where it was lowered.
     pub(super) fn slow_down(&self, started: Instant) -> Option<RateCut> {
         self.lock().rate.slow_down(started, monotonic())
     }

@@ -24,20 +24,24 @@ enum Placement {
     Spread,
 }
 
+/// Deliveries in which IM refuses some accounts.
 #[derive(Clone, Debug)]
 struct BisectionCase {
     accounts: usize,
+    /// How many of them IM refuses.
     bad: usize,
     placement: Placement,
     attributes: u16,
     code: i64,
     users_per_call: usize,
+    /// The accounts are delivered in this many deliveries, one after the other.
     deliveries: usize,
     origin: ChangeOrigin,
     seed: u64,
 }
 
-const OF_ACCOUNT: i64 = 70107;
+/// A code that is about the account as a whole.
+const ACCOUNT_CODE: i64 = 70107;
 
 impl BisectionCase {
     /// The numbers of the refused accounts.
@@ -62,11 +66,11 @@ impl BisectionCase {
         let halvings = usize::try_from(u.next_power_of_two().ilog2()).expect("small");
         let share = self.accounts.div_ceil(self.deliveries);
         let batch = |account: &usize| (account / share, account % share / u);
-        let refused: BTreeSet<_> = refused.iter().map(batch).collect();
+        let refused_batches: BTreeSet<_> = refused.iter().map(batch).collect();
         let batches = self.deliveries * share.div_ceil(u);
-        let attributes = if self.code == OF_ACCOUNT { 0 } else { usize::from(self.attributes) };
+        let attributes = if self.code == ACCOUNT_CODE { 0 } else { usize::from(self.attributes) };
         // Two for a probe and for reading the app's names.
-        2 + batches + refused.len() * (2 * halvings + attributes) + refused.len() * u.div_ceil(5)
+        2 + batches + refused.len() * (2 * halvings + attributes) + refused_batches.len() * u.div_ceil(5)
     }
 }
 
@@ -87,14 +91,14 @@ async fn calls(case: &BisectionCase, refused: &BTreeSet<usize>) -> usize {
     let (bad, code) = (refused.clone(), case.code);
     // If the code is not about the account, IM refuses its first attribute.
     fixture.refuse(move |account, name, _| {
-        (bad.contains(&account_number(account)) && (code == OF_ACCOUNT || name == NAMES[0])).then_some(code)
+        (bad.contains(&account_number(account)) && (code == ACCOUNT_CODE || name == NAMES[0])).then_some(code)
     });
     let pass = fixture.begin_pass_with_probe();
     let outcomes = deliver(case, &pass).await;
     assert_eq!(pass.stop_reason(), None, "{case:?}");
     for (at, account) in outcomes.iter().enumerate() {
         for (attribute, outcome) in &account.attributes {
-            if refused.contains(&at) && (code == OF_ACCOUNT || attribute.index() == 0) {
+            if refused.contains(&at) && (code == ACCOUNT_CODE || attribute.index() == 0) {
                 assert!(refused_with(code)(outcome), "{case:?}: u{at} {attribute:?} {outcome:?}");
             } else {
                 // A call that ends with an unknown code may have been applied.
@@ -109,7 +113,7 @@ async fn calls(case: &BisectionCase, refused: &BTreeSet<usize>) -> usize {
     usize::try_from(pass.calls()).expect("small")
 }
 
-fn paused() -> tokio::runtime::Runtime {
+fn paused_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
@@ -121,7 +125,7 @@ prop_compose! {
             Just(Placement::Random), Just(Placement::First), Just(Placement::Last), Just(Placement::Together), Just(Placement::Spread)
         ],
         attributes in 1_u16..=4,
-        code in prop_oneof![Just(OF_ACCOUNT), Just(90035), Just(90033), Just(70402), Just(90001), Just(424_242)],
+        code in prop_oneof![Just(ACCOUNT_CODE), Just(90035), Just(90033), Just(70402), Just(90001), Just(424_242)],
         users_per_call in prop_oneof![3 => Just(100_usize), 1 => 1_usize..100],
         deliveries in 1_usize..4,
         known in any::<bool>(),
@@ -130,7 +134,7 @@ prop_compose! {
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
         let bad = (accounts as f64 * share).round() as usize;
         // 90035 is about the account too, although one attribute causes it: the account is rejected as a whole.
-        let code = if code == 90035 { OF_ACCOUNT } else { code };
+        let code = if code == 90035 { ACCOUNT_CODE } else { code };
         let origin = if known { RejectionRetry } else { New };
         BisectionCase { accounts, bad, placement, attributes, code, users_per_call, deliveries, origin, seed }
     }
@@ -142,7 +146,7 @@ proptest! {
     #[test]
     fn refused_accounts_are_found_within_the_stated_bound(case in case()) {
         let refused = case.refused_accounts();
-        let calls = paused().block_on(calls(&case, &refused));
+        let calls = paused_runtime().block_on(calls(&case, &refused));
         prop_assert!(calls <= case.max_calls(&refused), "{calls} calls, allowed {}", case.max_calls(&refused));
     }
 }
@@ -162,14 +166,14 @@ fn more_refused_accounts_cost_fewer_calls_each() {
                 bad,
                 placement,
                 attributes: 3,
-                code: OF_ACCOUNT,
+                code: ACCOUNT_CODE,
                 users_per_call: 100,
                 deliveries: 5,
                 origin: New,
                 seed: 7,
             };
             let refused = case.refused_accounts();
-            let calls = paused().block_on(calls(&case, &refused));
+            let calls = paused_runtime().block_on(calls(&case, &refused));
             #[expect(clippy::cast_precision_loss, reason = "small counts")]
             let (each, each_refused) = (calls as f64 / accounts as f64, calls as f64 / bad as f64);
             println!("| {percent} % | {placement:?} | {calls} | {each:.3} | {each_refused:.2} |");
@@ -179,8 +183,8 @@ fn more_refused_accounts_cost_fewer_calls_each() {
     }
 }
 
-/// In one half of the table most accounts are refused, in the other few. The refusals of the first half say little about
-/// the second.
+/// In one half of the table most accounts are refused, in the other few. The refusals of the first half say little
+/// about the second.
 #[test]
 fn each_part_of_a_table_is_split_as_it_needs() {
     for bad_first in [true, false] {
@@ -193,14 +197,15 @@ fn each_part_of_a_table_is_split_as_it_needs() {
             bad: refused.len(),
             placement: Placement::Random,
             attributes: 1,
-            code: OF_ACCOUNT,
+            code: ACCOUNT_CODE,
             users_per_call: 100,
             deliveries: 10,
             origin: New,
             seed: 0,
         };
-        let calls = paused().block_on(calls(&case, &refused));
-        // 101 for each batch of the one part and 15 of the other, and one page more, which is split like the part before it.
+        let calls = paused_runtime().block_on(calls(&case, &refused));
+        // 101 for each batch of the one part and 15 of the other, and one page more, which is split like the part
+        // before it.
         assert!(calls <= 50 * 101 + 50 * 15 + 1_000, "bad first: {bad_first}: {calls} calls");
     }
 }

@@ -35,29 +35,37 @@ pub(super) struct ReceivedCall {
 /// What happens to a call instead of the usual answer.
 #[derive(Clone, Debug)]
 pub(super) enum CallFault {
+    /// The call is not applied and ends with this code.
     Fail(Code),
+    /// As `Fail`, with a `Retry-After`.
     RetryAfter(Code, Duration),
     /// The call is applied, but ends with this code.
     ApplyThenFail(Code),
     /// As `timpush`: these accounts are listed as failed, the others are applied.
     List(Vec<(String, Code)>),
+    /// The answer takes this long.
     Slow(Duration),
 }
 
-type FaultPlan = Box<dyn Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync>;
+/// The fault of a call, by the number of the call and its contents.
+type FaultRule = Box<dyn Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync>;
+/// The code with which an attribute is refused, by account, name and value.
 type RefusalRule = Box<dyn Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync>;
 
 /// The state of the fake IM. Tests prepare it and examine it.
 #[derive(Default)]
 pub(super) struct FakeImState {
+    /// The values that IM holds, by account and name.
     pub holds: BTreeMap<(String, String), String>,
+    /// The attribute names that the app defines.
     pub names: Vec<String>,
     /// The code with which IM refuses an attribute, by account, name and value.
     pub refuse: Option<RefusalRule>,
     /// The fault of a call, by the number of the call from 0.
-    pub plan: Option<FaultPlan>,
+    pub fault: Option<FaultRule>,
     /// As `timpush`: refused accounts are listed, and the others are applied.
     pub lists: bool,
+    /// All calls, in the order in which they arrived.
     pub sent: Vec<ReceivedCall>,
     pub most_in_flight: usize,
     accounts_in_flight: HashSet<String>,
@@ -115,7 +123,7 @@ impl FakeIm {
             }
             state.calls_in_flight += 1;
             state.most_in_flight = state.most_in_flight.max(state.calls_in_flight);
-            state.plan.as_ref().and_then(|plan| plan(number, &sent))
+            state.fault.as_ref().and_then(|fault| fault(number, &sent))
         };
         let slow = if let Some(CallFault::Slow(duration)) = fault { duration } else { LATENCY };
         tokio::time::sleep(slow).await;
@@ -274,8 +282,8 @@ impl PushFixture {
         self.im.state().refuse = Some(Box::new(refuse));
     }
 
-    pub(super) fn inject(&self, plan: impl Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync + 'static) {
-        self.im.state().plan = Some(Box::new(plan));
+    pub(super) fn inject(&self, fault: impl Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync + 'static) {
+        self.im.state().fault = Some(Box::new(fault));
     }
 
     /// No account was in two calls at once, no call was too large, no second held too many calls.

@@ -1,5 +1,5 @@
-//! Property tests: with generated changes, refusals and faults, every good attribute arrives, every bad one is rejected,
-//! and all limits are kept.
+//! Property tests: with generated changes, refusals and faults, every good attribute arrives, every bad one is
+//! rejected, and all limits are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
-//! Tests of calls without an answer: their outcomes, the probe, and the isolation of an account that never gets an answer.
+//! Tests of calls without an answer: their outcomes, the probe, and the isolation of an account that never gets an
+//! answer.
 
 use std::time::Duration;
 
