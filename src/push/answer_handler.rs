@@ -220,7 +220,7 @@ impl<'a> AnswerHandler<'a> {
             self.queue.extend(bisect::halves(batch));
             return;
         }
-        let in_doubt = decision == OutageDecision::GoOn;
+        let in_doubt = decision == OutageDecision::MarkInDoubt;
         let entries = batch.entries.iter();
         let entries = entries.map(|entry| BatchEntry { may_be_applied: entry.may_be_applied || in_doubt, ..*entry });
         self.settlement.unanswered(self.op, entries);

@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_end_when_retry_for_is_over() {
         let attempts = started(3);
-        tokio::time::advance(RETRY_FOR - Duration::from_millis(10)).await;
+        tokio::time::advance(Duration::from_millis(59_990)).await;
         let pause = attempts.next_pause(RETRY_FOR, true, None);
         assert_eq!(pause, Some(Duration::from_millis(10)), "the last attempt starts at the end");
         tokio::time::advance(Duration::from_millis(10)).await;

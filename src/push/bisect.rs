@@ -167,12 +167,12 @@ mod tests {
     fn attributes_are_sent_one_by_one_in_their_order() {
         let set = (0..3).map(|attribute| (AttributeIndex(attribute), "value".into())).collect();
         let change = Change { account: Account::new("u"), set, remove: Vec::new() };
-        let mut sent = Vec::new();
+        let mut positions = Vec::new();
         let mut next = one_by_one(Operation::Set, BatchEntry::whole(0), &change);
         while let Some(batch) = next {
-            sent.extend(batch.entries.iter().map(|entry| entry.position));
+            positions.extend(batch.entries.iter().map(|entry| entry.position));
             next = next_attribute(Operation::Set, batch.next_attributes);
         }
-        assert_eq!(sent, [Some(0), Some(1), Some(2)]);
+        assert_eq!(positions, [Some(0), Some(1), Some(2)]);
     }
 }

@@ -21,8 +21,8 @@ impl PushSession {
     ///
     /// No account may occur in two changes, or in two deliveries at the same time.
     ///
-    /// The calls that refused accounts cost, retries aside: of n accounts, sent in batches of up to u =
-    /// `users_per_call`, IM refuses k with a code of the row or request class. Then a command makes at most
+    /// What refused accounts cost, not counting retries: IM refuses k of n accounts, which are sent in batches of up to
+    /// u = `users_per_call`, with a code of the row or request class. Then a command makes at most
     ///
     /// - one call for each batch, n / u + 1;
     /// - for each of the k, 2 · ⌈log₂ u⌉ calls (14 of 100) until it is alone in a call; and one more for each of its
@@ -40,6 +40,7 @@ impl PushSession {
     }
 }
 
+/// A delivery under way.
 #[derive(Debug)]
 struct Delivery<'a> {
     context: BatchContext<'a>,

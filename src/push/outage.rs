@@ -48,7 +48,7 @@ pub(super) enum OutageDecision {
     /// The pass ends. It will read these accounts again.
     EndPass,
     /// The pass goes on without these accounts. Its watermark moves past them, so they must count as in doubt.
-    GoOn,
+    MarkInDoubt,
 }
 
 /// Decides for one delivery what a batch without an answer means.
@@ -104,7 +104,7 @@ impl OutageDetector {
         if batch.last_success.is_none() && !self.outage_suspected() {
             self.reachability = Reachability::OutageSuspected { since: batch.attempts.clone() };
         }
-        OutageDecision::GoOn
+        OutageDecision::MarkInDoubt
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     async fn the_second_new_batch_without_an_answer_is_an_outage() {
         let mut detector = OutageDetector::new();
         let first = attempted();
-        assert_eq!(detector.ran_out(failed(ChangeOrigin::New, &first)), OutageDecision::GoOn);
+        assert_eq!(detector.ran_out(failed(ChangeOrigin::New, &first)), OutageDecision::MarkInDoubt);
         assert!(detector.outage_suspected());
         tokio::time::advance(Duration::from_mins(1)).await;
         let second = attempted();
@@ -153,7 +153,7 @@ mod tests {
         detector.answered();
         assert!(!detector.outage_suspected());
         let success = FailedBatch { last_success: Some(monotonic()), ..failed(ChangeOrigin::New, &attempts) };
-        assert_eq!(detector.ran_out(success), OutageDecision::GoOn);
+        assert_eq!(detector.ran_out(success), OutageDecision::MarkInDoubt);
         assert!(!detector.outage_suspected(), "IM answers, so only this batch gets no answer");
     }
 
@@ -169,7 +169,7 @@ mod tests {
             let batch = FailedBatch { last_success: Some(monotonic()), ..offline(origin) };
             assert_ne!(OutageDetector::new().ran_out(batch), OutageDecision::EndPass, "IM answered before: {origin:?}");
         }
-        assert_eq!(OutageDetector::new().ran_out(offline(ChangeOrigin::RejectionRetry)), OutageDecision::GoOn);
+        assert_eq!(OutageDetector::new().ran_out(offline(ChangeOrigin::RejectionRetry)), OutageDecision::MarkInDoubt);
     }
 
     #[tokio::test(start_paused = true)]
@@ -180,11 +180,11 @@ mod tests {
         for _ in 0..MAX_UNANSWERED_SPLITS {
             assert_eq!(detector.ran_out(doubt), OutageDecision::Split);
         }
-        assert_eq!(detector.ran_out(doubt), OutageDecision::GoOn);
+        assert_eq!(detector.ran_out(doubt), OutageDecision::MarkInDoubt);
         let answered = FailedBatch { last_success: attempts.first_at, ..doubt };
         assert_eq!(detector.ran_out(answered), OutageDecision::Split, "IM answers other calls");
         let alone = FailedBatch { has_several_accounts: false, ..answered };
-        assert_eq!(detector.ran_out(alone), OutageDecision::GoOn);
+        assert_eq!(detector.ran_out(alone), OutageDecision::MarkInDoubt);
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use crate::im::{Accepted, ApiCommand, Code, RemoveUser, SetUser};
 
-    fn probe() -> Option<Probe> {
-        Some(Probe { account: Account::new("p"), attribute: AttributeIndex(0), value: "Paris".into() })
+    fn probe() -> Probe {
+        Probe { account: Account::new("p"), attribute: AttributeIndex(0), value: "Paris".into() }
     }
 
     fn set(account: &'static str, name: &'static str) -> Call<'static> {
@@ -133,7 +133,7 @@ mod tests {
     /// The probe's value after the call.
     fn after(call: &Call<'_>, answer: &Result<CallReply, CallError>) -> Option<String> {
         let names: AttributeNames = ["city", "sex"].iter().map(|name| Arc::from(*name)).collect();
-        let mut probe = probe();
+        let mut probe = Some(probe());
         refresh_probe(&mut probe, call, answer, &names);
         probe.map(|probe| probe.value.into())
     }
@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_with_the_probes_account_takes_the_lock() {
         let account = ProbeAccount::default();
-        account.set_if_unknown(probe);
+        account.set_if_unknown(|| Some(probe()));
         assert!(account.is_known());
         assert!(account.lock_for(&set("other", "city")).await.is_none());
         let guard = account.lock_for(&set("p", "city")).await;

@@ -48,9 +48,9 @@ pub(super) enum CallFault {
 }
 
 /// The fault of a call, by the number of the call and its contents.
-type FaultRule = Box<dyn Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync>;
+type CallFaultFn = Box<dyn Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync>;
 /// The code with which an attribute is refused, by account, name and value.
-type RefusalRule = Box<dyn Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync>;
+type RefusalFn = Box<dyn Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync>;
 
 /// The state of the fake IM. Tests prepare it and examine it.
 #[derive(Default)]
@@ -60,9 +60,9 @@ pub(super) struct FakeImState {
     /// The attribute names that the app defines.
     pub names: Vec<String>,
     /// The code with which IM refuses an attribute, by account, name and value.
-    pub refuse: Option<RefusalRule>,
+    pub refuse: Option<RefusalFn>,
     /// The fault of a call, by the number of the call from 0.
-    pub fault: Option<FaultRule>,
+    pub fault: Option<CallFaultFn>,
     /// As `timpush`: refused accounts are listed, and the others are applied.
     pub lists: bool,
     /// All calls, in the order in which they arrived.

@@ -141,7 +141,7 @@ async fn run(generated: &GeneratedPass) {
                     );
                 }
                 Some(code) => {
-                    assert!(refused_with(code)(outcome), "{} {attribute:?}: {outcome:?} for {code}", change.account)
+                    assert!(refused_with(code)(outcome), "{} {attribute:?}: {outcome:?} for {code}", change.account);
                 }
             }
             if let AttributeOutcome::Refused(refusal) = outcome {
