@@ -23,6 +23,9 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// A lease counts as held for this long after the start of the last ping that was answered. No call to IM starts later.
+pub const LEASE_VALID_FOR: Duration = Duration::from_secs(3);
+
 /// The time of the last successful check, shared between the task that checks and those that depend on the result.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {

@@ -1,29 +1,31 @@
-//! What an answer means: from a code to what is done with the call, and the words for a refusal.
+//! What is done with a call that IM did not accept.
 //!
-//! Owns: the decision for each class of code, reasons without values. Must not know: calls, rate_limiter, batches.
+//! Owns: the decision for each class of code. Must not know: calls, batches, what single codes mean.
 
 use crate::im::{Code, CodeClass};
 
-/// What is done after a code.
+/// What is done with a call that ended with a code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Disposition {
-    /// The same call again, after a pause.
+    /// The call is sent again after a pause.
     Retry,
-    /// The same call again, after a longer pause, and all calls slower for a while.
+    /// The call is sent again after a longer pause, and the rate is lowered.
     RetryThrottled,
-    /// Nothing can be pushed.
+    /// The pass stops: nothing can be pushed.
     Stop,
-    /// Halves, accounts, attributes, until the culprit stands alone.
+    /// The batch is split until each account or attribute that IM refuses is in a call of its own.
     Bisect,
 }
 
-pub(super) fn of(code: Code) -> Disposition {
-    match code.class() {
-        // An error with the code of success is not an answer to rely on.
-        CodeClass::Done | CodeClass::Retry => Disposition::Retry,
-        CodeClass::SlowDown => Disposition::RetryThrottled,
-        CodeClass::Credentials => Disposition::Stop,
-        CodeClass::Row | CodeClass::Request | CodeClass::Unknown => Disposition::Bisect,
+impl Disposition {
+    pub(super) fn of(code: Code) -> Self {
+        match code.class() {
+            // An error with the code of success says nothing reliable about the call.
+            CodeClass::Done | CodeClass::Retry => Self::Retry,
+            CodeClass::SlowDown => Self::RetryThrottled,
+            CodeClass::Credentials => Self::Stop,
+            CodeClass::Row | CodeClass::Request | CodeClass::Unknown => Self::Bisect,
+        }
     }
 }
 
@@ -32,8 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_has_its_verdict() {
-        for (code, verdict) in [
+    fn every_class_of_code_has_its_disposition() {
+        for (code, disposition) in [
             (Code::Vendor(91000), Disposition::Retry),
             (Code::Timeout, Disposition::Retry),
             (Code::Http(502), Disposition::Retry),
@@ -44,7 +46,7 @@ mod tests {
             (Code::Vendor(70107), Disposition::Bisect),
             (Code::Vendor(424_242), Disposition::Bisect),
         ] {
-            assert_eq!(of(code), verdict, "{code}");
+            assert_eq!(Disposition::of(code), disposition, "{code}");
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::model::AttributeNames;
 /// The lease's session is asked this often whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// A ping that takes longer than this is lost, and no call may start without one answered within it.
-pub const PING_FRESH: Duration = Duration::from_secs(3);
+pub const PING_FRESH: Duration = clock::LEASE_VALID_FOR;
 
 /// How long work under way may go on after the lease was lost; no call to IM starts in it.
 const LAST_WORDS: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use super::plan::Planner;
 /// Where a crash leaves a call behind whose outcome is not recorded.
 const WITH_CALLS: [&str; 7] = [
     "intent: stored",
-    "call: about to go",
+    "call: about to be sent",
     "call: answered",
     "call: answered",
     "push: sets have ended",

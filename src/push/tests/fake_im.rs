@@ -1,4 +1,6 @@
-//! An IM for the push stage's tests: what it holds, whom it refuses, what it was sent and when.
+//! A fake IM for the tests of the push stage, and the fixture around it.
+//!
+//! Owns: what the fake IM holds, refuses and receives. Must not know: batches, retries.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -13,63 +15,71 @@ use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount,
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::call::ImTransport;
-use crate::push::{Probe, PushLimits, Pusher};
+use crate::push::{Probe, PushLimits, PushSession, Pusher};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
-/// How long the IM takes for an answer.
+/// How long the fake IM takes for an answer.
 pub(super) const LATENCY: Duration = Duration::from_millis(50);
 
-/// Name and value; a removal has no value.
-type Attr = (String, Option<String>);
+/// Name and value; the value is `None` in a removal.
+type SentAttribute = (String, Option<String>);
 
 /// A call as it arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
+pub(super) struct ReceivedCall {
     pub at: Instant,
     pub command: ApiCommand,
-    pub users: Vec<(String, Vec<Attr>)>,
+    pub users: Vec<(String, Vec<SentAttribute>)>,
 }
 
-/// What happens to a call instead of the usual.
+/// What happens to a call instead of the usual answer.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(super) enum CallFault {
+    /// The call is not applied and ends with this code.
     Fail(Code),
+    /// As `Fail`, with a `Retry-After`.
     RetryAfter(Code, Duration),
-    /// Applied, but the answer is lost.
+    /// The call is applied, but ends with this code.
     ApplyThenFail(Code),
-    /// `timpush`: these accounts are listed, the others applied.
+    /// As `timpush`: these accounts are listed as failed, the others are applied.
     List(Vec<(String, Code)>),
+    /// The answer takes this long.
     Slow(Duration),
 }
 
-type Plan = Box<dyn Fn(usize, &Sent) -> Option<Fault> + Send + Sync>;
-type Refuse = Box<dyn Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync>;
+/// The fault of a call, by the number of the call and its contents.
+type CallFaultFn = Box<dyn Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync>;
+/// The code with which an attribute is refused, by account, name and value.
+type RefusalFn = Box<dyn Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync>;
 
-/// What tests set up and look at.
+/// The state of the fake IM. Tests prepare it and examine it.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct FakeImState {
+    /// The values that IM holds, by account and name.
     pub holds: BTreeMap<(String, String), String>,
+    /// The attribute names that the app defines.
     pub names: Vec<String>,
-    /// By account, attribute and value: the code with which it is refused.
-    pub refuse: Option<Refuse>,
-    /// By number of the call from 0.
-    pub plan: Option<Plan>,
-    /// `timpush`: refused accounts are listed.
+    /// The code with which IM refuses an attribute, by account, name and value.
+    pub refuse: Option<RefusalFn>,
+    /// The fault of a call, by the number of the call from 0.
+    pub fault: Option<CallFaultFn>,
+    /// As `timpush`: refused accounts are listed, and the others are applied.
     pub lists: bool,
-    pub sent: Vec<Sent>,
+    /// All calls, in the order in which they arrived.
+    pub sent: Vec<ReceivedCall>,
     pub most_in_flight: usize,
-    in_flight: HashSet<String>,
-    flying: usize,
-    /// Promises that were broken.
-    pub broken: Vec<String>,
+    accounts_in_flight: HashSet<String>,
+    calls_in_flight: usize,
+    /// Violations of what the push stage promises.
+    pub violations: Vec<String>,
 }
 
 #[derive(Default)]
-pub(super) struct Im(Mutex<State>);
+pub(super) struct FakeIm(Mutex<FakeImState>);
 
-impl fmt::Debug for Im {
+impl fmt::Debug for FakeIm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Im")
+        f.write_str("FakeIm")
     }
 }
 
@@ -85,54 +95,56 @@ fn error(command: ApiCommand, code: Code) -> CallError {
     }
 }
 
-impl Im {
-    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics while it looks")
+impl FakeIm {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, FakeImState> {
+        self.0.lock().expect("no test panics while it holds the lock")
     }
 
-    pub(super) fn sent(&self, command: ApiCommand) -> Vec<Sent> {
+    pub(super) fn sent(&self, command: ApiCommand) -> Vec<ReceivedCall> {
         self.state().sent.iter().filter(|sent| sent.command == command).cloned().collect()
     }
 
-    async fn call(&self, sent: Sent) -> Result<Accepted, CallError> {
+    async fn call(&self, sent: ReceivedCall) -> Result<Accepted, CallError> {
         let command = sent.command;
         let fault = {
             let mut state = self.state();
             let number = state.sent.len();
             state.sent.push(sent.clone());
             if sent.users.len() > 100 {
-                state.broken.push(format!("{} users in a call", sent.users.len()));
+                state.violations.push(format!("{} users in a call", sent.users.len()));
             }
             for (account, attrs) in &sent.users {
-                if !state.in_flight.insert(account.clone()) {
-                    state.broken.push(format!("{account} in two calls at once"));
+                if !state.accounts_in_flight.insert(account.clone()) {
+                    state.violations.push(format!("{account} in two calls at once"));
                 }
                 if attrs.is_empty() {
-                    state.broken.push(format!("{account} without attributes"));
+                    state.violations.push(format!("{account} without attributes"));
                 }
             }
-            state.flying += 1;
-            state.most_in_flight = state.most_in_flight.max(state.flying);
-            state.plan.as_ref().and_then(|plan| plan(number, &sent))
+            state.calls_in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.calls_in_flight);
+            state.fault.as_ref().and_then(|fault| fault(number, &sent))
         };
-        let slow = if let Some(Fault::Slow(duration)) = fault { duration } else { LATENCY };
+        let slow = if let Some(CallFault::Slow(duration)) = fault { duration } else { LATENCY };
         tokio::time::sleep(slow).await;
         let mut state = self.state();
-        state.flying -= 1;
+        state.calls_in_flight -= 1;
         for (account, _) in &sent.users {
-            state.in_flight.remove(account);
+            state.accounts_in_flight.remove(account);
         }
         match fault {
-            None | Some(Fault::Slow(_)) => state.answer(&sent),
-            Some(Fault::Fail(code)) => Err(error(command, code)),
-            Some(Fault::RetryAfter(code, pause)) => Err(CallError { retry_after: Some(pause), ..error(command, code) }),
-            Some(Fault::ApplyThenFail(code)) => match state.answer(&sent) {
+            None | Some(CallFault::Slow(_)) => state.answer(&sent),
+            Some(CallFault::Fail(code)) => Err(error(command, code)),
+            Some(CallFault::RetryAfter(code, pause)) => {
+                Err(CallError { retry_after: Some(pause), ..error(command, code) })
+            }
+            Some(CallFault::ApplyThenFail(code)) => match state.answer(&sent) {
                 Ok(_) => Err(error(command, code)),
                 refused => refused,
             },
-            Some(Fault::List(codes)) => {
+            Some(CallFault::List(codes)) => {
                 let listed: HashMap<String, Code> = codes.into_iter().collect();
-                let applied = Sent {
+                let applied = ReceivedCall {
                     users: sent.users.iter().filter(|(account, _)| !listed.contains_key(account)).cloned().collect(),
                     ..sent.clone()
                 };
@@ -149,18 +161,18 @@ impl Im {
     }
 }
 
-impl State {
-    fn refusal(&self, account: &str, attrs: &[Attr]) -> Option<i64> {
+impl FakeImState {
+    fn refusal(&self, account: &str, attrs: &[SentAttribute]) -> Option<i64> {
         let refuse = self.refuse.as_ref()?;
         attrs.iter().find_map(|(name, value)| refuse(account, name, value.as_deref()))
     }
 
-    fn answer(&mut self, sent: &Sent) -> Result<Accepted, CallError> {
+    fn answer(&mut self, sent: &ReceivedCall) -> Result<Accepted, CallError> {
         let mut failed = Vec::new();
         for (account, attrs) in &sent.users {
             if let Some(code) = self.refusal(account, attrs) {
                 let code = Code::Vendor(code);
-                // As indiscreet as an answer can be.
+                // The answer quotes all values, so that tests show that they are redacted.
                 let values: Vec<&str> = attrs.iter().filter_map(|(_, value)| value.as_deref()).collect();
                 let info = format!("bad parameter {}", values.join(" "));
                 if !self.lists {
@@ -185,33 +197,33 @@ impl State {
     }
 }
 
-impl ImTransport for Im {
+impl ImTransport for FakeIm {
     fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
         let users = users.iter().map(|user| {
             let attrs = user.attrs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
             (user.account.to_owned(), attrs.collect())
         });
-        Box::pin(self.call(Sent { at: monotonic(), command: ApiCommand::SetAttr, users: users.collect() }))
+        Box::pin(self.call(ReceivedCall { at: monotonic(), command: ApiCommand::SetAttr, users: users.collect() }))
     }
 
     fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
         let users = users
             .iter()
             .map(|user| (user.account.to_owned(), user.names.iter().map(|name| ((*name).to_owned(), None)).collect()));
-        Box::pin(self.call(Sent { at: monotonic(), command: ApiCommand::RemoveAttr, users: users.collect() }))
+        Box::pin(self.call(ReceivedCall { at: monotonic(), command: ApiCommand::RemoveAttr, users: users.collect() }))
     }
 
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>> {
         Box::pin(async {
-            self.call(Sent { at: monotonic(), command: ApiCommand::GetAttrName, users: Vec::new() }).await?;
+            self.call(ReceivedCall { at: monotonic(), command: ApiCommand::GetAttrName, users: Vec::new() }).await?;
             Ok(self.state().names.clone())
         })
     }
 }
 
-/// A pusher before an IM, with what it hangs on.
-pub(super) struct Stage {
-    pub im: Arc<Im>,
+/// A pusher that calls a fake IM, with all that it depends on.
+pub(super) struct PushFixture {
+    pub im: Arc<FakeIm>,
     pub pusher: Arc<Pusher>,
     pub metrics: Arc<Metrics>,
     pub lease: Heartbeat,
@@ -230,20 +242,20 @@ pub(super) fn limits() -> PushLimits {
     }
 }
 
-impl Stage {
+impl PushFixture {
     pub(super) fn new() -> Self {
         Self::with(limits())
     }
 
     pub(super) fn with(limits: PushLimits) -> Self {
-        let im = Arc::new(Im::default());
+        let im = Arc::new(FakeIm::default());
         im.state().names = NAMES.map(str::to_owned).to_vec();
         let metrics = Arc::new(Metrics::new("test"));
         let (lease, shutdown) = (Heartbeat::default(), Shutdown::default());
-        // Paused time jumps by minutes; a lease that is asked for in the future stays fresh.
+        // Paused time jumps by minutes. A ping in the future keeps the lease valid.
         lease.beat(monotonic() + Duration::from_secs(1_000_000));
-        let caller: Arc<dyn ImTransport> = Arc::<Im>::clone(&im);
-        let pusher = Pusher::with(caller, limits, Arc::clone(&metrics), lease.clone(), shutdown.clone());
+        let caller: Arc<dyn ImTransport> = Arc::<FakeIm>::clone(&im);
+        let pusher = Pusher::with_transport(caller, limits, Arc::clone(&metrics), lease.clone(), shutdown.clone());
         Self {
             im,
             pusher: Arc::new(pusher),
@@ -254,12 +266,12 @@ impl Stage {
         }
     }
 
-    pub(super) fn pass(&self) -> crate::push::PushSession {
+    pub(super) fn begin_pass(&self) -> PushSession {
         self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
 
-    /// A pass with an account whose `city` IM has acknowledged.
-    pub(super) fn pass_with_probe(&self) -> crate::push::PushSession {
+    /// Begins a pass with a probe: an account whose `city` IM has acknowledged.
+    pub(super) fn begin_pass_with_probe(&self) -> PushSession {
         let probe =
             Probe { account: Account::new("probe_account"), attribute: AttributeIndex(0), value: "Paris".into() };
         self.pusher.offer_probe(probe);
@@ -270,13 +282,13 @@ impl Stage {
         self.im.state().refuse = Some(Box::new(refuse));
     }
 
-    pub(super) fn plan(&self, plan: impl Fn(usize, &Sent) -> Option<Fault> + Send + Sync + 'static) {
-        self.im.state().plan = Some(Box::new(plan));
+    pub(super) fn inject(&self, fault: impl Fn(usize, &ReceivedCall) -> Option<CallFault> + Send + Sync + 'static) {
+        self.im.state().fault = Some(Box::new(fault));
     }
 
-    /// Nobody in two calls at once, no call too large, no second too full.
-    pub(super) fn assert_promises(&self) {
-        assert_eq!(self.im.state().broken, Vec::<String>::new());
+    /// No account was in two calls at once, no call was too large, no second held too many calls.
+    pub(super) fn assert_limits_kept(&self) {
+        assert_eq!(self.im.state().violations, Vec::<String>::new());
         for command in [ApiCommand::SetAttr, ApiCommand::RemoveAttr] {
             let starts: Vec<Instant> = self.im.sent(command).iter().map(|sent| sent.at).collect();
             for window in starts.windows(96) {
@@ -286,7 +298,7 @@ impl Stage {
     }
 }
 
-/// Sets of the first so many attributes for each of so many accounts, named `u0`, `u1`, …
+/// Changes that set the first `attributes` attributes of `accounts` accounts, which are named `u0`, `u1`, …
 pub(super) fn sets(accounts: usize, attributes: u16) -> Vec<Change> {
     (0..accounts).map(|number| set(number, attributes)).collect()
 }
@@ -301,7 +313,8 @@ pub(super) fn set(number: usize, attributes: u16) -> Change {
     }
 }
 
-pub(super) fn number(account: &str) -> usize {
+/// The number in an account's name.
+pub(super) fn account_number(account: &str) -> usize {
     account.trim_start_matches('u').parse().unwrap_or(usize::MAX)
 }
 
