@@ -53,7 +53,7 @@ impl PushSession {
         if call.command() == ApiCommand::SetAttr {
             self.pusher.publish_rate();
         }
-        if !self.pusher.lease.fresh(LEASE_VALID_FOR) {
+        if !self.pusher.lease.beat_within(LEASE_VALID_FOR) {
             self.stop(StopReason::LeaseLost);
         }
         (!self.has_stopped()).then_some(permit)
