@@ -208,7 +208,7 @@ pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Resu
     if row.binding == binding {
         return Ok(false);
     }
-    row.check_only_app_differs(&config.name, &binding)?;
+    row.binding.check_except_app(&config.name, &binding)?;
     let (lease, mut writer) = state.take_lease(row.id, &connect::me()).await?.map_err(|holder| {
         Failure::failed(format!("{holder} holds the lease of sync \"{}\"; stop it before you rebind", config.name))
     })?;

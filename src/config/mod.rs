@@ -63,10 +63,17 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Bytes of an `application_name` that PostgreSQL keeps.
+const APPLICATION_NAME_BYTES: usize = 63;
+
 impl Config {
-    /// How our sessions call themselves in `pg_stat_activity`. Postgres cuts it off at 63 bytes.
+    /// The `application_name` of every session of this sync, on the source and on the state database: `imsync <name>`,
+    /// cut at a character boundary to the 63 bytes that the server keeps (PostgreSQL manual, chapter 20.8: `NAMEDATALEN`
+    /// less one).
     pub fn application_name(&self) -> String {
-        format!("imsync {}", self.name)
+        let mut application = format!("imsync {}", self.name);
+        application.truncate(application.floor_char_boundary(APPLICATION_NAME_BYTES));
+        application
     }
 }
 

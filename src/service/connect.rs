@@ -13,8 +13,8 @@ use crate::metrics::Metrics;
 use crate::pass::{Engine, EngineParts, PassError, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
-use crate::state::lease::Holder;
-use crate::state::sync::SyncRow;
+use crate::state::lease::LeaseHolder;
+use crate::state::sync_row::SyncRow;
 use crate::state::{Access, Lease, State, StateError, StateWriter};
 
 /// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
@@ -61,7 +61,7 @@ pub async fn ground(config: &Arc<Config>) -> Result<Resources, ConnectError> {
 
 impl Resources {
     /// Takes the lease, if nobody holds it. The row is read again afterwards: a former holder may have moved on.
-    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, ConnectError> {
+    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), LeaseHolder>, ConnectError> {
         let taken = self.state.take_lease(self.row.id, &me()).await?;
         if taken.is_ok() {
             self.row = self.state.bind(&binding(&self.config, &self.source)).await?;

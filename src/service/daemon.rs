@@ -224,7 +224,7 @@ impl Daemon {
             if self.shutdown.requested() {
                 return Ended::Shutdown;
             }
-            if !lease.held() {
+            if !lease.is_held() {
                 return Ended::LeaseLost;
             }
             let began = clock::monotonic();

@@ -91,7 +91,7 @@ impl Source {
     /// Connects, sets the session (`DateStyle` and its like, timeouts, `application_name`), introspects, and checks
     /// what a pass needs. `columns` are the mapped columns (see `Mapping::columns`), in their order.
     pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
-        let mut session = SourceSession::open(&config.source.url, &config.name).await?;
+        let mut session = SourceSession::open(&config.source.url, &config.application_name()).await?;
         let source = config.source.clone();
         let table = Table::find(&mut session, &source.table).await?;
         let found: Found<'_> = fitness::columns(&table, config, columns)?;

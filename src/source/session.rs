@@ -19,8 +19,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: &str = "5min";
 /// What we wait for an answer. Longer than the server's own limit: who runs into this one has lost the server.
 const ANSWER: Duration = Duration::from_secs(330);
-/// Bytes of an `application_name` that the server keeps (manual, chapter 20.8: `NAMEDATALEN` less one).
-const APPLICATION_NAME_BYTES: usize = 63;
 
 /// Chapter 20.11 of the manual. First whatever changes a value's text: a role's or a database's defaults must not make
 /// everybody look changed. The rest protects the database from us, and us from a stuck session.
@@ -75,8 +73,8 @@ async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, So
 }
 
 impl SourceSession {
-    pub(super) async fn open(url: &PgUrl, name: &str) -> Result<Self, SourceError> {
-        let options = options(url, name)?;
+    pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
+        let options = options(url, application_name)?;
         let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
         session.refuse_pooler(&options).await?;
         session.set_up().await?;
@@ -167,29 +165,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError
     }
 }
 
-fn options(url: &PgUrl, name: &str) -> Result<PgConnectOptions, SourceError> {
+fn options(url: &PgUrl, application_name: &str) -> Result<PgConnectOptions, SourceError> {
     let options = PgConnectOptions::from_str(url.0.expose_secret()).map_err(SourceError::from)?;
-    Ok(options.application_name(&application_name(name)).extra_float_digits(None).disable_statement_logging())
-}
-
-fn application_name(name: &str) -> String {
-    let mut shown = format!("imsync {name}");
-    let mut end = shown.len().min(APPLICATION_NAME_BYTES);
-    while !shown.is_char_boundary(end) {
-        end -= 1;
-    }
-    shown.truncate(end);
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::application_name;
-
-    #[test]
-    fn an_application_name_fits_what_the_server_keeps() {
-        assert_eq!(application_name("users"), "imsync users");
-        let long = application_name(&"ü".repeat(40));
-        assert!(long.len() <= 63 && long.ends_with('ü'), "{long}");
-    }
+    Ok(options.application_name(application_name).extra_float_digits(None).disable_statement_logging())
 }

@@ -30,7 +30,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         }));
     };
     let accounts = state.count_accounts(row.id).await?;
-    let rejected = state.count_rejected(row.id, None).await?;
+    let rejected = state.count_rejected_accounts(row.id, None).await?;
     let held = state.lease_is_held().await?;
     let passes = state.last_passes(row.id, PASSES).await?;
     let lag = row.current_as_of.map(|as_of| {
@@ -48,8 +48,8 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "in_doubt": accounts.in_doubt,
         "guard": row.guard,
         "schema_version": schema_version,
-        "lease": held.then(|| json!({ "holder": row.holder, "since": row.lease_taken_at })),
-        "running": if held { row.running } else { None },
+        "lease": held.then(|| json!({ "holder": row.lease_holder, "since": row.lease_taken_at })),
+        "running": if held { row.running_pass } else { None },
         "full_pass_due": row.full_pass_due,
         "last_passes": passes,
     }))

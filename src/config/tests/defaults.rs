@@ -6,6 +6,15 @@ use super::super::*;
 use super::{MINIMAL, plus, read};
 
 #[test]
+fn an_application_name_fits_what_the_server_keeps() {
+    let mut config = read(MINIMAL).unwrap().config;
+    assert_eq!(config.application_name(), "imsync users");
+    config.name = "ü".repeat(40);
+    let long = config.application_name();
+    assert!(long.len() <= 63 && long.ends_with('ü'), "{long}");
+}
+
+#[test]
 fn the_minimal_configuration_gets_the_documented_defaults() {
     let Loaded { config, notices } = read(MINIMAL).unwrap();
     assert!(notices.is_empty());

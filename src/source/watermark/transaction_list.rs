@@ -2,6 +2,8 @@
 //!
 //! Owns: plain data. Must not know: how it is read, what follows from it.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -91,4 +93,18 @@ pub struct HeldBackBy {
     pub application: Option<String>,
     /// Since when we have seen it.
     pub since: DateTime<Utc>,
+}
+
+/// The transaction in words, without the time: `the transaction of pid 4711 (psql)`. The log and `imsync status` use it.
+impl fmt::Display for HeldBackBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.prepared) {
+            (Some(pid), _) => {
+                let application = self.application.as_deref().unwrap_or("unknown application");
+                write!(f, "the transaction of pid {pid} ({application})")
+            }
+            (None, Some(gid)) => write!(f, "the prepared transaction \"{gid}\""),
+            (None, None) => f.write_str("an open transaction"),
+        }
+    }
 }

@@ -77,7 +77,7 @@ async fn tables_of_another_version_are_left_alone() {
         &["migrate", "--print"],
         &["rejected", "retry"],
     ];
-    let most = format!("takes version {} at most", imsync::state::migrate::LATEST);
+    let most = format!("supports version {} at most", imsync::state::migrate::LATEST_VERSION);
     for arguments in refused {
         stage.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &most]);
     }

@@ -21,9 +21,9 @@ const WITH_CALLS: [&str; 7] = [
 ];
 /// Where one ends the next process before it has sent anything again.
 const BEFORE_CALLS: [&str; 8] = [
-    "lease: the epoch rose",
-    "intents: settled, not committed",
-    "intents: settled",
+    "lease: the epoch is incremented",
+    "intents: marked unknown, not committed",
+    "intents: marked unknown",
     "transaction list: read",
     "page: read",
     "page: compared",
