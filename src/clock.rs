@@ -23,10 +23,8 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The oldest answered ping of the lease's session with which a call to IM may still start. A ping that takes longer counts
-/// as lost. It is below the 4 s after which the state server ends a silent session (`state/lease.rs`), so a holder stops
-/// calling before another one can take over.
-pub const LEASE_PING_LIMIT: Duration = Duration::from_secs(3);
+/// A lease counts as held for this long after the start of the last ping that was answered. No call to IM starts later.
+pub const LEASE_VALID_FOR: Duration = Duration::from_secs(3);
 
 /// The last moment at which something answered; shared between who asks and who depends on it.
 #[derive(Clone, Debug)]

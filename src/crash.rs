@@ -20,10 +20,10 @@ mod armed {
 
     /// All of them, in the order in which a first full pass arrives at most of them.
     pub const POINTS: &[&str] = &[
-        "migration: applied, not committed",
+        "migration: tables created, not committed",
         "migration: committed",
         "start: the sync row exists",
-        "lease: the lock is held",
+        "lease: the lock is acquired",
         "lease: the epoch is incremented, not committed",
         "lease: the epoch is incremented",
         "start: the attribute names are stored",
@@ -32,8 +32,8 @@ mod armed {
         "start: a full pass is due",
         "start: rejections are due",
         "pass: begins",
-        "intents: marked unknown, not committed",
-        "intents: marked unknown",
+        "intents: resolved, not committed",
+        "intents: resolved",
         "full: the first watermark is about to be stored",
         "full: the first watermark is stored",
         "transaction list: read",

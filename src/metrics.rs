@@ -1,6 +1,9 @@
-//! The metrics by name. Owns: registration, labels, the Prometheus text. Must not know: who counts.
+//! The Prometheus metrics of this process.
 //!
-//! Names and labels are part of the interface; every counter whose labels are known beforehand begins at 0.
+//! Owns: their names, help texts and labels, the registry, and the text format. Must not know: who sets them.
+//!
+//! Names and labels are part of the interface. A counter whose label values are known in advance starts at 0, so that
+//! `rate()` sees its first increment.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -8,38 +11,52 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-/// Everything that `/metrics` shows. One instance a process; share it in an `Arc`.
+/// The metrics of one process. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// `imsync_ready`.
     pub ready: IntGauge,
+    /// `imsync_lease_held`. Set it with [`Metrics::set_leading`].
     pub lease_held: IntGauge,
-    /// Labels: kind, outcome.
+    /// `imsync_passes_total{kind,outcome}`.
     pub passes: IntCounterVec,
-    /// Label: kind.
+    /// `imsync_pass_duration_seconds{kind}`.
     pub pass_duration: HistogramVec,
-    /// Label: kind.
+    /// `imsync_rows_read_total{kind}`.
     pub rows_read: IntCounterVec,
+    /// `imsync_accounts`.
     pub accounts: IntGauge,
+    /// `imsync_in_doubt_accounts`.
     pub in_doubt_accounts: IntGauge,
-    /// Label: op (set, remove).
+    /// `imsync_accounts_pushed_total{op}`; `op` is `set` or `remove`.
     pub accounts_pushed: IntCounterVec,
-    /// Label: code; the vendor's, or `local` for a value refused here.
+    /// `imsync_rejections_total{code}`; `code` is the vendor's, or `local` for a value that imsync refuses.
     pub rejections: IntCounterVec,
+    /// `imsync_rejected_accounts`.
     pub rejected_accounts: IntGauge,
+    /// `imsync_full_pass_repairs_total`.
     pub repaired: IntCounter,
-    /// Labels: command, code.
+    /// `imsync_im_calls_total{command,code}`.
     pub im_calls: IntCounterVec,
-    /// Label: command.
+    /// `imsync_im_call_duration_seconds{command}`.
     pub im_call_duration: HistogramVec,
+    /// `imsync_im_retries_total`.
     pub im_retries: IntCounter,
+    /// `imsync_throttle_wait_seconds_total`.
     pub throttle_wait: Counter,
+    /// `imsync_rate_limit_calls_per_second`.
     pub rate_limit: Gauge,
+    /// `imsync_watermark_timestamp_seconds`.
     pub watermark_timestamp: Gauge,
+    /// `imsync_watermark_held_back_seconds`.
     pub watermark_held_back: Gauge,
-    /// Registered only while this instance leads: a standby has no lag of its own.
+    /// `imsync_lag_seconds`. Registered only while this instance leads, because a standby has no lag of its own. Set it
+    /// with [`Metrics::show_lag`].
     pub lag: Gauge,
+    /// `imsync_last_success_timestamp_seconds`.
     pub last_success_timestamp: Gauge,
+    /// `imsync_config_last_reload_successful`.
     pub config_last_reload_successful: IntGauge,
 }
 
@@ -48,100 +65,124 @@ const OUTCOMES: [&str; 5] = ["ok", "rejected", "failed", "guard", "interrupted"]
 const COMMANDS: [&str; 5] = ["set_attr", "get_attr", "remove_attr", "set_attr_name", "get_attr_name"];
 
 impl Metrics {
-    /// A registry of its own with all metrics at their beginnings, for the sync of this name.
+    /// A new registry with all metrics at their initial values. `name` is the name of the sync.
     pub fn new(name: &str) -> Self {
         let registry = Registry::new();
-        let build_info =
-            IntGaugeVec::new(Opts::new("imsync_build_info", "The running version; always 1."), &["version"])
-                .expect("fixed name and labels are valid");
+        let build_info = IntGaugeVec::new(
+            Opts::new("imsync_build_info", "The version of imsync, in the label; the value is always 1."),
+            &["version"],
+        )
+        .expect("fixed name and labels are valid");
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let sync_info = IntGaugeVec::new(Opts::new("imsync_sync_info", "The name of this sync; always 1."), &["name"])
-            .expect("fixed name and labels are valid");
+        let sync_info = IntGaugeVec::new(
+            Opts::new("imsync_sync_info", "The name of this sync, in the label; the value is always 1."),
+            &["name"],
+        )
+        .expect("fixed name and labels are valid");
         sync_info.with_label_values(&[name]).set(1);
         add(&registry, build_info);
         add(&registry, sync_info);
         let metrics = Self {
-            ready: int_gauge(&registry, "imsync_ready", "1 while /readyz answers 200."),
-            lease_held: int_gauge(&registry, "imsync_lease_held", "1 while this instance holds the lease."),
-            passes: int_counters(&registry, "imsync_passes_total", "Passes finished.", &["kind", "outcome"]),
+            ready: int_gauge(&registry, "imsync_ready", "1 if /readyz answers 200, 0 otherwise."),
+            lease_held: int_gauge(&registry, "imsync_lease_held", "1 if this instance holds the lease, 0 otherwise."),
+            passes: int_counters(
+                &registry,
+                "imsync_passes_total",
+                "Finished passes by kind and outcome.",
+                &["kind", "outcome"],
+            ),
             pass_duration: histogram(
                 &registry,
                 "imsync_pass_duration_seconds",
-                "How long passes took.",
+                "Duration of passes in seconds.",
                 &["kind"],
                 &[0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0, 7200.0],
             ),
-            rows_read: int_counters(&registry, "imsync_rows_read_total", "Rows read from the table.", &["kind"]),
-            accounts: int_gauge(&registry, "imsync_accounts", "Accounts with something acknowledged or in doubt."),
+            rows_read: int_counters(&registry, "imsync_rows_read_total", "Rows read from the source table.", &["kind"]),
+            accounts: int_gauge(&registry, "imsync_accounts", "Accounts with an acknowledged value."),
             in_doubt_accounts: int_gauge(
                 &registry,
                 "imsync_in_doubt_accounts",
-                "Accounts with an attribute whose value in IM is not known.",
+                "Accounts with an attribute whose value in IM is not certain.",
             ),
             accounts_pushed: int_counters(
                 &registry,
                 "imsync_accounts_pushed_total",
-                "Accounts whose change IM acknowledged.",
+                "Accounts for which IM acknowledged a set or a removal.",
                 &["op"],
             ),
-            rejections: int_counters(&registry, "imsync_rejections_total", "Rejections recorded, by code.", &["code"]),
-            rejected_accounts: int_gauge(&registry, "imsync_rejected_accounts", "Accounts with a standing rejection."),
+            rejections: int_counters(
+                &registry,
+                "imsync_rejections_total",
+                "Recorded rejections by error code; code \"local\" for values that imsync refuses.",
+                &["code"],
+            ),
+            rejected_accounts: int_gauge(
+                &registry,
+                "imsync_rejected_accounts",
+                "Accounts with a rejection that stands.",
+            ),
             repaired: int_counter(
                 &registry,
                 "imsync_full_pass_repairs_total",
-                "Accounts that a full pass had to put right.",
+                "Accounts with a change that a full pass found and no incremental pass had seen.",
             ),
             im_calls: int_counters(
                 &registry,
                 "imsync_im_calls_total",
-                "Calls to IM, by command and code.",
+                "Calls to IM by command and result code; code \"0\" for success.",
                 &["command", "code"],
             ),
             im_call_duration: histogram(
                 &registry,
                 "imsync_im_call_duration_seconds",
-                "How long calls to IM took, one attempt each.",
+                "Duration of single calls to IM in seconds, without retries.",
                 &["command"],
                 &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
             ),
-            im_retries: int_counter(&registry, "imsync_im_retries_total", "Calls that repeated an earlier one."),
+            im_retries: int_counter(&registry, "imsync_im_retries_total", "Calls to IM that repeated an earlier call."),
             throttle_wait: counter(
                 &registry,
                 "imsync_throttle_wait_seconds_total",
-                "Time calls waited for the rate limiter.",
+                "Total time in seconds that calls waited for the rate limiter.",
             ),
-            rate_limit: gauge(&registry, "imsync_rate_limit_calls_per_second", "The rate in force for set calls."),
+            rate_limit: gauge(
+                &registry,
+                "imsync_rate_limit_calls_per_second",
+                "Current rate limit of set calls per second.",
+            ),
             watermark_timestamp: gauge(
                 &registry,
                 "imsync_watermark_timestamp_seconds",
-                "The durable watermark; for a bigint watermark its value.",
+                "Durable watermark as a Unix timestamp; for a bigint watermark column its value.",
             ),
             watermark_held_back: gauge(
                 &registry,
                 "imsync_watermark_held_back_seconds",
-                "For how long an open transaction has held the watermark back; 0 when none does.",
+                "Seconds for which an open transaction has held the watermark back; 0 if none does.",
             ),
             lag: gauge_unregistered(
                 "imsync_lag_seconds",
-                "Everything committed longer ago than this is in IM, rejected accounts aside.",
+                "Changes committed longer ago than this many seconds are in IM, except for rejected and in-doubt accounts.",
             ),
             last_success_timestamp: gauge(
                 &registry,
                 "imsync_last_success_timestamp_seconds",
-                "When the newest pass that did not fail ended.",
+                "Unix timestamp of the end of the last pass that did not fail.",
             ),
             config_last_reload_successful: int_gauge(
                 &registry,
                 "imsync_config_last_reload_successful",
-                "0 when the last SIGHUP brought a configuration that was refused.",
+                "1 if the last SIGHUP loaded a new configuration (or none was sent), 0 if it was refused.",
             ),
             registry,
         };
-        metrics.begin_at_zero();
+        metrics.initialize_labels();
         metrics
     }
 
-    fn begin_at_zero(&self) {
+    /// Creates the series whose label values are known in advance.
+    fn initialize_labels(&self) {
         self.config_last_reload_successful.set(1);
         for kind in KINDS {
             for outcome in OUTCOMES {
@@ -162,23 +203,23 @@ impl Metrics {
         add(&self.registry, prometheus::process_collector::ProcessCollector::for_self());
     }
 
-    /// This instance leads, or no longer does.
-    pub fn lead(&self, leading: bool) {
+    /// Whether this instance holds the lease. When it does not, the lag is no longer shown.
+    pub fn set_leading(&self, leading: bool) {
         self.lease_held.set(i64::from(leading));
         if !leading {
-            // Not there unless it was shown.
+            // An error means that it was not registered.
             let _ = self.registry.unregister(Box::new(self.lag.clone()));
         }
     }
 
-    /// The lag of a leader that knows it: before the first complete pass there is none to show, and 0 would be a lie.
+    /// Sets the lag and registers it. Before the first complete pass the lag is not known, and 0 would be wrong.
     pub fn show_lag(&self, seconds: f64) {
         self.lag.set(seconds);
-        // Registered already but for the first time.
+        // An error means that it is registered already.
         let _ = self.registry.register(Box::new(self.lag.clone()));
     }
 
-    /// The text exposition format.
+    /// All metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut buffer = Vec::new();
         // Writing to a Vec cannot fail; a metric family that cannot be encoded is left out.

@@ -13,7 +13,7 @@ use super::disposition::{self, Disposition};
 use super::rate_limit::RateCut;
 use super::session::PushSession;
 use super::{Probe, StopReason};
-use crate::clock::{LEASE_PING_LIMIT, monotonic};
+use crate::clock::monotonic;
 use crate::crash;
 use crate::im::{CallError, Code, Command};
 use crate::model::AttributeNames;
@@ -23,6 +23,8 @@ const BACKOFF_BASE: Duration = Duration::from_millis(200);
 const BACKOFF_CAP: Duration = Duration::from_secs(10);
 /// Added after a "slow down": the vendor counts calls by the second.
 const SLOW_DOWN_PAUSE: Duration = Duration::from_secs(1);
+/// No call starts unless the lease's last ping was answered within this.
+const LEASE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What has been tried of a call so far.
 #[derive(Clone, Debug, Default)]
@@ -225,7 +227,7 @@ impl PushSession {
         if call.command() == Command::SetAttr {
             self.pusher.show_rate();
         }
-        if !self.pusher.lease.fresh(LEASE_PING_LIMIT) {
+        if !self.pusher.lease.fresh(LEASE_LIMIT) {
             self.stop(StopReason::LeaseLost);
         }
         (!self.halted_now()).then_some(leave)

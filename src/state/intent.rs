@@ -75,9 +75,9 @@ impl StateWriter {
         for intent in &intents {
             touched += self.mark_intent_unknown(&mut transaction, intent, late_write).await?;
         }
-        crash::point("intents: marked unknown, not committed");
+        crash::point("intents: resolved, not committed");
         transaction.commit().await?;
-        crash::point("intents: marked unknown");
+        crash::point("intents: resolved");
         Ok(touched)
     }
 

@@ -20,10 +20,11 @@ use tokio::task::JoinHandle;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
-use crate::clock::{self, Heartbeat, LEASE_PING_LIMIT};
+use crate::clock::{self, Heartbeat, LEASE_VALID_FOR};
 use crate::crash;
 
-/// Interval of the pings on the lease's session.
+/// Interval of the pings on the lease's session. A ping that takes longer than [`LEASE_VALID_FOR`] (3 s) counts as lost, 1 s
+/// before the server ends a silent session, so that this process stops calling before another one can take the lease.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long running work may continue after the lease was lost. No call to IM starts during this time.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(10);
@@ -81,7 +82,7 @@ impl State {
         if !taken {
             return Ok(Err(read_holder(&mut connection, sync_id).await?));
         }
-        crash::point("lease: the lock is held");
+        crash::point("lease: the lock is acquired");
         let (row, last_call_seconds_ago) = increment_epoch(&mut connection, sync_id, holder_id).await?;
         crash::point("lease: the epoch is incremented");
         let names: Vec<String> = row.try_get("attribute_names")?;
@@ -174,7 +175,7 @@ async fn keep_alive(mut connection: PgConnection, heartbeat: Heartbeat, mut rele
         }
         let asked = clock::monotonic();
         let ping = sqlx::query("SELECT 1").execute(&mut connection);
-        match tokio::time::timeout(LEASE_PING_LIMIT, ping).await {
+        match tokio::time::timeout(LEASE_VALID_FOR, ping).await {
             Ok(Ok(_)) => heartbeat.beat(asked),
             Ok(Err(error)) => {
                 tracing::warn!(error = %StateError::from(error), "the session that holds the lease failed");
@@ -182,10 +183,7 @@ async fn keep_alive(mut connection: PgConnection, heartbeat: Heartbeat, mut rele
                 return;
             }
             Err(_) => {
-                tracing::warn!(
-                    "the session that holds the lease has not answered for {} s",
-                    LEASE_PING_LIMIT.as_secs()
-                );
+                tracing::warn!("the session that holds the lease has not answered for {} s", LEASE_VALID_FOR.as_secs());
                 heartbeat.stop();
                 return;
             }
@@ -197,14 +195,14 @@ async fn keep_alive(mut connection: PgConnection, heartbeat: Heartbeat, mut rele
 }
 
 impl Lease {
-    /// Beats with every answered ping. A call to IM starts only while it is at most [`LEASE_PING_LIMIT`] old.
+    /// Beats with every answered ping. A call to IM starts only while it is at most [`LEASE_VALID_FOR`] old.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
-    /// Whether the session answered a ping within [`LEASE_PING_LIMIT`].
+    /// Whether the session answered a ping within [`LEASE_VALID_FOR`].
     pub fn is_held(&self) -> bool {
-        !self.keeper.is_finished() && self.heartbeat.fresh(LEASE_PING_LIMIT)
+        !self.keeper.is_finished() && self.heartbeat.fresh(LEASE_VALID_FOR)
     }
 
     /// Runs the future; returns `None` when the lease was lost.
@@ -225,13 +223,13 @@ impl Lease {
         }
     }
 
-    /// Releases the lease and waits until its session is closed, at most [`LEASE_PING_LIMIT`].
+    /// Releases the lease and waits until its session is closed, at most [`LEASE_VALID_FOR`].
     pub async fn release(mut self) {
         if let Some(release) = self.release.take() {
             let _ = release.send(());
         }
         // The time limit is for a server that no longer answers.
-        let _ = tokio::time::timeout(LEASE_PING_LIMIT, &mut self.keeper).await;
+        let _ = tokio::time::timeout(LEASE_VALID_FOR, &mut self.keeper).await;
     }
 }
 

@@ -129,7 +129,7 @@ impl Migrator<'_> {
         }
         for migration in self.pending(before) {
             run_script(&mut transaction, migration.sql.to_owned()).await?;
-            crash::point("migration: applied, not committed");
+            crash::point("migration: tables created, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
                 .bind(migration.name)

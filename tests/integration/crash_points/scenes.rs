@@ -86,10 +86,10 @@ const fn at(scene: Scene, point: &'static str, arrival: usize) -> Job {
 
 /// Every point at least once. First passes stand first: a fresh world begins with one.
 pub(super) const WALK: &[Job] = &[
-    at(Scene::First, "migration: applied, not committed", 1),
+    at(Scene::First, "migration: tables created, not committed", 1),
     at(Scene::First, "migration: committed", 1),
     at(Scene::First, "start: the sync row exists", 1),
-    at(Scene::First, "lease: the lock is held", 1),
+    at(Scene::First, "lease: the lock is acquired", 1),
     at(Scene::First, "lease: the epoch is incremented, not committed", 1),
     at(Scene::First, "lease: the epoch is incremented", 1),
     at(Scene::First, "start: the attributes have slots", 1),
@@ -102,8 +102,8 @@ pub(super) const WALK: &[Job] = &[
     at(Scene::First, "call: answered", 5),
     at(Scene::SlowFirst, "full: the position is about to be stored", 1),
     at(Scene::SlowFirst, "full: the position is stored", 1),
-    at(Scene::Recovery, "intents: marked unknown, not committed", 1),
-    at(Scene::Recovery, "intents: marked unknown", 1),
+    at(Scene::Recovery, "intents: resolved, not committed", 1),
+    at(Scene::Recovery, "intents: resolved", 1),
     at(Scene::Recovery, "doubts: looked up", 1),
     at(Scene::Recovery, "doubts: about to be put aside", 1),
     at(Scene::Recovery, "in doubt: postponed, not committed", 1),

@@ -37,7 +37,7 @@ impl World {
             // Of a transaction of the very first fence no counter tells where it began.
             first = self.settles("run --once --json").await?;
         }
-        while self.accounts_with_due_rejections().await? {
+        while self.rejections_due().await? {
             // A pass spends about a second on them; the next goes on.
             self.settles("run --once --json").await?;
         }
@@ -78,7 +78,7 @@ impl World {
         due.fetch_one(&mut self.eye).await.map_err(|error| error.to_string())
     }
 
-    async fn accounts_with_due_rejections(&mut self) -> Result<bool, String> {
+    async fn rejections_due(&mut self) -> Result<bool, String> {
         let due = sqlx::query_scalar("SELECT EXISTS (SELECT FROM imsync.rejection WHERE next_at <= clock_timestamp())");
         due.fetch_one(&mut self.eye).await.map_err(|error| error.to_string())
     }

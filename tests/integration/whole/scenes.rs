@@ -22,8 +22,8 @@ const WITH_CALLS: [&str; 7] = [
 /// Where one ends the next process before it has sent anything again.
 const BEFORE_CALLS: [&str; 8] = [
     "lease: the epoch is incremented",
-    "intents: marked unknown, not committed",
-    "intents: marked unknown",
+    "intents: resolved, not committed",
+    "intents: resolved",
     "transaction list: read",
     "page: read",
     "page: compared",
