@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{MIGRATIONS, Migration, Migrator};
-use crate::cluster::{self, Cluster, Options};
+use crate::cluster::{self, Cluster, ClusterOptions};
 use crate::state::{Access, State, StateError};
 
 /// As a later release could upgrade the tables: a new column without a default, filled from what is stored.
@@ -56,7 +56,7 @@ fn server() -> String {
         return url;
     }
     // Statics are not dropped. The supervisor of the server stops it when this process has ended.
-    PRIVATE.get_or_init(|| Cluster::start(Options::default()).expect("a private PostgreSQL")).url("postgres")
+    PRIVATE.get_or_init(|| Cluster::start(ClusterOptions::default()).expect("a private PostgreSQL")).url("postgres")
 }
 
 struct TestDatabase {
