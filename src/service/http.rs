@@ -1,7 +1,7 @@
 //! The HTTP server: `/healthz`, `/readyz`, `/status`, `/metrics`.
 //!
-//! Owns: the routes, limits on clients, and which Host headers are accepted. Must not know: databases, the fields of the
-//! status.
+//! Owns: the routes, limits on clients, and which Host headers are accepted. Must not know: databases, the fields of
+//! the status.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +34,8 @@ use crate::metrics::Metrics;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest request head. Usual ones have a few hundred bytes; hyper needs a buffer of at least 8 KiB.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
-/// The longest life of a connection, whatever it does, so that a client that does not read its response cannot keep it open.
+/// The longest life of a connection, whatever it does, so that a client that does not read its response cannot keep
+/// it open.
 const MAX_CONNECTION_LIFE: Duration = Duration::from_mins(2);
 /// The most open connections; further ones are closed at once. A monitoring system needs two or three.
 const MAX_CONNECTIONS: usize = 64;
@@ -57,8 +58,8 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// For `/status`.
     pub status: StatusSource,
-    /// `http.public`. If false, the Host header must name this machine. Otherwise a web page whose own host name is pointed
-    /// to 127.0.0.1 (DNS rebinding) could read the responses.
+    /// `http.public`. If false, the Host header must name this machine. Otherwise a web page whose own host name is
+    /// pointed to 127.0.0.1 (DNS rebinding) could read the responses.
     pub public: bool,
 }
 

@@ -1,6 +1,7 @@
 //! The loop over passes while this process holds the lease.
 //!
-//! Owns: which kind of pass runs next, and the delay before it. Must not know: what a pass does, how the lease was taken.
+//! Owns: which kind of pass runs next, and the delay before it. Must not know: what a pass does, how the lease was
+//! taken.
 //!
 //! A failed pass does not end the loop unless its connections have to be replaced.
 
@@ -186,7 +187,8 @@ impl Leader<'_> {
             if self.engine.has_watermark() && last_incremental.elapsed() >= self.interval() {
                 last_incremental = clock::monotonic();
                 if let Some(error) = self.incremental().await {
-                    // The error concerns the full pass too. No call of it may be in flight when connections are replaced.
+                    // The error concerns the full pass too. No call of it may be in flight when connections are
+                    // replaced.
                     let (report, _) = self.engine.interrupt_full(&mut full).await;
                     report.log();
                     self.context.readiness.pass_finished(Some(error.to_string()));

@@ -2,10 +2,10 @@
 //!
 //! Owns: the rule and its sentences. Must not know: HTTP, passes, databases.
 //!
-//! A standby is ready. A leader is ready when the newest finished pass did not fail (or none has finished yet), and it
-//! ended less than three intervals ago (at least 5 s) or a running pass has recorded outcomes within three intervals (at
-//! least 60 s). A new leader is therefore not ready until its first pass has ended or recorded something. For an unchanged
-//! table that takes a moment, and an unreachable database shows from the start.
+//! A standby is ready. A leader is ready when the newest finished pass did not fail (or none has finished yet), and
+//! it ended less than three intervals ago (at least 5 s) or a running pass has recorded outcomes within three
+//! intervals (at least 60 s). A new leader is therefore not ready until its first pass has ended or recorded
+//! something. For an unchanged table that takes a moment, and an unreachable database shows from the start.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,7 +107,8 @@ impl Readiness {
         self.inputs().recorded = Some(clock::monotonic());
     }
 
-    /// A pass has ended. `error`: why it failed; `None` for every outcome but `failed`, so for `rejected` and `guard` too.
+    /// A pass has ended. `error`: why it failed; `None` for every outcome but `failed`, so for `rejected` and `guard`
+    /// too.
     ///
     /// Everybody who can reach `/readyz` reads the text, so it must contain no secrets and no values.
     pub fn pass_finished(&self, error: Option<String>) {

@@ -1,6 +1,7 @@
 //! Reloading the configuration of a running daemon on SIGHUP.
 //!
-//! Owns: receiving the signal, and which keys may not change. Must not know: what the daemon does with a new configuration.
+//! Owns: receiving the signal, and which keys may not change. Must not know: what the daemon does with a new
+//! configuration.
 
 use std::fmt;
 

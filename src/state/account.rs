@@ -67,8 +67,8 @@ pub struct AccountCounts {
 impl State {
     /// What is stored for these accounts. Accounts without a row are not in the answer.
     ///
-    /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. The values of a row
-    /// with the same digest are not transferred.
+    /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. The values of
+    /// a row with the same digest are not transferred.
     pub async fn stored_accounts(
         &self,
         sync_id: i32,
@@ -98,8 +98,8 @@ impl State {
             .collect()
     }
 
-    /// The next `limit` accounts after `after`, in ascending order, for which a value or a rejection is stored. A full pass
-    /// finds accounts with it that have left the table.
+    /// The next `limit` accounts after `after`, in ascending order, for which a value or a rejection is stored. A
+    /// full pass finds accounts with it that have left the table.
     pub async fn accounts_after(
         &self,
         sync_id: i32,

@@ -37,8 +37,8 @@ impl<'a> AccountColumns<'a> {
     }
 }
 
-/// Writes rows within a transaction of the writer: updates the existing ones, deletes those without a value, inserts the
-/// others.
+/// Writes rows within a transaction of the writer: updates the existing ones, deletes those without a value, inserts
+/// the others.
 ///
 /// An update or a delete must affect exactly its rows. Otherwise the transaction fails, because no other process writes
 /// this table under the same epoch.

@@ -52,7 +52,8 @@ fn decode_value(value: Value) -> AcknowledgedValue {
     }
 }
 
-/// Makes provisional values unknown. To be used when no late write is possible any more: the value is then sent once more.
+/// Makes provisional values unknown. To be used when no late write is possible any more: the value is then sent once
+/// more.
 pub fn mark_provisional_unknown(acknowledged: &mut [AcknowledgedValue]) {
     for known in acknowledged {
         if matches!(known, AcknowledgedValue::Provisional(_)) {

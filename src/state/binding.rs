@@ -2,14 +2,15 @@
 //!
 //! Owns: [`Binding`] and the messages about differences. Must not know: how the binding is stored.
 //!
-//! The stored values are only valid for the same table, account format and app. A different configuration would remove or
-//! overwrite attributes of the wrong accounts.
+//! The stored values are only valid for the same table, account format and app. A different configuration would
+//! remove or overwrite attributes of the wrong accounts.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StateError;
 
-/// What a sync is bound to. Names are resolved by the server, so that another spelling of one table is the same binding.
+/// What a sync is bound to. Names are resolved by the server, so that another spelling of one table is the same
+/// binding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The table with its schema, as the server resolves it.

@@ -51,7 +51,7 @@ fn from_sqlstate(code: &str, message: &str) -> StateError {
     match code {
         // insufficient_privilege
         "42501" => StateError::Unsuitable(format!(
-            "the role in [state] url lacks a privilege: {message}; grant it, or run `imsync migrate` as the owner of the schema"
+            "the state database denies access: {message}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema"
         )),
         // invalid_catalog_name, invalid_authorization_specification, invalid_password
         "3D000" | "28000" | "28P01" => {

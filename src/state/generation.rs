@@ -15,7 +15,8 @@ use super::writer::StateWriter;
 use crate::crash;
 
 impl State {
-    /// Identifies the server: system identifier and timeline. A restored backup or a promoted standby shows another value.
+    /// Identifies the server: system identifier and timeline. A restored backup or a promoted standby shows another
+    /// value.
     pub async fn server_identity(&self) -> Result<String, StateError> {
         // A standby has no current WAL position. imsync only reads there.
         Ok(sqlx::query_scalar(

@@ -11,8 +11,8 @@ use crate::crash;
 use crate::model::Account;
 
 impl State {
-    /// The next `limit` accounts whose retry is due, each with the time since when it is due, in this order. `after`: the
-    /// last entry of the previous call.
+    /// The next `limit` accounts whose retry is due, each with the time since when it is due, in this order. `after`:
+    /// the last entry of the previous call.
     pub async fn in_doubt_accounts_due(
         &self,
         sync_id: i32,
@@ -32,8 +32,8 @@ impl State {
         Ok(accounts.into_iter().map(|(due, account)| (due, Account::new(account))).collect())
     }
 
-    /// Whether a value is unknown and a retry is scheduled. A provisional value counts as known: IM acknowledged it, even if
-    /// a late write may still overwrite it.
+    /// Whether a value is unknown and a retry is scheduled. A provisional value counts as known: IM acknowledged it,
+    /// even if a late write may still overwrite it.
     pub async fn in_doubt_pending(&self, sync_id: i32) -> Result<bool, StateError> {
         Ok(sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_retry_at < 'infinity' \
@@ -56,8 +56,9 @@ impl State {
 }
 
 impl StateWriter {
-    /// Postpones the retry of these accounts where it is still due after it was tried: no call can resolve it now. The next
-    /// retry is when a late write is no longer possible, else when the row, the mapping or a rejection changes.
+    /// Postpones the retry of these accounts where it is still due after it was tried: no call can resolve it now.
+    /// The next retry is when a late write is no longer possible, else when the row, the mapping or a rejection
+    /// changes.
     pub async fn postpone_in_doubt_retries(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;

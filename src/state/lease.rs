@@ -2,8 +2,8 @@
 //!
 //! Owns: taking, keeping, checking and releasing the lease. Must not know: what is written under it.
 //!
-//! The lock disappears with its session and needs no clocks that agree. A task pings the session once a second. The epoch,
-//! which rises each time the lease is taken, rolls back every write of a former holder.
+//! The lock disappears with its session and needs no clocks that agree. A task pings the session once a second. The
+//! epoch, which rises each time the lease is taken, rolls back every write of a former holder.
 //!
 //! Source: PostgreSQL manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
 
@@ -23,8 +23,9 @@ use super::writer::StateWriter;
 use crate::clock::{self, Heartbeat, LEASE_VALID_FOR};
 use crate::crash;
 
-/// Interval of the pings on the lease's session. A ping that takes longer than [`LEASE_VALID_FOR`] (3 s) counts as lost, 1 s
-/// before the server ends a silent session, so that this process stops calling before another one can take the lease.
+/// Interval of the pings on the lease's session. A ping that takes longer than [`LEASE_VALID_FOR`] (3 s) counts as
+/// lost, 1 s before the server ends a silent session, so that this process stops calling before another one can take
+/// the lease.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long running work may continue after the lease was lost. No call to IM starts during this time.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(10);
@@ -56,8 +57,8 @@ pub struct Lease {
     heartbeat: Heartbeat,
     release: Option<oneshot::Sender<()>>,
     keeper: JoinHandle<()>,
-    /// How many seconds ago the previous holder started its last call to IM, by the clock of the state server. `None` when
-    /// it did not store that.
+    /// How many seconds ago the previous holder started its last call to IM, by the clock of the state server. `None`
+    /// when it did not store that.
     pub last_call_seconds_ago: Option<f64>,
 }
 
@@ -145,8 +146,8 @@ async fn increment_epoch(
     holder_id: &str,
 ) -> Result<(PgRow, Option<f64>), StateError> {
     let mut transaction = connection.begin().await?;
-    // Waits for transactions of the previous holder, which hold the row FOR SHARE. Later ones see the new epoch and roll
-    // back.
+    // Waits for transactions of the previous holder, which hold the row FOR SHARE. Later ones see the new epoch and
+    // roll back.
     let last_call_seconds_ago: Option<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM clock_timestamp() - last_call_at)::float8 FROM sync WHERE id = $1 FOR UPDATE",
     )

@@ -2,8 +2,8 @@
 //!
 //! Owns: the list of migrations and their bookkeeping (the table `migration`). Must not know: what the tables are for.
 //!
-//! All pending migrations run in one transaction under an advisory lock. A failure therefore leaves the schema as it was,
-//! and processes that start at the same time apply each migration once.
+//! All pending migrations run in one transaction under an advisory lock. A failure therefore leaves the schema as it
+//! was, and processes that start at the same time apply each migration once.
 
 use std::fmt::Write as _;
 

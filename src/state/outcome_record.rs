@@ -39,7 +39,8 @@ impl StateWriter {
     /// Records in one transaction. `retry_after` is the delay before the first retry of a rejection
     /// (`schedule.rejected_retry`).
     ///
-    /// A deadlock is possible because `imsync rejected retry` writes without the lease. The transaction is then repeated.
+    /// A deadlock is possible because `imsync rejected retry` writes without the lease. The transaction is then
+    /// repeated.
     ///
     /// # Errors
     ///

@@ -95,7 +95,8 @@ impl State {
         Ok(standing)
     }
 
-    /// The accounts of the `limit` rejections whose retry has been due longest. The cost does not depend on how many are due.
+    /// The accounts of the `limit` rejections whose retry has been due longest. The cost does not depend on how many
+    /// are due.
     pub async fn accounts_with_due_rejections(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "SELECT DISTINCT account FROM (SELECT account FROM rejection \
@@ -181,8 +182,9 @@ impl State {
 }
 
 impl StateWriter {
-    /// Postpones the rejections of these accounts that are still due after a retry (IM did not answer, or the removal guard
-    /// holds the removal back). Otherwise every pass would retry them first, and later ones would never be retried.
+    /// Postpones the rejections of these accounts that are still due after a retry (IM did not answer, or the removal
+    /// guard holds the removal back). Otherwise every pass would retry them first, and later ones would never be
+    /// retried.
     pub async fn postpone_rejections(&self, accounts: &[Account], delay: Duration) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
@@ -235,8 +237,8 @@ pub(super) async fn delete_rejections(
     Ok(())
 }
 
-/// Adds rejections within a transaction, or counts another attempt of those with the same digest. The first retry is due
-/// after `retry_after`, and the delay doubles with each attempt.
+/// Adds rejections within a transaction, or counts another attempt of those with the same digest. The first retry is
+/// due after `retry_after`, and the delay doubles with each attempt.
 pub(super) async fn upsert_rejections(
     connection: &mut PgConnection,
     sync_id: i32,

@@ -2,8 +2,8 @@
 //!
 //! Owns: the table `removal`. Must not know: which share of the accounts trips the guard.
 //!
-//! Each account counts once, so that an attribute which is set and removed all day does not count hundreds of times. All
-//! times are those of the state server, because the next holder of the lease may run on another machine.
+//! Each account counts once, so that an attribute which is set and removed all day does not count hundreds of times.
+//! All times are those of the state server, because the next holder of the lease may run on another machine.
 
 use sqlx::PgConnection;
 
@@ -27,8 +27,8 @@ impl State {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// The number of accounts with a removal in the last 24 hours and no acknowledged value left. They were known accounts
-    /// when the 24 hours began.
+    /// The number of accounts with a removal in the last 24 hours and no acknowledged value left. They were known
+    /// accounts when the 24 hours began.
     pub async fn count_fully_removed(&self, sync_id: i32) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM removal LEFT JOIN account USING (sync_id, account) WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' \
@@ -44,8 +44,8 @@ impl State {
 impl StateWriter {
     /// Records a removal for each of these distinct accounts and deletes the records older than 24 hours.
     ///
-    /// To be called before the first call to IM that removes an attribute of theirs. A process that is killed between the
-    /// calls has then counted all of them.
+    /// To be called before the first call to IM that removes an attribute of theirs. A process that is killed between
+    /// the calls has then counted all of them.
     pub async fn record_removals(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::error::StateError;
 use super::writer::StateWriter;
 
-/// What the end of a pass writes. `None` keeps a column as it is; `guard`, `full_pass_due` and `held_back_by` are always
-/// written.
+/// What the end of a pass writes. `None` keeps a column as it is; `guard`, `full_pass_due` and `held_back_by` are
+/// always written.
 #[derive(Clone, Debug, Default)]
 pub struct SyncUpdate {
     /// The durable watermark as text.
@@ -63,8 +63,8 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
-    /// Stores a new watermark before the first page of the full pass that it belongs to, and makes that pass due for the
-    /// reason `why_full`, in one statement. A watermark alone would claim that all rows below it had been read.
+    /// Stores a new watermark before the first page of the full pass that it belongs to, and makes that pass due for
+    /// the reason `why_full`, in one statement. A watermark alone would claim that all rows below it had been read.
     pub async fn save_watermark(
         &self,
         watermark: &str,
@@ -128,9 +128,9 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
-    /// Stores at a clean shutdown how many seconds ago the last call to IM started, so that the next holder of the lease
-    /// waits no longer than it must. `None`: there was no call under this lease. Then the time when the lease was taken is
-    /// stored, unless an earlier time is stored already.
+    /// Stores at a clean shutdown how many seconds ago the last call to IM started, so that the next holder of the
+    /// lease waits no longer than it must. `None`: there was no call under this lease. Then the time when the lease
+    /// was taken is stored, unless an earlier time is stored already.
     pub async fn save_last_call(&self, seconds_ago: Option<f64>) -> Result<(), StateError> {
         let done = sqlx::query(
             "UPDATE sync SET last_call_at = coalesce(clock_timestamp() - make_interval(secs => $3), last_call_at, lease_taken_at) \

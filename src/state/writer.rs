@@ -10,8 +10,8 @@ use crate::model::AttributeNames;
 
 /// Writes to the tables of one sync under one lease epoch. Only taking the lease creates one.
 ///
-/// A write transaction starts with [`StateWriter::begin`]. A single statement names the epoch in its WHERE clause and checks
-/// the number of affected rows with [`StateWriter::expect_one`].
+/// A write transaction starts with [`StateWriter::begin`]. A single statement names the epoch in its WHERE clause and
+/// checks the number of affected rows with [`StateWriter::expect_one`].
 #[derive(Clone, Debug)]
 pub struct StateWriter {
     pool: PgPool,
@@ -40,8 +40,8 @@ impl StateWriter {
         if epoch == Some(self.epoch) { Ok(transaction) } else { Err(StateError::LeaseLost) }
     }
 
-    /// Checks that a statement with the epoch in its WHERE clause affected its one row. It affects none when the epoch has
-    /// changed.
+    /// Checks that a statement with the epoch in its WHERE clause affected its one row. It affects none when the
+    /// epoch has changed.
     pub(super) fn expect_one(affected: u64) -> Result<(), StateError> {
         if affected == 1 { Ok(()) } else { Err(StateError::LeaseLost) }
     }
