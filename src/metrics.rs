@@ -1,6 +1,9 @@
-//! The metrics by name. Owns: registration, labels, the Prometheus text. Must not know: who counts.
+//! The Prometheus metrics of this process.
 //!
-//! Names and labels are part of the interface; every counter whose labels are known beforehand begins at 0.
+//! Owns: their names, help texts and labels, the registry, and the text format. Must not know: who sets them.
+//!
+//! Names and labels are part of the interface. A counter whose label values are known in advance starts at 0, so that
+//! `rate()` sees its first increment.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -8,140 +11,187 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-/// Everything that `/metrics` shows. One instance a process; share it in an `Arc`.
+/// The metrics of one process. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// `imsync_ready`.
     pub ready: IntGauge,
+    /// `imsync_lease_held`. Set it with [`Metrics::set_leading`].
     pub lease_held: IntGauge,
-    /// Labels: kind, outcome.
+    /// `imsync_passes_total{kind,outcome}`.
     pub passes: IntCounterVec,
-    /// Label: kind.
+    /// `imsync_pass_duration_seconds{kind}`.
     pub pass_duration: HistogramVec,
-    /// Label: kind.
+    /// `imsync_rows_read_total{kind}`.
     pub rows_read: IntCounterVec,
+    /// `imsync_accounts`.
     pub accounts: IntGauge,
+    /// `imsync_in_doubt_accounts`.
     pub in_doubt_accounts: IntGauge,
-    /// Label: op (set, remove).
+    /// `imsync_accounts_pushed_total{op}`; `op` is `set` or `remove`.
     pub accounts_pushed: IntCounterVec,
-    /// Label: code; the vendor's, or `local` for a value refused here.
+    /// `imsync_rejections_total{code}`; `code` is the vendor's, or `local` for a value that imsync refuses.
     pub rejections: IntCounterVec,
+    /// `imsync_rejected_accounts`.
     pub rejected_accounts: IntGauge,
+    /// `imsync_full_pass_repairs_total`.
     pub repaired: IntCounter,
-    /// Labels: command, code.
+    /// `imsync_im_calls_total{command,code}`.
     pub im_calls: IntCounterVec,
-    /// Label: command.
+    /// `imsync_im_call_duration_seconds{command}`.
     pub im_call_duration: HistogramVec,
+    /// `imsync_im_retries_total`.
     pub im_retries: IntCounter,
+    /// `imsync_throttle_wait_seconds_total`.
     pub throttle_wait: Counter,
+    /// `imsync_rate_limit_calls_per_second`.
     pub rate_limit: Gauge,
+    /// `imsync_watermark_timestamp_seconds`.
     pub watermark_timestamp: Gauge,
+    /// `imsync_watermark_held_back_seconds`.
     pub watermark_held_back: Gauge,
-    /// Registered only while this instance leads: a standby has no lag of its own.
+    /// `imsync_lag_seconds`. Registered only while this instance leads, because a standby has no lag of its own. Set it
+    /// with [`Metrics::show_lag`].
     pub lag: Gauge,
+    /// `imsync_last_success_timestamp_seconds`.
     pub last_success_timestamp: Gauge,
+    /// `imsync_config_last_reload_successful`.
     pub config_last_reload_successful: IntGauge,
 }
+
+/// A metric as `/metrics` describes it.
+struct MetricDescription {
+    name: &'static str,
+    help: &'static str,
+}
+
+impl MetricDescription {
+    fn options(&self) -> Opts {
+        Opts::new(self.name, self.help)
+    }
+}
+
+const BUILD_INFO: MetricDescription = MetricDescription {
+    name: "imsync_build_info",
+    help: "The version of imsync, in the label; the value is always 1.",
+};
+const SYNC_INFO: MetricDescription =
+    MetricDescription { name: "imsync_sync_info", help: "The name of this sync, in the label; the value is always 1." };
+const READY: MetricDescription =
+    MetricDescription { name: "imsync_ready", help: "1 if /readyz answers 200, 0 otherwise." };
+const LEASE_HELD: MetricDescription =
+    MetricDescription { name: "imsync_lease_held", help: "1 if this instance holds the lease, 0 otherwise." };
+const PASSES: MetricDescription =
+    MetricDescription { name: "imsync_passes_total", help: "Finished passes by kind and outcome." };
+const PASS_DURATION: MetricDescription =
+    MetricDescription { name: "imsync_pass_duration_seconds", help: "Duration of passes in seconds." };
+const ROWS_READ: MetricDescription =
+    MetricDescription { name: "imsync_rows_read_total", help: "Rows read from the source table." };
+const ACCOUNTS: MetricDescription =
+    MetricDescription { name: "imsync_accounts", help: "Accounts with an acknowledged value." };
+const IN_DOUBT_ACCOUNTS: MetricDescription = MetricDescription {
+    name: "imsync_in_doubt_accounts",
+    help: "Accounts with an attribute whose value in IM is not certain.",
+};
+const ACCOUNTS_PUSHED: MetricDescription = MetricDescription {
+    name: "imsync_accounts_pushed_total",
+    help: "Accounts for which IM acknowledged a set or a removal.",
+};
+const REJECTIONS: MetricDescription = MetricDescription {
+    name: "imsync_rejections_total",
+    help: "Recorded rejections by error code; code \"local\" for values that imsync refuses.",
+};
+const REJECTED_ACCOUNTS: MetricDescription =
+    MetricDescription { name: "imsync_rejected_accounts", help: "Accounts with a rejection that stands." };
+const REPAIRED: MetricDescription = MetricDescription {
+    name: "imsync_full_pass_repairs_total",
+    help: "Accounts with a change that a full pass found and no incremental pass had seen.",
+};
+const IM_CALLS: MetricDescription = MetricDescription {
+    name: "imsync_im_calls_total",
+    help: "Calls to IM by command and result code; code \"0\" for success.",
+};
+const IM_CALL_DURATION: MetricDescription = MetricDescription {
+    name: "imsync_im_call_duration_seconds",
+    help: "Duration of single calls to IM in seconds, without retries.",
+};
+const IM_RETRIES: MetricDescription =
+    MetricDescription { name: "imsync_im_retries_total", help: "Calls to IM that repeated an earlier call." };
+const THROTTLE_WAIT: MetricDescription = MetricDescription {
+    name: "imsync_throttle_wait_seconds_total",
+    help: "Total time in seconds that calls waited for the rate limiter.",
+};
+const RATE_LIMIT: MetricDescription = MetricDescription {
+    name: "imsync_rate_limit_calls_per_second",
+    help: "Current rate limit of set calls per second.",
+};
+const WATERMARK_TIMESTAMP: MetricDescription = MetricDescription {
+    name: "imsync_watermark_timestamp_seconds",
+    help: "Durable watermark as a Unix timestamp; for a bigint watermark column its value.",
+};
+const WATERMARK_HELD_BACK: MetricDescription = MetricDescription {
+    name: "imsync_watermark_held_back_seconds",
+    help: "Seconds for which an open transaction has held the watermark back; 0 if none does.",
+};
+const LAG: MetricDescription = MetricDescription {
+    name: "imsync_lag_seconds",
+    help: "Changes committed longer ago than this many seconds are in IM, except for rejected and in-doubt accounts.",
+};
+const LAST_SUCCESS_TIMESTAMP: MetricDescription = MetricDescription {
+    name: "imsync_last_success_timestamp_seconds",
+    help: "Unix timestamp of the end of the last pass that did not fail.",
+};
+const CONFIG_LAST_RELOAD_SUCCESSFUL: MetricDescription = MetricDescription {
+    name: "imsync_config_last_reload_successful",
+    help: "1 if the last SIGHUP loaded a new configuration (or none was sent), 0 if it was refused.",
+};
+
+/// Upper bounds in seconds. An incremental pass takes milliseconds, a full pass of a large table hours.
+const PASS_BUCKETS: &[f64] = &[0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0, 7200.0];
+/// Upper bounds in seconds, up to the default of `im.timeout`.
+const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 const KINDS: [&str; 3] = ["incremental", "full", "selected"];
 const OUTCOMES: [&str; 5] = ["ok", "rejected", "failed", "guard", "interrupted"];
 const COMMANDS: [&str; 5] = ["set_attr", "get_attr", "remove_attr", "set_attr_name", "get_attr_name"];
 
 impl Metrics {
-    /// A registry of its own with all metrics at their beginnings, for the sync of this name.
+    /// A new registry with all metrics at their initial values. `name` is the name of the sync.
     pub fn new(name: &str) -> Self {
         let registry = Registry::new();
-        let build_info =
-            IntGaugeVec::new(Opts::new("imsync_build_info", "The running version; always 1."), &["version"])
-                .expect("fixed name and labels are valid");
-        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let sync_info = IntGaugeVec::new(Opts::new("imsync_sync_info", "The name of this sync; always 1."), &["name"])
-            .expect("fixed name and labels are valid");
-        sync_info.with_label_values(&[name]).set(1);
-        add(&registry, build_info);
-        add(&registry, sync_info);
+        add_info(&registry, &BUILD_INFO, "version", env!("CARGO_PKG_VERSION"));
+        add_info(&registry, &SYNC_INFO, "name", name);
         let metrics = Self {
-            ready: int_gauge(&registry, "imsync_ready", "1 while /readyz answers 200."),
-            lease_held: int_gauge(&registry, "imsync_lease_held", "1 while this instance holds the lease."),
-            passes: int_counters(&registry, "imsync_passes_total", "Passes finished.", &["kind", "outcome"]),
-            pass_duration: histogram(
-                &registry,
-                "imsync_pass_duration_seconds",
-                "How long passes took.",
-                &["kind"],
-                &[0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0, 300.0, 1800.0, 7200.0],
-            ),
-            rows_read: int_counters(&registry, "imsync_rows_read_total", "Rows read from the table.", &["kind"]),
-            accounts: int_gauge(&registry, "imsync_accounts", "Accounts with something acknowledged or in doubt."),
-            in_doubt_accounts: int_gauge(
-                &registry,
-                "imsync_in_doubt_accounts",
-                "Accounts with an attribute whose value in IM is not known.",
-            ),
-            accounts_pushed: int_counters(
-                &registry,
-                "imsync_accounts_pushed_total",
-                "Accounts whose change IM acknowledged.",
-                &["op"],
-            ),
-            rejections: int_counters(&registry, "imsync_rejections_total", "Rejections recorded, by code.", &["code"]),
-            rejected_accounts: int_gauge(&registry, "imsync_rejected_accounts", "Accounts with a standing rejection."),
-            repaired: int_counter(
-                &registry,
-                "imsync_full_pass_repairs_total",
-                "Accounts that a full pass had to put right.",
-            ),
-            im_calls: int_counters(
-                &registry,
-                "imsync_im_calls_total",
-                "Calls to IM, by command and code.",
-                &["command", "code"],
-            ),
-            im_call_duration: histogram(
-                &registry,
-                "imsync_im_call_duration_seconds",
-                "How long calls to IM took, one attempt each.",
-                &["command"],
-                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
-            ),
-            im_retries: int_counter(&registry, "imsync_im_retries_total", "Calls that repeated an earlier one."),
-            throttle_wait: counter(
-                &registry,
-                "imsync_throttle_wait_seconds_total",
-                "Time calls waited for the rate limiter.",
-            ),
-            rate_limit: gauge(&registry, "imsync_rate_limit_calls_per_second", "The rate in force for set calls."),
-            watermark_timestamp: gauge(
-                &registry,
-                "imsync_watermark_timestamp_seconds",
-                "The durable watermark; for a bigint watermark its value.",
-            ),
-            watermark_held_back: gauge(
-                &registry,
-                "imsync_watermark_held_back_seconds",
-                "For how long an open transaction has held the watermark back; 0 when none does.",
-            ),
-            lag: gauge_unregistered(
-                "imsync_lag_seconds",
-                "Everything committed longer ago than this is in IM, rejected accounts aside.",
-            ),
-            last_success_timestamp: gauge(
-                &registry,
-                "imsync_last_success_timestamp_seconds",
-                "When the newest pass that did not fail ended.",
-            ),
-            config_last_reload_successful: int_gauge(
-                &registry,
-                "imsync_config_last_reload_successful",
-                "0 when the last SIGHUP brought a configuration that was refused.",
-            ),
+            ready: int_gauge(&registry, &READY),
+            lease_held: int_gauge(&registry, &LEASE_HELD),
+            passes: int_counters(&registry, &PASSES, &["kind", "outcome"]),
+            pass_duration: histogram(&registry, &PASS_DURATION, &["kind"], PASS_BUCKETS),
+            rows_read: int_counters(&registry, &ROWS_READ, &["kind"]),
+            accounts: int_gauge(&registry, &ACCOUNTS),
+            in_doubt_accounts: int_gauge(&registry, &IN_DOUBT_ACCOUNTS),
+            accounts_pushed: int_counters(&registry, &ACCOUNTS_PUSHED, &["op"]),
+            rejections: int_counters(&registry, &REJECTIONS, &["code"]),
+            rejected_accounts: int_gauge(&registry, &REJECTED_ACCOUNTS),
+            repaired: int_counter(&registry, &REPAIRED),
+            im_calls: int_counters(&registry, &IM_CALLS, &["command", "code"]),
+            im_call_duration: histogram(&registry, &IM_CALL_DURATION, &["command"], CALL_BUCKETS),
+            im_retries: int_counter(&registry, &IM_RETRIES),
+            throttle_wait: counter(&registry, &THROTTLE_WAIT),
+            rate_limit: gauge(&registry, &RATE_LIMIT),
+            watermark_timestamp: gauge(&registry, &WATERMARK_TIMESTAMP),
+            watermark_held_back: gauge(&registry, &WATERMARK_HELD_BACK),
+            lag: gauge_unregistered(&LAG),
+            last_success_timestamp: gauge(&registry, &LAST_SUCCESS_TIMESTAMP),
+            config_last_reload_successful: int_gauge(&registry, &CONFIG_LAST_RELOAD_SUCCESSFUL),
             registry,
         };
-        metrics.begin_at_zero();
+        metrics.initialize_labels();
         metrics
     }
 
-    fn begin_at_zero(&self) {
+    /// Creates the series whose label values are known in advance.
+    fn initialize_labels(&self) {
         self.config_last_reload_successful.set(1);
         for kind in KINDS {
             for outcome in OUTCOMES {
@@ -162,23 +212,23 @@ impl Metrics {
         add(&self.registry, prometheus::process_collector::ProcessCollector::for_self());
     }
 
-    /// This instance leads, or no longer does.
-    pub fn lead(&self, leading: bool) {
+    /// Whether this instance holds the lease. When it does not, the lag is no longer shown.
+    pub fn set_leading(&self, leading: bool) {
         self.lease_held.set(i64::from(leading));
         if !leading {
-            // Not there unless it was shown.
+            // An error means that it was not registered.
             let _ = self.registry.unregister(Box::new(self.lag.clone()));
         }
     }
 
-    /// The lag of a leader that knows it: before the first complete pass there is none to show, and 0 would be a lie.
+    /// Sets the lag and registers it. Before the first complete pass the lag is not known, and 0 would be wrong.
     pub fn show_lag(&self, seconds: f64) {
         self.lag.set(seconds);
-        // Registered already but for the first time.
+        // An error means that it is registered already.
         let _ = self.registry.register(Box::new(self.lag.clone()));
     }
 
-    /// The text exposition format.
+    /// All metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut buffer = Vec::new();
         // Writing to a Vec cannot fail; a metric family that cannot be encoded is left out.
@@ -191,42 +241,49 @@ fn add<C: Collector + 'static>(registry: &Registry, collector: C) {
     registry.register(Box::new(collector)).expect("each name is registered once, by this file");
 }
 
-fn int_gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let metric = IntGauge::new(name, help).expect("fixed name is valid");
+/// A gauge that is always 1 and carries its information in a label.
+fn add_info(registry: &Registry, description: &MetricDescription, label: &str, value: &str) {
+    let metric = IntGaugeVec::new(description.options(), &[label]).expect("fixed name and labels are valid");
+    metric.with_label_values(&[value]).set(1);
+    add(registry, metric);
+}
+
+fn int_gauge(registry: &Registry, description: &MetricDescription) -> IntGauge {
+    let metric = IntGauge::with_opts(description.options()).expect("fixed name is valid");
     add(registry, metric.clone());
     metric
 }
 
-fn gauge_unregistered(name: &str, help: &str) -> Gauge {
-    Gauge::new(name, help).expect("fixed name is valid")
+fn gauge_unregistered(description: &MetricDescription) -> Gauge {
+    Gauge::with_opts(description.options()).expect("fixed name is valid")
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
-    let metric = gauge_unregistered(name, help);
+fn gauge(registry: &Registry, description: &MetricDescription) -> Gauge {
+    let metric = gauge_unregistered(description);
     add(registry, metric.clone());
     metric
 }
 
-fn int_counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let metric = IntCounter::new(name, help).expect("fixed name is valid");
+fn int_counter(registry: &Registry, description: &MetricDescription) -> IntCounter {
+    let metric = IntCounter::with_opts(description.options()).expect("fixed name is valid");
     add(registry, metric.clone());
     metric
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Counter {
-    let metric = Counter::new(name, help).expect("fixed name is valid");
+fn counter(registry: &Registry, description: &MetricDescription) -> Counter {
+    let metric = Counter::with_opts(description.options()).expect("fixed name is valid");
     add(registry, metric.clone());
     metric
 }
 
-fn int_counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("fixed name and labels are valid");
+fn int_counters(registry: &Registry, description: &MetricDescription, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(description.options(), labels).expect("fixed name and labels are valid");
     add(registry, metric.clone());
     metric
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+fn histogram(registry: &Registry, description: &MetricDescription, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(description.name, description.help).buckets(buckets.to_vec());
     let metric = HistogramVec::new(options, labels).expect("fixed name and labels are valid");
     add(registry, metric.clone());
     metric

@@ -14,7 +14,7 @@ use crate::pass::binding;
 use crate::quote::quoted_list;
 use crate::service::connect;
 use crate::source::Source;
-use crate::state::migrate::LATEST;
+use crate::state::migrate::LATEST_VERSION;
 use crate::state::{Access, State};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,11 +139,11 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
             Verdict::Ok,
             format!("no tables in schema \"{}\" yet; the first `run` or `backfill` creates them", config.state.schema),
         ),
-        Ok((version, _)) if version != Some(LATEST) && !config.state.migrate => findings.add(
+        Ok((version, _)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
             "state",
             Verdict::Error,
             format!(
-                "schema \"{}\" is not at version {LATEST} and [state] migrate is false: run `imsync migrate`",
+                "schema \"{}\" is not at version {LATEST_VERSION} and [state] migrate is false: run `imsync migrate`",
                 config.state.schema
             ),
         ),
@@ -154,7 +154,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 format!("schema \"{}\" at {}", config.state.schema, config.state.url.redacted()),
             );
             if let (Some(row), Some(source)) = (row, source)
-                && let Err(error) = row.check_binding(&config.name, &binding(config, source))
+                && let Err(error) = row.binding.check(&config.name, &binding(config, source))
             {
                 findings.add("state", Verdict::Error, error.to_string());
             }

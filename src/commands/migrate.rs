@@ -10,9 +10,9 @@ pub async fn run(global: Global, print: bool, rebind: bool) -> CommandResult {
     let config = global.load(false, Voice::OneShot)?;
     if print {
         let state = State::open(&config, Access::ReadOnly).await?;
-        let script = state.missing_sql().await?;
+        let script = state.pending_sql().await?;
         if script.is_empty() {
-            eprintln!("schema \"{}\" lacks nothing", config.state.schema);
+            eprintln!("schema \"{}\" is up to date", config.state.schema);
         } else {
             say(script.trim_end())?;
         }

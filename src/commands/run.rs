@@ -2,7 +2,6 @@
 //!
 //! Owns: the daemon's start-up. Must not know: its loop.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,11 @@ use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pass::{Engine, FullOptions, PassError, PassKind, PassProgress, PassReport, guard};
-use crate::service::connect;
-use crate::service::daemon::{Daemon, GRACE};
+use crate::service::connect::{self, Resources};
+use crate::service::daemon::{Daemon, GRACEFUL_STOP_LIMIT};
 use crate::service::http::{self, HttpState};
 use crate::service::readiness::Readiness;
+use crate::service::reload::Reloader;
 use crate::service::signals::{self, OnHangup};
 use crate::service::systemd;
 use crate::state::{Access, Lease, State};
@@ -31,8 +31,8 @@ pub async fn daemon(global: Global) -> CommandResult {
         tracing::warn!("{warning}");
     }
     let shutdown = Shutdown::default();
-    let hangups = signals::hangups()?;
-    signals::listen(&shutdown, OnHangup::LeaveToCaller)?;
+    let hangups = signals::hangup_signal()?;
+    signals::listen(&shutdown, OnHangup::HandledByCaller)?;
     let metrics = Arc::new(Metrics::new(&config.name));
     let readiness = Arc::new(Readiness::new(config.schedule.interval));
 
@@ -52,16 +52,8 @@ pub async fn daemon(global: Global) -> CommandResult {
     };
 
     systemd::ready();
-    let daemon = Daemon {
-        config,
-        metrics,
-        readiness,
-        shutdown,
-        hangups,
-        read_config: Box::new(move || global.reload()),
-        warned: BTreeSet::new(),
-        reloaded: false,
-    };
+    let reloader = Reloader::new(hangups, Box::new(move || global.reload()));
+    let daemon = Daemon::new(config, metrics, readiness, shutdown, reloader);
     Box::pin(daemon.run()).await;
     server_shutdown.request();
     if let Some(server) = server {
@@ -73,14 +65,14 @@ pub async fn daemon(global: Global) -> CommandResult {
 
 /// Serves as soon as the address is free: somebody else's port must not keep changes from going.
 async fn serve(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
-    let mut told = false;
+    let mut logged = false;
     let listener = loop {
         match http::bind(listen).await {
             Ok(listener) => break listener,
-            Err(error) if told => tracing::debug!("{error}"),
+            Err(error) if logged => tracing::debug!("{error}"),
             Err(error) => {
-                tracing::error!("{error}; syncing without it, and trying again by itself");
-                told = true;
+                tracing::error!("{error}; syncing without HTTP, retrying every {} s", BIND_AGAIN.as_secs());
+                logged = true;
             }
         }
         shutdown.sleep(BIND_AGAIN).await;
@@ -93,7 +85,7 @@ async fn serve(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
 }
 
 /// Reads the status with a connection of its own, opened at the first question.
-fn status_source(config: Arc<Config>) -> http::Status {
+fn status_source(config: Arc<Config>) -> http::StatusSource {
     let opened = Arc::new(tokio::sync::OnceCell::<State>::new());
     Arc::new(move || {
         let (config, opened) = (config.clone(), opened.clone());
@@ -108,11 +100,11 @@ fn status_source(config: Arc<Config>) -> http::Status {
 /// A one-shot command's hold on the sync: lease and engine.
 pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(Lease, Engine), Failure> {
     let metrics = Arc::new(Metrics::new(&config.name));
-    let mut ground = connect::ground(config).await?;
-    for warning in ground.source.warnings() {
+    let mut resources = Resources::connect(config).await?;
+    for warning in resources.source.warnings() {
         tracing::warn!("{warning}");
     }
-    let (lease, writer) = match ground.take_lease().await? {
+    let (lease, writer) = match resources.take_lease().await? {
         Ok(taken) => taken,
         Err(holder) => {
             return Err(Failure::failed(format!(
@@ -121,7 +113,7 @@ pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(L
             )));
         }
     };
-    let engine = ground.engine(&lease, writer, &metrics, shutdown).await?;
+    let engine = resources.engine(&lease, writer, &metrics, shutdown).await?;
     Ok((lease, engine))
 }
 
@@ -133,7 +125,7 @@ pub(super) async fn within_bounds<T>(
 ) -> Result<T, Failure> {
     let late = async {
         shutdown.wait().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(GRACEFUL_STOP_LIMIT).await;
     };
     tokio::select! {
         biased;
@@ -141,7 +133,7 @@ pub(super) async fn within_bounds<T>(
             "the lease on this sync was lost: the state database does not answer, or another imsync took over; nothing is lost, run it again",
         )),
         () = late => Err(Failure::failed(format!(
-            "stopped after {} s with calls still in flight; the next pass settles what they did", GRACE.as_secs(),
+            "stopped after {} s with calls still in flight; the next pass settles what they did", GRACEFUL_STOP_LIMIT.as_secs(),
         ))),
     }
 }
@@ -208,8 +200,8 @@ pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Resu
     if row.binding == binding {
         return Ok(false);
     }
-    row.check_only_app_differs(&config.name, &binding)?;
-    let (lease, mut writer) = state.take_lease(row.id, &connect::me()).await?.map_err(|holder| {
+    row.binding.check_except_app(&config.name, &binding)?;
+    let (lease, mut writer) = state.take_lease(row.id, &connect::holder_id()).await?.map_err(|holder| {
         Failure::failed(format!("{holder} holds the lease of sync \"{}\"; stop it before you rebind", config.name))
     })?;
     writer.rebind(&binding).await?;

@@ -5,12 +5,14 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{CommandResult, Exit, Global, Voice, duration, say, say_json, thousands};
 use crate::clock::Shutdown;
 use crate::pass::guard;
 use crate::service::signals::{self, OnHangup};
+use crate::source::watermark::HeldBackBy;
 use crate::state::{Access, State};
 use crate::status::document;
 
@@ -77,13 +79,8 @@ fn layout(document: &Value) -> String {
     lines.push(format!("watermark   {}", text(&document["watermark"], "none")));
     let held = &document["held_back_by"];
     if !held.is_null() {
-        let who = match (held["pid"].as_i64(), held["prepared"].as_str()) {
-            (Some(pid), _) => {
-                format!("the transaction of pid {pid} ({})", text(&held["application"], "unknown application"))
-            }
-            (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
-            (None, None) => "an open transaction".to_owned(),
-        };
+        let who =
+            HeldBackBy::deserialize(held).map_or_else(|_| "an open transaction".to_owned(), |held| held.to_string());
         lines.push(format!("held back   by {who}, seen since {}", text(&held["since"], "?")));
     }
     lines.push(format!(

@@ -44,10 +44,17 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// Bytes of an `application_name` that PostgreSQL keeps.
+const APPLICATION_NAME_BYTES: usize = 63;
+
 impl Config {
-    /// The `application_name` of every session, as `pg_stat_activity` shows it. PostgreSQL truncates it to 63 bytes.
+    /// The `application_name` of every session of this sync, on the source and on the state database: `imsync <name>`,
+    /// cut at a character boundary to the 63 bytes that the server keeps (PostgreSQL manual, chapter 20.8: `NAMEDATALEN`
+    /// less one).
     pub fn application_name(&self) -> String {
-        format!("imsync {}", self.name)
+        let mut application = format!("imsync {}", self.name);
+        application.truncate(application.floor_char_boundary(APPLICATION_NAME_BYTES));
+        application
     }
 }
 

@@ -27,7 +27,7 @@ pub struct AccountDiff {
     /// So long a call of unknown outcome may still record_outcome.
     pub late_write: Option<Duration>,
     /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
-    pub unsettled: bool,
+    pub retry_pending: bool,
     pub change: Change,
     /// Removals that the pass must not make yet.
     pub pending: bool,
@@ -205,8 +205,8 @@ impl PageComparer {
             })
             .collect();
         let accounts: Vec<Account> = mapped.iter().map(|(account, _)| account.clone()).collect();
-        let stored = state.stored(*sync_id, *generation, &wanted);
-        let standing = state.rejections_of(*sync_id, &accounts);
+        let stored = state.stored_accounts(*sync_id, *generation, &wanted);
+        let standing = state.standing_rejections(*sync_id, &accounts);
         tokio::try_join!(stored, standing)
     }
 
@@ -235,10 +235,12 @@ impl PageComparer {
                 Some(PriorRejection { attribute, desired_digest: standing.desired_digest, due })
             })
             .collect();
-        let as_wanted = matches!(stored, Some(StoredAccount::AsWanted));
-        let (mut acknowledged, late_write, unsettled) = match stored {
-            Some(StoredAccount::Acknowledged { known, late_write, unsettled }) => (known, late_write, unsettled),
-            Some(StoredAccount::AsWanted) | None => (Vec::new(), None, false),
+        let as_wanted = matches!(stored, Some(StoredAccount::UpToDate));
+        let (mut acknowledged, late_write, retry_pending) = match stored {
+            Some(StoredAccount::Acknowledged { known, late_write, retry_pending }) => {
+                (known, late_write, retry_pending)
+            }
+            Some(StoredAccount::UpToDate) | None => (Vec::new(), None, false),
         };
         let mut desired_digest = 0;
         let difference = match mapped {
@@ -278,7 +280,7 @@ impl PageComparer {
             exists,
             acknowledged,
             late_write,
-            unsettled,
+            retry_pending,
             change,
             pending,
             refused,

@@ -16,7 +16,8 @@ use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::source::Source;
 use crate::source::watermark::WatermarkTracker;
 use crate::state::State;
-use crate::state::sync::{SyncRow, append_names};
+use crate::state::attribute_names::append_names;
+use crate::state::sync_row::SyncRow;
 
 /// What would be looked at.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl DryRun {
     ) -> Result<Self, PassError> {
         let row = state.sync_row().await?;
         if let Some(row) = &row {
-            row.check_binding(&config.name, &binding(&config, &source))?;
+            row.binding.check(&config.name, &binding(&config, &source))?;
         }
         let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
         let (names, attributes) = append_names(&known, mapping.names());
@@ -129,7 +130,7 @@ impl DryRun {
         forecast.calls = forecast.set.div_ceil(per_call) + forecast.removed.div_ceil(per_call);
         forecast.guard = self.guard(&pending, options, all).await?;
         if let Some(row) = &self.row {
-            let standing = self.state.count_rejected(row.id, only.as_deref()).await?;
+            let standing = self.state.count_rejected_accounts(row.id, only.as_deref()).await?;
             forecast.rejected += standing.saturating_sub(forecast.answered);
         }
         Ok(forecast)
@@ -174,7 +175,7 @@ impl DryRun {
         tracker.observe(&self.source.transactions().await?);
         let Some(id) = self.row.as_ref().map(|row| row.id) else { return Ok(()) };
         let limit = i64::try_from(self.page_size()).unwrap_or(i64::MAX);
-        let doubts = self.state.doubts_due(id, None, limit).await?;
+        let doubts = self.state.in_doubt_accounts_due(id, None, limit).await?;
         let doubts: Vec<Account> = doubts.into_iter().map(|(_, account)| account).collect();
         let mut shown: HashSet<Account> = doubts.iter().cloned().collect();
         if !self.compare_accounts(&doubts, options, forecast, pending, see).await? {
@@ -192,7 +193,7 @@ impl DryRun {
                 break;
             }
         }
-        let due = self.state.rejections_due(id, limit).await?;
+        let due = self.state.accounts_with_due_rejections(id, limit).await?;
         let due: Vec<Account> = due.into_iter().filter(|account| !shown.contains(account)).collect();
         self.compare_accounts(&due, options, forecast, pending, see).await?;
         Ok(())

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::crash;
 use crate::model::Account;
 use crate::source::WatermarkBound;
-use crate::state::sync::SyncUpdate;
+use crate::state::sync_update::SyncUpdate;
 
 /// A transaction that holds the watermark back for so long is told of in the log.
 const HELD_LONG: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ impl Engine {
         let sync_id = self.writer.sync_id();
         let rejected = match only {
             None => self.state.rejections_exist(sync_id).await?,
-            Some(_) => self.state.count_rejected(sync_id, only).await? > 0,
+            Some(_) => self.state.count_rejected_accounts(sync_id, only).await? > 0,
         };
         Ok(if rejected { PassOutcome::Rejected } else { PassOutcome::Ok })
     }
@@ -83,7 +83,7 @@ impl Engine {
     pub(super) async fn update_gauges(&self) -> Result<(), PassError> {
         let counts = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
         self.metrics.in_doubt_accounts.set(i64::try_from(counts).unwrap_or(i64::MAX));
-        let rejected = self.state.count_rejected(self.writer.sync_id(), None).await?;
+        let rejected = self.state.count_rejected_accounts(self.writer.sync_id(), None).await?;
         self.metrics.rejected_accounts.set(i64::try_from(rejected).unwrap_or(i64::MAX));
         Ok(())
     }
@@ -123,18 +123,8 @@ impl Engine {
         if let Some(held) = lasts
             && self.told_of_holder.as_ref() != Some(held)
         {
-            let who = match (held.pid, &held.prepared) {
-                (Some(pid), _) => {
-                    format!(
-                        "the transaction of pid {pid} ({})",
-                        held.application.as_deref().unwrap_or("unknown application")
-                    )
-                }
-                (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
-                (None, None) => "an open transaction".to_owned(),
-            };
             tracing::warn!(
-                "{who} has been open since {} or longer and holds the watermark back; other changes arrive all the same, and what \
+                "{held} has been open since {} or longer and holds the watermark back; other changes arrive all the same, and what \
                  was written since then is read once more when it ends",
                 held.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
             );

@@ -33,7 +33,7 @@ impl Engine {
         let mut page_diff: HashSet<Account> = HashSet::new();
         let mut after = None;
         loop {
-            let due = self.state.doubts_due(self.writer.sync_id(), after.as_ref(), self.page_size()).await?;
+            let due = self.state.in_doubt_accounts_due(self.writer.sync_id(), after.as_ref(), self.page_size()).await?;
             let Some(last) = due.last() else { return Ok(()) };
             after = Some(last.clone());
             let due = due.into_iter().map(|(_, account)| account);
@@ -52,14 +52,14 @@ impl Engine {
             let waits = |account: &Account| self.guard.is_none() && pending.may_hold(account);
             let stuck: Vec<Account> = fresh.into_iter().filter(|account| !waits(account)).collect();
             crash::point("doubts: about to be put aside");
-            self.writer.postpone_in_doubt(&stuck).await?;
+            self.writer.postpone_in_doubt_retries(&stuck).await?;
             crash::point("doubts: put aside");
         }
     }
 
     /// Rejections whose pause is over, after the pass's fresh rows and in calls of their own. Some in each pass: the next
     /// pass's fresh rows must not wait for thousands that are refused again.
-    pub(super) async fn rejections_due(
+    pub(super) async fn accounts_with_due_rejections(
         &mut self,
         context: &Arc<PassContext>,
         pending: &mut PendingRemovals,
@@ -72,7 +72,7 @@ impl Engine {
         let (mut size, mut tried) = (careful, 0);
         while tried < MOST_RETRIES && began.elapsed() < RETRY_TIME {
             let limit = i64::try_from(size).unwrap_or(i64::MAX).min(self.page_size());
-            let due = self.state.rejections_due(self.writer.sync_id(), limit).await?;
+            let due = self.state.accounts_with_due_rejections(self.writer.sync_id(), limit).await?;
             if due.is_empty() {
                 return Ok(());
             }
@@ -131,7 +131,7 @@ impl Engine {
         match consent {
             // They are not counted; how many are known then has to be.
             RemovalPolicy::Given => self.known_counted = None,
-            RemovalPolicy::AsGuarded { .. } => self.writer.count_removals(&accounts).await?,
+            RemovalPolicy::AsGuarded { .. } => self.writer.record_removals(&accounts).await?,
         }
         let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         for chunk in accounts.chunks(size) {

@@ -329,9 +329,9 @@ impl Engine {
         let context = full.context.clone();
         if full.options.allow_removals {
             // Before the retries, which the guard judges as always.
-            self.writer.forget_removals().await?;
+            self.writer.clear_removals().await?;
         }
-        self.rejections_due(&context, &mut PendingRemovals::default()).await?;
+        self.accounts_with_due_rejections(&context, &mut PendingRemovals::default()).await?;
         context.answered()?;
         if full.guard.is_some() && self.guard.is_none() {
             tracing::info!("the removal guard is lifted");

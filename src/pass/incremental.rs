@@ -81,7 +81,7 @@ impl Engine {
             self.queue.drain(context).await?;
             self.removals(context, &mut pending, GUARDED).await?;
         }
-        self.rejections_due(context, &mut PendingRemovals::default()).await?;
+        self.accounts_with_due_rejections(context, &mut PendingRemovals::default()).await?;
         context.answered()?;
         self.ending(None).await
     }

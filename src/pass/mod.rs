@@ -19,7 +19,8 @@ use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
 use crate::push::{Probe, Pusher, StopReason};
 use crate::source::watermark::{HeldBackBy, SavedWatermark, WatermarkTracker};
 use crate::source::{Source, SourceError};
-use crate::state::sync::{Binding, SyncRow};
+use crate::state::binding::Binding;
+use crate::state::sync_row::SyncRow;
 use crate::state::{State, StateError, StateWriter};
 
 mod backoff;
@@ -213,17 +214,17 @@ impl Engine {
     /// Readies a sync for its passes: attributes, fingerprints, the server's identity, leftovers of a predecessor.
     pub async fn assemble(parts: EngineParts) -> Result<Self, PassError> {
         let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
-        let attributes = writer.attribute_indexes(mapping.names()).await?;
+        let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
         let server = state.server_identity().await?;
         match &row.state_server {
-            None => writer.remember_server(&server).await?,
+            None => writer.save_server_identity(&server).await?,
             Some(known) if *known != server => {
                 tracing::warn!(
                     was = %known, now = %server,
                     "the state database is another server than before (a restored backup or a promoted standby): \
                      every acknowledged value counts as unknown, a full pass settles them"
                 );
-                writer.begin_generation(&server, "the state database is another server than before").await?;
+                writer.start_generation(&server, "the state database is another server than before").await?;
             }
             Some(_) => {}
         }
@@ -233,11 +234,11 @@ impl Engine {
         let full_due = full_due_at_start(&config, &mapping, &row);
         if let Some(why) = full_due.as_deref().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
             // Else a crash in the middle, and the old configuration again, would make it forgotten.
-            writer.remember_full_pass_due(why).await?;
+            writer.save_full_pass_due(why).await?;
             crash::point("start: a full pass is due");
         }
         if row.mapping_fingerprint.as_deref().is_some_and(|old| old != mapping.fingerprint()) {
-            writer.make_rejections_due().await?;
+            writer.retry_all_rejections().await?;
             crash::point("start: rejections are due");
         }
         let full_ended = row.full_pass_ended_at.map(|ended| {
@@ -353,7 +354,7 @@ impl Engine {
         let live = self.queue.live_intents();
         let live = live.lock().await;
         let answered: Vec<i64> = live.iter().copied().collect();
-        let unsettled = self.writer.settle_intents(&answered, context.doubt).await?;
+        let unsettled = self.writer.mark_abandoned_intents_unknown(&answered, context.doubt).await?;
         drop(live);
         if unsettled > 0 {
             tracing::warn!(
@@ -366,7 +367,7 @@ impl Engine {
 
     /// An acknowledged value that can be sent again without harm.
     async fn probe(&self) -> Result<Option<Probe>, PassError> {
-        let found = self.state.any_acknowledged(self.writer.sync_id(), self.writer.generation()).await?;
+        let found = self.state.find_acknowledged_account(self.writer.sync_id(), self.writer.generation()).await?;
         Ok(found.and_then(|(account, acknowledged)| {
             acknowledged.into_iter().zip(0..).find_map(|(known, attribute)| match known {
                 AcknowledgedValue::Value(value) => {

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeOutcome, Change};
 use crate::push::{ChangeOrigin, PushSession};
 use crate::state::StateWriter;
-use crate::state::record::OutcomeRecord;
+use crate::state::outcome_record::OutcomeRecord;
 
 /// What a pass and its deliveries share.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl DeliveryQueue {
         ];
         let patience = context.patience.lock().unwrap_or_else(PoisonError::into_inner);
         for diff in page_diff.diffs {
-            let doubt = origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.unsettled);
+            let doubt = origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.retry_pending);
             let group = if doubt && patience.knows(diff.account()) { 2 } else { usize::from(doubt) };
             groups[group].1.push(diff);
         }

@@ -8,7 +8,7 @@ use super::compare::{AccountDiff, PageComparer};
 use crate::diff::{REMOVAL, digest};
 use crate::model::{AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome};
 use crate::state::account::{AccountRecord, RetryDue};
-use crate::state::record::OutcomeRecord;
+use crate::state::outcome_record::OutcomeRecord;
 use crate::state::rejection::NewRejection;
 
 /// How long doubts are left alone.
@@ -76,7 +76,7 @@ pub(super) fn record_outcome(
     let late_write =
         if outcome.may_be_overwritten { Some(doubt.max(diff.late_write.unwrap_or_default())) } else { diff.late_write };
     // A removal that waits for the guard's decision settles doubts too.
-    let mut due = if diff.pending { RetryDue::Now } else { RetryDue::NotByItself };
+    let mut due = if diff.pending { RetryDue::Now } else { RetryDue::OnChange };
     let mut refused = false;
     let mut all_done = true;
     let (mut set_done, mut remove_done) = (false, false);
@@ -121,7 +121,7 @@ pub(super) fn record_outcome(
             }
             AttributeOutcome::NotSent => {
                 all_done = false;
-                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == RetryDue::NotByItself {
+                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == RetryDue::OnChange {
                     due = RetryDue::Now;
                 }
                 continue;
@@ -137,7 +137,7 @@ pub(super) fn record_outcome(
         };
     }
     if let Some(late_write) = late_write
-        && due == RetryDue::NotByItself
+        && due == RetryDue::OnChange
         && acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Provisional(_)))
     {
         due = RetryDue::In(late_write);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::state::history::PassRow;
+use crate::state::passes::PassRow;
 
 /// The kinds of passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! Opens what a sync needs: source, state, lease, client, engine.
+//! Opens what a sync needs, in order: source, state, lease, IM client, engine.
 //!
-//! Owns: the order in which they are opened, and the pause of a new holder. Must not know: when passes run.
+//! Owns: the order, and the wait of a new holder of the lease before its first call. Must not know: when passes run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,63 +13,77 @@ use crate::metrics::Metrics;
 use crate::pass::{Engine, EngineParts, PassError, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
-use crate::state::lease::Holder;
-use crate::state::sync::SyncRow;
+use crate::state::lease::LeaseHolder;
+use crate::state::sync_row::SyncRow;
 use crate::state::{Access, Lease, State, StateError, StateWriter};
 
-/// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
-const PACE_WINDOW: Duration = Duration::from_secs(1);
+/// The vendor counts calls per second. So long after the last call of the previous holder, its calls count against the
+/// limit of the new one.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A source that has not been introspected by then is unreachable: its server may have vanished without a word.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long connecting to the source and introspecting the table may take. A server that vanished never answers.
+const SOURCE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What can keep a sync from being opened.
+/// Why a sync cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The source database.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The state database.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The engine could not be started.
     #[error(transparent)]
     Pass(#[from] PassError),
-    /// The IM client cannot be made from this configuration.
-    #[error("cannot make a client for IM: {0}")]
+    /// The IM client cannot be built from this configuration.
+    #[error("cannot build the IM client: {0}")]
     Client(String),
 }
 
-/// Source and state, before anybody holds the lease.
+/// Source and state, without the lease.
 #[derive(Debug)]
 pub struct Resources {
+    /// The configuration with which they were opened.
     pub config: Arc<Config>,
+    /// The mapping of the configuration.
     pub mapping: Arc<Mapping>,
+    /// The connection to the source.
     pub source: Source,
+    /// The state database.
     pub state: State,
+    /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
 }
 
-/// Connects to both databases, readies the state tables and checks what the sync is bound to.
-pub async fn ground(config: &Arc<Config>) -> Result<Resources, ConnectError> {
-    let mapping = Arc::new(Mapping::new(config));
-    let source = tokio::time::timeout(PATIENCE, Source::connect(config, mapping.columns())).await;
-    let source =
-        source.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs())))??;
-    let state = State::open(config, Access::ReadWrite).await?;
-    state.ensure_schema(config.state.migrate).await?;
-    let row = state.bind(&binding(config, &source)).await?;
-    Ok(Resources { config: config.clone(), mapping, source, state, row })
-}
-
 impl Resources {
-    /// Takes the lease, if nobody holds it. The row is read again afterwards: a former holder may have moved on.
-    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, ConnectError> {
-        let taken = self.state.take_lease(self.row.id, &me()).await?;
+    /// Connects to both databases, upgrades the state tables if the configuration allows it, and checks the binding.
+    ///
+    /// # Errors
+    ///
+    /// When a database is unreachable, or table, privileges, schema or binding do not fit.
+    pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
+        let mapping = Arc::new(Mapping::new(config));
+        let source = tokio::time::timeout(SOURCE_TIMEOUT, Source::connect(config, mapping.columns())).await;
+        let source = source
+            .map_err(|_| SourceError::Unreachable(format!("no answer within {} s", SOURCE_TIMEOUT.as_secs())))??;
+        let state = State::open(config, Access::ReadWrite).await?;
+        state.ensure_schema(config.state.migrate).await?;
+        let row = state.bind(&binding(config, &source)).await?;
+        Ok(Self { config: config.clone(), mapping, source, state, row })
+    }
+
+    /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
+    /// changed it.
+    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), LeaseHolder>, ConnectError> {
+        let taken = self.state.take_lease(self.row.id, &holder_id()).await?;
         if taken.is_ok() {
             self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
         }
         Ok(taken)
     }
 
-    /// The engine of the lease's holder.
+    /// Builds the engine for the holder of the lease. Its first call waits for the end of the previous holder's second.
     pub async fn engine(
         self,
         lease: &Lease,
@@ -79,9 +93,9 @@ impl Resources {
     ) -> Result<Engine, ConnectError> {
         let Self { config, mapping, source, state, row } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
-        // Not known: the predecessor may have called until this very moment.
+        // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
-        pusher.hold_until(clock::monotonic() + PACE_WINDOW.saturating_sub(ago));
+        pusher.hold_until(clock::monotonic() + RATE_WINDOW.saturating_sub(ago));
         let parts = EngineParts {
             config,
             mapping,
@@ -97,10 +111,14 @@ impl Resources {
     }
 }
 
-/// A client for the configured app.
+/// The IM client of the configured app.
+///
+/// # Errors
+///
+/// [`ConnectError::Client`] when there is no secret key or it is not usable.
 pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
     let secret_key =
-        config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("there is no secret key".to_owned()))?;
+        config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("no secret key is configured".to_owned()))?;
     let settings = im::ClientSettings {
         api_base: match &config.im.address {
             config::ImAddress::Region(region) => im::ApiBase::Region(*region),
@@ -133,8 +151,8 @@ fn pusher(
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))
 }
 
-/// How this process calls itself as the holder of a lease: command, process id and host.
-pub fn me() -> String {
+/// How this process appears as the holder of a lease: command, process id and host.
+pub fn holder_id() -> String {
     let command = std::env::args().nth(1).unwrap_or_default();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "this host" } else { host.trim() };

@@ -1,6 +1,7 @@
 //! The HTTP server: `/healthz`, `/readyz`, `/status`, `/metrics`.
 //!
-//! Owns: routes, limits on clients, who may ask by which host name. Must not know: databases, what a status consists of.
+//! Owns: the routes, limits on clients, and which Host headers are accepted. Must not know: databases, the fields of
+//! the status.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,32 +29,37 @@ use super::readiness::Readiness;
 use crate::clock::{self, Shutdown};
 use crate::metrics::Metrics;
 
-/// For a whole request head, and for which a connection may idle. A scraper connects anew when it comes less often.
-const HEADER_WITHIN: Duration = Duration::from_secs(10);
-/// Request heads are a few hundred bytes; hyper wants a buffer of at least 8 KiB.
-const HEADER_BYTES: usize = 8 * 1024;
-/// After that a connection is closed, whatever it is doing: a client that never reads its answer holds it no longer.
-const CONNECTION_LIFE: Duration = Duration::from_mins(2);
-/// More at once are turned away; a monitoring system needs two or three.
-const CONNECTIONS: usize = 64;
-/// For the status, which has to be asked for elsewhere.
-const STATUS_WITHIN: Duration = Duration::from_secs(10);
-/// For answers under way when the server stops.
-const FINISH_WITHIN: Duration = Duration::from_secs(2);
-/// Between two attempts to accept when the process is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a client may take to send a request head, and how long a connection may be idle. A Prometheus server with a
+/// longer scrape interval connects again.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest request head. Usual ones have a few hundred bytes; hyper needs a buffer of at least 8 KiB.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// The longest life of a connection, whatever it does, so that a client that does not read its response cannot keep
+/// it open.
+const MAX_CONNECTION_LIFE: Duration = Duration::from_mins(2);
+/// The most open connections; further ones are closed at once. A monitoring system needs two or three.
+const MAX_CONNECTIONS: usize = 64;
+/// How long reading the status from the state database may take.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open connections may finish their responses when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The delay before the next accept after a failed one, such as when the process has no file descriptors left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Produces what `/status` shows; an error is a sentence without secrets.
-pub type Status = Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
+/// Reads what `/status` shows. An error is a sentence without secrets.
+pub type StatusSource = Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
-/// What the routes answer from.
+/// What the routes read.
 #[derive(Clone)]
 pub struct HttpState {
+    /// For `/readyz` and the gauge `imsync_ready`.
     pub readiness: Arc<Readiness>,
+    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    pub status: Status,
-    /// `http.public`. If false, only names of this machine are taken as the host that is asked for: a page in somebody's
-    /// browser whose own name is made to point to 127.0.0.1 (DNS rebinding) shall not read this.
+    /// For `/status`.
+    pub status: StatusSource,
+    /// `http.public`. If false, the Host header must name this machine. Otherwise a web page whose own host name is
+    /// pointed to 127.0.0.1 (DNS rebinding) could read the responses.
     pub public: bool,
 }
 
@@ -63,7 +69,11 @@ impl std::fmt::Debug for HttpState {
     }
 }
 
-/// Binds `http.listen`. Errors name the key and what to do.
+/// Binds `http.listen`.
+///
+/// # Errors
+///
+/// As the operating system reports them, with a sentence that names the key and how to fix it.
 pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| {
         let reason = match error.kind() {
@@ -82,10 +92,10 @@ pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Answers until the shutdown is requested, then lets answers under way finish for two seconds.
+/// Serves until the shutdown is requested. Open connections then have two seconds to finish their responses.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Shutdown) {
     let router = router(state);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -95,42 +105,41 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Shutdown) 
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
-            // The client is gone again, or there are no descriptors left, which passes.
+            // The client has disconnected, or the process has no file descriptors left. Both are temporary.
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
-                shutdown.sleep(ACCEPT_PAUSE).await;
+                shutdown.sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::debug!("a connection is turned away, {CONNECTIONS} are open");
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            tracing::debug!("connection refused, {MAX_CONNECTIONS} are open");
             continue;
         };
-        let answered = answer(stream, router.clone(), shutdown.clone());
+        let served = serve_connection(stream, router.clone(), shutdown.clone());
         connections.spawn(async move {
-            answered.await;
-            drop(place);
+            served.await;
+            drop(permit);
         });
     }
     drop(listener);
-    // The time is all they get; those that are left are cut off by dropping the set.
-    let _ = tokio::time::timeout(FINISH_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
+    // Dropping the set closes the connections that are still open.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// One connection, to its end.
-async fn answer(stream: TcpStream, router: Router, shutdown: Shutdown) {
+async fn serve_connection(stream: TcpStream, router: Router, shutdown: Shutdown) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WITHIN)
-        .max_buf_size(HEADER_BYTES)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
-    let life = tokio::time::sleep(CONNECTION_LIFE);
+    let life = tokio::time::sleep(MAX_CONNECTION_LIFE);
     tokio::pin!(life);
     let mut stopping = false;
     loop {
         tokio::select! {
-            // How a connection ends, in good order or not, is the client's affair.
+            // An error of a connection concerns its client only.
             _ = &mut connection => return,
             () = &mut life => return,
             () = shutdown.wait(), if !stopping => {
@@ -141,7 +150,7 @@ async fn answer(stream: TcpStream, router: Router, shutdown: Shutdown) {
     }
 }
 
-/// The routes with everything around them.
+/// The routes, with the check of the Host header and the response headers.
 pub fn router(state: HttpState) -> Router {
     let public = state.public;
     Router::new()
@@ -149,11 +158,11 @@ pub fn router(state: HttpState) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .fallback(unknown)
-        .method_not_allowed_fallback(not_allowed)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
-        .layer(from_fn(move |request, next| only_for_this_host(public, request, next)))
-        .layer(map_response(sequence))
+        .layer(from_fn(move |request, next| check_host(public, request, next)))
+        .layer(map_response(set_headers))
 }
 
 async fn healthz() -> &'static str {
@@ -161,71 +170,72 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {
-    let verdict = state.readiness.verdict(clock::monotonic());
-    let code = if verdict.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer_json(code, &verdict.to_json())
+    let readiness = state.readiness.status(clock::monotonic());
+    let code = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_response(code, &readiness.to_json())
 }
 
 async fn status(State(state): State<HttpState>) -> Response {
-    match tokio::time::timeout(STATUS_WITHIN, (state.status)()).await {
-        Ok(Ok(status)) => answer_json(StatusCode::OK, &status),
-        Ok(Err(error)) => complain(StatusCode::SERVICE_UNAVAILABLE, &error),
+    match tokio::time::timeout(STATUS_TIMEOUT, (state.status)()).await {
+        Ok(Ok(status)) => json_response(StatusCode::OK, &status),
+        Ok(Err(error)) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error),
         Err(_) => {
-            let seconds = STATUS_WITHIN.as_secs();
-            complain(
+            let seconds = STATUS_TIMEOUT.as_secs();
+            error_response(
                 StatusCode::SERVICE_UNAVAILABLE,
-                &format!("the status was not found out within {seconds} s; try again"),
+                &format!("the state database did not answer within {seconds} s; try again"),
             )
         }
     }
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {
-    // As of now: readiness also changes by time passing.
-    state.metrics.ready.set(i64::from(state.readiness.verdict(clock::monotonic()).is_ready()));
+    // Set on each request, because readiness also changes as time passes.
+    state.metrics.ready.set(i64::from(state.readiness.status(clock::monotonic()).is_ready()));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()).into_response()
 }
 
-async fn unknown(method: Method) -> Response {
+async fn not_found(method: Method) -> Response {
     if method == Method::GET || method == Method::HEAD {
-        complain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /status and /metrics")
+        error_response(StatusCode::NOT_FOUND, "not found; the paths are /healthz, /readyz, /status and /metrics")
     } else {
-        not_allowed().await
+        method_not_allowed().await
     }
 }
 
-async fn not_allowed() -> Response {
-    let mut response = complain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
+async fn method_not_allowed() -> Response {
+    let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD");
     response.headers_mut().insert(axum::http::header::ALLOW, HeaderValue::from_static("GET,HEAD"));
     response
 }
 
-fn answer_json(code: StatusCode, body: &Value) -> Response {
+fn json_response(code: StatusCode, body: &Value) -> Response {
     (code, [(CONTENT_TYPE, "application/json")], Body::from(format!("{body}\n"))).into_response()
 }
 
-fn complain(code: StatusCode, error: &str) -> Response {
-    answer_json(code, &json!({ "error": error }))
+fn error_response(code: StatusCode, error: &str) -> Response {
+    json_response(code, &json!({ "error": error }))
 }
 
-/// What is answered is of this moment and is nothing else than its content type says.
-async fn sequence(mut response: Response) -> Response {
+/// Responses must not be cached, and browsers must not guess their type.
+async fn set_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-async fn only_for_this_host(public: bool, request: Request, next: Next) -> Response {
-    // A request without a Host comes from no browser (a load balancer's probe in HTTP/1.0).
+/// Refuses a request for a foreign host name unless the server is public.
+async fn check_host(public: bool, request: Request, next: Next) -> Response {
+    // Browsers always send a Host header. Probes of load balancers in HTTP/1.0 may send none, and are accepted.
     let hosts = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
     if public || hosts.chain(authority).all(is_this_machine) {
         next.run(request).await
     } else {
-        complain(
+        error_response(
             StatusCode::FORBIDDEN,
-            "ask for localhost, 127.0.0.1 or [::1]; other names are answered with http.public = true",
+            "use localhost, 127.0.0.1 or [::1] as the host name; http.public = true allows others",
         )
     }
 }

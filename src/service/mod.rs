@@ -1,10 +1,28 @@
-//! When passes run, and what the process shows of itself while it lives.
+//! The daemon and what it shows while it runs.
 //!
-//! Owns: the daemon, signals, readiness, the HTTP server. Must not know: what a pass does.
+//! Owns: when a pass runs, the lease's life cycle, signals, readiness, HTTP, systemd. Must not know: what a pass does.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `daemon` | the process: connect, stand by, lead, retry, stop |
+//! | `standby` | waiting for the lease |
+//! | `leader` | the loop over passes while the lease is held |
+//! | `context` | what daemon, standby and leader share |
+//! | `connect` | opening source, state and IM client in order |
+//! | `reload` | SIGHUP and which keys it may change |
+//! | `lag`, `pass_watch` | keeping the lag gauge and readiness up to date |
+//! | `readiness`, `http` | what `/readyz` answers, and the server that answers it |
+//! | `signals`, `systemd` | the process's supervisor |
 
 pub mod connect;
+mod context;
 pub mod daemon;
 pub mod http;
+mod lag;
+mod leader;
+mod pass_watch;
 pub mod readiness;
+pub mod reload;
 pub mod signals;
+mod standby;
 pub mod systemd;

@@ -1,11 +1,11 @@
-//! Whether this instance does its work, and if not, why: what `/readyz` answers. Pure.
+//! Whether this instance is ready, and why not: what `/readyz` answers. No I/O.
 //!
-//! Owns: the rule and its words. Must not know: HTTP, passes, databases.
+//! Owns: the rule and its sentences. Must not know: HTTP, passes, databases.
 //!
-//! The rule: ready while this instance stands by; a leader is ready when the newest finished pass did not fail (or none
-//! has finished yet), and either it ended less than three intervals ago (at least 5 s) or one under way has recorded
-//! something within three intervals (at least 60 s). So a leader that has just begun is not ready until its first pass
-//! has ended or recorded something: for a table at rest that is a moment, and a database that is unreachable shows from the start.
+//! A standby is ready. A leader is ready when the newest finished pass did not fail (or none has finished yet), and
+//! it ended less than three intervals ago (at least 5 s) or a running pass has recorded outcomes within three
+//! intervals (at least 60 s). A new leader is therefore not ready until its first pass has ended or recorded
+//! something. For an unchanged table that takes a moment, and an unreachable database shows from the start.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,30 +16,34 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// How many intervals may go by.
+/// The number of intervals within which a pass has to end or to record something.
 const INTERVALS: u32 = 3;
-/// The least time allowed since the end of a pass, for very short intervals.
-const ENDED_WITHIN: Duration = Duration::from_secs(5);
-/// The least time allowed since a pass under way has recorded something: one batch may be retried that long (`retry_for`).
-const RECORDED_WITHIN: Duration = Duration::from_mins(1);
+/// The shortest time allowed since the end of a pass, for very short intervals.
+const MIN_ENDED_LIMIT: Duration = Duration::from_secs(5);
+/// The shortest time allowed since a running pass recorded something: one batch may be retried for so long
+/// (`im.retry_for`).
+const MIN_RECORDED_LIMIT: Duration = Duration::from_mins(1);
 
+/// What this instance does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Holds the lease and makes the passes.
+pub enum InstanceRole {
+    /// Holds the lease and runs the passes.
     Leader,
-    /// Polls the lease that another instance holds.
+    /// Tries to take the lease that another instance holds.
     Standby,
 }
 
-/// The answer of one moment.
+/// Readiness at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Ready(Role),
-    /// With a sentence for people.
+pub enum ReadinessStatus {
+    /// Ready in this role.
+    Ready(InstanceRole),
+    /// Not ready, with a sentence for the operator.
     NotReady(String),
 }
 
-impl Verdict {
+impl ReadinessStatus {
+    /// Whether `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready(_))
     }
@@ -47,180 +51,187 @@ impl Verdict {
     /// `{"ready":true,"role":"leader"|"standby"}` or `{"ready":false,"reason":"…"}`
     pub fn to_json(&self) -> Value {
         match self {
-            Self::Ready(Role::Leader) => json!({"ready": true, "role": "leader"}),
-            Self::Ready(Role::Standby) => json!({"ready": true, "role": "standby"}),
+            Self::Ready(InstanceRole::Leader) => json!({"ready": true, "role": "leader"}),
+            Self::Ready(InstanceRole::Standby) => json!({"ready": true, "role": "standby"}),
             Self::NotReady(reason) => json!({"ready": false, "reason": reason}),
         }
     }
 }
 
-/// What readiness is decided from. Share it in an `Arc`: the daemon reports, the HTTP server asks.
+/// What the daemon reports and the HTTP server reads. Shared in an `Arc`.
 #[derive(Debug)]
-pub struct Readiness(Mutex<Facts>);
+pub struct Readiness(Mutex<ReadinessInputs>);
 
 #[derive(Debug)]
-struct Facts {
+struct ReadinessInputs {
     interval: Duration,
-    /// `None`: not known (yet), because the lease could not be asked for.
-    role: Option<Role>,
-    /// Since when the role is what it is.
+    /// `None`: not known, because the lease could not be tried.
+    role: Option<InstanceRole>,
+    /// When the role changed last.
     since: Instant,
-    /// More than one: incremental passes go between the pages of a full one.
-    under_way: u32,
-    /// When a pass under way last recorded something.
+    /// More than one while incremental passes run between the pages of a full one.
+    running_passes: u32,
+    /// When a running pass last recorded outcomes.
     recorded: Option<Instant>,
-    finished: Option<Finished>,
-    trouble: Option<String>,
+    finished: Option<FinishedPass>,
+    problem: Option<String>,
 }
 
 #[derive(Debug)]
-struct Finished {
+struct FinishedPass {
     at: Instant,
     error: Option<String>,
 }
 
 impl Readiness {
-    /// Neither leading nor standing by yet. `interval` is `schedule.interval`.
+    /// Without a role. `interval` is `schedule.interval`.
     pub fn new(interval: Duration) -> Self {
-        Self(Mutex::new(Facts {
+        Self(Mutex::new(ReadinessInputs {
             interval,
             role: None,
             since: clock::monotonic(),
-            under_way: 0,
+            running_passes: 0,
             recorded: None,
             finished: None,
-            trouble: None,
+            problem: None,
         }))
     }
 
+    /// A pass has started.
     pub fn pass_started(&self) {
-        self.facts().under_way += 1;
+        self.inputs().running_passes += 1;
     }
 
-    /// Outcomes of a pass under way were committed to the state tables.
-    pub fn pass_recorded_something(&self) {
-        self.facts().recorded = Some(clock::monotonic());
+    /// A running pass has committed outcomes to the state tables.
+    pub fn pass_recorded_outcomes(&self) {
+        self.inputs().recorded = Some(clock::monotonic());
     }
 
-    /// `failed`: the error of a pass whose outcome is `failed`; `None` for all others, `rejected` and `guard` too.
-    /// The text is shown to whoever asks `/readyz`: no secrets, no values.
-    pub fn pass_finished(&self, failed: Option<String>) {
-        let mut facts = self.facts();
-        facts.under_way = facts.under_way.saturating_sub(1);
-        if facts.under_way == 0 {
-            facts.recorded = None;
+    /// A pass has ended. `error`: why it failed; `None` for every outcome but `failed`, so for `rejected` and `guard`
+    /// too.
+    ///
+    /// Everybody who can reach `/readyz` reads the text, so it must contain no secrets and no values.
+    pub fn pass_finished(&self, error: Option<String>) {
+        let mut inputs = self.inputs();
+        inputs.running_passes = inputs.running_passes.saturating_sub(1);
+        if inputs.running_passes == 0 {
+            inputs.recorded = None;
         }
-        facts.finished = Some(Finished { at: clock::monotonic(), error: failed });
-        facts.trouble = None;
+        inputs.finished = Some(FinishedPass { at: clock::monotonic(), error });
+        inputs.problem = None;
     }
 
-    /// Another instance holds the lease, as a question just answered has told. May be said again and again.
-    pub fn standing_by(&self) {
-        self.facts().become_role(Some(Role::Standby));
+    /// Another instance holds the lease. To be called after each attempt to take it.
+    pub fn set_standby(&self) {
+        self.inputs().set_role(Some(InstanceRole::Standby));
     }
 
-    /// This instance holds the lease. Passes of an earlier time as leader no longer count.
-    pub fn leading(&self) {
-        self.facts().become_role(Some(Role::Leader));
+    /// This instance holds the lease. Passes of an earlier period as leader no longer count.
+    pub fn set_leader(&self) {
+        self.inputs().set_role(Some(InstanceRole::Leader));
     }
 
-    /// What keeps this instance from its work between passes, such as a database that is unreachable. Alone it makes no leader
-    /// unready, it explains why it is or will be; but who stands by and has trouble does not know any more whether
-    /// somebody else leads. Over with the next finished pass, with [`Readiness::leading`] or [`Readiness::standing_by`].
-    pub fn trouble(&self, reason: String) {
-        let mut facts = self.facts();
-        if facts.role == Some(Role::Standby) {
-            facts.become_role(None);
+    /// An error between passes, such as an unreachable database. It lasts until a pass finishes or the role is set.
+    ///
+    /// It does not make a leader unready, it explains why it is. A standby loses its role, because it no longer knows
+    /// whether another instance leads.
+    pub fn set_problem(&self, reason: String) {
+        let mut inputs = self.inputs();
+        if inputs.role == Some(InstanceRole::Standby) {
+            inputs.set_role(None);
         }
-        facts.trouble = Some(reason);
+        inputs.problem = Some(reason);
     }
 
-    /// A reloaded configuration has another interval.
+    /// A reloaded configuration has another `schedule.interval`.
     pub fn set_interval(&self, interval: Duration) {
-        self.facts().interval = interval;
+        self.inputs().interval = interval;
     }
 
-    pub fn verdict(&self, now: Instant) -> Verdict {
-        self.facts().verdict(now)
+    /// Readiness at the moment `now`.
+    pub fn status(&self, now: Instant) -> ReadinessStatus {
+        self.inputs().status(now)
     }
 
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        // Nothing here can leave the facts half changed.
+    fn inputs(&self) -> MutexGuard<'_, ReadinessInputs> {
+        // Each change is a plain assignment, so a panic cannot leave a change half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Facts {
-    fn become_role(&mut self, role: Option<Role>) {
-        self.trouble = None;
+impl ReadinessInputs {
+    fn set_role(&mut self, role: Option<InstanceRole>) {
+        self.problem = None;
         if self.role != role {
             self.role = role;
             self.since = clock::monotonic();
-            self.under_way = 0;
+            self.running_passes = 0;
             self.recorded = None;
             self.finished = None;
         }
     }
 
-    fn verdict(&self, now: Instant) -> Verdict {
+    fn status(&self, now: Instant) -> ReadinessStatus {
         match self.role {
-            Some(Role::Standby) => Verdict::Ready(Role::Standby),
-            Some(Role::Leader) => match self.shortcoming(now) {
-                None => Verdict::Ready(Role::Leader),
-                Some(reason) => Verdict::NotReady(reason),
+            Some(InstanceRole::Standby) => ReadinessStatus::Ready(InstanceRole::Standby),
+            Some(InstanceRole::Leader) => match self.leader_problem(now) {
+                None => ReadinessStatus::Ready(InstanceRole::Leader),
+                Some(reason) => ReadinessStatus::NotReady(reason),
             },
-            None => Verdict::NotReady(match &self.trouble {
-                Some(trouble) => trouble.clone(),
+            None => ReadinessStatus::NotReady(match &self.problem {
+                Some(problem) => problem.clone(),
                 None => format!(
-                    "started {} ago and does not know yet whether another instance leads",
-                    Ago(now - self.since)
+                    "started {} ago, not known yet whether another instance leads",
+                    RoundedDuration(now - self.since)
                 ),
             }),
         }
     }
 
     /// Why a leader is not ready; `None` when it is.
-    fn shortcoming(&self, now: Instant) -> Option<String> {
-        let three = self.interval.saturating_mul(INTERVALS);
+    fn leader_problem(&self, now: Instant) -> Option<String> {
         let reason = match &self.finished {
-            Some(Finished { at, error: Some(error) }) => {
-                format!("the last pass failed {} ago: {error}", Ago(now - *at))
+            Some(FinishedPass { at, error: Some(error) }) => {
+                format!("the last pass failed {} ago: {error}", RoundedDuration(now - *at))
             }
-            newest => {
-                let ended = newest.as_ref().map(|pass| now - pass.at);
-                if ended.is_some_and(|ago| ago < three.max(ENDED_WITHIN)) {
-                    return None;
-                }
-                let recorded = self.recorded.filter(|_| self.under_way > 0).map(|at| now - at);
-                if recorded.is_some_and(|ago| ago <= three.max(RECORDED_WITHIN)) {
-                    return None;
-                }
-                let since_when = match ended {
-                    Some(ago) => format!("no pass has ended for {}", Ago(ago)),
-                    None => {
-                        format!("no pass has ended in the {} since this instance took the lease", Ago(now - self.since))
-                    }
-                };
-                match (self.under_way, recorded) {
-                    (0, _) => since_when,
-                    (_, None) => format!("{since_when}; the one under way has recorded nothing so far"),
-                    (_, Some(ago)) => {
-                        format!("{since_when}; the one under way last recorded something {} ago", Ago(ago))
-                    }
-                }
-            }
+            _ => self.stalled(now)?,
         };
-        Some(match &self.trouble {
+        Some(match &self.problem {
             None => reason,
-            Some(trouble) => format!("{reason}; now: {trouble}"),
+            Some(problem) => format!("{reason}; now: {problem}"),
+        })
+    }
+
+    /// Why passes make no progress; `None` when one has ended or recorded something within its limit.
+    fn stalled(&self, now: Instant) -> Option<String> {
+        let limit = self.interval.saturating_mul(INTERVALS);
+        let ended_ago = self.finished.as_ref().map(|pass| now - pass.at);
+        if ended_ago.is_some_and(|ago| ago < limit.max(MIN_ENDED_LIMIT)) {
+            return None;
+        }
+        let recorded_ago = self.recorded.filter(|_| self.running_passes > 0).map(|at| now - at);
+        if recorded_ago.is_some_and(|ago| ago <= limit.max(MIN_RECORDED_LIMIT)) {
+            return None;
+        }
+        let ended = match ended_ago {
+            Some(ago) => format!("no pass has ended for {}", RoundedDuration(ago)),
+            None => format!(
+                "no pass has ended in the {} since this instance took the lease",
+                RoundedDuration(now - self.since)
+            ),
+        };
+        Some(match (self.running_passes, recorded_ago) {
+            (0, _) => ended,
+            (_, None) => format!("{ended}; the running one has recorded nothing so far"),
+            (_, Some(ago)) => format!("{ended}; the running one last recorded something {} ago", RoundedDuration(ago)),
         })
     }
 }
 
-/// A time span as people say it: `12 s`, `3 min`, `2 h`, `5 d`.
-struct Ago(Duration);
+/// A time span in one rounded unit: `12 s`, `3 min`, `2 h`, `5 d`.
+struct RoundedDuration(Duration);
 
-impl fmt::Display for Ago {
+impl fmt::Display for RoundedDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_secs() {
             seconds @ 0..120 => write!(f, "{seconds} s"),

@@ -1,6 +1,6 @@
-//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second ends the process at once.
+//! Signals: the first SIGTERM or SIGINT requests a graceful shutdown, the second ends the process at once.
 //!
-//! Owns: signal handlers and the exit code of a hard stop. Must not know: what stopping means.
+//! Owns: the signal handlers and the exit code of an immediate end. Must not know: what a shutdown does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,22 +9,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::Shutdown;
 
-/// What a SIGHUP means.
+/// What SIGHUP does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnHangup {
-    /// One-shot commands treat it as SIGTERM.
+    /// The same as SIGTERM, for one-shot commands.
     Stop,
-    /// The daemon reads its configuration again; it has a handler of its own.
-    LeaveToCaller,
+    /// Nothing here: the daemon has a handler of its own, see [`hangup_signal`].
+    HandledByCaller,
 }
 
-/// Starts to listen. The first stopping signal requests the shutdown; a second one exits with 128 and its number.
+/// Installs the handlers. The second signal exits with 128 plus its number.
+///
+/// # Errors
+///
+/// When the operating system refuses a handler.
 pub fn listen(shutdown: &Shutdown, on_hangup: OnHangup) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = match on_hangup {
         OnHangup::Stop => Some(signal(SignalKind::hangup())?),
-        OnHangup::LeaveToCaller => None,
+        OnHangup::HandledByCaller => None,
     };
     let shutdown = shutdown.clone();
     let received = Arc::new(AtomicI32::new(0));
@@ -33,10 +37,10 @@ pub fn listen(shutdown: &Shutdown, on_hangup: OnHangup) -> std::io::Result<()> {
             let number = tokio::select! {
                 _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
                 _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-                () = next(&mut hangup) => SignalKind::hangup().as_raw_value(),
+                () = received_or_never(&mut hangup) => SignalKind::hangup().as_raw_value(),
             };
             if received.swap(number, Ordering::SeqCst) != 0 {
-                // The user has asked twice: nothing is worth waiting for; what is in flight becomes unknown.
+                // The user insists. The outcomes of calls in flight become unknown.
                 std::process::exit(128 + number);
             }
             tracing::info!("stopping: calls in flight finish and are recorded (again to stop at once)");
@@ -46,7 +50,7 @@ pub fn listen(shutdown: &Shutdown, on_hangup: OnHangup) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn next(signal: &mut Option<Signal>) {
+async fn received_or_never(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;
@@ -55,7 +59,11 @@ async fn next(signal: &mut Option<Signal>) {
     }
 }
 
-/// SIGHUP for the daemon.
-pub fn hangups() -> std::io::Result<Signal> {
+/// SIGHUP as the daemon receives it.
+///
+/// # Errors
+///
+/// When the operating system refuses the handler.
+pub fn hangup_signal() -> std::io::Result<Signal> {
     signal(SignalKind::hangup())
 }

@@ -1,25 +1,28 @@
-//! What systemd is told: READY, STATUS, STOPPING. Outside systemd nothing happens.
+//! Notifications to systemd: READY, STATUS, STOPPING. Without systemd they do nothing.
 //!
-//! Owns: the notify socket. Must not know: what the states mean.
+//! Owns: the notification socket. Must not know: when a state changes.
+//!
+//! Source: systemd manual, sd_notify(3).
 
 use sd_notify::NotifyState;
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "cannot notify systemd");
     }
 }
 
-/// The process is up and looks after itself from now on (which is not to say that it can sync).
+/// The process is up and recovers from errors without a restart. It does not mean that it can sync.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(NotifyState::Ready);
 }
 
-/// A line for `systemctl status`.
+/// The status line of `systemctl status`.
 pub fn status(line: &str) {
-    tell(&[NotifyState::Status(line)]);
+    notify(NotifyState::Status(line));
 }
 
+/// A graceful shutdown has begun.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(NotifyState::Stopping);
 }

@@ -19,8 +19,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: &str = "5min";
 /// The maximum time for an answer. Longer than `statement_timeout`, so that it only expires when the server is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(330);
-/// Bytes of an `application_name` that the server keeps (manual, chapter 20.8: `NAMEDATALEN` less one).
-const MAX_APPLICATION_NAME_BYTES: usize = 63;
 
 /// Session settings (manual, chapter 20.11). The first ones determine the text of a value: the defaults of a role or a
 /// database must not make every account look changed. The others limit the load on the database and detect a lost
@@ -78,10 +76,8 @@ async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result
 }
 
 impl SourceSession {
-    /// Connects, refuses a pooler in transaction mode and an old server, and applies the settings. `name` is the name of
-    /// the sync.
-    pub(super) async fn open(url: &PgUrl, name: &str) -> Result<Self, SourceError> {
-        let options = options(url, name)?;
+    pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
+        let options = options(url, application_name)?;
         let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
         session.refuse_pooler(&options).await?;
         session.apply_settings().await?;
@@ -172,29 +168,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError
     }
 }
 
-fn options(url: &PgUrl, name: &str) -> Result<PgConnectOptions, SourceError> {
+fn options(url: &PgUrl, application_name: &str) -> Result<PgConnectOptions, SourceError> {
     let options = PgConnectOptions::from_str(url.0.expose_secret()).map_err(SourceError::from)?;
-    Ok(options.application_name(&application_name(name)).extra_float_digits(None).disable_statement_logging())
-}
-
-fn application_name(name: &str) -> String {
-    let mut text = format!("imsync {name}");
-    let mut end = text.len().min(MAX_APPLICATION_NAME_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::application_name;
-
-    #[test]
-    fn an_application_name_is_at_most_63_bytes() {
-        assert_eq!(application_name("users"), "imsync users");
-        let long = application_name(&"ü".repeat(40));
-        assert!(long.len() <= 63 && long.ends_with('ü'), "{long}");
-    }
+    Ok(options.application_name(application_name).extra_float_digits(None).disable_statement_logging())
 }

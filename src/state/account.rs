@@ -1,95 +1,75 @@
-//! What IM acknowledged, account by account: look-ups, doubts, the walk over all accounts.
+//! The table `account`: which values IM acknowledged for each account.
 //!
-//! Owns: reading the table `account`. Must not know: what is done about a difference.
+//! Owns: reading its rows, and what a row is. Must not know: how rows are written, what is done about a difference.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::acknowledged::{decode, distrust, doubt_provisional};
-use super::{State, StateError, StateWriter};
-use crate::crash;
+use super::acknowledged_json::{decode, mark_all_unknown, mark_provisional_unknown};
+use super::database::State;
+use super::error::StateError;
 use crate::model::{Account, AcknowledgedValue};
 
-/// What is stored for an account.
+/// What is stored for an account, compared with what is desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredAccount {
-    /// Exactly what is wanted (the digests are equal and nothing is in doubt).
-    AsWanted,
+    /// The acknowledged values are the desired ones (the digests are equal), and nothing is in doubt.
+    UpToDate,
+    /// The stored values, for a comparison one by one.
     Acknowledged {
-        /// By attribute.
+        /// In the order of `AttributeIndex`.
         known: Vec<AcknowledgedValue>,
-        /// So long a call of unknown outcome may still land.
+        /// For how long an earlier call of unknown outcome may still be applied by IM.
         late_write: Option<Duration>,
-        /// A call had no known outcome, and that is not settled yet.
-        unsettled: bool,
+        /// Something is in doubt and a retry is scheduled.
+        retry_pending: bool,
     },
 }
 
-/// When the doubts of an account are looked into.
+/// When the unknown values of an account are retried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RetryDue {
+    /// In the next pass.
     Now,
+    /// After this time.
     In(Duration),
     /// When the row, the mapping or a rejection changes.
-    NotByItself,
+    OnChange,
 }
 
-/// What is to be stored for an account. `due` matters only while something in it is unknown.
+/// A row to write.
 #[derive(Clone, Debug)]
 pub struct AccountRecord {
+    /// The IM account.
     pub account: Account,
-    /// There is a row already.
+    /// Whether the table has a row for it.
     pub exists: bool,
+    /// In the order of `AttributeIndex`. When no value is present, the row is deleted.
     pub acknowledged: Vec<AcknowledgedValue>,
+    /// Stored only when a value is in doubt.
     pub due: RetryDue,
-    /// So long a call of unknown outcome may still land.
+    /// For how long an earlier call of unknown outcome may still be applied by IM.
     pub late_write: Option<Duration>,
 }
 
-/// Numbers about the stored accounts.
+/// Numbers of stored accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountCounts {
-    /// With something acknowledged.
+    /// With an acknowledged value.
     pub known: u64,
-    /// With something in doubt.
+    /// With a value in doubt.
     pub in_doubt: u64,
 }
 
-/// Reads whole rows within a transaction; rows of an older generation come back as unknown.
-pub(super) async fn read_accounts(
-    connection: &mut PgConnection,
-    sync_id: i32,
-    generation: i32,
-    accounts: &[Account],
-) -> Result<HashMap<Account, Vec<AcknowledgedValue>>, StateError> {
-    let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
-    let rows = sqlx::query(
-        "SELECT account, generation, acknowledged::text FROM account WHERE sync_id = $1 AND account = ANY ($2)",
-    )
-    .bind(sync_id)
-    .bind(&texts)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let account: &str = row.try_get(0)?;
-            let own: i32 = row.try_get(1)?;
-            let mut acknowledged = decode(row.try_get(2)?);
-            if own < generation {
-                distrust(&mut acknowledged);
-            }
-            Ok((Account::new(account), acknowledged))
-        })
-        .collect()
-}
-
 impl State {
-    /// What is stored for these accounts. With an account comes the digest of what is wanted, where that can be told:
-    /// a row that has it is not read further. Accounts without a row are not in the answer.
-    pub async fn stored(
+    /// What is stored for these accounts. Accounts without a row are not in the answer.
+    ///
+    /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. The values of
+    /// a row with the same digest are not transferred.
+    pub async fn stored_accounts(
         &self,
         sync_id: i32,
         generation: i32,
@@ -113,31 +93,13 @@ impl State {
         rows.iter()
             .map(|row| {
                 let account: &str = row.try_get(0)?;
-                let own: i32 = row.try_get(1)?;
-                let text: Option<&str> = row.try_get(2)?;
-                let stored = match text {
-                    None => StoredAccount::AsWanted,
-                    Some(text) => {
-                        let mut known = decode(text);
-                        let left: Option<f64> = row.try_get(3)?;
-                        let late_write = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
-                        if late_write.is_none() {
-                            doubt_provisional(&mut known);
-                        }
-                        if own < generation {
-                            distrust(&mut known);
-                        }
-                        let unsettled: Option<bool> = row.try_get(4)?;
-                        StoredAccount::Acknowledged { known, late_write, unsettled: unsettled == Some(true) }
-                    }
-                };
-                Ok((Account::new(account), stored))
+                Ok((Account::new(account), stored_account(row, generation)?))
             })
             .collect()
     }
 
-    /// Accounts of which something is stored, be it only a rejection, in their order, after this one: the walk that finds
-    /// accounts that are gone.
+    /// The next `limit` accounts after `after`, in ascending order, for which a value or a rejection is stored. A
+    /// full pass finds accounts with it that have left the table.
     pub async fn accounts_after(
         &self,
         sync_id: i32,
@@ -157,28 +119,8 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Accounts whose doubts are due, longest due first, each with that time; after this one of an earlier answer.
-    pub async fn doubts_due(
-        &self,
-        sync_id: i32,
-        after: Option<&(DateTime<Utc>, Account)>,
-        limit: i64,
-    ) -> Result<Vec<(DateTime<Utc>, Account)>, StateError> {
-        let accounts: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
-            "SELECT in_doubt_retry_at, account FROM account WHERE sync_id = $1 AND in_doubt_retry_at <= clock_timestamp() \
-             AND ($2::timestamptz IS NULL OR (in_doubt_retry_at, account) > ($2, $3)) ORDER BY in_doubt_retry_at, account LIMIT $4",
-        )
-        .bind(sync_id)
-        .bind(after.map(|(due, _)| *due))
-        .bind(after.map(|(_, account)| account.as_str()))
-        .bind(limit)
-        .fetch_all(self.pool())
-        .await?;
-        Ok(accounts.into_iter().map(|(due, account)| (due, Account::new(account))).collect())
-    }
-
-    /// Some account with acknowledged values, looked for among the first thousand.
-    pub async fn any_acknowledged(
+    /// An account whose values are all known, from the first 1,000 rows; `None` when there is none among them.
+    pub async fn find_acknowledged_account(
         &self,
         sync_id: i32,
         generation: i32,
@@ -200,29 +142,7 @@ impl State {
         .transpose()
     }
 
-    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a late write
-    /// can no longer land, is known.
-    pub async fn in_doubt_pending(&self, sync_id: i32) -> Result<bool, StateError> {
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_retry_at < 'infinity' \
-             AND acknowledged::jsonb @> '0')",
-        )
-        .bind(sync_id)
-        .fetch_one(self.pool())
-        .await?)
-    }
-
-    /// Accounts with something in doubt.
-    pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL")
-                .bind(sync_id)
-                .fetch_one(self.pool())
-                .await?;
-        Ok(u64::try_from(count).unwrap_or(0))
-    }
-
-    /// Counts accounts: an index scan over all of them, and a look at those in doubt.
+    /// Counts the accounts. Reads the whole index, and the rows of accounts in doubt.
     pub async fn count_accounts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM account WHERE sync_id = $1), \
@@ -234,30 +154,54 @@ impl State {
         .await?;
         let rows: i64 = row.try_get(0)?;
         let in_doubt: i64 = row.try_get(1)?;
-        let nothing_known: i64 = row.try_get(2)?;
+        let without_value: i64 = row.try_get(2)?;
         Ok(AccountCounts {
-            known: u64::try_from(rows - nothing_known).unwrap_or(0),
+            known: u64::try_from(rows - without_value).unwrap_or(0),
             in_doubt: u64::try_from(in_doubt).unwrap_or(0),
         })
     }
 }
 
-impl StateWriter {
-    /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
-    /// until the row, the mapping or a rejection changes, or the last late write can no longer arrive.
-    pub async fn postpone_in_doubt(&self, accounts: &[Account]) -> Result<(), StateError> {
-        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
-        let mut transaction = self.begin().await?;
-        sqlx::query(
-            "UPDATE account SET in_doubt_retry_at = CASE WHEN late_write_until > clock_timestamp() THEN late_write_until ELSE 'infinity' END \
-             WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_retry_at <= clock_timestamp()",
-        )
-        .bind(self.sync_id())
-        .bind(&texts)
-        .execute(&mut *transaction)
-        .await?;
-        crash::point("doubts: put aside, not committed");
-        transaction.commit().await?;
-        Ok(())
+/// A row of [`State::stored_accounts`].
+fn stored_account(row: &PgRow, generation: i32) -> Result<StoredAccount, StateError> {
+    let Some(text) = row.try_get::<Option<&str>, _>(2)? else { return Ok(StoredAccount::UpToDate) };
+    let mut known = decode(text);
+    let seconds_left: Option<f64> = row.try_get(3)?;
+    let late_write = seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    if late_write.is_none() {
+        mark_provisional_unknown(&mut known);
     }
+    if row.try_get::<i32, _>(1)? < generation {
+        mark_all_unknown(&mut known);
+    }
+    let retry_pending: Option<bool> = row.try_get(4)?;
+    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending: retry_pending == Some(true) })
+}
+
+/// Reads the values of these accounts within a transaction. The values of an older generation are returned as unknown.
+pub(super) async fn read_accounts(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    generation: i32,
+    accounts: &[Account],
+) -> Result<HashMap<Account, Vec<AcknowledgedValue>>, StateError> {
+    let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+    let rows = sqlx::query(
+        "SELECT account, generation, acknowledged::text FROM account WHERE sync_id = $1 AND account = ANY ($2)",
+    )
+    .bind(sync_id)
+    .bind(&texts)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let account: &str = row.try_get(0)?;
+            let row_generation: i32 = row.try_get(1)?;
+            let mut acknowledged = decode(row.try_get(2)?);
+            if row_generation < generation {
+                mark_all_unknown(&mut acknowledged);
+            }
+            Ok((Account::new(account), acknowledged))
+        })
+        .collect()
 }

@@ -1,41 +1,46 @@
-//! One at a time: the lease is a session advisory lock on the state database, and an epoch that every write checks.
+//! The lease: a session advisory lock on the state database, so that one process at a time writes for a sync.
 //!
-//! Owns: taking, keeping and losing the lease; the [`StateWriter`], which cannot be had without it.
-//! Must not know: what is written under it.
+//! Owns: taking, keeping, checking and releasing the lease. Must not know: what is written under it.
 //!
-//! Source: Postgres manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
+//! The lock disappears with its session and needs no clocks that agree. A task pings the session once a second. The
+//! epoch, which rises each time the lease is taken, rolls back every write of a former holder.
+//!
+//! Source: PostgreSQL manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Connection, PgConnection, PgTransaction, Row as _};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection, PgConnection, Row as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{State, StateError};
-use crate::clock::{self, Heartbeat};
+use super::database::State;
+use super::error::StateError;
+use super::writer::StateWriter;
+use crate::clock::{self, Heartbeat, LEASE_VALID_FOR};
 use crate::crash;
-use crate::model::AttributeNames;
 
-/// The lease's session is asked this often whether it still lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
-/// A ping that takes longer than this is lost, and no call may start without one answered within it.
-pub const PING_FRESH: Duration = clock::LEASE_VALID_FOR;
+/// Interval of the pings on the lease's session. A ping that takes longer than [`LEASE_VALID_FOR`] (3 s) counts as
+/// lost, 1 s before the server ends a silent session, so that this process stops calling before another one can take
+/// the lease.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long running work may continue after the lease was lost. No call to IM starts during this time.
+const LOST_LEASE_GRACE: Duration = Duration::from_secs(10);
 
-/// How long work under way may go on after the lease was lost; no call to IM starts in it.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-
-/// Who held the lease when it could not be had.
+/// Who holds the lease that this process could not take.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub struct LeaseHolder {
+    /// Command, process id and host; `None` when the holder has not written it yet.
     pub holder: Option<String>,
+    /// When it took the lease.
     pub since: Option<DateTime<Utc>>,
 }
 
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for LeaseHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.holder, self.since) {
             (Some(holder), Some(since)) => {
                 write!(f, "{holder}, since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
@@ -46,38 +51,28 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// The lease, kept alive by a task of its own until it is dropped, released or lost.
+/// The lease. A task keeps it until it is released, dropped or lost.
 #[derive(Debug)]
 pub struct Lease {
     heartbeat: Heartbeat,
     release: Option<oneshot::Sender<()>>,
     keeper: JoinHandle<()>,
-    /// When the last call of the previous holder started, on the state server's clock: seconds ago, if known.
+    /// How many seconds ago the previous holder started its last call to IM, by the clock of the state server. `None`
+    /// when it did not store that.
     pub last_call_seconds_ago: Option<f64>,
 }
 
-/// The right to write under one epoch. Every writing transaction starts with [`StateWriter::begin`].
-#[derive(Clone, Debug)]
-pub struct StateWriter {
-    pool: PgPool,
-    sync_id: i32,
-    epoch: i64,
-    generation: i32,
-    names: AttributeNames,
-}
-
 impl State {
-    /// Takes the lease if nobody holds it, and raises the epoch.
-    pub async fn take_lease(&self, sync_id: i32, me: &str) -> Result<Result<(Lease, StateWriter), Holder>, StateError> {
-        let mut connection = self.own_connection().await?;
-        // A stopped or unplugged holder loses the lock: the server ends a session that is silent for 4 s.
-        sqlx::query(
-            "SELECT set_config('idle_session_timeout', '4s', false), set_config('tcp_keepalives_idle', '1', false), \
-             set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false), \
-             set_config('tcp_user_timeout', '4000', false)",
-        )
-        .execute(&mut connection)
-        .await?;
+    /// Takes the lease and increments the epoch. Returns the holder instead when another process has the lease.
+    ///
+    /// `holder_id` is what `imsync status` and other processes show as the holder.
+    pub async fn take_lease(
+        &self,
+        sync_id: i32,
+        holder_id: &str,
+    ) -> Result<Result<(Lease, StateWriter), LeaseHolder>, StateError> {
+        let mut connection = self.dedicated_connection().await?;
+        limit_silence(&mut connection).await?;
         let asked = clock::monotonic();
         let taken: bool =
             sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('imsync lease ' || $1 || ' ' || $2, 0))")
@@ -86,39 +81,29 @@ impl State {
                 .fetch_one(&mut connection)
                 .await?;
         if !taken {
-            let row = sqlx::query("SELECT holder, lease_taken_at FROM sync WHERE id = $1")
-                .bind(sync_id)
-                .fetch_optional(&mut connection)
-                .await?;
-            let (holder, since) = match row {
-                Some(row) => (row.try_get("holder")?, row.try_get("lease_taken_at")?),
-                None => (None, None),
-            };
-            return Ok(Err(Holder { holder, since }));
+            return Ok(Err(read_holder(&mut connection, sync_id).await?));
         }
-        crash::point("lease: the lock is held");
-        let (row, last_call_seconds_ago) = raise_epoch(&mut connection, sync_id, me).await?;
-        crash::point("lease: the epoch rose");
+        crash::point("lease: the lock is acquired");
+        let (row, last_call_seconds_ago) = increment_epoch(&mut connection, sync_id, holder_id).await?;
+        crash::point("lease: the epoch is incremented");
         let names: Vec<String> = row.try_get("attribute_names")?;
-        let writer = StateWriter {
-            pool: self.pool().clone(),
+        let writer = StateWriter::new(
+            self.pool().clone(),
             sync_id,
-            epoch: row.try_get("epoch")?,
-            generation: row.try_get("generation")?,
-            names: names.into_iter().map(Arc::from).collect(),
-        };
+            row.try_get("lease_epoch")?,
+            row.try_get("generation")?,
+            names.into_iter().map(Arc::from).collect(),
+        );
         let heartbeat = Heartbeat::default();
         heartbeat.beat(asked);
         let (release, released) = oneshot::channel();
-        let keeper = tokio::spawn(keep(connection, heartbeat.clone(), released));
+        let keeper = tokio::spawn(keep_alive(connection, heartbeat.clone(), released));
         Ok(Ok((Lease { heartbeat, release: Some(release), keeper, last_call_seconds_ago }, writer)))
     }
-}
 
-impl State {
-    /// Somebody holds the lease at this moment.
+    /// Whether any process holds the lease now.
     pub async fn lease_is_held(&self) -> Result<bool, StateError> {
-        // How a bigint key is shown in pg_locks: Postgres manual, 54.12.
+        // How pg_locks shows a bigint key: PostgreSQL manual, 54.12.
         Ok(sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -131,79 +116,106 @@ impl State {
     }
 }
 
-async fn raise_epoch(
+/// The server ends the session after 4 s of silence, so that a holder that is suspended or unplugged loses the lock.
+async fn limit_silence(connection: &mut PgConnection) -> Result<(), StateError> {
+    sqlx::query(
+        "SELECT set_config('idle_session_timeout', '4s', false), set_config('tcp_keepalives_idle', '1', false), \
+         set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false), \
+         set_config('tcp_user_timeout', '4000', false)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn read_holder(connection: &mut PgConnection, sync_id: i32) -> Result<LeaseHolder, StateError> {
+    let row = sqlx::query("SELECT lease_holder, lease_taken_at FROM sync WHERE id = $1")
+        .bind(sync_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(match row {
+        Some(row) => LeaseHolder { holder: row.try_get("lease_holder")?, since: row.try_get("lease_taken_at")? },
+        None => LeaseHolder { holder: None, since: None },
+    })
+}
+
+/// Returns the updated row and how many seconds ago the previous holder started its last call.
+async fn increment_epoch(
     connection: &mut PgConnection,
     sync_id: i32,
-    me: &str,
+    holder_id: &str,
 ) -> Result<(PgRow, Option<f64>), StateError> {
     let mut transaction = connection.begin().await?;
-    // Waits for transactions of the former holder that read the row FOR SHARE: they end before the epoch rises, or not at all.
-    let before: Option<f64> = sqlx::query_scalar(
+    // Waits for transactions of the previous holder, which hold the row FOR SHARE. Later ones see the new epoch and
+    // roll back.
+    let last_call_seconds_ago: Option<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM clock_timestamp() - last_call_at)::float8 FROM sync WHERE id = $1 FOR UPDATE",
     )
     .bind(sync_id)
     .fetch_one(&mut *transaction)
     .await?;
     let row = sqlx::query(
-        "UPDATE sync SET epoch = epoch + 1, holder = $2, lease_taken_at = clock_timestamp(), last_call_at = NULL, running = NULL \
-         WHERE id = $1 RETURNING epoch, generation, attribute_names",
+        "UPDATE sync SET lease_epoch = lease_epoch + 1, lease_holder = $2, lease_taken_at = clock_timestamp(), \
+         last_call_at = NULL, running_pass = NULL WHERE id = $1 RETURNING lease_epoch, generation, attribute_names",
     )
     .bind(sync_id)
-    .bind(me)
+    .bind(holder_id)
     .fetch_one(&mut *transaction)
     .await?;
-    crash::point("lease: the epoch rose, not committed");
+    crash::point("lease: the epoch is incremented, not committed");
     transaction.commit().await?;
-    Ok((row, before))
+    Ok((row, last_call_seconds_ago))
 }
 
 /// Pings the session until the lease is released or the session fails.
-async fn keep(mut connection: PgConnection, heartbeat: Heartbeat, mut released: oneshot::Receiver<()>) {
+async fn keep_alive(mut connection: PgConnection, heartbeat: Heartbeat, mut released: oneshot::Receiver<()>) {
     loop {
         tokio::select! {
             _ = &mut released => break,
-            () = tokio::time::sleep(PING_EVERY) => {}
+            () = tokio::time::sleep(PING_INTERVAL) => {}
         }
         let asked = clock::monotonic();
         let ping = sqlx::query("SELECT 1").execute(&mut connection);
-        match tokio::time::timeout(PING_FRESH, ping).await {
+        match tokio::time::timeout(LEASE_VALID_FOR, ping).await {
             Ok(Ok(_)) => heartbeat.beat(asked),
             Ok(Err(error)) => {
-                tracing::warn!(error = %StateError::from(error), "lost the session that holds the lease");
+                tracing::warn!(error = %StateError::from(error), "the session that holds the lease failed");
                 heartbeat.stop();
                 return;
             }
             Err(_) => {
-                tracing::warn!("the session that holds the lease has not answered for 3 s");
+                tracing::warn!("the session that holds the lease has not answered for {} s", LEASE_VALID_FOR.as_secs());
                 heartbeat.stop();
                 return;
             }
         }
     }
     heartbeat.stop();
-    // Closing the session frees the lock; if it cannot be closed in order, the server notices the end of the connection.
+    // Closing the session frees the lock. If the close fails, the server notices the end of the connection.
     let _ = connection.close().await;
 }
 
 impl Lease {
-    /// Beats with every answered ping; calls to IM start only while it is fresh (see [`PING_FRESH`]).
+    /// Beats with every answered ping. A call to IM starts only while it is at most [`LEASE_VALID_FOR`] old.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
-    /// The session answered within [`PING_FRESH`].
-    pub fn held(&self) -> bool {
-        !self.keeper.is_finished() && self.heartbeat.beat_within(PING_FRESH)
+    /// Whether the session answered a ping within [`LEASE_VALID_FOR`].
+    pub fn is_held(&self) -> bool {
+        !self.keeper.is_finished() && self.heartbeat.beat_within(LEASE_VALID_FOR)
     }
 
-    /// The future's output, unless the lease is lost: then what is under way gets a moment to end by itself (it finds out
-    /// at its next write) and is given up. A state server that vanished without a word would keep it waiting for ever.
+    /// Runs the future; returns `None` when the lease was lost.
+    ///
+    /// A future that runs when the lease is lost has ten seconds to end: its next write fails with
+    /// [`StateError::LeaseLost`]. Then it is dropped, because a write to a server that has vanished might never return.
     pub async fn while_held<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let lost = async {
-            while self.held() {
-                tokio::time::sleep(PING_EVERY).await;
+            while self.is_held() {
+                tokio::time::sleep(PING_INTERVAL).await;
             }
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(LOST_LEASE_GRACE).await;
         };
         tokio::select! {
             biased;
@@ -212,66 +224,20 @@ impl Lease {
         }
     }
 
-    /// Gives the lease back and waits until its session is closed.
+    /// Releases the lease and waits until its session is closed, at most [`LEASE_VALID_FOR`].
     pub async fn release(mut self) {
         if let Some(release) = self.release.take() {
             let _ = release.send(());
         }
-        // The keeper ends by itself after the release, but for a server that does not answer any more.
-        let _ = tokio::time::timeout(PING_FRESH, &mut self.keeper).await;
+        // The time limit is for a server that no longer answers.
+        let _ = tokio::time::timeout(LEASE_VALID_FOR, &mut self.keeper).await;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.heartbeat.stop();
-        // Ends the session with its connection.
+        // Drops the connection, which ends the session.
         self.keeper.abort();
-    }
-}
-
-impl StateWriter {
-    /// Begins a transaction that rolls back if another holder has taken the lease since.
-    pub async fn begin(&self) -> Result<PgTransaction<'static>, StateError> {
-        let mut transaction = self.pool.begin().await?;
-        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM sync WHERE id = $1 FOR SHARE")
-            .bind(self.sync_id)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if epoch == Some(self.epoch) { Ok(transaction) } else { Err(StateError::LeaseLost) }
-    }
-
-    /// A single statement that names its epoch has touched its one row; else the epoch was over.
-    pub(super) fn expect_one(affected: u64) -> Result<(), StateError> {
-        if affected == 1 { Ok(()) } else { Err(StateError::LeaseLost) }
-    }
-
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
-    pub fn sync_id(&self) -> i32 {
-        self.sync_id
-    }
-
-    pub fn epoch(&self) -> i64 {
-        self.epoch
-    }
-
-    pub fn generation(&self) -> i32 {
-        self.generation
-    }
-
-    pub(super) fn set_generation(&mut self, generation: i32) {
-        self.generation = generation;
-    }
-
-    /// Attribute names by attribute.
-    pub fn names(&self) -> &AttributeNames {
-        &self.names
-    }
-
-    pub(super) fn set_names(&mut self, names: AttributeNames) {
-        self.names = names;
     }
 }

@@ -1,32 +1,36 @@
 //! Creates and upgrades the state tables.
 //!
-//! Owns: the list of migrations and their bookkeeping (`migration`). Must not know: what the tables are for.
+//! Owns: the list of migrations and their bookkeeping (the table `migration`). Must not know: what the tables are for.
+//!
+//! All pending migrations run in one transaction under an advisory lock. A failure therefore leaves the schema as it
+//! was, and processes that start at the same time apply each migration once.
 
 use std::fmt::Write as _;
 
 use sqlx::{Acquire, PgConnection};
 
-use super::{State, StateError, run_script};
+use super::database::{State, run_script};
+use super::error::StateError;
 use crate::crash;
 use crate::quote::identifier;
 
-/// One step of the schema. Applied once, in order, never edited after a release.
+/// One step of the schema. Never edited after a release.
 #[derive(Debug)]
 pub struct Migration {
+    /// Migrations are applied in ascending order; the largest applied number is the version of the schema.
     pub version: i32,
+    /// The name of its file without number.
     pub name: &'static str,
+    /// Statements without parameters. They name tables without a schema.
     pub sql: &'static str,
 }
 
 /// All migrations, oldest first.
-pub const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") },
-    Migration { version: 2, name: "late_write", sql: include_str!("../../migrations/0002_ghosts.sql") },
-    Migration { version: 3, name: "removals", sql: include_str!("../../migrations/0003_removals.sql") },
-];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") }];
 
-/// The version that this binary takes.
-pub const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+/// The version of the schema that this binary uses.
+pub const LATEST_VERSION: i32 = latest(MIGRATIONS);
 
 const BOOKKEEPING: &str = "\
 CREATE TABLE IF NOT EXISTS migration (
@@ -34,45 +38,98 @@ CREATE TABLE IF NOT EXISTS migration (
     name text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE migration IS 'The migrations of imsync that this schema has.';
-COMMENT ON COLUMN migration.version IS 'Its number; the largest is the schema version.';
-COMMENT ON COLUMN migration.name IS 'Its name in the migrations folder of imsync.';
+COMMENT ON TABLE migration IS 'The migrations that were applied to this schema.';
+COMMENT ON COLUMN migration.version IS 'The number of the migration. The largest one is the version of the schema.';
+COMMENT ON COLUMN migration.name IS 'The name of its file in the directory migrations of imsync, without number.';
 COMMENT ON COLUMN migration.applied_at IS 'When it was applied.';
 ";
 
 impl State {
-    /// The version of the state tables; `None` when there are none.
+    /// The version of the state tables; `None` when they do not exist.
     pub async fn schema_version(&self) -> Result<Option<i32>, StateError> {
-        let mut connection = self.pool.acquire().await?;
-        version(&mut connection).await
+        applied_version(&mut *self.pool().acquire().await?).await
     }
 
-    /// The same; an error when the tables are those of a later binary.
-    pub async fn version_that_we_take(&self) -> Result<Option<i32>, StateError> {
-        let found = self.schema_version().await?;
-        refuse_newer(found, &self.schema)?;
-        Ok(found)
+    /// The version of the state tables.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unsuitable`] when a newer binary has upgraded them.
+    pub async fn supported_schema_version(&self) -> Result<Option<i32>, StateError> {
+        self.migrator().supported_version().await
     }
 
-    /// Applies what is missing, in one transaction. Returns the versions before and after.
+    /// Applies the pending migrations. Returns the versions before and after.
     pub async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
-        let mut connection = self.pool.acquire().await?;
+        self.migrator().migrate().await
+    }
+
+    /// The SQL of the pending migrations with their bookkeeping; empty when the schema is up to date.
+    pub async fn pending_sql(&self) -> Result<String, StateError> {
+        self.migrator().pending_sql().await
+    }
+
+    /// Applies the pending migrations if `may_migrate` (`state.migrate`), and refuses an outdated schema otherwise.
+    pub async fn ensure_schema(&self, may_migrate: bool) -> Result<(), StateError> {
+        self.migrator().ensure_schema(may_migrate).await
+    }
+
+    fn migrator(&self) -> Migrator<'_> {
+        Migrator { state: self, migrations: MIGRATIONS }
+    }
+}
+
+/// Brings a schema to the last version of a list of migrations. Tests use lists of their own.
+struct Migrator<'a> {
+    state: &'a State,
+    migrations: &'a [Migration],
+}
+
+impl Migrator<'_> {
+    fn latest(&self) -> i32 {
+        latest(self.migrations)
+    }
+
+    fn pending(&self, applied: Option<i32>) -> impl Iterator<Item = &Migration> {
+        self.migrations.iter().filter(move |migration| applied.is_none_or(|version| migration.version > version))
+    }
+
+    fn refuse_newer(&self, applied: Option<i32>) -> Result<(), StateError> {
+        match applied {
+            Some(version) if version > self.latest() => Err(StateError::Unsuitable(format!(
+                "schema \"{}\" is at version {version}, this binary supports version {} at most: install the newer imsync that upgraded it",
+                self.state.schema(),
+                self.latest()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn supported_version(&self) -> Result<Option<i32>, StateError> {
+        let applied = self.state.schema_version().await?;
+        self.refuse_newer(applied)?;
+        Ok(applied)
+    }
+
+    async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
+        let schema = self.state.schema();
+        let mut connection = self.state.pool().acquire().await?;
         let mut transaction = connection.begin().await?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('imsync migrate ' || $1, 0))")
-            .bind(&self.schema)
+            .bind(schema)
             .execute(&mut *transaction)
             .await?;
-        if !schema_exists(&mut transaction, &self.schema).await? {
-            run_script(&mut transaction, format!("CREATE SCHEMA {};", identifier(&self.schema))).await?;
+        if !schema_exists(&mut transaction, schema).await? {
+            run_script(&mut transaction, format!("CREATE SCHEMA {};", identifier(schema))).await?;
         }
-        let before = version(&mut transaction).await?;
-        refuse_newer(before, &self.schema)?;
+        let before = applied_version(&mut transaction).await?;
+        self.refuse_newer(before)?;
         if before.is_none() {
             run_script(&mut transaction, BOOKKEEPING.to_owned()).await?;
         }
-        for migration in missing(before) {
+        for migration in self.pending(before) {
             run_script(&mut transaction, migration.sql.to_owned()).await?;
-            crash::point("migration: tables are made, not committed");
+            crash::point("migration: tables created, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
                 .bind(migration.name)
@@ -81,78 +138,66 @@ impl State {
         }
         transaction.commit().await?;
         crash::point("migration: committed");
-        Ok((before, LATEST))
+        Ok((before, self.latest()))
     }
 
-    /// The SQL that this database lacks, bookkeeping included; empty when it lacks nothing.
-    pub async fn missing_sql(&self) -> Result<String, StateError> {
-        let mut connection = self.pool.acquire().await?;
-        let exists = schema_exists(&mut connection, &self.schema).await?;
-        let before = version(&mut connection).await?;
-        refuse_newer(before, &self.schema)?;
+    async fn pending_sql(&self) -> Result<String, StateError> {
+        let schema = self.state.schema();
+        let mut connection = self.state.pool().acquire().await?;
+        let exists = schema_exists(&mut connection, schema).await?;
+        let before = applied_version(&mut connection).await?;
+        self.refuse_newer(before)?;
         let mut script = String::new();
-        if missing(before).next().is_none() {
+        if self.pending(before).next().is_none() {
             return Ok(script);
         }
         // Writing to a String cannot fail.
         let _ = writeln!(script, "BEGIN;");
         if !exists {
-            let _ = writeln!(script, "CREATE SCHEMA {};", identifier(&self.schema));
+            let _ = writeln!(script, "CREATE SCHEMA {};", identifier(schema));
         }
-        let _ = writeln!(script, "SET LOCAL search_path = {};", identifier(&self.schema));
+        let _ = writeln!(script, "SET LOCAL search_path = {};", identifier(schema));
         if before.is_none() {
             script.push_str(BOOKKEEPING);
         }
-        for migration in missing(before) {
-            let _ = writeln!(script, "\n-- migration {}: {}", migration.version, migration.name);
-            script.push_str(migration.sql);
-            let _ = writeln!(
-                script,
-                "INSERT INTO migration (version, name) VALUES ({}, '{}');",
-                migration.version, migration.name
-            );
+        for Migration { version, name, sql } in self.pending(before) {
+            let _ = writeln!(script, "\n-- migration {version}: {name}");
+            script.push_str(sql);
+            let _ = writeln!(script, "INSERT INTO migration (version, name) VALUES ({version}, '{name}');");
         }
         script.push_str("COMMIT;\n");
         Ok(script)
     }
 
-    /// Checks that the tables are those of this binary, and upgrades them where that is allowed.
-    pub async fn ensure_schema(&self, may_migrate: bool) -> Result<(), StateError> {
-        let found = self.schema_version().await?;
-        refuse_newer(found, &self.schema)?;
-        if found == Some(LATEST) {
+    async fn ensure_schema(&self, may_migrate: bool) -> Result<(), StateError> {
+        let applied = self.supported_version().await?;
+        if applied == Some(self.latest()) {
             return Ok(());
         }
         if !may_migrate {
-            let found = found.map_or_else(|| "has no state tables".to_owned(), |v| format!("is at version {v}"));
+            let found = applied.map_or_else(|| "has no state tables".to_owned(), |v| format!("is at version {v}"));
             return Err(StateError::Unsuitable(format!(
-                "schema \"{}\" {found}, this binary needs version {LATEST} and [state] migrate is false: run `imsync migrate` (`--print` shows the SQL)",
-                self.schema
+                "schema \"{}\" {found}, this binary needs version {} and [state] migrate is false: run `imsync migrate` (`--print` shows the SQL)",
+                self.state.schema(),
+                self.latest()
             )));
         }
         let (before, after) = self.migrate().await?;
+        let schema = self.state.schema();
         match before {
-            None => tracing::info!(schema = %self.schema, version = after, "created the state tables"),
+            None => tracing::info!(%schema, version = after, "created the state tables"),
             Some(before) if before < after => {
-                tracing::info!(schema = %self.schema, from = before, to = after, "upgraded the state tables");
+                tracing::info!(%schema, from = before, to = after, "upgraded the state tables");
             }
+            // Another process was faster.
             Some(_) => {}
         }
         Ok(())
     }
 }
 
-fn missing(before: Option<i32>) -> impl Iterator<Item = &'static Migration> {
-    MIGRATIONS.iter().filter(move |migration| before.is_none_or(|version| migration.version > version))
-}
-
-fn refuse_newer(found: Option<i32>, schema: &str) -> Result<(), StateError> {
-    match found {
-        Some(version) if version > LATEST => Err(StateError::Unsuitable(format!(
-            "schema \"{schema}\" is at version {version}, this binary takes version {LATEST} at most: install the newer imsync that upgraded it"
-        ))),
-        _ => Ok(()),
-    }
+const fn latest(migrations: &[Migration]) -> i32 {
+    migrations[migrations.len() - 1].version
 }
 
 async fn schema_exists(connection: &mut PgConnection, schema: &str) -> Result<bool, StateError> {
@@ -162,11 +207,14 @@ async fn schema_exists(connection: &mut PgConnection, schema: &str) -> Result<bo
         .await?)
 }
 
-async fn version(connection: &mut PgConnection) -> Result<Option<i32>, StateError> {
-    let there: bool =
+async fn applied_version(connection: &mut PgConnection) -> Result<Option<i32>, StateError> {
+    let exists: bool =
         sqlx::query_scalar("SELECT to_regclass('migration') IS NOT NULL").fetch_one(&mut *connection).await?;
-    if !there {
+    if !exists {
         return Ok(None);
     }
     Ok(sqlx::query_scalar("SELECT max(version) FROM migration").fetch_one(connection).await?)
 }
+
+#[cfg(test)]
+mod tests;

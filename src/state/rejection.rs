@@ -1,6 +1,6 @@
-//! Rejections: what could not be sent, why, and when it is tried again.
+//! Rejections: values and accounts that IM or imsync refuses, why, and when they are retried.
 //!
-//! Owns: the table `rejection`. Must not know: the vendor's codes.
+//! Owns: the table `rejection` and the growing delay between retries. Must not know: the meaning of the vendor's codes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,49 +9,66 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, Row as _};
 
-use super::{State, StateError, StateWriter};
+use super::database::State;
+use super::error::StateError;
+use super::writer::StateWriter;
 use crate::model::Account;
 
-/// The pause before a retry doubles with each refusal, up to this many times `rejected_retry`.
-const LONGEST_PAUSE: f64 = 24.0;
+/// The delay before a retry doubles with each attempt, up to this multiple of `schedule.rejected_retry`.
+const MAX_DELAY_FACTOR: f64 = 24.0;
 
-/// A refusal to be recorded.
+/// A rejection to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRejection {
+    /// The IM account.
     pub account: Account,
-    /// `None`: the whole account.
+    /// The attribute name; `None` for the whole account.
     pub attribute: Option<String>,
-    /// The vendor's code; `None` for a value refused here.
+    /// The vendor's code; `None` for a value that imsync refuses.
     pub code: Option<i64>,
+    /// Why, in a sentence that never contains the value.
     pub reason: String,
+    /// Digest of the refused value. The attempts are counted anew when it changes.
     pub desired_digest: i64,
 }
 
-/// A rejection that stands, as the diff needs it.
+/// A stored rejection, as far as a comparison needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingRejection {
+    /// The attribute name; `None` for the whole account.
     pub attribute: Option<String>,
+    /// The vendor's code; `None` for a value that imsync refuses.
     pub code: Option<i64>,
+    /// Digest of the refused value. A different value is sent at once.
     pub desired_digest: i64,
+    /// The retry is due.
     pub due: bool,
 }
 
-/// A rejection as it is listed.
+/// A rejection as `imsync rejected` lists it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedRejection {
+    /// The IM account.
     pub account: String,
+    /// The attribute name; `None` for the whole account.
     pub attribute: Option<String>,
+    /// The vendor's code; `None` for a value that imsync refuses.
     pub code: Option<i64>,
+    /// Why, in a sentence that never contains the value.
     pub reason: String,
+    /// When it was first refused.
     pub first_at: DateTime<Utc>,
+    /// When it was last refused.
     pub last_at: DateTime<Utc>,
+    /// How often it was refused.
     pub attempts: i32,
+    /// When it is retried without a change of the row.
     pub next_at: DateTime<Utc>,
 }
 
 impl State {
-    /// What stands against these accounts.
-    pub async fn rejections_of(
+    /// The rejections of these accounts.
+    pub async fn standing_rejections(
         &self,
         sync_id: i32,
         accounts: &[Account],
@@ -78,9 +95,9 @@ impl State {
         Ok(standing)
     }
 
-    /// Accounts with a rejection whose pause is over: those of the so many that have been due longest. Costs as much
-    /// whether a hundred are due or a million.
-    pub async fn rejections_due(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
+    /// The accounts of the `limit` rejections whose retry has been due longest. The cost does not depend on how many
+    /// are due.
+    pub async fn accounts_with_due_rejections(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "SELECT DISTINCT account FROM (SELECT account FROM rejection \
              WHERE sync_id = $1 AND next_at <= clock_timestamp() ORDER BY next_at LIMIT $2) AS due",
@@ -92,7 +109,7 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Anything stands rejected.
+    /// Whether any rejection stands.
     pub async fn rejections_exist(&self, sync_id: i32) -> Result<bool, StateError> {
         Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM rejection WHERE sync_id = $1)")
             .bind(sync_id)
@@ -100,8 +117,8 @@ impl State {
             .await?)
     }
 
-    /// Accounts with a standing rejection; of these accounts only, where some are named.
-    pub async fn count_rejected(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
+    /// The number of accounts with a rejection; with `only`, of these accounts.
+    pub async fn count_rejected_accounts(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
         let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
         let count: i64 = sqlx::query_scalar(
             "SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND ($2::text[] IS NULL OR account = ANY ($2))",
@@ -113,7 +130,7 @@ impl State {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// All rejections in the order of their accounts, after this account and attribute.
+    /// The next `limit` rejections after this account and attribute, in ascending order.
     pub async fn list_rejections(
         &self,
         sync_id: i32,
@@ -146,7 +163,9 @@ impl State {
             .collect()
     }
 
-    /// Makes rejections due at once: of these accounts, or all. Needs no lease: a running daemon finds them in its next pass.
+    /// Makes the retry of all rejections due, or of those of the accounts `only`. Returns the number of accounts.
+    ///
+    /// It needs no lease. A running daemon retries them in its next pass.
     pub async fn retry_rejections(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
         let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
         let accounts: i64 = sqlx::query_scalar(
@@ -163,9 +182,10 @@ impl State {
 }
 
 impl StateWriter {
-    /// Rejections of these accounts that are still due after they were tried (no answer came, a removal must wait) get
-    /// a pause: else they would be tried in every pass, before all that come after them.
-    pub async fn postpone_rejections(&self, accounts: &[Account], pause: Duration) -> Result<(), StateError> {
+    /// Postpones the rejections of these accounts that are still due after a retry (IM did not answer, or the removal
+    /// guard holds the removal back). Otherwise every pass would retry them first, and later ones would never be
+    /// retried.
+    pub async fn postpone_rejections(&self, accounts: &[Account], delay: Duration) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(
@@ -174,15 +194,15 @@ impl StateWriter {
         )
         .bind(self.sync_id())
         .bind(&texts)
-        .bind(pause.as_secs_f64())
+        .bind(delay.as_secs_f64())
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Makes every rejection due (the mapping changed).
-    pub async fn make_rejections_due(&self) -> Result<(), StateError> {
+    /// Makes the retry of every rejection due, because the mapping changed.
+    pub async fn retry_all_rejections(&self) -> Result<(), StateError> {
         let mut transaction = self.begin().await?;
         sqlx::query("UPDATE rejection SET next_at = clock_timestamp() WHERE sync_id = $1")
             .bind(self.sync_id())
@@ -193,6 +213,7 @@ impl StateWriter {
     }
 }
 
+/// Deletes these rejections within a transaction: account and attribute name, `None` for the whole account.
 pub(super) async fn delete_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
@@ -216,6 +237,8 @@ pub(super) async fn delete_rejections(
     Ok(())
 }
 
+/// Adds rejections within a transaction, or counts another attempt of those with the same digest. The first retry is
+/// due after `retry_after`, and the delay doubles with each attempt.
 pub(super) async fn upsert_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
@@ -256,7 +279,7 @@ pub(super) async fn upsert_rejections(
     .bind(&reasons)
     .bind(&digests)
     .bind(retry_after.as_secs_f64())
-    .bind(LONGEST_PAUSE)
+    .bind(MAX_DELAY_FACTOR)
     .execute(connection)
     .await?;
     Ok(())

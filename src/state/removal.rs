@@ -1,30 +1,34 @@
-//! Accounts of which the removal guard let an attribute go within 24 hours.
+//! The accounts that lost an attribute in the last 24 hours with the permission of the removal guard.
 //!
-//! Owns: the table `removal`. Must not know: what share of them is too many.
+//! Owns: the table `removal`. Must not know: which share of the accounts trips the guard.
 //!
-//! An account stands there once, so an attribute that comes and goes all day counts as one account, not as hundreds.
-//! The clock is the state server's: the writer may be another machine tomorrow.
+//! Each account counts once, so that an attribute which is set and removed all day does not count hundreds of times.
+//! All times are those of the state server, because the next holder of the lease may run on another machine.
 
 use sqlx::PgConnection;
 
-use super::{State, StateError, StateWriter};
+use super::database::State;
+use super::error::StateError;
+use super::writer::StateWriter;
 use crate::model::Account;
 
 impl State {
-    /// Accounts of which something was let go within 24 hours, those named left out: they are counted anyway.
-    pub async fn count_recent_removals_except(&self, sync_id: i32, named: &[&str]) -> Result<u64, StateError> {
+    /// The number of accounts with a removal in the last 24 hours, without the `excluded` ones, which the caller counts
+    /// itself.
+    pub async fn count_recent_removals_except(&self, sync_id: i32, excluded: &[&str]) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM removal LEFT JOIN unnest($2::text[]) AS named (account) ON named.account = removal.account \
-             WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' AND named.account IS NULL",
+            "SELECT count(*) FROM removal LEFT JOIN unnest($2::text[]) AS excluded (account) ON excluded.account = removal.account \
+             WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' AND excluded.account IS NULL",
         )
         .bind(sync_id)
-        .bind(named)
+        .bind(excluded)
         .fetch_one(self.pool())
         .await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// Of these accounts, those that hold nothing acknowledged any more: they were known when the 24 hours began.
+    /// The number of accounts with a removal in the last 24 hours and no acknowledged value left. They were known
+    /// accounts when the 24 hours began.
     pub async fn count_fully_removed(&self, sync_id: i32) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM removal LEFT JOIN account USING (sync_id, account) WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' \
@@ -38,9 +42,11 @@ impl State {
 }
 
 impl StateWriter {
-    /// Counts these accounts (no two the same) and forgets those that no longer count. To be called before the first call
-    /// that removes something of theirs: a process that is killed among them has then counted them all.
-    pub async fn count_removals(&self, accounts: &[Account]) -> Result<(), StateError> {
+    /// Records a removal for each of these distinct accounts and deletes the records older than 24 hours.
+    ///
+    /// To be called before the first call to IM that removes an attribute of theirs. A process that is killed between
+    /// the calls has then counted all of them.
+    pub async fn record_removals(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query("DELETE FROM removal WHERE sync_id = $1 AND removed_at <= now() - interval '24 hours'")
@@ -59,16 +65,18 @@ impl StateWriter {
         Ok(())
     }
 
-    /// The count begins anew: somebody has looked at all of it and said that it is meant.
-    pub async fn forget_removals(&self) -> Result<(), StateError> {
+    /// Deletes the records, so that the count starts at zero: an operator has confirmed the removals with
+    /// `--allow-removals`.
+    pub async fn clear_removals(&self) -> Result<(), StateError> {
         let mut transaction = self.begin().await?;
-        self.forget_removals_in(&mut transaction).await?;
+        delete_removals(&mut transaction, self.sync_id()).await?;
         transaction.commit().await?;
         Ok(())
     }
+}
 
-    pub(super) async fn forget_removals_in(&self, connection: &mut PgConnection) -> Result<(), StateError> {
-        sqlx::query("DELETE FROM removal WHERE sync_id = $1").bind(self.sync_id()).execute(connection).await?;
-        Ok(())
-    }
+/// Deletes the records of a sync within a transaction.
+pub(super) async fn delete_removals(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
+    sqlx::query("DELETE FROM removal WHERE sync_id = $1").bind(sync_id).execute(connection).await?;
+    Ok(())
 }

@@ -12,6 +12,15 @@ use super::{MINIMAL, plus, read, with};
 use crate::model::{LogFormat, LogLevel, Region, Service};
 
 #[test]
+fn an_application_name_fits_what_the_server_keeps() {
+    let mut config = read(MINIMAL).unwrap().config;
+    assert_eq!(config.application_name(), "imsync users");
+    config.name = "ü".repeat(40);
+    let long = config.application_name();
+    assert!(long.len() <= 63 && long.ends_with('ü'), "{long}");
+}
+
+#[test]
 fn the_minimal_configuration_has_the_documented_defaults() {
     let LoadedConfig { config, warnings } = read(MINIMAL).unwrap();
     assert!(warnings.is_empty());

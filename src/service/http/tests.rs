@@ -1,5 +1,5 @@
-//! The server over real sockets: what is answered to whom, and that no client holds it.
-#![expect(clippy::unwrap_used, reason = "a test ends where its ground is missing")]
+//! The HTTP server over real sockets: its responses, and that no client can block it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,19 +13,21 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{CONNECTION_LIFE, CONNECTIONS, HEADER_WITHIN, HttpState, STATUS_WITHIN, Status, bind, serve};
+use super::{
+    HEADER_TIMEOUT, HttpState, MAX_CONNECTION_LIFE, MAX_CONNECTIONS, STATUS_TIMEOUT, StatusSource, bind, serve,
+};
 use crate::clock::{Shutdown, monotonic};
 use crate::metrics::Metrics;
 use crate::service::readiness::Readiness;
 
-struct Server {
+struct TestServer {
     address: SocketAddr,
     readiness: Arc<Readiness>,
     shutdown: Shutdown,
     running: JoinHandle<()>,
 }
 
-async fn start(public: bool, status: Status) -> Server {
+async fn start(public: bool, status: StatusSource) -> TestServer {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let readiness = Arc::new(Readiness::new(Duration::from_secs(10)));
@@ -33,40 +35,40 @@ async fn start(public: bool, status: Status) -> Server {
     let state =
         HttpState { readiness: Arc::clone(&readiness), metrics: Arc::new(Metrics::new("users")), status, public };
     let running = tokio::spawn(serve(listener, state, shutdown.clone()));
-    Server { address, readiness, shutdown, running }
+    TestServer { address, readiness, shutdown, running }
 }
 
-async fn start_plain() -> Server {
-    start(false, says(Ok(json!({"name": "users"})))).await
+async fn start_plain() -> TestServer {
+    start(false, returning(Ok(json!({"name": "users"})))).await
 }
 
-fn says(answer: Result<Value, String>) -> Status {
-    Arc::new(move || std::future::ready(answer.clone()).boxed())
+fn returning(response: Result<Value, String>) -> StatusSource {
+    Arc::new(move || std::future::ready(response.clone()).boxed())
 }
 
-impl Server {
+impl TestServer {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends this text and reads until the server closes.
+    /// Sends this text and reads until the server closes the connection.
     async fn send(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await
     }
 
-    async fn ask(&self, method: &str, path: &str) -> Answer {
-        self.ask_as("localhost", method, path).await
+    async fn request(&self, method: &str, path: &str) -> TestResponse {
+        self.request_as("localhost", method, path).await
     }
 
-    async fn ask_as(&self, host: &str, method: &str, path: &str) -> Answer {
+    async fn request_as(&self, host: &str, method: &str, path: &str) -> TestResponse {
         let text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        Answer::parse(&self.send(&text).await)
+        TestResponse::parse(&self.send(&text).await)
     }
 }
 
-/// A connection that is reset has ended as well.
+/// A connection reset counts as the end.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes).await {
@@ -76,15 +78,15 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 #[derive(Debug)]
-struct Answer {
+struct TestResponse {
     code: u16,
     head: String,
     body: String,
 }
 
-impl Answer {
+impl TestResponse {
     fn parse(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an HTTP answer: {text:?}"));
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an HTTP response: {text:?}"));
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
         Self { code, head: head.to_lowercase(), body: body.to_owned() }
     }
@@ -96,72 +98,72 @@ impl Answer {
 }
 
 #[tokio::test]
-async fn health_is_answered_while_the_process_lives() {
+async fn healthz_answers_while_the_process_lives() {
     let server = start_plain().await;
-    let answer = server.ask("GET", "/healthz").await;
-    assert_eq!((answer.code, answer.body.as_str()), (200, "ok"));
-    assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
+    let response = server.request("GET", "/healthz").await;
+    assert_eq!((response.code, response.body.as_str()), (200, "ok"));
+    assert!(response.head.contains("cache-control: no-store"), "{}", response.head);
 }
 
 #[tokio::test]
-async fn readiness_and_its_gauge_tell_the_same() {
+async fn readyz_and_the_gauge_agree() {
     let server = start_plain().await;
     let gauge = async || {
-        let answer = server.ask("GET", "/metrics").await;
-        assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
-        answer.body.lines().find_map(|line| line.strip_prefix("imsync_ready ").map(str::to_owned)).unwrap()
+        let response = server.request("GET", "/metrics").await;
+        assert!(response.head.contains("content-type: text/plain; version=0.0.4"), "{}", response.head);
+        response.body.lines().find_map(|line| line.strip_prefix("imsync_ready ").map(str::to_owned)).unwrap()
     };
 
-    server.readiness.trouble("the source database is unreachable".into());
-    let answer = server.ask("GET", "/readyz").await;
-    assert_eq!(answer.code, 503);
-    assert_eq!(answer.json(), json!({"ready": false, "reason": "the source database is unreachable"}));
+    server.readiness.set_problem("the source database is unreachable".into());
+    let response = server.request("GET", "/readyz").await;
+    assert_eq!(response.code, 503);
+    assert_eq!(response.json(), json!({"ready": false, "reason": "the source database is unreachable"}));
     assert_eq!(gauge().await, "0");
 
-    server.readiness.leading();
+    server.readiness.set_leader();
     server.readiness.pass_finished(None);
-    let answer = server.ask("GET", "/readyz").await;
-    assert_eq!(answer.code, 200);
-    assert_eq!(answer.json(), json!({"ready": true, "role": "leader"}));
+    let response = server.request("GET", "/readyz").await;
+    assert_eq!(response.code, 200);
+    assert_eq!(response.json(), json!({"ready": true, "role": "leader"}));
     assert_eq!(gauge().await, "1");
 
-    server.readiness.standing_by();
-    assert_eq!(server.ask("GET", "/readyz").await.json(), json!({"ready": true, "role": "standby"}));
+    server.readiness.set_standby();
+    assert_eq!(server.request("GET", "/readyz").await.json(), json!({"ready": true, "role": "standby"}));
 }
 
 #[tokio::test]
-async fn the_status_is_what_the_caller_makes_of_it() {
-    let answer = start_plain().await.ask("GET", "/status").await;
-    assert_eq!((answer.code, answer.json()), (200, json!({"name": "users"})));
+async fn status_shows_what_its_source_returns() {
+    let response = start_plain().await.request("GET", "/status").await;
+    assert_eq!((response.code, response.json()), (200, json!({"name": "users"})));
 
-    let server = start(false, says(Err("the state database is unreachable".into()))).await;
-    let answer = server.ask("GET", "/status").await;
-    assert_eq!((answer.code, answer.json()), (503, json!({"error": "the state database is unreachable"})));
+    let server = start(false, returning(Err("the state database is unreachable".into()))).await;
+    let response = server.request("GET", "/status").await;
+    assert_eq!((response.code, response.json()), (503, json!({"error": "the state database is unreachable"})));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_never_comes_is_given_up() {
+async fn a_status_that_takes_too_long_is_an_error() {
     let server = start(false, Arc::new(|| std::future::pending().boxed())).await;
-    let asked = monotonic();
-    let answer = server.ask("GET", "/status").await;
-    assert_eq!(answer.code, 503);
-    assert!(answer.json()["error"].as_str().unwrap().contains("10 s"), "{answer:?}");
-    assert!(asked.elapsed() < STATUS_WITHIN + Duration::from_secs(1));
+    let started = monotonic();
+    let response = server.request("GET", "/status").await;
+    assert_eq!(response.code, 503);
+    assert!(response.json()["error"].as_str().unwrap().contains("10 s"), "{response:?}");
+    assert!(started.elapsed() < STATUS_TIMEOUT + Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn anything_else_is_refused_as_json() {
+async fn other_paths_and_methods_are_refused_as_json() {
     let server = start_plain().await;
     for path in ["/", "/nothing", "/healthz/x", "/metrics/", "//status"] {
-        let answer = server.ask("GET", path).await;
-        assert_eq!(answer.code, 404, "{path}");
-        assert!(answer.json()["error"].as_str().unwrap().contains("/readyz"));
+        let response = server.request("GET", path).await;
+        assert_eq!(response.code, 404, "{path}");
+        assert!(response.json()["error"].as_str().unwrap().contains("/readyz"));
     }
     for (method, path) in [("POST", "/status"), ("DELETE", "/healthz"), ("PUT", "/nothing"), ("OPTIONS", "/metrics")] {
-        let answer = server.ask(method, path).await;
-        assert_eq!(answer.code, 405, "{method} {path}");
-        assert!(answer.head.contains("allow: get,head"), "{}", answer.head);
-        assert!(answer.json()["error"].as_str().unwrap().contains("GET"));
+        let response = server.request(method, path).await;
+        assert_eq!(response.code, 405, "{method} {path}");
+        assert!(response.head.contains("allow: get,head"), "{}", response.head);
+        assert!(response.json()["error"].as_str().unwrap().contains("GET"));
     }
 }
 
@@ -169,17 +171,17 @@ async fn anything_else_is_refused_as_json() {
 async fn head_is_get_without_the_body() {
     let server = start_plain().await;
     for path in ["/healthz", "/status", "/metrics"] {
-        let answer = server.ask("HEAD", path).await;
-        assert_eq!((answer.code, answer.body.as_str()), (200, ""), "{path}");
+        let response = server.request("HEAD", path).await;
+        assert_eq!((response.code, response.body.as_str()), (200, ""), "{path}");
     }
-    assert_eq!(server.ask("HEAD", "/readyz").await.code, 503);
+    assert_eq!(server.request("HEAD", "/readyz").await.code, 503);
 }
 
 #[tokio::test]
-async fn only_names_of_this_machine_are_answered_on_loopback() {
+async fn only_host_names_of_this_machine_are_accepted() {
     let server = start_plain().await;
     for host in ["localhost", "LocalHost:9474", "127.0.0.1", "127.0.0.1:1", "127.8.8.8:9474", "[::1]", "[::1]:9474"] {
-        assert_eq!(server.ask_as(host, "GET", "/status").await.code, 200, "{host}");
+        assert_eq!(server.request_as(host, "GET", "/status").await.code, 200, "{host}");
     }
     for host in [
         "evil.example",
@@ -194,80 +196,80 @@ async fn only_names_of_this_machine_are_answered_on_loopback() {
         "",
     ] {
         for path in ["/status", "/metrics", "/readyz", "/healthz", "/nothing"] {
-            let answer = server.ask_as(host, "GET", path).await;
-            assert_eq!(answer.code, 403, "{host} {path}");
-            assert!(answer.json()["error"].as_str().unwrap().contains("http.public"));
+            let response = server.request_as(host, "GET", path).await;
+            assert_eq!(response.code, 403, "{host} {path}");
+            assert!(response.json()["error"].as_str().unwrap().contains("http.public"));
         }
     }
-    // A second name, in the request line or in a second header, is looked at as well.
+    // A second host name, in the request line or in a second header, is checked too.
     for request in [
         "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "GET /status HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
     ] {
-        assert_eq!(Answer::parse(&server.send(request).await).code, 403);
+        assert_eq!(TestResponse::parse(&server.send(request).await).code, 403);
     }
-    // A probe of a load balancer names none.
-    assert_eq!(Answer::parse(&server.send("GET /healthz HTTP/1.0\r\n\r\n").await).code, 200);
+    // A probe of a load balancer sends no Host header.
+    assert_eq!(TestResponse::parse(&server.send("GET /healthz HTTP/1.0\r\n\r\n").await).code, 200);
 }
 
 #[tokio::test]
-async fn a_public_server_answers_to_every_name() {
-    let server = start(true, says(Ok(json!({})))).await;
-    assert_eq!(server.ask_as("sync.example:9474", "GET", "/status").await.code, 200);
+async fn a_public_server_accepts_every_host_name() {
+    let server = start(true, returning(Ok(json!({})))).await;
+    assert_eq!(server.request_as("sync.example:9474", "GET", "/status").await.code, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_finishes_its_request_is_dropped() {
+async fn a_request_that_is_never_finished_is_dropped() {
     let server = start_plain().await;
-    for begun in ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
-        let asked = monotonic();
-        server.send(begun).await;
-        assert!(asked.elapsed() <= HEADER_WITHIN + Duration::from_secs(1), "{:?}", asked.elapsed());
+    for part in ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
+        let started = monotonic();
+        server.send(part).await;
+        assert!(started.elapsed() <= HEADER_TIMEOUT + Duration::from_secs(1), "{:?}", started.elapsed());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_drips_does_not_stay_for_ever() {
+async fn a_slow_client_is_disconnected() {
     let server = start_plain().await;
     let mut stream = server.connect().await;
-    let asked = monotonic();
-    // Each request in time, one after the other, without end.
+    let started = monotonic();
+    // Each request is in time, but they never end.
     while stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_ok() {
         if stream.read(&mut [0; 4096]).await.unwrap_or(0) == 0 {
             break;
         }
-        tokio::time::sleep(HEADER_WITHIN / 2).await;
+        tokio::time::sleep(HEADER_TIMEOUT / 2).await;
     }
-    assert!(asked.elapsed() <= CONNECTION_LIFE + HEADER_WITHIN, "{:?}", asked.elapsed());
+    assert!(started.elapsed() <= MAX_CONNECTION_LIFE + HEADER_TIMEOUT, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused() {
+async fn a_request_head_that_is_too_long_is_refused() {
     let server = start_plain().await;
     let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(10_000));
-    let answer = server.send(&request).await;
-    assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
-    assert_eq!(server.ask("GET", "/healthz").await.code, 200);
+    let response = server.send(&request).await;
+    assert!(response.starts_with("HTTP/1.1 431") || response.is_empty(), "{response}");
+    assert_eq!(server.request("GET", "/healthz").await.code, 200);
 }
 
 #[tokio::test]
-async fn more_connections_than_places_are_turned_away_and_the_rest_served() {
+async fn too_many_connections_are_refused_and_the_rest_served() {
     let server = start_plain().await;
     let mut open = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         let mut stream = server.connect().await;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         open.push(stream);
     }
-    assert_eq!(read_to_end(&mut server.connect().await).await, "", "turned away");
+    assert_eq!(read_to_end(&mut server.connect().await).await, "", "refused");
     open.clear();
-    // The places become free as soon as the server has seen the ends.
+    // A permit is returned once the server has seen the end of its connection.
     let until_served = async {
         loop {
             let mut stream = server.connect().await;
-            let asked = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await;
-            if asked.is_ok() && read_to_end(&mut stream).await.ends_with("ok") {
+            let started = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await;
+            if started.is_ok() && read_to_end(&mut stream).await.ends_with("ok") {
                 break;
             }
         }
@@ -276,15 +278,15 @@ async fn more_connections_than_places_are_turned_away_and_the_rest_served() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_an_answer_under_way_finish() {
-    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let status: Status = {
-        let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+async fn a_shutdown_lets_a_running_response_finish() {
+    let (started, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let status: StatusSource = {
+        let (started, proceed) = (Arc::clone(&started), Arc::clone(&proceed));
         Arc::new(move || {
-            let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+            let (started, proceed) = (Arc::clone(&started), Arc::clone(&proceed));
             async move {
-                asked.notify_one();
-                go_on.notified().await;
+                started.notify_one();
+                proceed.notified().await;
                 Ok(json!({"late": true}))
             }
             .boxed()
@@ -293,12 +295,12 @@ async fn a_stop_lets_an_answer_under_way_finish() {
     let server = start(false, status).await;
     let _idle = server.connect().await;
     let stop = async {
-        asked.notified().await;
+        started.notified().await;
         server.shutdown.request();
-        go_on.notify_one();
+        proceed.notify_one();
     };
-    let (answer, ()) = tokio::join!(server.ask("GET", "/status"), stop);
-    assert_eq!(answer.json(), json!({"late": true}));
+    let (response, ()) = tokio::join!(server.request("GET", "/status"), stop);
+    assert_eq!(response.json(), json!({"late": true}));
     tokio::time::timeout(Duration::from_mins(1), server.running).await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "the port is free again");
 }

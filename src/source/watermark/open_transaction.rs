@@ -3,6 +3,8 @@
 //! Owns: the stored form of one transaction, and the report of the one that holds the watermark back.
 //! Must not know: which transactions continue others (see `matching`).
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,20 @@ pub struct HeldBackBy {
     pub application: Option<String>,
     /// The database clock of the first list that contained it.
     pub since: DateTime<Utc>,
+}
+
+/// The transaction in words, without the time: `the transaction of pid 4711 (psql)`. The log and `imsync status` use it.
+impl fmt::Display for HeldBackBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.prepared) {
+            (Some(pid), _) => {
+                let application = self.application.as_deref().unwrap_or("unknown application");
+                write!(f, "the transaction of pid {pid} ({application})")
+            }
+            (None, Some(gid)) => write!(f, "the prepared transaction \"{gid}\""),
+            (None, None) => f.write_str("an open transaction"),
+        }
+    }
 }
 
 /// A transaction that was open in the last transaction list.

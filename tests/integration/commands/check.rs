@@ -60,7 +60,7 @@ async fn each_fault_is_named_with_its_remedy() {
     stage.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  source:", "GRANT", "users"]);
     stage.execute(&format!("GRANT SELECT ON users TO {}", role.name)).await;
     stage.imsync(&["check"]).await.expect_code(0);
-    stage.imsync(&["backfill"]).await.expect_code(1).expect_all(&["state database does not allow", "grant"]);
+    stage.imsync(&["backfill"]).await.expect_code(1).expect_all(&["state database denies access", "grant"]);
     stage.edit(&role.url, stage.database.url());
     role.drop(&stage).await;
 

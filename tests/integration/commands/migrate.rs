@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use super::{has_state_schema, people, state_tables};
 use crate::support::{Database, Setup, Stage};
 
-/// Everything that can be told of the state schema: columns, keys, indexes, comments, bookkeeping.
+/// The whole definition of the state schema: columns, keys, indexes, comments, bookkeeping.
 async fn described(database: &Database) -> Vec<String> {
     let mut connection = database.connect().await;
     sqlx::query_scalar(
@@ -39,8 +39,8 @@ async fn printed_and_applied_are_the_same() {
     assert!(description.iter().any(|line| line.starts_with("column account 1 ")), "{description:#?}");
 
     // Nothing is left to print, and once more is harmless, on filled tables too.
-    let lacking = printed.imsync(&["migrate", "--print"]).await.expect_code(0).expect_all(&["lacks nothing"]);
-    assert_eq!(lacking.stdout, "");
+    let nothing_pending = printed.imsync(&["migrate", "--print"]).await.expect_code(0).expect_all(&["is up to date"]);
+    assert_eq!(nothing_pending.stdout, "");
     printed.execute(&people(10)).await;
     printed.imsync(&["backfill"]).await.expect_code(0);
     let before = state_tables(&printed.database).await;
@@ -77,7 +77,7 @@ async fn tables_of_another_version_are_left_alone() {
         &["migrate", "--print"],
         &["rejected", "retry"],
     ];
-    let most = format!("takes version {} at most", imsync::state::migrate::LATEST);
+    let most = format!("supports version {} at most", imsync::state::migrate::LATEST_VERSION);
     for arguments in refused {
         stage.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &most]);
     }

@@ -74,7 +74,7 @@ async fn a_raised_epoch_ends_every_write_of_the_former_holder() {
     stage.execute("UPDATE users SET city = 'held', updated_at = now() WHERE id = 'u00001'").await;
     stage.handle().wait_until(|counters| counters.held >= 1).await;
     // The call is out, its intent is stored. Now the epoch moves on, and what the table says as well.
-    stage.execute("UPDATE imsync.sync SET epoch = epoch + 100").await;
+    stage.execute("UPDATE imsync.sync SET lease_epoch = lease_epoch + 100").await;
     let all = "SELECT md5(string_agg(account || acknowledged::text, ',' ORDER BY account))::text FROM imsync.account";
     let digest = async || {
         let digest: String =
@@ -82,10 +82,12 @@ async fn a_raised_epoch_ends_every_write_of_the_former_holder() {
         digest
     };
     let before = digest().await;
-    let epoch = stage.number("SELECT epoch FROM imsync.sync").await;
+    let epoch = stage.number("SELECT lease_epoch FROM imsync.sync").await;
     stage.handle().remove_fault(hold);
     stage
-        .eventually("it has taken the lease anew", async || stage.number("SELECT epoch FROM imsync.sync").await > epoch)
+        .eventually("it has taken the lease anew", async || {
+            stage.number("SELECT lease_epoch FROM imsync.sync").await > epoch
+        })
         .await;
     assert!(stage.printed("run", "err").contains("was lost to another imsync"), "{}", stage.printed("run", "err"));
     stage.converges(Duration::from_secs(15)).await;

@@ -24,9 +24,9 @@ const WITH_CALLS: [&str; 7] = [
 ];
 /// Where one ends the next process before it has sent anything again.
 const BEFORE_CALLS: [&str; 8] = [
-    "lease: the epoch rose",
-    "intents: settled, not committed",
-    "intents: settled",
+    "lease: the epoch is incremented",
+    "intents: resolved, not committed",
+    "intents: resolved",
     "transaction list: read",
     "page: read",
     "page: compared",

@@ -1,13 +1,19 @@
-//! The stored form of what IM acknowledged: a JSON array by attribute (a text, null for none, 0 for unknown,
-//! [text] or [null] for provisional).
+//! The JSON of the column `account.acknowledged`: an array in the order of the sync's attribute names.
 //!
 //! Owns: encoding and decoding. Must not know: statements.
+//!
+//! | JSON | [`AcknowledgedValue`] |
+//! |---|---|
+//! | a string | `Value` |
+//! | `null` | `Absent` |
+//! | `0` | `Unknown` |
+//! | `[string]`, `[null]` | `Provisional` |
 
 use serde_json::Value;
 
 use crate::model::AcknowledgedValue;
 
-/// The stored text; trailing absences are left out. `None` when nothing is held: such an account needs no row.
+/// The stored text, without absent values at the end. `None` when no value is present: such an account needs no row.
 pub fn encode(acknowledged: &[AcknowledgedValue]) -> Option<String> {
     let length = acknowledged.iter().rposition(|known| *known != AcknowledgedValue::Absent)? + 1;
     let array: Vec<Value> = acknowledged[..length]
@@ -24,28 +30,31 @@ pub fn encode(acknowledged: &[AcknowledgedValue]) -> Option<String> {
     Some(Value::Array(array).to_string())
 }
 
-/// From the stored text. What is neither text nor null counts as unknown: a doubt costs a call, a false claim a lost update.
+/// The values of a stored text. Anything unexpected counts as unknown: an unnecessary unknown costs one call, a wrong
+/// acknowledged value would lose an update.
 pub fn decode(text: &str) -> Vec<AcknowledgedValue> {
     match serde_json::from_str(text) {
-        Ok(Value::Array(array)) => array
-            .into_iter()
-            .map(|value| match value {
-                Value::Null => AcknowledgedValue::Absent,
-                Value::String(value) => AcknowledgedValue::Value(value.into()),
-                Value::Array(provisional) => match <[Value; 1]>::try_from(provisional) {
-                    Ok([Value::String(value)]) => AcknowledgedValue::Provisional(Some(value.into())),
-                    Ok([Value::Null]) => AcknowledgedValue::Provisional(None),
-                    _ => AcknowledgedValue::Unknown,
-                },
-                _ => AcknowledgedValue::Unknown,
-            })
-            .collect(),
-        _ => vec![AcknowledgedValue::Unknown; 1],
+        Ok(Value::Array(array)) => array.into_iter().map(decode_value).collect(),
+        _ => vec![AcknowledgedValue::Unknown],
     }
 }
 
-/// What was provisional becomes unknown: no late write can arrive any more, so it is time to send it once more.
-pub fn doubt_provisional(acknowledged: &mut [AcknowledgedValue]) {
+fn decode_value(value: Value) -> AcknowledgedValue {
+    match value {
+        Value::Null => AcknowledgedValue::Absent,
+        Value::String(value) => AcknowledgedValue::Value(value.into()),
+        Value::Array(provisional) => match <[Value; 1]>::try_from(provisional) {
+            Ok([Value::String(value)]) => AcknowledgedValue::Provisional(Some(value.into())),
+            Ok([Value::Null]) => AcknowledgedValue::Provisional(None),
+            _ => AcknowledgedValue::Unknown,
+        },
+        _ => AcknowledgedValue::Unknown,
+    }
+}
+
+/// Makes provisional values unknown. To be used when no late write is possible any more: the value is then sent once
+/// more.
+pub fn mark_provisional_unknown(acknowledged: &mut [AcknowledgedValue]) {
     for known in acknowledged {
         if matches!(known, AcknowledgedValue::Provisional(_)) {
             *known = AcknowledgedValue::Unknown;
@@ -53,8 +62,8 @@ pub fn doubt_provisional(acknowledged: &mut [AcknowledgedValue]) {
     }
 }
 
-/// Everything held becomes unknown: the form of a row whose generation is over.
-pub fn distrust(acknowledged: &mut [AcknowledgedValue]) {
+/// Makes every value that is not absent unknown: how a row of an older generation is read.
+pub fn mark_all_unknown(acknowledged: &mut [AcknowledgedValue]) {
     for known in acknowledged {
         if *known != AcknowledgedValue::Absent {
             *known = AcknowledgedValue::Unknown;
@@ -67,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn survives_the_round_trip() {
+    fn values_survive_encoding_and_decoding() {
         let mut acknowledged = vec![
             AcknowledgedValue::Value("Zoë \"x\" \\ 你".into()),
             AcknowledgedValue::Absent,
@@ -75,13 +84,13 @@ mod tests {
             AcknowledgedValue::Value("0".into()),
         ];
         acknowledged.extend([AcknowledgedValue::Provisional(Some("a".into())), AcknowledgedValue::Provisional(None)]);
-        let text = encode(&acknowledged).expect("something is held");
+        let text = encode(&acknowledged).expect("a value is present");
         assert_eq!(text, r#"["Zoë \"x\" \\ 你",null,0,"0",["a"],[null]]"#);
         assert_eq!(decode(&text), acknowledged);
     }
 
     #[test]
-    fn nothing_held_needs_no_row() {
+    fn an_account_without_values_needs_no_row() {
         assert_eq!(encode(&[]), None);
         assert_eq!(encode(&[AcknowledgedValue::Absent, AcknowledgedValue::Absent]), None);
         assert_eq!(

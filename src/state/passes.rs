@@ -1,30 +1,44 @@
-//! The passes that did something or failed.
+//! The passes that changed something or failed, as `imsync status` lists them.
 //!
-//! Owns: the table `pass` and its trimming. Must not know: how a pass runs.
+//! Owns: the table `pass` and how many rows it keeps. Must not know: how a pass runs.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::{State, StateError, StateWriter};
+use super::database::State;
+use super::error::StateError;
+use super::writer::StateWriter;
 
-/// Passes that are kept of each sync.
-const KEPT: i64 = 500;
+/// How many passes of each sync are kept.
+const PASSES_KEPT: i64 = 500;
 
-/// A pass as it is stored and shown.
+/// A pass as it is stored, and as JSON outputs show it.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct PassRow {
+    /// `incremental`, `full` or `selected`.
     pub kind: String,
+    /// `ok`, `rejected`, `failed`, `guard` or `interrupted`.
     pub outcome: String,
+    /// When it started.
     pub started_at: DateTime<Utc>,
+    /// When it ended.
     pub finished_at: DateTime<Utc>,
+    /// Rows read from the table.
     pub rows_read: u64,
+    /// Accounts whose desired values differed from the acknowledged ones.
     pub changed: u64,
+    /// Accounts for which IM acknowledged a set.
     pub pushed: u64,
+    /// Accounts for which IM acknowledged a removal.
     pub removed: u64,
+    /// Accounts rejected in this pass.
     pub rejected: u64,
+    /// Calls to IM, retries included.
     pub calls: u64,
+    /// Why it failed.
     pub error: Option<String>,
+    /// Accounts with a change that a full pass found and no incremental pass had seen.
     pub repaired: u64,
 }
 
@@ -33,7 +47,7 @@ fn signed(count: u64) -> i64 {
 }
 
 impl StateWriter {
-    /// Adds a pass and drops the oldest ones beyond what is kept.
+    /// Adds a pass and deletes all but the newest 500.
     pub async fn add_pass(&self, pass: &PassRow) -> Result<(), StateError> {
         let PassRow {
             kind,
@@ -73,7 +87,7 @@ impl StateWriter {
             "DELETE FROM pass WHERE sync_id = $1 AND id <= (SELECT id FROM pass WHERE sync_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)",
         )
         .bind(self.sync_id())
-        .bind(KEPT)
+        .bind(PASSES_KEPT)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -82,7 +96,7 @@ impl StateWriter {
 }
 
 impl State {
-    /// The newest passes, newest first.
+    /// The newest `limit` passes, newest first.
     pub async fn last_passes(&self, sync_id: i32, limit: i64) -> Result<Vec<PassRow>, StateError> {
         let rows = sqlx::query(
             "SELECT kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, error, repaired \

@@ -1,0 +1,95 @@
+//! The generation: one number that declares every acknowledged value of a sync unknown when it is incremented.
+//!
+//! Owns: `sync.generation`, `sync.state_server` and the change of `sync.binding`. Must not know: when it has to be
+//! incremented.
+//!
+//! One updated row replaces an update of every row of `account`. Rows of a lower generation are read as unknown.
+
+use sqlx::{PgConnection, PgTransaction};
+
+use super::binding::Binding;
+use super::database::State;
+use super::error::StateError;
+use super::removal::delete_removals;
+use super::writer::StateWriter;
+use crate::crash;
+
+impl State {
+    /// Identifies the server: system identifier and timeline. A restored backup or a promoted standby shows another
+    /// value.
+    pub async fn server_identity(&self) -> Result<String, StateError> {
+        // A standby has no current WAL position. imsync only reads there.
+        Ok(sqlx::query_scalar(
+            "SELECT (SELECT system_identifier::text FROM pg_control_system()) || ':' || \
+             CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+}
+
+impl StateWriter {
+    /// Increments the generation because the state server changed, and makes a full pass due for the reason `why`.
+    pub async fn start_generation(&mut self, server: &str, why: &str) -> Result<(), StateError> {
+        let mut transaction = self.begin().await?;
+        delete_all_rejections(&mut transaction, self.sync_id()).await?;
+        let generation: i32 = sqlx::query_scalar(
+            "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, full_pass_position = NULL \
+             WHERE id = $1 RETURNING generation",
+        )
+        .bind(self.sync_id())
+        .bind(server)
+        .bind(why)
+        .fetch_one(&mut *transaction)
+        .await?;
+        self.commit_generation(transaction, generation).await
+    }
+
+    /// Binds the sync to another app and increments the generation, in one transaction.
+    pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
+        let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
+        let mut transaction = self.begin().await?;
+        delete_all_rejections(&mut transaction, self.sync_id()).await?;
+        // Removals in the other app do not count against the guard of this one.
+        delete_removals(&mut transaction, self.sync_id()).await?;
+        let generation: i32 = sqlx::query_scalar(
+            "UPDATE sync SET binding = $2::text::jsonb, generation = generation + 1, \
+             full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
+             WHERE id = $1 RETURNING generation",
+        )
+        .bind(self.sync_id())
+        .bind(json)
+        .fetch_one(&mut *transaction)
+        .await?;
+        self.commit_generation(transaction, generation).await
+    }
+
+    async fn commit_generation(
+        &mut self,
+        transaction: PgTransaction<'static>,
+        generation: i32,
+    ) -> Result<(), StateError> {
+        crash::point("generation: incremented, not committed");
+        transaction.commit().await?;
+        crash::point("generation: incremented");
+        self.set_generation(generation);
+        Ok(())
+    }
+
+    /// Stores the identity of the state server at first use.
+    pub async fn save_server_identity(&self, server: &str) -> Result<(), StateError> {
+        let done = sqlx::query("UPDATE sync SET state_server = $3 WHERE id = $1 AND lease_epoch = $2")
+            .bind(self.sync_id())
+            .bind(self.epoch())
+            .bind(server)
+            .execute(self.pool())
+            .await?;
+        Self::expect_one(done.rows_affected())
+    }
+}
+
+/// Another app, or an older state of the tables, may have had other reasons to reject a value.
+async fn delete_all_rejections(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
+    sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(sync_id).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The row of a sync in the table `sync`: reading it, and creating it at first use.
+//!
+//! Owns: [`SyncRow`]. Must not know: what the JSON columns and the fingerprints are made of.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::binding::Binding;
+use super::database::State;
+use super::error::StateError;
+use crate::crash;
+use crate::model::AttributeNames;
+
+/// The row of a sync at the moment `read_at`. The comments of `migrations/0001_state.sql` explain each column.
+#[derive(Clone, Debug)]
+pub struct SyncRow {
+    /// Identifies the sync in the other tables.
+    pub id: i32,
+    /// What the sync is bound to.
+    pub binding: Binding,
+    /// The attribute names in the order of `AttributeIndex`.
+    pub attribute_names: AttributeNames,
+    /// Acknowledged values of a lower generation count as unknown.
+    pub generation: i32,
+    /// The state server at its last use, as [`State::server_identity`] names it.
+    pub state_server: Option<String>,
+    /// Mapping, filter and deleted column of the last full pass.
+    pub mapping_fingerprint: Option<String>,
+    /// The watermark column and time zone for which `watermark_state` is valid.
+    pub watermark_fingerprint: Option<String>,
+    /// The durable watermark as text.
+    pub watermark: Option<String>,
+    /// The saved watermark tracker of the source.
+    pub watermark_state: Option<Value>,
+    /// The transaction that holds the watermark back.
+    pub held_back_by: Option<Value>,
+    /// When the newest complete incremental pass began.
+    pub current_as_of: Option<DateTime<Utc>>,
+    /// Why a full pass is due.
+    pub full_pass_due: Option<String>,
+    /// Where an interrupted full pass resumes.
+    pub full_pass_position: Option<Value>,
+    /// When the last full pass ended.
+    pub full_pass_ended_at: Option<DateTime<Utc>>,
+    /// The removal guard while it is tripped.
+    pub guard: Option<Value>,
+    /// The running pass and its progress. Stale when nobody holds the lease.
+    pub running_pass: Option<Value>,
+    /// Who took the lease last.
+    pub lease_holder: Option<String>,
+    /// When the lease was taken.
+    pub lease_taken_at: Option<DateTime<Utc>>,
+    /// The clock of the state server when the row was read.
+    pub read_at: DateTime<Utc>,
+}
+
+const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, state_server, mapping_fingerprint, \
+    watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, current_as_of, full_pass_due, \
+    full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
+    clock_timestamp() AS read_at FROM sync WHERE name = $1";
+
+fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| StateError::unreadable_column(column, &error))
+}
+
+impl SyncRow {
+    fn from_row(row: &PgRow) -> Result<Self, StateError> {
+        let names: Vec<String> = row.try_get("attribute_names")?;
+        let binding: String = row.try_get("binding")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            binding: serde_json::from_str(&binding)
+                .map_err(|error| StateError::unreadable_column("binding", &error))?,
+            attribute_names: names.into_iter().map(Arc::from).collect(),
+            generation: row.try_get("generation")?,
+            state_server: row.try_get("state_server")?,
+            mapping_fingerprint: row.try_get("mapping_fingerprint")?,
+            watermark_fingerprint: row.try_get("watermark_fingerprint")?,
+            watermark: row.try_get("watermark")?,
+            watermark_state: json(row, "watermark_state")?,
+            held_back_by: json(row, "held_back_by")?,
+            current_as_of: row.try_get("current_as_of")?,
+            full_pass_due: row.try_get("full_pass_due")?,
+            full_pass_position: json(row, "full_pass_position")?,
+            full_pass_ended_at: row.try_get("full_pass_ended_at")?,
+            guard: json(row, "guard")?,
+            running_pass: json(row, "running_pass")?,
+            lease_holder: row.try_get("lease_holder")?,
+            lease_taken_at: row.try_get("lease_taken_at")?,
+            read_at: row.try_get("read_at")?,
+        })
+    }
+}
+
+impl State {
+    /// The row of this sync; `None` before first use, also when the state tables do not exist.
+    pub async fn sync_row(&self) -> Result<Option<SyncRow>, StateError> {
+        if self.supported_schema_version().await?.is_none() {
+            return Ok(None);
+        }
+        let row = sqlx::query(SELECT).bind(self.name()).fetch_optional(self.pool()).await?;
+        row.as_ref().map(SyncRow::from_row).transpose()
+    }
+
+    /// The row of this sync, which is created with this binding at first use.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unsuitable`] when the sync is bound to something else.
+    pub async fn bind(&self, binding: &Binding) -> Result<SyncRow, StateError> {
+        let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
+        sqlx::query("INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING")
+            .bind(self.name())
+            .bind(json)
+            .execute(self.pool())
+            .await?;
+        crash::point("start: the sync row exists");
+        let row = self.sync_row().await?.ok_or(StateError::LeaseLost)?;
+        row.binding.check(self.name(), binding)?;
+        Ok(row)
+    }
+}

@@ -1,0 +1,81 @@
+//! The right to write: every write transaction proves first that the lease was not taken by another process.
+//!
+//! Owns: [`StateWriter`] and the check of the epoch. Must not know: how the lease is taken, what is written.
+
+use sqlx::PgTransaction;
+use sqlx::postgres::PgPool;
+
+use super::error::StateError;
+use crate::model::AttributeNames;
+
+/// Writes to the tables of one sync under one lease epoch. Only taking the lease creates one.
+///
+/// A write transaction starts with [`StateWriter::begin`]. A single statement names the epoch in its WHERE clause and
+/// checks the number of affected rows with [`StateWriter::expect_one`].
+#[derive(Clone, Debug)]
+pub struct StateWriter {
+    pool: PgPool,
+    sync_id: i32,
+    epoch: i64,
+    generation: i32,
+    names: AttributeNames,
+}
+
+impl StateWriter {
+    pub(super) fn new(pool: PgPool, sync_id: i32, epoch: i64, generation: i32, names: AttributeNames) -> Self {
+        Self { pool, sync_id, epoch, generation, names }
+    }
+
+    /// Begins a transaction that holds off the next holder of the lease until it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::LeaseLost`] when another process has taken the lease since.
+    pub async fn begin(&self) -> Result<PgTransaction<'static>, StateError> {
+        let mut transaction = self.pool.begin().await?;
+        let epoch: Option<i64> = sqlx::query_scalar("SELECT lease_epoch FROM sync WHERE id = $1 FOR SHARE")
+            .bind(self.sync_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if epoch == Some(self.epoch) { Ok(transaction) } else { Err(StateError::LeaseLost) }
+    }
+
+    /// Checks that a statement with the epoch in its WHERE clause affected its one row. It affects none when the
+    /// epoch has changed.
+    pub(super) fn expect_one(affected: u64) -> Result<(), StateError> {
+        if affected == 1 { Ok(()) } else { Err(StateError::LeaseLost) }
+    }
+
+    /// The pool, for single statements and reads.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// `sync.id` of this sync.
+    pub fn sync_id(&self) -> i32 {
+        self.sync_id
+    }
+
+    /// The epoch of the lease under which this writer writes.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// The generation of the acknowledged values; rows with a lower one count as unknown.
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    pub(super) fn set_generation(&mut self, generation: i32) {
+        self.generation = generation;
+    }
+
+    /// The attribute names of this sync, in the order of `AttributeIndex`.
+    pub fn names(&self) -> &AttributeNames {
+        &self.names
+    }
+
+    pub(super) fn set_names(&mut self, names: AttributeNames) {
+        self.names = names;
+    }
+}
