@@ -24,9 +24,9 @@
 //! - [`state`] is our own tables. Before the call it stored an intent (this account, this attribute); with the outcome it
 //!   records what IM now holds and deletes the intent, in one transaction that first reads the lease's epoch. Between
 //!   the two a killed process leaves a doubt, never a lie.
-//! - [`pass`] is the conductor, and the only module that names all five stages. [`pass::queue`] is the one queue in which
-//!   changes of all passes are delivered: an account is looked at only when its earlier change is recorded. When all that
-//!   a pass read is recorded, the watermark rises.
+//! - [`pass`] runs a pass: it is the only module that uses all five stages. All passes deliver their changes through one
+//!   queue, which compares an account only when its earlier change is recorded. When everything that a pass read is
+//!   recorded, the watermark rises.
 //! - [`status`] is what `imsync status` and `/status` show. [`service`] decides when a pass runs: the daemon's loop, the
 //!   lease, standing by, readiness, HTTP, signals, systemd.
 //! - [`commands`] is one file a command, and [`cli`] the way from arguments to a command and its exit code.

@@ -128,14 +128,14 @@ impl PushSession {
             let Some(mut leave) = self.leave(call, purpose).await else { return Err(SendFailure::Halted) };
             if attempts.count > 0 {
                 self.pusher.metrics.im_retries.inc();
-                crash::point("call: about to be repeated");
+                crash::point("call: about to be retried");
             }
             attempts.first.get_or_insert(leave.started);
             attempts.last = Some(leave.started);
             attempts.count += 1;
             self.count_call();
             self.pusher.rate_limiter(call.command()).called(leave.started);
-            crash::point("call: about to go");
+            crash::point("call: about to be sent");
             attempts.maybe |= self.pusher.probe_account.haunts(call);
             let answer = self.pusher.exchange.send(call).await;
             crash::point("call: answered");

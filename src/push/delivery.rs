@@ -345,7 +345,7 @@ impl<'a> Delivery<'a> {
         let several = part.only_attribute(self.op, change).is_none();
         if several && !refusal.of_account {
             if let Some(batch) = Batch::one_by_one(self.op, part, change) {
-                crash::point("push: attributes go one by one");
+                crash::point("push: attributes are sent one by one");
                 self.ready.push_front(batch);
             }
             return;

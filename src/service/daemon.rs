@@ -259,7 +259,7 @@ impl Daemon {
             {
                 return ended;
             }
-            let hopeless = error.as_ref().is_some_and(PassError::needs_a_person);
+            let hopeless = error.as_ref().is_some_and(PassError::needs_operator);
             patience = if hopeless { (patience * 2).min(LONGEST_PATIENCE) } else { self.config.schedule.interval };
             let next = began + patience.max(self.config.schedule.interval);
             if self.sleep(next.saturating_duration_since(clock::monotonic())).await {
@@ -301,7 +301,7 @@ impl Daemon {
     async fn full(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
         let tally = Arc::new(PassProgress::new(PassKind::Full));
         // Without a watermark this is what every poll is.
-        tally.set_routine(!engine.source().has_watermark());
+        tally.set_poll(!engine.source().has_watermark());
         let watch = self.watch(&tally);
         let mut full = match engine.begin_full(FullOptions::default(), tally).await {
             Ok(full) => full,
@@ -342,9 +342,9 @@ impl Daemon {
     fn note(&self, report: &PassReport, fresh: &Freshness) {
         report.log();
         let failed =
-            (report.ending == crate::pass::PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
-        if report.fresh {
-            fresh.set(report.began);
+            (report.outcome == crate::pass::PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
+        if report.is_current {
+            fresh.set(report.started);
             fresh.show(&self.metrics);
         }
         if let Some(error) = &failed {

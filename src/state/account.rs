@@ -256,7 +256,7 @@ impl StateWriter {
         .bind(&texts)
         .execute(&mut *transaction)
         .await?;
-        crash::point("doubts: put aside, not committed");
+        crash::point("in doubt: postponed, not committed");
         transaction.commit().await?;
         Ok(())
     }

@@ -92,9 +92,9 @@ impl StateWriter {
             touched += records.len() as u64;
             write_accounts(&mut transaction, self, &records).await?;
         }
-        crash::point("intents: settled, not committed");
+        crash::point("intents: resolved, not committed");
         transaction.commit().await?;
-        crash::point("intents: settled");
+        crash::point("intents: resolved");
         Ok(touched)
     }
 }

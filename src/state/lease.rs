@@ -96,9 +96,9 @@ impl State {
             };
             return Ok(Err(Holder { holder, since }));
         }
-        crash::point("lease: the lock is held");
+        crash::point("lease: the lock is acquired");
         let (row, last_call_seconds_ago) = raise_epoch(&mut connection, sync_id, me).await?;
-        crash::point("lease: the epoch rose");
+        crash::point("lease: the epoch is incremented");
         let names: Vec<String> = row.try_get("attribute_names")?;
         let writer = StateWriter {
             pool: self.pool().clone(),
@@ -152,7 +152,7 @@ async fn raise_epoch(
     .bind(me)
     .fetch_one(&mut *transaction)
     .await?;
-    crash::point("lease: the epoch rose, not committed");
+    crash::point("lease: the epoch is incremented, not committed");
     transaction.commit().await?;
     Ok((row, before))
 }

@@ -72,7 +72,7 @@ impl State {
         }
         for migration in missing(before) {
             run_script(&mut transaction, migration.sql.to_owned()).await?;
-            crash::point("migration: tables are made, not committed");
+            crash::point("migration: tables created, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
                 .bind(migration.name)

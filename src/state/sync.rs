@@ -163,7 +163,7 @@ impl State {
             .bind(json)
             .execute(&self.pool)
             .await?;
-        crash::point("start: the sync row is there");
+        crash::point("start: the sync row exists");
         let row = self.sync_row().await?.ok_or(StateError::LeaseLost)?;
         row.check_binding(&self.name, binding)?;
         Ok(row)
@@ -231,7 +231,7 @@ impl StateWriter {
                 .execute(self.pool())
                 .await?;
             Self::expect_one(done.rows_affected())?;
-            crash::point("start: the attributes have attributes");
+            crash::point("start: the attribute names are stored");
             self.set_names(names.into());
         }
         Ok(attributes)
@@ -279,9 +279,9 @@ impl StateWriter {
     }
 
     async fn end_raising(&mut self, transaction: PgTransaction<'static>, generation: i32) -> Result<(), StateError> {
-        crash::point("generation: raised, not committed");
+        crash::point("generation: incremented, not committed");
         transaction.commit().await?;
-        crash::point("generation: raised");
+        crash::point("generation: incremented");
         self.set_generation(generation);
         Ok(())
     }

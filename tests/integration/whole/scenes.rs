@@ -12,7 +12,7 @@ use super::plan::Planner;
 /// Where a crash leaves a call behind whose outcome is not recorded.
 const WITH_CALLS: [&str; 7] = [
     "intent: stored",
-    "call: about to go",
+    "call: about to be sent",
     "call: answered",
     "call: answered",
     "push: sets have ended",
@@ -21,22 +21,22 @@ const WITH_CALLS: [&str; 7] = [
 ];
 /// Where one ends the next process before it has sent anything again.
 const BEFORE_CALLS: [&str; 8] = [
-    "lease: the epoch rose",
-    "intents: settled, not committed",
-    "intents: settled",
+    "lease: the epoch is incremented",
+    "intents: resolved, not committed",
+    "intents: resolved",
     "transaction list: read",
     "page: read",
     "page: compared",
     "delivery: begins",
-    "doubts: looked up",
+    "in doubt: looked up",
 ];
 const IN_FULL: [&str; 6] = [
     "full: the position is stored",
-    "full: the table is walked",
-    "full: the gone are walked",
-    "removals: about to go",
-    "removals: a chunk is taken",
-    "pass: all is recorded",
+    "full: the table is read",
+    "full: the gone accounts are read",
+    "removals: about to be sent",
+    "removals: a chunk is enqueued",
+    "pass: outcomes are recorded",
 ];
 
 fn pass(command: Command, mishap: Mishap) -> Operation {
