@@ -11,7 +11,7 @@ use super::{CommandResult, Exit, Failure, Global, say, thousands};
 use crate::clock::Shutdown;
 use crate::config::durations;
 use crate::service::signals::{self, OnHangup};
-use crate::simulator::{FAULT_FORMS, Options, Rule, Simulator};
+use crate::simulator::{FAULT_FORMS, FaultRule, Simulator, SimulatorOptions};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -65,13 +65,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     global.start_logging();
     let Arguments { listen, app, key, identifier, attributes, latency, rate, faults } = arguments;
-    let faults: Vec<Rule> = faults
+    let faults: Vec<FaultRule> = faults
         .iter()
         .map(|text| text.parse().map_err(|error| Failure::usage(format!("--fault {text}: {error}"))))
         .collect::<Result<_, _>>()?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
-    let options = Options {
+    let options = SimulatorOptions {
         listen,
         sdk_app_id: app,
         secret_key: key,
@@ -80,7 +80,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
         latency,
         calls_per_second: rate,
         faults,
-        ..Options::default()
+        ..SimulatorOptions::default()
     };
     let running = Simulator::start(options)
         .await

@@ -17,7 +17,7 @@ use crate::cluster;
 use crate::config::{LogFormat, LogLevel};
 use crate::logging;
 use crate::service::signals::{self, OnHangup};
-use crate::simulator::{Change, Handle};
+use crate::simulator::{AttributeChange, SimulatorHandle};
 
 mod compare;
 mod life;
@@ -68,7 +68,7 @@ pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
 
 async fn play(program: &Path, options: Scale, shutdown: &Shutdown, out: impl io::Write) -> anyhow::Result<Exit> {
     let Scale { users, seconds } = options;
-    cluster::available()?;
+    cluster::check_installed()?;
     let mut story = Story::new(out);
     let shown = thousands(users.into());
     story.tell(&format!("Setting up a private PostgreSQL with {shown} made-up people, and a pretended IM."))?;
@@ -183,7 +183,7 @@ async fn follow(
     }
 }
 
-fn drain(arrivals: &mut tokio::sync::broadcast::Receiver<Change>, changes: &mut Vec<Change>) {
+fn drain(arrivals: &mut tokio::sync::broadcast::Receiver<AttributeChange>, changes: &mut Vec<AttributeChange>) {
     loop {
         match arrivals.try_recv() {
             Ok(change) => changes.push(change),
@@ -219,7 +219,7 @@ async fn compare(stage: &Stage, story: &mut Story<impl io::Write>) -> anyhow::Re
     let mut connection = PgConnection::connect(&stage.url).await?;
     let table = compare::expected(&mut connection).await?;
     connection.close().await?;
-    let im: &Handle = stage.im.handle();
+    let im: &SimulatorHandle = stage.im.handle();
     let found = compare::differences(&table, &im.users());
     let (all, differ) = (count(table.len()), count(compare::accounts(&found)));
     story.tell(&format!("\nTable and IM compared, account by account: {all} accounts, {differ} differ"))?;

@@ -13,7 +13,7 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::people;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::simulator::{self, Simulator};
 
 const SDK_APP_ID: u32 = 1_400_000_000;
@@ -26,7 +26,7 @@ const LATENCY: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) cluster: Cluster,
-    pub(super) im: simulator::Running,
+    pub(super) im: simulator::RunningSimulator,
     /// The people's database.
     pub(super) url: String,
     pub(super) configuration: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set_up(users: u32, seed: u64) -> anyhow::Result<Self> {
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Options::default())).await??;
+        let cluster = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default())).await??;
         let url = cluster.create_database("app").await?;
         let mut connection = PgConnection::connect(&url).await.context("the private PostgreSQL takes no connection")?;
         connection.execute(people::TABLE).await.context("the people's table could not be made")?;
@@ -44,14 +44,14 @@ impl Stage {
         connection.execute("ANALYZE users").await?;
         connection.close().await?;
 
-        let im = Simulator::start(simulator::Options {
+        let im = Simulator::start(simulator::SimulatorOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             sdk_app_id: SDK_APP_ID,
             secret_key: SECRET_KEY.to_owned(),
             attribute_names: NAMES.map(str::to_owned).to_vec(),
             latency: LATENCY,
             logged_calls: 100,
-            ..simulator::Options::default()
+            ..simulator::SimulatorOptions::default()
         })
         .await
         .context("the pretended IM could not be started")?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::commands::thousands;
-use crate::simulator::Change;
+use crate::simulator::AttributeChange;
 
 /// Lines a second that can be read; beyond them the arrivals are counted.
 const LINES_A_SECOND: u32 = 7;
@@ -45,7 +45,7 @@ impl<W: Write> Story<W> {
     /// `gone` whether IM holds nothing of it any more.
     pub(super) fn arrivals(
         &mut self,
-        changes: &[Change],
+        changes: &[AttributeChange],
         now: Instant,
         since_commit: impl Fn(&str) -> Option<Duration>,
         gone: impl Fn(&str) -> bool,
@@ -92,14 +92,14 @@ impl<W: Write> Story<W> {
 }
 
 /// What one account's changes come to.
-fn sentence(changes: &[Change], gone: bool) -> String {
+fn sentence(changes: &[AttributeChange], gone: bool) -> String {
     if gone && changes.iter().all(|change| change.new.is_none()) {
         let s = if changes.len() == 1 { "" } else { "s" };
         return format!("has left: {} attribute{s} removed", changes.len());
     }
     if changes.len() > NEW_SHOWN && changes.iter().all(|change| change.old.is_none()) {
         // The name first: it is what one remembers.
-        let mut changes: Vec<&Change> = changes.iter().collect();
+        let mut changes: Vec<&AttributeChange> = changes.iter().collect();
         changes.sort_by_key(|change| change.attribute != "name");
         let shown: Vec<String> = changes[..NEW_SHOWN]
             .iter()

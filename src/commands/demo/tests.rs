@@ -49,9 +49,9 @@ fn a_number_always_means_the_same_person_whom_im_can_take() {
     assert_ne!(person(7, 1).name, person(7, 2).name);
 }
 
-fn change(account: &str, attribute: &str, old: Option<&str>, new: Option<&str>) -> Change {
+fn change(account: &str, attribute: &str, old: Option<&str>, new: Option<&str>) -> AttributeChange {
     let owned = |value: Option<&str>| value.map(str::to_owned);
-    Change { account: account.to_owned(), attribute: attribute.to_owned(), old: owned(old), new: owned(new) }
+    AttributeChange { account: account.to_owned(), attribute: attribute.to_owned(), old: owned(old), new: owned(new) }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn arrivals_are_told_by_account_and_counted_when_there_are_too_many() {
         change("u4", "vip", None, Some("no")),
     ];
     story.arrivals(&first, now, |_| Some(Duration::from_millis(230)), |account| account == "u3").unwrap();
-    let many: Vec<Change> = (0..300).map(|n| change(&id(n), "level", Some("1"), Some("2"))).collect();
+    let many: Vec<AttributeChange> = (0..300).map(|n| change(&id(n), "level", Some("1"), Some("2"))).collect();
     story.arrivals(&many, now, none, |_| false).unwrap();
     story.tick(now + Duration::from_millis(1_001)).unwrap();
     assert_eq!(story.arrived, 308);
