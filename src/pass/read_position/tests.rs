@@ -97,7 +97,7 @@ fn a_clock_that_goes_back_is_measured() {
 }
 
 #[test]
-fn the_end_of_the_first_open_transaction_is_told_once() {
+fn the_end_of_the_first_open_transaction_is_noted_once() {
     let running = RunningTransaction { id: "3/7".to_owned(), pid: 9, started: None, application: None };
     let first = TransactionList { running: vec![running], ..list(WatermarkKind::Timestamp, 5_000_000) };
     let mut position = ReadPosition::new(COLUMN.to_owned(), WatermarkColumn::Timestamp, None);
