@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::logging;
 use crate::mapping::Mapping;
 use crate::pass::dry_run::{DryRun, DryRunScope};
-use crate::pass::{FullOptions, PassKind, PassProgress, guard};
+use crate::pass::{FullOptions, PassKind, PassPhase, PassProgress, guard};
 use crate::service::signals::{self, OnHangup};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -76,10 +76,10 @@ async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOption
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
-    let mut onlooker = DryRun::new(config.clone(), mapping, source, state).await?;
+    let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
     let scope = if accounts.is_empty() { DryRunScope::Full } else { DryRunScope::Accounts(accounts) };
-    let forecast = onlooker.walk(scope, options, |_, _| true).await?;
+    let forecast = dry_run.run(scope, options, |_, _| true).await?;
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let seconds = forecast.calls as f64 / f64::from(config.im.calls_per_second);
     let exit = if forecast.guard.is_some() {
@@ -119,7 +119,7 @@ async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOption
         )))?;
     }
     if let Some(tripped) = &forecast.guard {
-        return Err(Failure::failed(guard::sentence(tripped)));
+        return Err(Failure::failed(guard::message(tripped)));
     }
     Ok(exit)
 }
@@ -184,8 +184,8 @@ fn message(tally: &PassProgress) -> String {
     if rejected > 0 {
         let _ = write!(text, ", {} rejected", thousands(rejected));
     }
-    if tally.phase() != "reading the table" {
-        let _ = write!(text, " ({})", tally.phase());
+    if tally.phase() != PassPhase::ReadingTable {
+        let _ = write!(text, " ({})", tally.phase().label());
     }
     text
 }

@@ -190,7 +190,7 @@ pub fn sentence(report: &PassReport) -> String {
         calls(row.calls),
         report.seconds
     );
-    if report.ending == PassOutcome::Rejected {
+    if report.outcome == PassOutcome::Rejected {
         text.push_str("; rejections stand, `imsync rejected` lists them");
     }
     text

@@ -11,8 +11,8 @@ use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, 
 use crate::diff;
 use crate::mapping::Mapping;
 use crate::model::AcknowledgedValue;
-use crate::pass::compare::{AccountDiff, PageComparer};
 use crate::pass::dry_run::{DryRun, DryRunScope};
+use crate::pass::{AccountDiff, PageComparer};
 use crate::pass::{FullOptions, guard};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -31,7 +31,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
-    let mut onlooker = DryRun::new(config.clone(), mapping, source, state).await?;
+    let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
     let scope = match (accounts.is_empty(), arguments.full) {
         (false, _) => DryRunScope::Accounts(accounts),
@@ -41,8 +41,8 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let mut shown = 0;
     let mut trouble = None;
-    let forecast = onlooker
-        .walk(scope, FullOptions::default(), |item, comparer| {
+    let forecast = dry_run
+        .run(scope, FullOptions::default(), |item, comparer| {
             if shown >= limit {
                 return false;
             }
@@ -70,7 +70,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
             eprintln!("{} accounts, {}; nothing was sent", thousands(shown), calls(forecast.calls));
         }
         if let Some(tripped) = &forecast.guard {
-            eprintln!("{}", guard::sentence(tripped));
+            eprintln!("{}", guard::message(tripped));
         }
     }
     Ok(Exit::Done)

@@ -149,7 +149,7 @@ pub(super) async fn conclude(
 ) -> CommandResult {
     // The next holder waits a whole second where the time of the last call is not known.
     let _ = engine.store_last_call().await;
-    let tripped = engine.guard().map(guard::sentence);
+    let tripped = engine.guard().map(guard::message);
     let doubts = engine.in_doubt_pending();
     lease.release().await;
     if json {
@@ -158,8 +158,8 @@ pub(super) async fn conclude(
         printed(say(sentence(&report)))?;
     }
     if let Some(error) = error {
-        let go_on = if matches!(report.ending, crate::pass::PassOutcome::Interrupted) { how_to_go_on } else { "" };
-        return Err(Failure { exit: exit_of(report.ending), message: format!("{error}{go_on}") });
+        let go_on = if matches!(report.outcome, crate::pass::PassOutcome::Interrupted) { how_to_go_on } else { "" };
+        return Err(Failure { exit: exit_of(report.outcome), message: format!("{error}{go_on}") });
     }
     if let Some(tripped) = tripped {
         return Err(Failure::failed(tripped));
@@ -170,7 +170,7 @@ pub(super) async fn conclude(
              the next pass sends them again",
         ));
     }
-    Ok(exit_of(report.ending))
+    Ok(exit_of(report.outcome))
 }
 
 /// `run --once`: one incremental pass; a full one where that is due (the first one of a sync always is).

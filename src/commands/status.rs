@@ -93,7 +93,7 @@ fn layout(document: &Value) -> String {
         lines.push("            `imsync rejected` lists them with their reasons".to_owned());
     }
     if !document["guard"].is_null() {
-        lines.push(format!("guard       {}", guard::sentence(&document["guard"])));
+        lines.push(format!("guard       {}", guard::message(&document["guard"])));
     }
     if let Some(why) = document["full_pass_due"].as_str() {
         lines.push(format!("full pass   due: {why}"));

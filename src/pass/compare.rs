@@ -1,126 +1,61 @@
-//! Looks at a page: mapped rows beside what is acknowledged become diffs of work. Reads, never writes.
+//! Compares a page: mapped rows and the stored state of their accounts become account diffs.
 //!
-//! Owns: joining mapping, state and diff for one page. Must not know: sending, recording, cursors.
+//! Owns: joining mapping, state and diff for one page. Reads, never writes. Must not know: sending, recording, cursors.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::diff::{self, DiffRules, PriorRejection, digest};
+use super::account_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
+use super::duplicates::refuse_duplicates;
+use crate::config::{Config, KeepOrRemove};
+use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
 use crate::mapping::{MappedRow, Mapping};
-use crate::model::{
-    Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
-};
-use crate::push::ChangeOrigin;
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
 use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
-/// One account with something to do.
-#[derive(Clone, Debug)]
-pub struct AccountDiff {
-    /// There is a row for it in the state.
-    pub exists: bool,
-    /// By attribute, as stored.
-    pub acknowledged: Vec<AcknowledgedValue>,
-    /// So long a call of unknown outcome may still record_outcome.
-    pub late_write: Option<Duration>,
-    /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
-    pub retry_pending: bool,
-    pub change: Change,
-    /// Removals that the pass must not make yet.
-    pub pending: bool,
-    /// Values refused here, to be recorded.
-    pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
-    /// Rejections that no longer stand.
-    pub resolved: Vec<Option<AttributeIndex>>,
-    /// What stood before, by attribute.
-    pub standing: Vec<Option<AttributeIndex>>,
-    /// Key of a rejection of the whole account.
-    pub desired_digest: i64,
-    /// Doubts that no call settles now.
-    pub stuck: bool,
-}
-
-impl AccountDiff {
-    pub fn account(&self) -> &Account {
-        &self.change.account
-    }
-
-    pub fn sends(&self) -> bool {
-        !self.change.set.is_empty() || !self.change.remove.is_empty()
-    }
-}
-
-/// Which standing rejections are tried again although nothing changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RetryRejections {
-    #[default]
-    None,
-    /// Those whose pause is over.
-    RetryDue,
-    /// All: somebody asked for these accounts by name.
-    All,
-}
-
-/// How a page is looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct CompareOptions {
-    /// Removals may go at once; else they are only noticed.
-    pub removals: bool,
-    /// Which standing rejections are tried again although nothing changed.
-    pub retry: RetryRejections,
-    /// Every attribute again, whatever is acknowledged.
-    pub force: bool,
-    /// What the calls that come of it say about IM.
-    pub origin: ChangeOrigin,
-}
-
-impl Default for CompareOptions {
-    fn default() -> Self {
-        Self { removals: false, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
-    }
-}
-
-/// What a page turned out to be.
-#[derive(Debug, Default)]
-pub struct PageDiff {
-    pub diffs: Vec<AccountDiff>,
-    /// Rows with a NULL or empty account.
-    pub without_account: usize,
-    /// Accounts with a local refusal that stands already.
-    pub still_refused: usize,
-}
-
-/// What all looks of a pass share.
+/// Compares pages with one mapping and one state. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PageComparer {
-    pub mapping: Arc<Mapping>,
-    pub rules: DiffRules,
-    /// Attribute names by attribute.
+    /// The configured mapping.
+    pub(super) mapping: Arc<Mapping>,
+    /// The rules of the diff, without `force`.
+    pub(super) rules: DiffRules,
+    /// Attribute names, by attribute index.
     pub names: AttributeNames,
-    /// AttributeIndex and index in the mapping's order, by attribute.
+    /// Each configured attribute and its place in the mapping, in the order of the attribute indexes.
     in_order: Vec<(AttributeIndex, usize)>,
-    /// Nothing is stored yet where there is no state or no sync row.
-    ledger: Option<StateRef>,
+    /// `None` where there are no state tables or no sync row yet: nothing is acknowledged then.
+    state: Option<StateRef>,
 }
 
+/// The sync whose state is compared with.
 #[derive(Clone, Debug)]
-struct StateRef {
-    state: State,
-    sync_id: i32,
-    generation: i32,
+pub(super) struct StateRef {
+    pub(super) state: State,
+    pub(super) sync_id: i32,
+    /// Acknowledged values of an older generation count as unknown.
+    pub(super) generation: i32,
+}
+
+/// The part of a stored account that the diff needs.
+#[derive(Default)]
+struct StoredPart {
+    acknowledged: Vec<AcknowledgedValue>,
+    late_write: Option<Duration>,
+    retry_scheduled: bool,
 }
 
 impl PageComparer {
-    /// `ledger`: the state, the sync's id and its generation.
-    pub fn new(
+    /// `attributes`: the index of each configured attribute, in the mapping's order.
+    pub(super) fn new(
         config: &Config,
         mapping: Arc<Mapping>,
         names: AttributeNames,
         attributes: Vec<AttributeIndex>,
-        ledger: Option<(State, i32, i32)>,
+        state: Option<StateRef>,
     ) -> Self {
         let mut in_order: Vec<(AttributeIndex, usize)> = attributes.iter().copied().zip(0..).collect();
         in_order.sort();
@@ -128,27 +63,28 @@ impl PageComparer {
             mapping,
             rules: DiffRules {
                 attribute_indexes: attributes,
-                remove_unmapped: config.removal.unmapped == crate::config::KeepOrRemove::Remove,
-                remove_gone: config.removal.gone == crate::config::KeepOrRemove::Remove,
+                remove_unmapped: config.removal.unmapped == KeepOrRemove::Remove,
+                remove_gone: config.removal.gone == KeepOrRemove::Remove,
                 force: false,
             },
             names,
             in_order,
-            ledger: ledger.map(|(state, sync_id, generation)| StateRef { state, sync_id, generation }),
+            state,
         }
     }
 
-    pub fn attribute_of(&self, name: &str) -> Option<AttributeIndex> {
+    fn attribute_of(&self, name: &str) -> Option<AttributeIndex> {
         let index = self.names.iter().position(|known| &**known == name)?;
         Some(AttributeIndex(u16::try_from(index).ok()?))
     }
 
+    /// The name of an attribute; empty for an index that has none.
     pub fn name_of(&self, attribute: AttributeIndex) -> &str {
         self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
-    /// Rows of one snapshot, beside accounts that were looked up and have no row.
-    pub async fn compare_page(
+    /// Compares rows of one snapshot, and `missing`: accounts that were looked up and have no row.
+    pub(super) async fn compare_page(
         &self,
         rows: &[Row],
         missing: Vec<Account>,
@@ -167,29 +103,28 @@ impl PageComparer {
             }
         }
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
-        refuse_twins(&mut mapped);
+        refuse_duplicates(&mut mapped);
         if mapped.is_empty() {
             return Ok(page_diff);
         }
 
         let rules = DiffRules { force: options.force, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.known_of(&mapped, options.force).await?;
+        let (mut stored, mut standing) = self.read_state(&mapped, options.force).await?;
         for (account, mapped) in mapped {
             let stored = stored.remove(&account);
             let standing = standing.remove(&account).unwrap_or_default();
-            if let Some(diff) = self.diff(mapped, stored, &standing, &rules, options, &mut page_diff.still_refused) {
-                page_diff.diffs.push(diff);
-            }
+            let rejected = self.rejected(&standing, options.retry);
+            page_diff.diffs.extend(self.compare_account(mapped, stored, &rejected, &rules, options));
         }
         Ok(page_diff)
     }
 
-    async fn known_of(
+    async fn read_state(
         &self,
         mapped: &[(Account, MappedRow)],
         force: bool,
     ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
-        let Some(StateRef { state, sync_id, generation }) = &self.ledger else {
+        let Some(StateRef { state, sync_id, generation }) = &self.state else {
             return Ok((HashMap::new(), HashMap::new()));
         };
         let wanted: Vec<(Account, Option<i64>)> = mapped
@@ -210,90 +145,83 @@ impl PageComparer {
         tokio::try_join!(stored, standing)
     }
 
-    fn diff(
+    /// Standing rejections in the diff's terms. Those of attributes without an index are left out.
+    fn rejected(&self, standing: &[StandingRejection], retry: RetryRejections) -> Vec<PriorRejection> {
+        let rejected = |standing: &StandingRejection| {
+            let attribute = match &standing.attribute {
+                None => None,
+                Some(name) => Some(self.attribute_of(name)?),
+            };
+            let due = match retry {
+                RetryRejections::None => false,
+                RetryRejections::Due => standing.due,
+                RetryRejections::All => true,
+            };
+            Some(PriorRejection { attribute, desired_digest: standing.desired_digest, due })
+        };
+        standing.iter().filter_map(rejected).collect()
+    }
+
+    /// `None` if there is nothing to send, to record or to resolve for the account.
+    fn compare_account(
         &self,
         mapped: MappedRow,
         stored: Option<StoredAccount>,
-        standing: &[StandingRejection],
+        rejected: &[PriorRejection],
         rules: &DiffRules,
         options: CompareOptions,
-        still_refused: &mut usize,
     ) -> Option<AccountDiff> {
-        let exists = stored.is_some();
-        let rejected: Vec<PriorRejection> = standing
-            .iter()
-            .filter_map(|standing| {
-                let attribute = match &standing.attribute {
-                    None => None,
-                    Some(name) => Some(self.attribute_of(name)?),
-                };
-                let due = match options.retry {
-                    RetryRejections::None => false,
-                    RetryRejections::RetryDue => standing.due,
-                    RetryRejections::All => true,
-                };
-                Some(PriorRejection { attribute, desired_digest: standing.desired_digest, due })
-            })
-            .collect();
-        let as_wanted = matches!(stored, Some(StoredAccount::UpToDate));
-        let (mut acknowledged, late_write, retry_pending) = match stored {
+        let is_stored = stored.is_some();
+        let is_as_desired = matches!(stored, Some(StoredAccount::UpToDate));
+        let mut known = match stored {
             Some(StoredAccount::Acknowledged { known, late_write, retry_pending }) => {
-                (known, late_write, retry_pending)
+                StoredPart { acknowledged: known, late_write, retry_scheduled: retry_pending }
             }
-            Some(StoredAccount::UpToDate) | None => (Vec::new(), None, false),
+            Some(StoredAccount::UpToDate) | None => StoredPart::default(),
         };
         let mut desired_digest = 0;
         let difference = match mapped {
             MappedRow::NoAccount => return None,
-            MappedRow::Gone(account) => diff::of_gone_account(account, &acknowledged, &rejected, rules),
-            MappedRow::Refused(account, refusal) => diff::of_refused_account(account, refusal, &rejected),
+            MappedRow::Gone(account) => diff::of_gone_account(account, &known.acknowledged, rejected, rules),
+            MappedRow::Refused(account, refusal) => diff::of_refused_account(account, refusal, rejected),
             MappedRow::Present(desired) => {
-                if as_wanted {
+                if is_as_desired {
                     if rejected.is_empty() {
                         return None;
                     }
-                    acknowledged = self.as_acknowledged(&desired.values);
+                    known.acknowledged = self.as_acknowledged(&desired.values);
                 }
                 desired_digest = digest::of_desired_values(&desired.values);
-                diff::of_present_account(&desired, &acknowledged, &rejected, rules)
+                diff::of_present_account(&desired, &known.acknowledged, rejected, rules)
             }
         };
-        let mut refused = difference.refused;
-        let before = refused.len();
-        refused.retain(|(attribute, refusal)| {
-            let digest = digest::of_value(&refusal.to_string());
-            !rejected.iter().any(|r| r.attribute == *attribute && r.desired_digest == digest && !r.due)
-        });
-        *still_refused += usize::from(refused.len() < before);
+        let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
+        refused.retain(|refusal| !is_recorded(refusal, rejected));
 
-        let mut change = difference.change;
-        let mut pending = false;
+        let mut removal_pending = false;
         if !options.removals {
-            // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
-            let losable = |attribute: &AttributeIndex| {
-                acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
-            };
-            pending = change.remove.iter().any(losable);
-            change.remove.retain(|attribute| !losable(attribute));
+            // A removal by which nothing can be lost needs no decision of the removal guard.
+            let may_be_lost = |attribute: &AttributeIndex| may_be_held(&known.acknowledged, *attribute);
+            removal_pending = change.remove.iter().any(may_be_lost);
+            change.remove.retain(|attribute| !may_be_lost(attribute));
         }
         let diff = AccountDiff {
-            exists,
-            acknowledged,
-            late_write,
-            retry_pending,
+            is_stored,
+            acknowledged: known.acknowledged,
+            late_write: known.late_write,
+            retry_scheduled: known.retry_scheduled,
             change,
-            pending,
+            removal_pending,
             refused,
-            resolved: difference.resolved,
-            standing: rejected.iter().map(|r| r.attribute).collect(),
+            resolved,
+            standing: rejected.iter().map(|rejected| rejected.attribute).collect(),
             desired_digest,
-            stuck: difference.stays_in_doubt,
+            unresolvable,
         };
-        let idle = !diff.sends() && !pending && diff.refused.is_empty() && diff.resolved.is_empty() && !diff.stuck;
-        (!idle).then_some(diff)
+        (diff.needs_delivery() || removal_pending || unresolvable).then_some(diff)
     }
 
-    /// The acknowledged values of a row whose digest says that it is as wanted.
+    /// The acknowledged values of an account whose stored digest is that of its desired values.
     fn as_acknowledged(&self, values: &[DesiredValue]) -> Vec<AcknowledgedValue> {
         let mut acknowledged = vec![AcknowledgedValue::Absent; self.names.len()];
         for (attribute, index) in &self.in_order {
@@ -305,36 +233,8 @@ impl PageComparer {
     }
 }
 
-/// An account that several rows carry cannot be decided; all its rows are replaced by one refusal.
-/// One living row beside gone ones is decided: the living row counts.
-fn refuse_twins(mapped: &mut Vec<(Account, MappedRow)>) {
-    let mut first: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
-    let mut drop = vec![false; mapped.len()];
-    let mut twins: Vec<usize> = Vec::new();
-    for index in 0..mapped.len() {
-        let Some(earlier) = first.get(&mapped[index].0).copied() else {
-            first.insert(mapped[index].0.clone(), index);
-            continue;
-        };
-        match (&mapped[earlier].1, &mapped[index].1) {
-            (_, MappedRow::Gone(_)) => drop[index] = true,
-            (MappedRow::Gone(_), _) => {
-                drop[earlier] = true;
-                first.insert(mapped[index].0.clone(), index);
-            }
-            _ => {
-                drop[index] = true;
-                twins.push(earlier);
-            }
-        }
-    }
-    for index in twins {
-        let account = mapped[index].0.clone();
-        mapped[index].1 = MappedRow::Refused(account, LocalRefusal::DuplicateAccount);
-    }
-    let mut index = 0;
-    mapped.retain(|_| {
-        index += 1;
-        !drop[index - 1]
-    });
+/// Whether the same refusal already stands as a rejection and is not to be counted as a new attempt.
+fn is_recorded((attribute, refusal): &(Option<AttributeIndex>, LocalRefusal), rejected: &[PriorRejection]) -> bool {
+    let digest = digest::of_value(&refusal.to_string());
+    rejected.iter().any(|known| known.attribute == *attribute && known.desired_digest == digest && !known.due)
 }

@@ -1,65 +1,95 @@
-//! What a pass would do: the same transactions and comparing, without a lease, a call or a write.
+//! Dry runs: what a pass would send, found with the pass's own scans and comparisons, without a lease, a call or a write.
 //!
-//! Owns: `preview` and `--dry-run`. Must not know: printing.
+//! Owns: `preview` and `--dry-run`. Must not know: how the result is printed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::compare::{AccountDiff, CompareOptions, PageComparer, RetryRejections};
-use super::guard::{self, PendingRemovals};
-use super::{FullOptions, PassError, binding, full_due_at_start, saved_tracker};
+use super::account_diff::{AccountDiff, CompareOptions};
+use super::assemble::binding;
+use super::compare::{PageComparer, StateRef};
+use super::engine::watermark_column;
+use super::error::PassError;
+use super::full_pass_schedule::{FullOptions, FullPassSchedule};
+use super::guard::RemovalGuard;
+use super::pages::{PageReader, PageScan, ReadPage};
+use super::pending_removals::PendingRemovals;
+use super::read_position::ReadPosition;
 use crate::config::Config;
 use crate::mapping::Mapping;
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
+use crate::model::{Account, AttributeIndex};
 use crate::source::Source;
-use crate::source::watermark::WatermarkTracker;
 use crate::state::State;
 use crate::state::attribute_names::append_names;
 use crate::state::sync_row::SyncRow;
 
-/// What would be looked at.
+/// Which pass is tried.
 #[derive(Clone, Debug)]
 pub enum DryRunScope {
-    /// What the next pass of the daemon would.
+    /// The next pass of the daemon.
     Next,
+    /// A full pass.
     Full,
+    /// A pass over named accounts.
     Accounts(Vec<Account>),
 }
 
-/// What it would come to, in accounts.
+/// What the pass would do, in accounts.
 #[derive(Clone, Debug, Default)]
 pub struct DryRunSummary {
+    /// Rows read from the source.
     pub rows_read: u64,
-    /// Rows whose account is NULL or empty: nothing is sent for them.
+    /// Rows whose account is NULL or empty. Nothing is sent for them.
     pub without_account: u64,
+    /// Accounts with something to send.
     pub changed: u64,
+    /// Accounts of which attributes would be set.
     pub set: u64,
+    /// Accounts of which attributes would be removed.
     pub removed: u64,
-    /// Refused here, and with rejections that stand and stay; what is sent is taken to be accepted.
+    /// Accounts that would be refused before they are sent, or whose rejections would still stand. Everything that is sent
+    /// is assumed to be accepted.
     pub rejected: u64,
-    /// Accounts with rejections that stand now and do not stay as they are.
-    answered: u64,
+    /// Calls to IM, if every call is full and none is repeated.
     pub calls: u64,
-    /// The guard's document if it would trip or stands tripped.
+    /// The removal guard's document, if the guard would be tripped after the pass.
     pub guard: Option<Value>,
-    /// The next pass would be a full one, for this reason.
+    /// Why the next pass would be a full one.
     pub full_because: Option<String>,
 }
 
-/// A reader of the table beside the state, with no right to change either.
+/// Tries passes without changing anything.
 #[derive(Debug)]
 pub struct DryRun {
-    config: Arc<Config>,
-    source: Source,
-    state: State,
+    reader: PageReader,
     row: Option<SyncRow>,
     comparer: PageComparer,
 }
 
+/// The pass that is tried.
+struct DryRunPlan {
+    scans: Vec<PageScan>,
+    is_full: bool,
+    full_because: Option<String>,
+    /// The accounts that the pass is limited to.
+    only: Option<Vec<Account>>,
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct DryRunFindings {
+    summary: DryRunSummary,
+    pending: PendingRemovals,
+    /// Accounts that were counted, where several scans can find the same one. A real pass has sent it after the first.
+    counted: Option<HashSet<Account>>,
+    /// Accounts whose standing rejections would all end or be replaced.
+    rejections_replaced: u64,
+}
+
 impl DryRun {
-    /// Without state tables, or before first use, everything counts as never sent.
+    /// Without state tables, or before the first use of the sync, nothing is acknowledged.
     pub async fn new(
         config: Arc<Config>,
         mapping: Arc<Mapping>,
@@ -72,229 +102,140 @@ impl DryRun {
         }
         let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
         let (names, attributes) = append_names(&known, mapping.names());
-        let ledger = row.as_ref().map(|row| (state.clone(), row.id, row.generation));
-        let comparer = PageComparer::new(&config, mapping, names.into(), attributes, ledger);
-        Ok(Self { config, source, state, row, comparer })
+        let state_ref = |row: &SyncRow| StateRef { state: state.clone(), sync_id: row.id, generation: row.generation };
+        let comparer = PageComparer::new(&config, mapping, names.into(), attributes, row.as_ref().map(state_ref));
+        let sync_id = row.as_ref().map(|row| row.id);
+        Ok(Self { reader: PageReader { config, source, state, sync_id }, row, comparer })
     }
 
-    pub fn comparer(&self) -> &PageComparer {
-        &self.comparer
-    }
-
-    /// Walks the scope and hands every account with something to do to `see`; stops early when it returns false.
-    pub async fn walk(
+    /// Tries a pass, and hands every account with something to send to `on_diff`. Ends early when that returns false; the
+    /// summary covers what was read until then.
+    pub async fn run(
         &mut self,
         scope: DryRunScope,
         options: FullOptions,
-        mut see: impl FnMut(&AccountDiff, &PageComparer) -> bool,
+        mut on_diff: impl FnMut(&AccountDiff, &PageComparer) -> bool,
     ) -> Result<DryRunSummary, PassError> {
-        let mut forecast = DryRunSummary::default();
-        let mut pending = PendingRemovals::default();
-        let compare = CompareOptions {
-            removals: true,
-            retry: RetryRejections::RetryDue,
-            force: options.force,
-            ..CompareOptions::default()
-        };
-        let full_because = match (&scope, &self.row) {
-            (DryRunScope::Next, Some(row)) => {
-                full_due_at_start(&self.config, &self.comparer.mapping, row).or_else(|| self.overdue(row))
-            }
-            (DryRunScope::Next, None) => Some("the first pass of this sync".to_owned()),
-            _ => None,
-        };
-        let only = match &scope {
-            DryRunScope::Accounts(accounts) => Some(accounts.clone()),
-            DryRunScope::Next | DryRunScope::Full => None,
-        };
-        let tracker = self.row.as_ref().and_then(|row| saved_tracker(&self.config, row));
-        let all = only.is_none() && (matches!(scope, DryRunScope::Full) || full_because.is_some());
-        match scope {
-            DryRunScope::Accounts(accounts) => {
-                for chunk in accounts.chunks(self.page_size()) {
-                    if !self.compare_accounts(chunk, compare, &mut forecast, &mut pending, &mut see).await? {
-                        break;
-                    }
+        let mut plan = self.plan(scope).await?;
+        // Each account of a full pass, or of named ones, is in one page only.
+        let several_scans = plan.scans.len() > 1 && !plan.is_full;
+        let mut findings = DryRunFindings { counted: several_scans.then(HashSet::new), ..DryRunFindings::default() };
+        'scans: for scan in &mut plan.scans {
+            let compare = scan.compare_options(options.force).of_whole_pass();
+            while let Some(page) = scan.next(&mut self.reader).await? {
+                let is_last = page.is_last;
+                if !self.compare_page(page, compare, &mut findings, &mut on_diff).await? {
+                    break 'scans;
+                }
+                if is_last {
+                    break;
                 }
             }
-            DryRunScope::Next if full_because.is_none() && tracker.is_some() => {
-                let tracker = tracker.expect("asked just before");
-                self.walk_changes(tracker, compare, &mut forecast, &mut pending, &mut see).await?;
-            }
-            DryRunScope::Next | DryRunScope::Full => {
-                self.walk_all(compare, &mut forecast, &mut pending, &mut see).await?
-            }
         }
-        forecast.full_because = full_because;
-        let per_call = self.config.im.users_per_call as u64;
-        forecast.calls = forecast.set.div_ceil(per_call) + forecast.removed.div_ceil(per_call);
-        forecast.guard = self.guard(&pending, options, all).await?;
-        if let Some(row) = &self.row {
-            let standing = self.state.count_rejected_accounts(row.id, only.as_deref()).await?;
-            forecast.rejected += standing.saturating_sub(forecast.answered);
-        }
-        Ok(forecast)
+        self.summarize(plan, options, findings).await
     }
 
-    fn page_size(&self) -> usize {
-        self.config.source.page_size as usize
-    }
-
-    fn overdue(&self, row: &SyncRow) -> Option<String> {
-        let every = self.config.schedule.full_every?;
-        let due =
-            row.full_pass_ended_at.is_none_or(|ended| (row.read_at - ended).to_std().unwrap_or_default() >= every);
-        due.then(|| "schedule.full_every is over".to_owned())
-    }
-
-    /// `all`: by a full pass, which lifts a guard when it counts below the share.
-    async fn guard(
-        &self,
-        pending: &PendingRemovals,
-        options: FullOptions,
-        all: bool,
-    ) -> Result<Option<Value>, PassError> {
-        let Some(row) = &self.row else { return Ok(None) };
-        if options.allow_removals {
-            return Ok(None);
-        }
-        let max_share = self.config.removal.max_share;
-        let trips = guard::judge(&self.state, row.id, pending, max_share, &mut None).await?;
-        Ok(trips.or_else(|| row.guard.clone().filter(|_| !all)))
-    }
-
-    async fn walk_changes(
-        &mut self,
-        mut tracker: WatermarkTracker,
-        options: CompareOptions,
-        forecast: &mut DryRunSummary,
-        pending: &mut PendingRemovals,
-        see: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
-    ) -> Result<(), PassError> {
-        // Observed on a copy: the state keeps the transaction list it has.
-        tracker.observe(&self.source.transactions().await?);
-        let Some(id) = self.row.as_ref().map(|row| row.id) else { return Ok(()) };
-        let limit = i64::try_from(self.page_size()).unwrap_or(i64::MAX);
-        let doubts = self.state.in_doubt_accounts_due(id, None, limit).await?;
-        let doubts: Vec<Account> = doubts.into_iter().map(|(_, account)| account).collect();
-        let mut shown: HashSet<Account> = doubts.iter().cloned().collect();
-        if !self.compare_accounts(&doubts, options, forecast, pending, see).await? {
-            return Ok(());
-        }
-        let mut cursor = None;
-        loop {
-            let page = self.source.changed_since(tracker.read_from(), cursor.as_ref()).await?;
-            cursor = page.cursor();
-            let fresh = |diff: &AccountDiff| shown.insert(diff.account().clone());
-            if !self.compare_page(page.rows, Vec::new(), options, forecast, pending, fresh, see).await? {
-                return Ok(());
-            }
-            if page.last {
-                break;
-            }
-        }
-        let due = self.state.accounts_with_due_rejections(id, limit).await?;
-        let due: Vec<Account> = due.into_iter().filter(|account| !shown.contains(account)).collect();
-        self.compare_accounts(&due, options, forecast, pending, see).await?;
-        Ok(())
-    }
-
-    async fn walk_all(
-        &mut self,
-        options: CompareOptions,
-        forecast: &mut DryRunSummary,
-        pending: &mut PendingRemovals,
-        see: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
-    ) -> Result<(), PassError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.source.all_after(after.as_deref()).await?;
-            after = page.rows.iter().rev().find_map(|row| row.account.as_deref().map(str::to_owned)).or(after);
-            if !self.compare_page(page.rows, Vec::new(), options, forecast, pending, |_| true, see).await? {
-                return Ok(());
-            }
-            if page.last {
-                break;
-            }
-        }
-        let Some(id) = self.row.as_ref().map(|row| row.id) else { return Ok(()) };
-        let mut after: Option<String> = None;
-        loop {
-            let limit = i64::try_from(self.page_size()).unwrap_or(i64::MAX);
-            let accounts = self.state.accounts_after(id, after.as_deref(), limit).await?;
-            let Some(last) = accounts.last() else { return Ok(()) };
-            after = Some(last.as_str().to_owned());
-            let rows = self.source_rows(&accounts).await?;
-            let found = self.accounts_of(&rows);
-            let missing = accounts.into_iter().filter(|account| !found.contains(account)).collect();
-            if !self.compare_page(Vec::new(), missing, options, forecast, pending, |_| true, see).await? {
-                return Ok(());
+    /// The scans of the pass. A full pass's accounts in doubt and rejections are all found in its table and gone accounts,
+    /// since nothing is sent between the scans of a dry run.
+    async fn plan(&mut self, scope: DryRunScope) -> Result<DryRunPlan, PassError> {
+        let full = || PageScan::full(None).into_iter().take(2).collect();
+        match scope {
+            DryRunScope::Accounts(accounts) => Ok(DryRunPlan {
+                scans: vec![PageScan::selected(&accounts)],
+                is_full: false,
+                full_because: None,
+                only: Some(accounts),
+            }),
+            DryRunScope::Full => Ok(DryRunPlan { scans: full(), is_full: true, full_because: None, only: None }),
+            DryRunScope::Next => {
+                let column = watermark_column(&self.reader.source);
+                let mut position = ReadPosition::from_row(&self.reader.config, column, self.row.as_ref());
+                let full_because = self.full_pass_schedule(&position).due_now();
+                if full_because.is_some() || !position.is_known() {
+                    return Ok(DryRunPlan { scans: full(), is_full: true, full_because, only: None });
+                }
+                // Only this copy of the position takes the transaction list; the state keeps its own.
+                let transactions = self.reader.source.transactions().await?;
+                let start = position.observe(&transactions).ok_or(PassError::NoWatermark)?;
+                let scans = PageScan::incremental(start.from).into();
+                Ok(DryRunPlan { scans, is_full: false, full_because: None, only: None })
             }
         }
     }
 
-    async fn source_rows(&mut self, accounts: &[Account]) -> Result<Vec<Row>, PassError> {
-        Ok(self.source.rows_of(accounts).await?)
+    fn full_pass_schedule(&self, position: &ReadPosition) -> FullPassSchedule {
+        let Some(row) = &self.row else { return FullPassSchedule::of_new_sync() };
+        let every = self.reader.config.schedule.full_every;
+        FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())
     }
 
-    fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
-        rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
-    }
-
-    async fn compare_accounts(
-        &mut self,
-        accounts: &[Account],
-        options: CompareOptions,
-        forecast: &mut DryRunSummary,
-        pending: &mut PendingRemovals,
-        see: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
-    ) -> Result<bool, PassError> {
-        if accounts.is_empty() {
-            return Ok(true);
-        }
-        let rows = self.source_rows(accounts).await?;
-        let found = self.accounts_of(&rows);
-        let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
-        self.compare_page(rows, missing, options, forecast, pending, |_| true, see).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the collectors of one walk travel together")]
+    /// Returns false if `on_diff` did.
     async fn compare_page(
-        &mut self,
-        rows: Vec<Row>,
-        missing: Vec<Account>,
+        &self,
+        page: ReadPage,
         options: CompareOptions,
-        forecast: &mut DryRunSummary,
-        pending: &mut PendingRemovals,
-        mut fresh: impl FnMut(&AccountDiff) -> bool,
-        see: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
+        findings: &mut DryRunFindings,
+        on_diff: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
     ) -> Result<bool, PassError> {
-        forecast.rows_read += rows.len() as u64;
-        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
-        forecast.without_account += page_diff.without_account as u64;
-        for diff in page_diff.diffs.iter().filter(|diff| fresh(diff)) {
-            forecast.answered += u64::from(answers_rejections(diff));
-            forecast.set += u64::from(!diff.change.set.is_empty());
-            forecast.removed += u64::from(!diff.change.remove.is_empty());
-            forecast.changed += u64::from(diff.sends());
-            forecast.rejected += u64::from(!diff.refused.is_empty());
-            let loses = |attribute: &AttributeIndex| {
-                diff.acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
-            };
-            if diff.change.remove.iter().any(loses) {
-                pending.note(std::iter::once(diff.account().clone()));
-            }
-            if diff.sends() && !see(diff, &self.comparer) {
+        findings.summary.rows_read += page.rows.len() as u64;
+        let page_diff = self.comparer.compare_page(&page.rows, page.missing, options).await?;
+        findings.summary.without_account += page_diff.without_account as u64;
+        for diff in &page_diff.diffs {
+            if findings.add(diff) && diff.sends() && !on_diff(diff, &self.comparer) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+
+    async fn summarize(
+        &self,
+        plan: DryRunPlan,
+        options: FullOptions,
+        findings: DryRunFindings,
+    ) -> Result<DryRunSummary, PassError> {
+        let DryRunFindings { mut summary, pending, counted: _, rejections_replaced } = findings;
+        summary.full_because = plan.full_because;
+        let per_call = self.reader.config.im.users_per_call as u64;
+        summary.calls = summary.set.div_ceil(per_call) + summary.removed.div_ceil(per_call);
+        if let Some(row) = &self.row {
+            let mut guard = RemovalGuard::new(row.guard.clone(), self.reader.config.removal.max_share);
+            if plan.is_full {
+                guard.lift_for_full_pass(row.guard.as_ref(), options.allow_removals);
+            }
+            if !options.allow_removals {
+                guard.decide(&self.reader.state, row.id, &pending).await?;
+            }
+            summary.guard = guard.document().cloned();
+            let standing = self.reader.state.count_rejected_accounts(row.id, plan.only.as_deref()).await?;
+            summary.rejected += standing.saturating_sub(rejections_replaced);
+        }
+        Ok(summary)
+    }
 }
 
-/// All rejections of the account that stand now are over if IM accepts what is sent, or are put anew.
-fn answers_rejections(diff: &AccountDiff) -> bool {
-    let over = |attribute: &Option<AttributeIndex>| {
+impl DryRunFindings {
+    /// Counts an account. Returns false if it was counted already.
+    fn add(&mut self, diff: &AccountDiff) -> bool {
+        if self.counted.as_mut().is_some_and(|counted| !counted.insert(diff.account().clone())) {
+            return false;
+        }
+        let summary = &mut self.summary;
+        summary.set += u64::from(!diff.change.set.is_empty());
+        summary.removed += u64::from(!diff.change.remove.is_empty());
+        summary.changed += u64::from(diff.sends());
+        summary.rejected += u64::from(!diff.refused.is_empty());
+        self.rejections_replaced += u64::from(replaces_rejections(diff));
+        if diff.loses_a_value() {
+            self.pending.add(std::iter::once(diff.account().clone()));
+        }
+        true
+    }
+}
+
+/// Whether all standing rejections of the account end if IM accepts what is sent, or are replaced by new ones.
+fn replaces_rejections(diff: &AccountDiff) -> bool {
+    let ends = |attribute: &Option<AttributeIndex>| {
         diff.resolved.contains(attribute)
             || match attribute {
                 Some(attribute) => {
@@ -303,5 +244,5 @@ fn answers_rejections(diff: &AccountDiff) -> bool {
                 None => diff.sends(),
             }
     };
-    !diff.standing.is_empty() && (!diff.refused.is_empty() || diff.standing.iter().all(over))
+    !diff.standing.is_empty() && (!diff.refused.is_empty() || diff.standing.iter().all(ends))
 }

@@ -1,26 +1,21 @@
-//! The end of a pass: what it came to, what the sync row and the metrics are told.
+//! The end of a pass: its outcome, and what the sync row, the pass history and the metrics store of it.
 //!
-//! Owns: the report's way into state and metrics, and how the watermark is shown. Must not know: what the pass did.
+//! Owns: the way of the report into state and metrics. Must not know: what the pass did.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::queue::PassContext;
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
 use super::report::{PassOutcome, PassReport};
-use super::{Engine, PassError, watermark_fingerprint};
-use crate::clock;
 use crate::crash;
 use crate::model::Account;
-use crate::source::WatermarkBound;
 use crate::state::sync_update::SyncUpdate;
 
-/// A transaction that holds the watermark back for so long is told of in the log.
-const HELD_LONG: Duration = Duration::from_mins(1);
-
 impl Engine {
-    /// The ending of a pass that went through.
-    pub(super) async fn ending(&self, only: Option<&[Account]>) -> Result<PassOutcome, PassError> {
-        if self.guard.is_some() {
+    /// The outcome of a complete pass. `only`: the accounts that it was limited to.
+    pub(super) async fn complete_outcome(&self, only: Option<&[Account]>) -> Result<PassOutcome, PassError> {
+        if self.guard.is_tripped() {
             return Ok(PassOutcome::Guard);
         }
         let sync_id = self.writer.sync_id();
@@ -31,115 +26,80 @@ impl Engine {
         Ok(if rejected { PassOutcome::Rejected } else { PassOutcome::Ok })
     }
 
-    /// Writes the end of a pass down, wherever it is worth it. The caller tells of it.
+    /// Stores the end of a pass and makes its report. The caller logs it. `save`: the sync row is stored in any case;
+    /// otherwise only for a notable pass and when the guard has changed.
     pub(super) async fn finish(
         &mut self,
         context: &PassContext,
         result: Result<PassOutcome, PassError>,
-        mut update: SyncUpdate,
+        update: SyncUpdate,
         save: bool,
     ) -> (PassReport, Option<PassError>) {
         let progress = &context.progress;
         progress.calls.store(context.session.calls(), Ordering::Relaxed);
-        let (ending, mut error) = match result {
-            Ok(ending) => (ending, None),
-            Err(error) => (error.ending(), Some(error)),
+        let (outcome, mut error) = match result {
+            Ok(outcome) => (outcome, None),
+            Err(error) => (error.outcome(), Some(error)),
         };
         self.known_accounts += progress.known_delta.swap(0, Ordering::Relaxed);
         self.metrics.accounts.set(self.known_accounts);
-        let mut report = progress.report(ending, error.as_ref().map(ToString::to_string));
-        crash::point("pass: all is recorded");
-        let written = async {
-            self.in_doubt_pending = self.state.in_doubt_pending(self.writer.sync_id()).await?;
-            report.fresh = error.is_none() && progress.sees_everything() && !self.in_doubt_pending;
-            // A guard that trips (or is lifted) is told of at once, also when nothing was sent.
-            let guard_moved = self.guard != self.stored_guard;
-            if !save && !guard_moved && !report.noteworthy() {
-                return Ok(());
-            }
-            update.current_seconds_ago = report.fresh.then(|| progress.started.elapsed().as_secs_f64());
-            self.writer.update_sync(&update).await?;
-            crash::point("pass: the watermark is stored");
-            self.saved_at = Some(clock::monotonic());
-            self.stored_guard.clone_from(&self.guard);
-            if guard_moved || report.noteworthy() {
-                self.writer.add_pass(&report.row).await?;
-                crash::point("pass: stands in the history");
-            }
-            self.update_gauges().await
-        };
-        if let Err(trouble) = written.await {
-            report.fresh = false;
-            // The first trouble is the one to tell of.
+        let mut report = progress.report(outcome, error.as_ref().map(ToString::to_string));
+        crash::point("pass: outcomes are recorded");
+        let covers_all_changes = error.is_none() && progress.covers_all_changes();
+        if let Err(save_error) = self.store_report(&mut report, update, covers_all_changes, save).await {
+            report.is_current = false;
+            // The first error is the one that is reported.
             if error.is_none() {
-                report = progress.report(trouble.ending(), Some(trouble.to_string()));
-                error = Some(trouble);
+                report = progress.report(save_error.outcome(), Some(save_error.to_string()));
+                error = Some(save_error);
             }
         }
         report.count(&self.metrics);
         (report, error)
     }
 
+    async fn store_report(
+        &mut self,
+        report: &mut PassReport,
+        mut update: SyncUpdate,
+        covers_all_changes: bool,
+        save: bool,
+    ) -> Result<(), PassError> {
+        self.in_doubt_pending = self.state.in_doubt_pending(self.writer.sync_id()).await?;
+        report.is_current = covers_all_changes && !self.in_doubt_pending;
+        let guard_changed = self.guard.differs_from_stored();
+        if !save && !guard_changed && !report.is_notable() {
+            return Ok(());
+        }
+        update.current_seconds_ago = report.is_current.then(|| report.started.elapsed().as_secs_f64());
+        self.writer.update_sync(&update).await?;
+        crash::point("pass: the watermark is stored");
+        self.saves.note_row_saved();
+        self.guard.note_stored();
+        if guard_changed || report.is_notable() {
+            self.writer.add_pass(&report.row).await?;
+            crash::point("pass: added to the history");
+        }
+        self.update_gauges().await
+    }
+
+    /// Sets the gauges that are counted in the state.
     pub(super) async fn update_gauges(&self) -> Result<(), PassError> {
-        let counts = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
-        self.metrics.in_doubt_accounts.set(i64::try_from(counts).unwrap_or(i64::MAX));
+        let in_doubt = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
+        self.metrics.in_doubt_accounts.set(i64::try_from(in_doubt).unwrap_or(i64::MAX));
         let rejected = self.state.count_rejected_accounts(self.writer.sync_id(), None).await?;
         self.metrics.rejected_accounts.set(i64::try_from(rejected).unwrap_or(i64::MAX));
         Ok(())
     }
 
-    /// What the tracker has to say for the sync row.
-    pub(super) fn watermark_update(&self) -> SyncUpdate {
+    /// What the sync row stores: read position, removal guard and the reason for a full pass.
+    pub(super) fn sync_update(&self) -> SyncUpdate {
         let mut update = SyncUpdate {
-            guard: self.guard.clone(),
-            full_pass_due: self.full_due.clone(),
-            watermark_fingerprint: (self.tracker.is_some() || !self.source.has_watermark())
-                .then(|| watermark_fingerprint(&self.config)),
+            guard: self.guard.document().cloned(),
+            full_pass_due: self.full_passes.requested().map(str::to_owned),
             ..SyncUpdate::default()
         };
-        if let Some(tracker) = &self.tracker {
-            update.watermark = Some(self.show(tracker.watermark()));
-            update.watermark_state = serde_json::to_value(tracker.save()).ok();
-            update.held_back_by = tracker.held_back_by().and_then(|held| serde_json::to_value(held).ok());
-        }
+        self.read_position.write_to(&mut update);
         update
-    }
-
-    pub(super) fn show(&self, bound: WatermarkBound) -> String {
-        match bound {
-            WatermarkBound::Beginning => "-infinity".to_owned(),
-            WatermarkBound::At(value) if self.source.watermark_is_counter() => value.to_string(),
-            WatermarkBound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
-                .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
-        }
-    }
-
-    /// Into the metrics; and once for each transaction that holds the watermark back for long, into the log.
-    pub(super) fn show_watermark(&mut self) {
-        let Some(tracker) = &self.tracker else { return };
-        let held = tracker.held_back_by();
-        let lasts =
-            held.as_ref().filter(|held| (clock::now_utc() - held.since).to_std().unwrap_or_default() >= HELD_LONG);
-        if let Some(held) = lasts
-            && self.told_of_holder.as_ref() != Some(held)
-        {
-            tracing::warn!(
-                "{held} has been open since {} or longer and holds the watermark back; other changes arrive all the same, and what \
-                 was written since then is read once more when it ends",
-                held.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-            );
-            self.told_of_holder = Some(held.clone());
-        }
-        if let WatermarkBound::At(value) = tracker.watermark() {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            let value = value as f64;
-            self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });
-        }
-        let held = held.map_or(0.0, |held| {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            let millis = (clock::now_utc() - held.since).num_milliseconds().max(0) as f64;
-            millis / 1000.0
-        });
-        self.metrics.watermark_held_back.set(held);
     }
 }

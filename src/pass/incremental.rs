@@ -1,166 +1,120 @@
-//! The incremental pass: rows changed since the watermark.
+//! The incremental pass: rows changed since the read position.
 //!
-//! Owns: its steps and what its completion means for the watermark. Must not know: the arithmetic of started_after.
+//! Owns: its steps, and what its completion means for the read position. Must not know: the arithmetic of the watermark.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::compare::{CompareOptions, RetryRejections};
-use super::guard::PendingRemovals;
-use super::queue::PassContext;
-use super::report::{PassProgress, PassReport};
-use super::{Engine, IDLE_SAVE, PassError, PassOutcome, RemovalPolicy};
-use crate::clock;
+use super::account_diff::RetryRejections;
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
+use super::pages::PageScan;
+use super::pending_removals::PendingRemovals;
+use super::progress::PassProgress;
+use super::removals::{RemovalPolicy, RemovalResult};
+use super::report::{PassOutcome, PassReport};
 use crate::crash;
-use crate::source::{Cursor, WatermarkBound};
+use crate::source::WatermarkBound;
 
-const GUARDED: RemovalPolicy = RemovalPolicy::AsGuarded { retry: RetryRejections::None };
+const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { retry: RetryRejections::None };
 
 impl Engine {
-    /// One incremental pass. Without a watermark column every pass compares the whole table.
+    /// Runs one incremental pass. Fails if there is no read position yet, see [`Engine::has_watermark`].
     pub async fn incremental(&mut self, progress: Arc<PassProgress>) -> (PassReport, Option<PassError>) {
         let context = match self.begin_pass(progress.clone()).await {
             Ok(begun) => begun,
-            Err(error) => return self.fail_to_start(&progress, error).await,
+            Err(error) => {
+                let (report, error) = self.fail_to_start(&progress, error).await;
+                return (report, Some(error));
+            }
         };
-        let dues = self.full_dues;
+        let requests = self.full_passes.requests();
         let result = self.incremental_steps(&context).await;
-        // Whatever happened, nothing of this pass may be in flight when it ends.
+        // Even after an error, nothing of this pass may be in flight when it ends.
         let drained = self.queue.drain(&context).await;
-        let result = result.and_then(|ending| drained.map(|()| ending));
-        let complete = result.is_ok();
-        if complete && let Some(tracker) = &mut self.tracker {
-            tracker.complete();
+        let result = result.and_then(|outcome| drained.map(|()| outcome));
+        if result.is_ok() {
+            self.read_position.complete();
         }
-        self.show_watermark();
-        // Before the tracker is saved: note and reason are stored together, or neither is.
-        self.note_first_list_cleared();
-        let update = self.watermark_update();
-        let save = self.saved_at.is_none_or(|saved| saved.elapsed() >= IDLE_SAVE)
-            || context.progress.recorded() > 0
-            || self.full_dues > dues;
+        self.read_position.show(&self.metrics);
+        // Before the position is stored: the request and the cleared list are stored together. The request replaces an
+        // earlier reason, and a full pass that is under way does not fulfil it: what the ended transactions wrote may be
+        // older than anything read since.
+        if self.read_position.take_first_list_cleared() {
+            self.full_passes.request("the transactions open when this sync began have ended");
+        }
+        let save =
+            self.saves.idle_save_is_due() || context.progress.recorded() > 0 || self.full_passes.requests() > requests;
+        let update = self.sync_update();
         self.finish(&context, result, update, save).await
     }
 
     async fn incremental_steps(&mut self, context: &Arc<PassContext>) -> Result<PassOutcome, PassError> {
-        let transactions = self.source.transactions().await?;
-        let Some(tracker) = &mut self.tracker else {
-            // The daemon runs full passes until there is a watermark; without a watermark column it runs nothing else.
-            return Err(PassError::NoWatermark);
-        };
-        tracker.observe(&transactions);
+        let from = self.take_transaction_list().await?;
+        let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
+        let mut pending = PendingRemovals::default();
+        self.enqueue_changes(context, &mut changed, &mut pending).await?;
+        self.queue.drain(context).await?;
+        self.resend_in_doubt(context, &mut in_doubt, &mut pending).await?;
+        if self.send_removals(context, &mut pending, GUARDED).await? == RemovalResult::ReadAgain {
+            let [mut changed, ..] = PageScan::incremental(from);
+            self.enqueue_changes(context, &mut changed, &mut pending).await?;
+            self.queue.drain(context).await?;
+            self.send_removals(context, &mut pending, GUARDED).await?;
+        }
+        self.retry_rejections(context, retries).await?;
+        context.check_im_answered()?;
+        self.complete_outcome(None).await
+    }
+
+    /// Takes a transaction list, and returns from where the pass reads.
+    async fn take_transaction_list(&mut self) -> Result<WatermarkBound, PassError> {
+        let transactions = self.reader.source.transactions().await?;
+        // The daemon runs full passes until there is a position. Without a watermark column it runs nothing else.
+        let start = self.read_position.observe(&transactions).ok_or(PassError::NoWatermark)?;
         crash::point("transaction list: read");
-        let from = tracker.read_from();
-        let back = tracker.clock_set_back_by();
-        if let Some((before, after)) = tracker.counter_jump() {
+        if let Some((before, after)) = start.jumped {
             tracing::warn!(
                 before,
                 after,
                 "the watermark column's largest value jumped: rows that get a smaller one from now on are found by the next full pass only"
             );
         }
-        if tracker.counter_decreased() {
-            let value = self.show(transactions.taken_at);
-            self.ask_for_full(&format!("the largest value of the watermark column fell to {value}"));
+        if let Some(value) = start.fell_to {
+            self.full_passes.request(&format!("the largest value of the watermark column fell to {value}"));
         }
-        if let Some(micros) = back {
+        if let Some(step) = start.stepped_back {
             tracing::warn!(
-                seconds = Duration::from_micros(micros.unsigned_abs()).as_secs_f64(),
+                seconds = step.as_secs_f64(),
                 "the database clock went back: rows dated since then are read again"
             );
-            // At once: another process could not tell any more.
-            let update = self.watermark_update();
+            // Stored at once, because another process could not find out any more.
+            let update = self.sync_update();
             self.writer.update_sync(&update).await?;
         }
-        let mut pending = PendingRemovals::default();
-        self.walk_changes(context, from, CompareOptions::default(), &mut pending).await?;
-        self.queue.drain(context).await?;
-        self.doubts(context, &mut pending).await?;
-        if self.removals(context, &mut pending, GUARDED).await? {
-            self.walk_changes(context, from, CompareOptions::default(), &mut pending).await?;
-            self.queue.drain(context).await?;
-            self.removals(context, &mut pending, GUARDED).await?;
-        }
-        self.accounts_with_due_rejections(context, &mut PendingRemovals::default()).await?;
-        context.answered()?;
-        self.ending(None).await
+        Ok(start.from)
     }
 
-    async fn walk_changes(
+    async fn enqueue_changes(
         &mut self,
         context: &Arc<PassContext>,
-        from: WatermarkBound,
-        options: CompareOptions,
+        scan: &mut PageScan,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
-        let mut cursor: Option<Cursor> = None;
+        let options = scan.compare_options(false);
         loop {
             self.queue.wait_for_capacity().await;
-            let page = self.source.changed_since(from, cursor.as_ref()).await?;
-            cursor = page.cursor();
-            PassProgress::add(&context.progress.done, page.rows.len());
-            let rows = if self.source.account_is_unique() {
-                page.rows
-            } else {
-                // Another row of an account may lie outside the range: only a compare_page at all of them decides.
-                let accounts: Vec<_> = self.accounts_of(&page.rows).into_iter().collect();
-                self.source.rows_of(&accounts).await?
-            };
-            self.page(context, rows, Vec::new(), options, pending).await?;
-            if pending.portion_is_full() {
-                self.removals(context, pending, GUARDED).await?;
+            let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
+            PassProgress::add(&context.progress.done, page.scanned);
+            let is_last = page.is_last;
+            self.enqueue_page(context, page, options, pending).await?;
+            if pending.batch_is_full() {
+                self.send_removals(context, pending, GUARDED).await?;
             }
             self.save_progress(&context.progress, None, context.progress.recorded() > 0).await?;
-            if page.last {
+            if is_last {
                 return Ok(());
             }
-        }
-    }
-
-    /// What `status` shows of the pass under way, at most once a second, and only of passes that record something.
-    pub(super) async fn save_progress(
-        &mut self,
-        progress: &PassProgress,
-        position: Option<serde_json::Value>,
-        worth_it: bool,
-    ) -> Result<(), PassError> {
-        let recently = self.progress_saved_at.is_some_and(|saved| saved.elapsed() < super::PROGRESS_SAVE);
-        if recently || !worth_it {
-            return Ok(());
-        }
-        if position.is_some() {
-            crash::point("full: the position is about to be stored");
-        }
-        self.writer.save_progress(position.as_ref(), Some(&progress.running())).await?;
-        if position.is_some() {
-            crash::point("full: the position is stored");
-        }
-        self.progress_saved_at = Some(clock::monotonic());
-        Ok(())
-    }
-
-    /// The pass could not even begin.
-    pub(super) async fn fail_to_start(
-        &mut self,
-        progress: &PassProgress,
-        error: PassError,
-    ) -> (PassReport, Option<PassError>) {
-        let report = progress.report(error.ending(), Some(error.to_string()));
-        if !error.lease_lost() {
-            // The state may be what is unreachable: then the log line has to do.
-            let _ = self.writer.add_pass(&report.row).await;
-        }
-        report.count(&self.metrics);
-        (report, Some(error))
-    }
-
-    /// The last transaction that was open when this sync began has ended: what it wrote may be older than anything read
-    /// since. Takes the place of another reason: a full pass under way for that one does not count (see `FullPass::answers`).
-    fn note_first_list_cleared(&mut self) {
-        let Some(tracker) = &mut self.tracker else { return };
-        if tracker.initial_transactions_ended() {
-            tracker.acknowledge_initial_ended();
-            self.ask_for_full("the transactions open when this sync began have ended");
         }
     }
 }

@@ -1,90 +1,36 @@
-//! The one queue in which changes of all passes are delivered: intent, calls, record.
+//! The queue in which the changes of all passes are delivered.
 //!
-//! Owns: deliveries in flight, and the rule that an account is looked at only when its earlier change is recorded.
-//! Must not know: where pages come from.
+//! Owns: the deliveries in flight, and the rule that an account is compared only when its earlier change is recorded.
+//! Must not know: where pages come from, what a delivery does.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::PassError;
-use super::backoff::Backoff;
-use super::compare::{AccountDiff, PageComparer, PageDiff};
-use super::record_outcome::{self, OutcomeCounts, RetryDelays};
-use super::report::PassProgress;
+use super::account_diff::{AccountDiff, PageDiff};
+use super::context::PassContext;
+use super::delivery::{LiveIntents, deliver};
+use super::error::PassError;
 use crate::crash;
-use crate::metrics::Metrics;
-use crate::model::{Account, AccountOutcome, AttributeOutcome, Change};
-use crate::push::{ChangeOrigin, PushSession};
-use crate::state::StateWriter;
-use crate::state::outcome_record::OutcomeRecord;
+use crate::model::Account;
+use crate::push::ChangeOrigin;
 
-/// What a pass and its deliveries share.
-#[derive(Debug)]
-pub struct PassContext {
-    /// The pass's number in the queue.
-    pub pass: u64,
-    pub session: PushSession,
-    pub progress: Arc<PassProgress>,
-    pub comparer: PageComparer,
-    pub writer: StateWriter,
-    pub metrics: Arc<Metrics>,
-    pub retry_after: Duration,
-    /// When an unknown outcome is looked into: a call may record_outcome until twice its time-out after it was sent (assumed).
-    pub doubt: Duration,
-    pub(super) patience: Arc<Mutex<Backoff>>,
-    pub(super) failure: Mutex<Option<PassError>>,
-}
+/// Changes that make a delivery. Sparse pages are collected up to this number, so that they still fill their calls.
+const DELIVERY_SIZE: usize = 1_000;
+/// Limits of the capacity. At least two deliveries, so that one is sent while the other is recorded; at most two full calls
+/// for each of 64 calls in flight.
+const CAPACITY: RangeInclusive<usize> = 2 * DELIVERY_SIZE..=12_800;
 
-impl PassContext {
-    /// Why this pass cannot go on, once something has come up.
-    pub fn trouble(&self) -> Option<PassError> {
-        let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
-        failed.or_else(|| self.session.stop_reason().map(PassError::Stop))
-    }
-
-    /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
-    fn pauses(&self, outcome: &AccountOutcome, origin: ChangeOrigin) -> RetryDelays {
-        let doubt = self.doubt;
-        // Counts are only counted up, so those that a panic left half-way are still some.
-        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        if !outcome.attributes.iter().any(|(_, outcome)| *outcome == AttributeOutcome::Unknown) {
-            patience.answered(&outcome.account);
-            return RetryDelays { doubt, unknown: doubt };
-        }
-        let doubt_again = matches!(origin, ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive);
-        let again = doubt_again && self.session.im_answered();
-        RetryDelays { doubt, unknown: if again { patience.ended(&outcome.account, doubt) } else { doubt } }
-    }
-
-    fn fail(&self, error: PassError) {
-        if let Ok(mut failure) = self.failure.lock() {
-            failure.get_or_insert(error);
-        }
-        self.session.halt();
-    }
-
-    /// Somebody got an answer, or there was nothing to ask.
-    pub(super) fn answered(&self) -> Result<(), PassError> {
-        self.session.unreachable_reason().map_or(Ok(()), |stop| Err(PassError::Stop(stop)))
-    }
-
-    /// Nothing may be read or sent any more.
-    pub fn check(&self) -> Result<(), PassError> {
-        self.trouble().map_or(Ok(()), Err)
-    }
-}
-
-/// A delivery that has ended, one way or the other.
+/// A delivery that has ended, whether it succeeded or not.
 struct Completed {
     accounts: Vec<Account>,
     number: u64,
 }
 
-/// Changes looked at and not yet on their way. They belong to one pass and go as one delivery.
+/// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
 struct PendingDelivery {
     context: Arc<PassContext>,
     origin: ChangeOrigin,
@@ -92,23 +38,18 @@ struct PendingDelivery {
     accounts: HashSet<Account>,
 }
 
-/// Intents of deliveries in flight. Held while one is stored or left-over ones are settled, so that no intent is ever
-/// seen in the table before it is known here.
-pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
-
-/// The queue. One for a process that holds the lease; it outlives the passes.
-pub struct DeliveryQueue {
-    /// Changes in flight beyond which no further page is taken.
-    most: usize,
+/// The queue. A process that holds the lease has one; it outlives the passes.
+pub(super) struct DeliveryQueue {
+    /// While more accounts than this are in flight, no further page is read.
+    capacity: usize,
     deliveries: JoinSet<Completed>,
     /// Accounts of deliveries in flight.
-    busy: HashSet<Account>,
-    live: LiveIntents,
+    in_flight: HashSet<Account>,
+    live_intents: LiveIntents,
     /// Numbers of the deliveries in flight, each with its pass.
     outstanding: BTreeMap<u64, u64>,
     pending: Option<PendingDelivery>,
-    /// The number of the next delivery.
-    next: u64,
+    next_delivery: u64,
     passes: u64,
 }
 
@@ -118,84 +59,84 @@ impl std::fmt::Debug for DeliveryQueue {
     }
 }
 
-/// Changes that are gathered before they go, so that sparse pages still fill their calls.
-const GATHER: usize = 1_000;
-/// Changes in flight beyond which no further page is taken: at least two deliveries, so that one is on its way while the
-/// other is recorded; at most two full calls for each of 64 in flight.
-const IN_FLIGHT: RangeInclusive<usize> = 2 * GATHER..=12_800;
-
-/// What [`DeliveryQueue::wait_for_completion`] came to.
+/// The result of [`DeliveryQueue::wait_for_completion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitResult {
+pub(super) enum WaitResult {
+    /// A delivery, of whichever pass, has completed.
     Completed,
-    /// Something is in flight still.
-    NotYet,
+    /// Deliveries of the pass are still in flight.
+    TimedOut,
+    /// No delivery of the pass is in flight.
     NothingInFlight,
 }
 
 impl DeliveryQueue {
-    /// `a_second`: accounts that IM takes in a second. So much may be in flight and no more: a fresh change of an account
-    /// that an earlier page has put in the line waits for it.
-    pub fn new(a_second: usize) -> Self {
+    /// `accounts_per_second`: accounts that IM accepts in a second. That many may be in flight, because a new change of an
+    /// account waits for an earlier one that is in flight.
+    pub(super) fn new(accounts_per_second: usize) -> Self {
         Self {
-            most: a_second.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end()),
+            capacity: accounts_per_second.clamp(*CAPACITY.start(), *CAPACITY.end()),
             deliveries: JoinSet::new(),
-            busy: HashSet::new(),
-            live: LiveIntents::default(),
+            in_flight: HashSet::new(),
+            live_intents: LiveIntents::default(),
             outstanding: BTreeMap::new(),
             pending: None,
-            next: 0,
+            next_delivery: 0,
             passes: 0,
         }
     }
 
-    /// A number for a pass that is about to begin.
-    pub fn next_pass(&mut self) -> u64 {
+    /// The number of a pass that is about to begin.
+    pub(super) fn next_pass(&mut self) -> u64 {
         self.passes += 1;
         self.passes
     }
 
-    /// Intents that still have somebody to answer them.
+    /// The intents whose outcomes are still going to be recorded by this process.
     pub(super) fn live_intents(&self) -> LiveIntents {
-        self.live.clone()
+        self.live_intents.clone()
     }
 
-    /// Waits until none of these accounts is in flight or pending, so that they can be looked at.
-    pub async fn wait_until_idle<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
-        let waits = |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
-        if self.pending.as_ref().is_some_and(waits) {
+    /// Waits until none of these accounts is in flight or pending, so that they can be compared.
+    pub(super) async fn wait_until_idle<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
+        let contains_one =
+            |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
+        if self.pending.as_ref().is_some_and(contains_one) {
             self.send();
         }
-        while accounts.clone().any(|account| self.busy.contains(account)) {
+        while accounts.clone().any(|account| self.in_flight.contains(account)) {
             if !self.wait_for_one().await {
                 break;
             }
         }
     }
 
-    /// Takes what differs on a page. The accounts must be clear (see [`DeliveryQueue::wait_until_idle`]). Those of which a call had no
-    /// known outcome go by themselves, as doubts: IM may never answer for one of them.
-    pub fn take(&mut self, context: &Arc<PassContext>, page_diff: PageDiff, origin: ChangeOrigin) {
+    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_idle`].
+    ///
+    /// Accounts with an unknown outcome are delivered apart from the others, because IM may never answer for one of them.
+    /// So are those that IM did not answer for when they were sent again.
+    pub(super) fn enqueue(&mut self, context: &Arc<PassContext>, page_diff: PageDiff, origin: ChangeOrigin) {
         let mut groups = [
             (origin, Vec::new()),
             (ChangeOrigin::UnknownOutcome, Vec::new()),
             (ChangeOrigin::Unresponsive, Vec::new()),
         ];
-        let patience = context.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        let backoff = context.lock_backoff();
         for diff in page_diff.diffs {
-            let doubt = origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.retry_pending);
-            let group = if doubt && patience.knows(diff.account()) { 2 } else { usize::from(doubt) };
+            let in_doubt =
+                origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.retry_scheduled);
+            let group = if in_doubt && backoff.is_unresponsive(diff.account()) { 2 } else { usize::from(in_doubt) };
             groups[group].1.push(diff);
         }
-        drop(patience);
+        drop(backoff);
         for (origin, diffs) in groups {
             if !diffs.is_empty() {
-                self.gather(context, diffs, origin);
+                self.add_to_pending(context, diffs, origin);
             }
         }
     }
 
-    fn gather(&mut self, context: &Arc<PassContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
+    fn add_to_pending(&mut self, context: &Arc<PassContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
         if self.pending.as_ref().is_some_and(|p| p.context.pass != context.pass || p.origin != origin) {
             self.send();
         }
@@ -205,42 +146,39 @@ impl DeliveryQueue {
             diffs: Vec::new(),
             accounts: HashSet::new(),
         });
-        for diff in diffs {
-            if diff.sends() || !diff.refused.is_empty() || !diff.resolved.is_empty() {
-                pending.accounts.insert(diff.account().clone());
-                pending.diffs.push(diff);
-            }
+        for diff in diffs.into_iter().filter(AccountDiff::needs_delivery) {
+            pending.accounts.insert(diff.account().clone());
+            pending.diffs.push(diff);
         }
-        if pending.diffs.len() >= GATHER {
+        if pending.diffs.len() >= DELIVERY_SIZE {
             self.send();
         }
     }
 
-    /// Waits until there is wait_for_capacity for another page, no longer than that. True: there is.
-    pub async fn wait_for_capacity_within(&mut self, patience: Duration) -> bool {
-        let wait_for_capacity = async { while self.busy.len() > self.most && self.wait_for_one().await {} };
-        tokio::time::timeout(patience, wait_for_capacity).await.is_ok()
+    /// Waits until another page may be read, at most this long. Returns whether it may.
+    pub(super) async fn wait_for_capacity_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.wait_for_capacity()).await.is_ok()
     }
 
-    /// Waits until there is wait_for_capacity for another page.
-    pub async fn wait_for_capacity(&mut self) {
-        while self.busy.len() > self.most && self.wait_for_one().await {}
+    /// Waits until another page may be read.
+    pub(super) async fn wait_for_capacity(&mut self) {
+        while self.in_flight.len() > self.capacity && self.wait_for_one().await {}
     }
 
-    /// Sends what is pending.
+    /// Starts the delivery of what is pending.
     fn send(&mut self) {
         let Some(PendingDelivery { context, origin, diffs, accounts }) = self.pending.take() else { return };
         if diffs.is_empty() {
             return;
         }
-        self.busy.extend(accounts);
-        let number = self.next;
-        self.next += 1;
+        self.in_flight.extend(accounts);
+        let number = self.next_delivery;
+        self.next_delivery += 1;
         self.outstanding.insert(number, context.pass);
-        let live = self.live.clone();
+        let live_intents = self.live_intents.clone();
         self.deliveries.spawn(async move {
             let accounts = diffs.iter().map(|diff| diff.account().clone()).collect();
-            if let Err(error) = deliver(&context, diffs, origin, &live).await {
+            if let Err(error) = deliver(&context, diffs, origin, &live_intents).await {
                 context.fail(error);
             }
             Completed { accounts, number }
@@ -248,7 +186,7 @@ impl DeliveryQueue {
     }
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
-    pub async fn drain(&mut self, context: &PassContext) -> Result<(), PassError> {
+    pub(super) async fn drain(&mut self, context: &PassContext) -> Result<(), PassError> {
         crash::point("drain: begins");
         self.send();
         while self.outstanding.values().any(|pass| *pass == context.pass) {
@@ -260,112 +198,58 @@ impl DeliveryQueue {
         context.check()
     }
 
-    /// Sends what is pending and waits until a delivery has completed, no longer than that.
-    pub async fn wait_for_completion(&mut self, context: &PassContext, patience: Duration) -> WaitResult {
+    /// Sends what is pending and waits until a delivery has completed, at most this long.
+    pub(super) async fn wait_for_completion(&mut self, context: &PassContext, limit: Duration) -> WaitResult {
         self.send();
         if !self.outstanding.values().any(|pass| *pass == context.pass) {
             return WaitResult::NothingInFlight;
         }
-        match tokio::time::timeout(patience, self.wait_for_one()).await {
+        match tokio::time::timeout(limit, self.wait_for_one()).await {
             Ok(true) => WaitResult::Completed,
             Ok(false) => WaitResult::NothingInFlight,
-            Err(_) => WaitResult::NotYet,
+            Err(_) => WaitResult::TimedOut,
         }
     }
 
-    /// Stands for everything taken so far; see [`DeliveryQueue::completed_before`].
-    pub fn sequence(&self) -> u64 {
-        self.next + u64::from(self.pending.as_ref().is_some_and(|pending| !pending.diffs.is_empty()))
+    /// A number that stands for everything enqueued so far; see [`DeliveryQueue::completed_before`].
+    pub(super) fn sequence(&self) -> u64 {
+        self.next_delivery + u64::from(self.pending.as_ref().is_some_and(|pending| !pending.diffs.is_empty()))
     }
 
-    /// Everything taken before this sequence has completed: recorded, or its pass is in trouble.
-    pub fn completed_before(&self, sequence: u64) -> bool {
-        sequence <= self.next && self.outstanding.range(..sequence).next().is_none()
+    /// Whether everything enqueued before this sequence has completed: it is recorded, or its pass has failed.
+    pub(super) fn completed_before(&self, sequence: u64) -> bool {
+        sequence <= self.next_delivery && self.outstanding.range(..sequence).next().is_none()
     }
 
-    /// Takes note of deliveries that have completed meanwhile, without waiting.
-    pub fn note_completed(&mut self) {
+    /// Takes note of deliveries that have completed, without waiting.
+    pub(super) fn note_completed(&mut self) {
         while let Some(completed) = self.deliveries.try_join_next() {
-            self.completed(completed);
+            self.remove_completed(completed);
         }
     }
 
+    /// Returns false if no delivery is in flight.
     async fn wait_for_one(&mut self) -> bool {
         match self.deliveries.join_next().await {
             Some(completed) => {
-                self.completed(completed);
+                self.remove_completed(completed);
                 true
             }
             None => false,
         }
     }
 
-    fn completed(&mut self, completed: Result<Completed, tokio::task::JoinError>) {
+    fn remove_completed(&mut self, completed: Result<Completed, tokio::task::JoinError>) {
         match completed {
             Ok(Completed { accounts, number }) => {
                 for account in &accounts {
-                    self.busy.remove(account);
+                    self.in_flight.remove(account);
                 }
                 self.outstanding.remove(&number);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // Only a dropped DeliveryQueue cancels its deliveries.
+            // A delivery is cancelled only when the queue is dropped.
             Err(_) => {}
         }
     }
-}
-
-/// One delivery: intent, calls, record.
-async fn deliver(
-    context: &PassContext,
-    diffs: Vec<AccountDiff>,
-    origin: ChangeOrigin,
-    live: &LiveIntents,
-) -> Result<(), PassError> {
-    let changes: Vec<&Change> = diffs.iter().filter(|diff| diff.sends()).map(|diff| &diff.change).collect();
-    let mut record = OutcomeRecord::default();
-    let mut counts = OutcomeCounts::default();
-    if changes.is_empty() {
-        for diff in &diffs {
-            record_outcome::record_refusals(diff, &context.comparer, &mut record, &mut counts);
-        }
-    } else {
-        // A stop that came up meanwhile: nothing is sent, so nothing needs an intent.
-        context.check()?;
-        crash::point("delivery: begins");
-        let mut known = live.lock().await;
-        let intent = context.writer.store_intent(&changes).await?;
-        known.insert(intent);
-        drop(known);
-        crash::point("intent: stored");
-        record.intent = Some(intent);
-        let owned: Vec<Change> = changes.into_iter().cloned().collect();
-        let mut outcomes = context.session.deliver(owned, origin).await.into_iter();
-        for diff in &diffs {
-            if diff.sends() {
-                let outcome = outcomes.next().filter(|outcome| outcome.account == *diff.account());
-                let outcome = outcome.expect("the push stage answers every change, in the order given");
-                let pauses = context.pauses(&outcome, origin);
-                record_outcome::record_outcome(diff, &outcome, pauses, &context.comparer, &mut record, &mut counts);
-            } else {
-                record_outcome::record_refusals(diff, &context.comparer, &mut record, &mut counts);
-            }
-        }
-    }
-    crash::point("delivery: about to be recorded");
-    let result = if record.is_empty() { Ok(()) } else { context.writer.record(&record, context.retry_after).await };
-    if let Some(intent) = record.intent {
-        // Recorded, or (after an error) left over: the next pass makes its attributes unknown.
-        live.lock().await.remove(&intent);
-    }
-    result?;
-    crash::point("delivery: recorded");
-    let progress = &context.progress;
-    progress.note_recorded();
-    PassProgress::add(&progress.pushed, counts.pushed);
-    PassProgress::add(&progress.removed, counts.removed);
-    PassProgress::add(&progress.rejected, counts.rejected);
-    progress.known_delta.fetch_add(counts.known_delta, std::sync::atomic::Ordering::Relaxed);
-    context.metrics.rejections.with_label_values(&["local"]).inc_by(counts.local_rejections as u64);
-    Ok(())
 }

@@ -1,171 +1,252 @@
-//! From outcomes to a record: what becomes of an account's acknowledged values and rejections. Pure.
+//! From outcomes to a record: what an account's new acknowledged values and rejections are. Pure.
 //!
 //! Owns: the meaning of each outcome for the state. Must not know: statements, calls.
 
 use std::time::Duration;
 
-use super::compare::{AccountDiff, PageComparer};
+use super::account_diff::AccountDiff;
 use crate::diff::{REMOVAL, digest};
-use crate::model::{AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome};
+use crate::model::{
+    AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
+};
 use crate::state::account::{AccountRecord, RetryDue};
 use crate::state::outcome_record::OutcomeRecord;
 use crate::state::rejection::NewRejection;
 
-/// How long doubts are left alone.
+#[cfg(test)]
+mod tests;
+
+/// When accounts in doubt are sent again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryDelays {
-    pub(super) doubt: Duration,
+    /// How long after a call without a known outcome IM may still apply it.
+    pub(super) late_write: Duration,
+    /// The delay before an unknown outcome is retried, if it is longer than `late_write`.
     pub(super) unknown: Duration,
 }
 
-/// What one delivery came to, in numbers of accounts.
+/// What one delivery did, in numbers of accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OutcomeCounts {
+    /// At least one set was accepted.
     pub(super) pushed: usize,
+    /// At least one removal was accepted.
     pub(super) removed: usize,
+    /// Refused here or by IM.
     pub(super) rejected: usize,
+    /// Refusals of values that were not sent. Counts values, not accounts.
     pub(super) local_rejections: usize,
+    /// Accounts that gained their first acknowledged value, less those that lost their last one.
     pub(super) known_delta: i64,
 }
 
-fn holds_something(acknowledged: &[AcknowledgedValue]) -> bool {
+/// Collects the outcomes of one delivery.
+#[derive(Debug)]
+pub(super) struct RecordBuilder {
+    names: AttributeNames,
+    record: OutcomeRecord,
+    counts: OutcomeCounts,
+}
+
+impl RecordBuilder {
+    /// `names`: the attribute names, by attribute index.
+    pub(super) fn new(names: AttributeNames) -> Self {
+        Self { names, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
+    }
+
+    /// The record that deletes this intent, and the counts.
+    pub(super) fn finish(self, intent: Option<i64>) -> (OutcomeRecord, OutcomeCounts) {
+        (OutcomeRecord { intent, ..self.record }, self.counts)
+    }
+
+    /// Adds an account for which nothing was sent: its local refusals, and rejections that no longer apply.
+    pub(super) fn add_refusals(&mut self, diff: &AccountDiff) {
+        for (attribute, refusal) in &diff.refused {
+            let reason = refusal.to_string();
+            let attribute = attribute.map(|attribute| self.name_of(attribute));
+            self.record.rejected.push(NewRejection {
+                account: diff.account().clone(),
+                attribute,
+                code: None,
+                desired_digest: digest::of_value(&reason),
+                reason,
+            });
+        }
+        self.counts.local_rejections += diff.refused.len();
+        self.counts.rejected += usize::from(!diff.refused.is_empty());
+        for attribute in &diff.resolved {
+            self.add_resolved(diff, *attribute);
+        }
+    }
+
+    /// Adds an account with the outcome of its change.
+    pub(super) fn add_outcome(&mut self, diff: &AccountDiff, outcome: &AccountOutcome, delays: RetryDelays) {
+        self.add_refusals(diff);
+        let locally_refused = !diff.refused.is_empty();
+
+        let mut update = AccountUpdate::new(diff);
+        for (index, (attribute, outcome)) in outcome.attributes.iter().enumerate() {
+            // Outcomes come in the order of the change: first what is set, then what is removed.
+            let value = diff.change.set.get(index).map(|(_, value)| &**value);
+            update.apply(*attribute, value, outcome, delays);
+            if let AttributeOutcome::Refused(refusal) = outcome {
+                self.add_vendor_refusal(diff, *attribute, value, refusal);
+            }
+        }
+        let late_write = if outcome.may_be_overwritten {
+            Some(delays.late_write.max(diff.late_write.unwrap_or_default()))
+        } else {
+            diff.late_write
+        };
+        update.schedule_provisional(late_write);
+
+        self.counts.pushed += usize::from(update.set_done);
+        self.counts.removed += usize::from(update.remove_done);
+        self.counts.rejected += usize::from(update.refused && !locally_refused);
+        // A rejection of an attribute ends when the attribute was accepted, one of the account when everything was.
+        for standing in &diff.standing {
+            let fulfilled = standing.map_or(update.all_done, |attribute| update.done.contains(&attribute));
+            if fulfilled && !diff.resolved.contains(standing) {
+                self.add_resolved(diff, *standing);
+            }
+        }
+        let was_in_doubt = diff.acknowledged.iter().any(AcknowledgedValue::in_doubt);
+        if update.acknowledged != diff.acknowledged || (was_in_doubt && update.due != RetryDue::Now) {
+            self.counts.known_delta +=
+                i64::from(holds_a_value(&update.acknowledged)) - i64::from(holds_a_value(&diff.acknowledged));
+            self.record.accounts.push(AccountRecord {
+                account: diff.account().clone(),
+                exists: diff.is_stored,
+                acknowledged: update.acknowledged,
+                due: update.due,
+                late_write,
+            });
+        }
+    }
+
+    /// Several attributes of an account may carry one refusal of the whole account: it is recorded once.
+    fn add_vendor_refusal(
+        &mut self,
+        diff: &AccountDiff,
+        attribute: AttributeIndex,
+        value: Option<&str>,
+        refusal: &VendorRefusal,
+    ) {
+        let rejection = NewRejection {
+            account: diff.account().clone(),
+            attribute: (!refusal.of_account).then(|| self.name_of(attribute)),
+            code: Some(refusal.code),
+            reason: refusal.reason.clone(),
+            desired_digest: if refusal.of_account {
+                diff.desired_digest
+            } else {
+                digest::of_value(value.unwrap_or(REMOVAL))
+            },
+        };
+        let mut of_account = self.record.rejected.iter().rev().take_while(|known| known.account == rejection.account);
+        if !of_account.any(|known| known.attribute == rejection.attribute) {
+            self.record.rejected.push(rejection);
+        }
+    }
+
+    fn add_resolved(&mut self, diff: &AccountDiff, attribute: Option<AttributeIndex>) {
+        let attribute = attribute.map(|attribute| self.name_of(attribute));
+        self.record.resolved.push((diff.account().clone(), attribute));
+    }
+
+    fn name_of(&self, attribute: AttributeIndex) -> String {
+        self.names.get(attribute.index()).map_or_else(String::new, |name| (**name).to_owned())
+    }
+}
+
+fn holds_a_value(acknowledged: &[AcknowledgedValue]) -> bool {
     acknowledged.iter().any(|known| known.value().is_some())
 }
 
-/// Adds one diff without an outcome: nothing was sent for it.
-pub(super) fn record_refusals(
-    diff: &AccountDiff,
-    comparer: &PageComparer,
-    record: &mut OutcomeRecord,
-    counts: &mut OutcomeCounts,
-) {
-    for (attribute, refusal) in &diff.refused {
-        let reason = refusal.to_string();
-        record.rejected.push(NewRejection {
-            account: diff.account().clone(),
-            attribute: attribute.map(|attribute| comparer.name_of(attribute).to_owned()),
-            code: None,
-            desired_digest: digest::of_value(&reason),
-            reason,
-        });
-    }
-    counts.local_rejections += diff.refused.len();
-    counts.rejected += usize::from(!diff.refused.is_empty());
-    record.resolved.extend(
-        diff.resolved.iter().map(|attribute| {
-            (diff.account().clone(), attribute.map(|attribute| comparer.name_of(attribute).to_owned()))
-        }),
-    );
+/// The state of one account while the outcomes of its attributes are applied.
+struct AccountUpdate {
+    acknowledged: Vec<AcknowledgedValue>,
+    due: RetryDue,
+    /// An earlier call may still be applied over what is acknowledged now.
+    late_write_possible: bool,
+    all_done: bool,
+    refused: bool,
+    set_done: bool,
+    remove_done: bool,
+    /// The attributes that IM accepted.
+    done: Vec<AttributeIndex>,
 }
 
-/// Adds one diff with its outcome. `doubt`: so long a call of unknown outcome may still record_outcome. `pause`: when an unknown
-/// outcome is looked into, not before that.
-pub(super) fn record_outcome(
-    diff: &AccountDiff,
-    outcome: &AccountOutcome,
-    RetryDelays { doubt, unknown: pause }: RetryDelays,
-    comparer: &PageComparer,
-    record: &mut OutcomeRecord,
-    counts: &mut OutcomeCounts,
-) {
-    let before_rejected = counts.rejected;
-    record_refusals(diff, comparer, record, counts);
-    let locally_refused = counts.rejected > before_rejected;
-
-    let mut acknowledged = diff.acknowledged.clone();
-    let late_write =
-        if outcome.may_be_overwritten { Some(doubt.max(diff.late_write.unwrap_or_default())) } else { diff.late_write };
-    // A removal that waits for the guard's decision settles doubts too.
-    let mut due = if diff.pending { RetryDue::Now } else { RetryDue::OnChange };
-    let mut refused = false;
-    let mut all_done = true;
-    let (mut set_done, mut remove_done) = (false, false);
-    let mut done_attributes: Vec<AttributeIndex> = Vec::new();
-    for (index, (attribute, outcome)) in outcome.attributes.iter().enumerate() {
-        if acknowledged.len() <= attribute.index() {
-            acknowledged.resize(attribute.index() + 1, AcknowledgedValue::Absent);
+impl AccountUpdate {
+    fn new(diff: &AccountDiff) -> Self {
+        Self {
+            acknowledged: diff.acknowledged.clone(),
+            // A removal that the guard allows later resolves unknown outcomes too.
+            due: if diff.removal_pending { RetryDue::Now } else { RetryDue::OnChange },
+            late_write_possible: diff.late_write.is_some(),
+            all_done: true,
+            refused: false,
+            set_done: false,
+            remove_done: false,
+            done: Vec::new(),
         }
-        let value = diff.change.set.get(index).map(|(_, value)| value);
+    }
+
+    /// `value`: the value that was set; `None` for a removal.
+    fn apply(
+        &mut self,
+        attribute: AttributeIndex,
+        value: Option<&str>,
+        outcome: &AttributeOutcome,
+        delays: RetryDelays,
+    ) {
+        if self.acknowledged.len() <= attribute.index() {
+            self.acknowledged.resize(attribute.index() + 1, AcknowledgedValue::Absent);
+        }
+        let known = &mut self.acknowledged[attribute.index()];
         let provisional = match outcome {
-            // A call of before may record_outcome over it as well.
-            AttributeOutcome::Done => diff.late_write.is_some() && acknowledged[attribute.index()].in_doubt(),
+            AttributeOutcome::Done => self.late_write_possible && known.in_doubt(),
             AttributeOutcome::Provisional => true,
-            AttributeOutcome::Refused(refusal) => {
-                all_done = false;
-                refused = true;
-                acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
-                let rejection = NewRejection {
-                    account: diff.account().clone(),
-                    attribute: (!refusal.of_account).then(|| comparer.name_of(*attribute).to_owned()),
-                    code: Some(refusal.code),
-                    reason: refusal.reason.clone(),
-                    desired_digest: if refusal.of_account {
-                        diff.desired_digest
-                    } else {
-                        digest::of_value(value.map_or(REMOVAL, |value| value))
-                    },
-                };
-                let known = record.rejected.iter().rev().take_while(|r| r.account == rejection.account);
-                if !known.into_iter().any(|r| r.attribute == rejection.attribute) {
-                    record.rejected.push(rejection);
-                }
-                continue;
+            AttributeOutcome::Refused(_) => {
+                self.all_done = false;
+                self.refused = true;
+                *known = AcknowledgedValue::Unknown;
+                return;
             }
             AttributeOutcome::Unknown => {
-                all_done = false;
-                acknowledged[attribute.index()] = AcknowledgedValue::Unknown;
-                if due != RetryDue::Now {
-                    due = RetryDue::In(pause.max(doubt));
+                self.all_done = false;
+                *known = AcknowledgedValue::Unknown;
+                if self.due != RetryDue::Now {
+                    self.due = RetryDue::In(delays.unknown.max(delays.late_write));
                 }
-                continue;
+                return;
             }
             AttributeOutcome::NotSent => {
-                all_done = false;
-                if acknowledged[attribute.index()] == AcknowledgedValue::Unknown && due == RetryDue::OnChange {
-                    due = RetryDue::Now;
+                self.all_done = false;
+                if *known == AcknowledgedValue::Unknown && self.due == RetryDue::OnChange {
+                    self.due = RetryDue::Now;
                 }
-                continue;
+                return;
             }
         };
-        done_attributes.push(*attribute);
-        set_done |= value.is_some();
-        remove_done |= value.is_none();
-        acknowledged[attribute.index()] = match value {
-            value if provisional => AcknowledgedValue::Provisional(value.cloned()),
-            Some(value) => AcknowledgedValue::Value(value.clone()),
+        *known = match value {
+            value if provisional => AcknowledgedValue::Provisional(value.map(Box::from)),
+            Some(value) => AcknowledgedValue::Value(value.into()),
             None => AcknowledgedValue::Absent,
         };
-    }
-    if let Some(late_write) = late_write
-        && due == RetryDue::OnChange
-        && acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Provisional(_)))
-    {
-        due = RetryDue::In(late_write);
+        self.done.push(attribute);
+        self.set_done |= value.is_some();
+        self.remove_done |= value.is_none();
     }
 
-    counts.pushed += usize::from(set_done);
-    counts.removed += usize::from(remove_done);
-    counts.rejected += usize::from(refused && !locally_refused);
-    // A rejection goes when its attribute was accepted, one of the whole account when everything was.
-    for standing in &diff.standing {
-        let fulfilled = standing.map_or(all_done, |attribute| done_attributes.contains(&attribute));
-        if fulfilled && !diff.resolved.contains(standing) {
-            record
-                .resolved
-                .push((diff.account().clone(), standing.map(|attribute| comparer.name_of(attribute).to_owned())));
+    /// Provisional values are sent once more when no late write is possible any longer.
+    fn schedule_provisional(&mut self, late_write: Option<Duration>) {
+        let is_provisional = |known: &AcknowledgedValue| matches!(known, AcknowledgedValue::Provisional(_));
+        if let Some(late_write) = late_write
+            && self.due == RetryDue::OnChange
+            && self.acknowledged.iter().any(is_provisional)
+        {
+            self.due = RetryDue::In(late_write);
         }
-    }
-    if acknowledged != diff.acknowledged
-        || (diff.acknowledged.iter().any(AcknowledgedValue::in_doubt) && due != RetryDue::Now)
-    {
-        counts.known_delta +=
-            i64::from(holds_something(&acknowledged)) - i64::from(holds_something(&diff.acknowledged));
-        record.accounts.push(AccountRecord {
-            account: diff.account().clone(),
-            exists: diff.exists,
-            acknowledged,
-            due,
-            late_write,
-        });
     }
 }

@@ -1,27 +1,25 @@
-//! What a pass tells of itself. Log line, metrics, the `pass` table and the JSON documents are all made from it.
+//! The report of a pass. Log line, metrics, the `pass` table and the JSON documents are all made from it.
 //!
-//! Owns: the progress while a pass runs and the report at its end. Must not know: how either is shown.
+//! Owns: what is known of a pass at its end. Must not know: how the report is displayed.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-
-use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::metrics::Metrics;
 use crate::state::passes::PassRow;
 
 /// The kinds of passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassKind {
+    /// Reads the rows that changed since the read position.
     Incremental,
+    /// Reads the whole table, and stored accounts that are no longer in it.
     Full,
-    /// Named accounts.
+    /// Reads the accounts named on the command line.
     Selected,
 }
 
 impl PassKind {
+    /// The value of the label `kind` in metrics, logs and JSON.
     pub fn label(self) -> &'static str {
         match self {
             Self::Incremental => "incremental",
@@ -34,16 +32,20 @@ impl PassKind {
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassOutcome {
+    /// Complete.
     Ok,
-    /// Finished; rejections of this sync stand.
+    /// Complete, with standing rejections.
     Rejected,
+    /// Stopped by an error.
     Failed,
-    /// Finished, but removals are held back.
+    /// Complete, but the removal guard holds removals back.
     Guard,
+    /// Stopped by a shutdown.
     Interrupted,
 }
 
 impl PassOutcome {
+    /// The value of the label `outcome` in metrics, logs and JSON.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -55,176 +57,38 @@ impl PassOutcome {
     }
 }
 
-/// What one pass has done so far; shared with its deliveries and with whoever shows its progress.
-#[derive(Debug)]
-pub struct PassProgress {
-    pub kind: PassKind,
-    pub started_at: DateTime<Utc>,
-    pub started: Instant,
-    pub rows_read: AtomicU64,
-    /// Rows compared in the walk over the table, those of an interrupted pass included: the progress bar's position.
-    pub done: AtomicU64,
-    /// Estimated rows of the table; 0 when not known.
-    pub total: AtomicU64,
-    pub changed: AtomicU64,
-    pub pushed: AtomicU64,
-    pub removed: AtomicU64,
-    pub rejected: AtomicU64,
-    pub calls: AtomicU64,
-    pub repaired: AtomicU64,
-    /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
-    pub without_account: AtomicU64,
-    /// Accounts that came to hold something, less those that ceased to.
-    pub known_delta: AtomicI64,
-    /// Something was recorded in the state.
-    recorded: AtomicU64,
-    phase: Mutex<&'static str>,
-    /// What every poll is, where there is no watermark: worth telling of only when it does something.
-    routine: AtomicBool,
-    /// It went on where another attempt stopped: what changed behind that place since is not in it.
-    resumed: AtomicBool,
-}
-
-impl PassProgress {
-    pub fn new(kind: PassKind) -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            kind,
-            started_at: clock::now_utc(),
-            started: clock::monotonic(),
-            rows_read: zero(),
-            done: zero(),
-            total: zero(),
-            changed: zero(),
-            pushed: zero(),
-            removed: zero(),
-            rejected: zero(),
-            calls: zero(),
-            repaired: zero(),
-            without_account: zero(),
-            known_delta: AtomicI64::new(0),
-            recorded: zero(),
-            phase: Mutex::new("transactions the table"),
-            routine: AtomicBool::new(kind == PassKind::Incremental),
-            resumed: AtomicBool::new(false),
-        }
-    }
-
-    pub fn add(counter: &AtomicU64, count: usize) {
-        counter.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    pub fn get(counter: &AtomicU64) -> u64 {
-        counter.load(Ordering::Relaxed)
-    }
-
-    pub fn note_recorded(&self) {
-        self.recorded.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many transactions of outcomes were recorded.
-    pub fn recorded(&self) -> u64 {
-        Self::get(&self.recorded)
-    }
-
-    pub fn set_routine(&self, routine: bool) {
-        self.routine.store(routine, Ordering::Relaxed);
-    }
-
-    pub fn set_resumed(&self) {
-        self.resumed.store(true, Ordering::Relaxed);
-    }
-
-    /// A complete pass of this kind has seen everything that was committed before it began.
-    pub fn sees_everything(&self) -> bool {
-        self.kind != PassKind::Selected && !self.resumed.load(Ordering::Relaxed)
-    }
-
-    pub fn set_phase(&self, phase: &'static str) {
-        if let Ok(mut current) = self.phase.lock() {
-            *current = phase;
-        }
-    }
-
-    pub fn phase(&self) -> &'static str {
-        self.phase.lock().map_or("", |phase| *phase)
-    }
-
-    /// The `running` document of `status`.
-    pub fn running(&self) -> serde_json::Value {
-        let done = Self::get(&self.done);
-        let total = Self::get(&self.total);
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let eta = (total > done && done > 0 && elapsed > 1.0).then(|| {
-            #[expect(clippy::cast_precision_loss, reason = "a time left is an estimate")]
-            let rate = done as f64 / elapsed;
-            #[expect(clippy::cast_precision_loss, reason = "a time left is an estimate")]
-            let left = (total - done) as f64 / rate;
-            left.round()
-        });
-        serde_json::json!({
-            "kind": self.kind.label(),
-            "started_at": self.started_at,
-            "phase": self.phase(),
-            "done": done,
-            "total": (total > 0).then_some(total.max(done)),
-            "eta_seconds": eta,
-        })
-    }
-
-    /// Closes the progress.
-    pub fn report(&self, ending: PassOutcome, error: Option<String>) -> PassReport {
-        PassReport {
-            ending,
-            began: self.started,
-            fresh: false,
-            routine: self.routine.load(Ordering::Relaxed),
-            without_account: Self::get(&self.without_account),
-            seconds: self.started.elapsed().as_secs_f64(),
-            kind: self.kind,
-            row: PassRow {
-                kind: self.kind.label().to_owned(),
-                outcome: ending.label().to_owned(),
-                started_at: self.started_at,
-                finished_at: clock::now_utc(),
-                rows_read: Self::get(&self.rows_read),
-                changed: Self::get(&self.changed),
-                pushed: Self::get(&self.pushed),
-                removed: Self::get(&self.removed),
-                rejected: Self::get(&self.rejected),
-                calls: Self::get(&self.calls),
-                repaired: Self::get(&self.repaired),
-                error,
-            },
-        }
-    }
-}
-
-/// The end of a pass.
+/// What a pass did, and how it ended.
 #[derive(Clone, Debug)]
 pub struct PassReport {
+    /// The kind of pass.
     pub kind: PassKind,
-    pub ending: PassOutcome,
-    pub began: Instant,
-    /// Everything committed before it began is in IM, rejected accounts aside.
-    pub fresh: bool,
+    /// How the pass ended.
+    pub outcome: PassOutcome,
+    /// Monotonic clock at the start of the pass.
+    pub started: Instant,
+    /// Whether IM holds everything that was committed before the pass began, apart from rejections.
+    pub is_current: bool,
+    /// Duration in seconds.
     pub seconds: f64,
-    routine: bool,
-    /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
-    without_account: u64,
+    /// See `PassProgress::set_poll`.
+    pub(super) is_poll: bool,
+    /// Rows with a NULL or empty account, or one too long to be recorded. Nothing is sent for them.
+    pub(super) without_account: u64,
+    /// The pass as the table `pass` stores it.
     pub row: PassRow,
 }
 
 impl PassReport {
-    /// The pass did something, or it did not end well: worth a row and a line.
-    pub fn noteworthy(&self) -> bool {
-        !self.routine
+    /// Whether the pass is added to the history and logged above debug level: it is no regular poll, or it did something,
+    /// or it did not complete.
+    pub fn is_notable(&self) -> bool {
+        !self.is_poll
             || self.row.calls > 0
             || self.row.rejected > 0
-            || matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted)
+            || matches!(self.outcome, PassOutcome::Failed | PassOutcome::Interrupted)
     }
 
-    /// One line for the log.
+    /// Logs the pass in one line.
     pub fn log(&self) {
         let row = &self.row;
         let without_account = (self.without_account > 0).then_some(self.without_account);
@@ -238,25 +102,25 @@ impl PassReport {
                 )
             };
         }
-        match self.ending {
+        match self.outcome {
             PassOutcome::Failed => line!(error),
-            // That it tripped was said when it did; a pass that only finds it tripped is no news.
-            PassOutcome::Guard if self.noteworthy() => line!(warn),
-            _ if self.noteworthy() => line!(info),
+            // The guard is logged when it trips. A poll that finds it still tripped is not a new event.
+            PassOutcome::Guard if self.is_notable() => line!(warn),
+            _ if self.is_notable() => line!(info),
             _ => line!(debug),
         }
     }
 
-    /// Into the metrics.
-    pub fn count(&self, metrics: &Metrics) {
+    /// Adds the pass to the metrics.
+    pub(super) fn count(&self, metrics: &Metrics) {
         let kind = self.kind.label();
-        metrics.passes.with_label_values(&[kind, self.ending.label()]).inc();
+        metrics.passes.with_label_values(&[kind, self.outcome.label()]).inc();
         metrics.pass_duration.with_label_values(&[kind]).observe(self.seconds);
         metrics.rows_read.with_label_values(&[kind]).inc_by(self.row.rows_read);
         metrics.accounts_pushed.with_label_values(&["set"]).inc_by(self.row.pushed);
         metrics.accounts_pushed.with_label_values(&["remove"]).inc_by(self.row.removed);
         metrics.repaired.inc_by(self.row.repaired);
-        if !matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted) {
+        if !matches!(self.outcome, PassOutcome::Failed | PassOutcome::Interrupted) {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 285,000 years")]
             metrics.last_success_timestamp.set(self.row.finished_at.timestamp_millis() as f64 / 1000.0);
         }

@@ -2,15 +2,23 @@
 //!
 //! Owns: its steps. Must not know: how the accounts were named.
 
-use super::compare::{CompareOptions, RetryRejections};
-use super::guard::PendingRemovals;
-use super::report::{PassProgress, PassReport};
-use super::{Engine, FullOptions, PassError, PassOutcome, RemovalPolicy};
-use crate::model::Account;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::account_diff::RetryRejections;
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
+use super::full_pass_schedule::FullOptions;
+use super::pages::PageScan;
+use super::pending_removals::PendingRemovals;
+use super::progress::PassProgress;
+use super::removals::RemovalPolicy;
+use super::report::{PassOutcome, PassReport};
+use crate::model::Account;
 
 impl Engine {
-    /// These accounts only; one that is no longer in the table is treated as gone. Rejections of theirs are tried again.
+    /// Compares these accounts only. One that is no longer in the table is gone. Their rejections are tried again.
     pub async fn selected(
         &mut self,
         accounts: &[Account],
@@ -19,31 +27,43 @@ impl Engine {
     ) -> (PassReport, Option<PassError>) {
         let context = match self.begin_pass(progress.clone()).await {
             Ok(begun) => begun,
-            Err(error) => return self.fail_to_start(&progress, error).await,
-        };
-        progress.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        let steps = async {
-            let mut pending = PendingRemovals::default();
-            let compare =
-                CompareOptions { retry: RetryRejections::All, force: options.force, ..CompareOptions::default() };
-            let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
-            for chunk in accounts.chunks(size) {
-                self.compare_accounts(&context, chunk, compare, &mut pending).await?;
-                PassProgress::add(&progress.done, chunk.len());
+            Err(error) => {
+                let (report, error) = self.fail_to_start(&progress, error).await;
+                return (report, Some(error));
             }
-            self.queue.drain(&context).await?;
-            let consent = if options.allow_removals {
-                RemovalPolicy::Given
-            } else {
-                RemovalPolicy::AsGuarded { retry: RetryRejections::All }
-            };
-            self.removals(&context, &mut pending, consent).await?;
-            self.ending(Some(accounts)).await
         };
-        let result: Result<PassOutcome, PassError> = steps.await;
+        progress.total.store(accounts.len() as u64, Ordering::Relaxed);
+        let result = self.selected_steps(&context, accounts, options).await;
+        // Even after an error, nothing of this pass may be in flight when it ends.
         let drained = self.queue.drain(&context).await;
-        let result = result.and_then(|ending| drained.map(|()| ending));
-        let update = self.watermark_update();
+        let result = result.and_then(|outcome| drained.map(|()| outcome));
+        let update = self.sync_update();
         self.finish(&context, result, update, true).await
+    }
+
+    async fn selected_steps(
+        &mut self,
+        context: &Arc<PassContext>,
+        accounts: &[Account],
+        options: FullOptions,
+    ) -> Result<PassOutcome, PassError> {
+        let mut scan = PageScan::selected(accounts);
+        let mut pending = PendingRemovals::default();
+        let compare = scan.compare_options(options.force);
+        loop {
+            self.queue.wait_for_capacity().await;
+            let Some(page) = scan.next(&mut self.reader).await? else { break };
+            let scanned = page.scanned;
+            self.enqueue_page(context, page, compare, &mut pending).await?;
+            PassProgress::add(&context.progress.done, scanned);
+        }
+        self.queue.drain(context).await?;
+        let policy = if options.allow_removals {
+            RemovalPolicy::AllowAll
+        } else {
+            RemovalPolicy::Guarded { retry: RetryRejections::All }
+        };
+        self.send_removals(context, &mut pending, policy).await?;
+        self.complete_outcome(Some(accounts)).await
     }
 }

@@ -99,7 +99,7 @@ impl Leader<'_> {
             {
                 return ended;
             }
-            let needs_operator = error.as_ref().is_some_and(PassError::needs_a_person);
+            let needs_operator = error.as_ref().is_some_and(PassError::needs_operator);
             delay = if needs_operator { (delay * 2).min(MAX_OPERATOR_DELAY) } else { self.interval() };
             let next = started + delay.max(self.interval());
             if self.context.sleep(next.saturating_duration_since(clock::monotonic())).await == Wake::Reloaded {
@@ -164,7 +164,7 @@ impl Leader<'_> {
     async fn full(&mut self) -> PassEnd {
         let progress = Arc::new(PassProgress::new(PassKind::Full));
         // Without a watermark a full pass is the usual poll, which is not logged when it changes nothing.
-        progress.set_routine(!self.engine.source().has_watermark());
+        progress.set_poll(!self.engine.source().has_watermark());
         let _watch = PassWatch::start(&self.context.readiness, &progress);
         let mut full = match self.engine.begin_full(FullOptions::default(), progress).await {
             Ok(full) => full,
@@ -206,9 +206,9 @@ impl Leader<'_> {
     /// Shows the end of a pass in the log, the lag, systemd's status line and readiness.
     fn publish(&self, report: &PassReport) {
         report.log();
-        let error = (report.ending == PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
-        if report.fresh {
-            self.current.advance_to(report.began);
+        let error = (report.outcome == PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
+        if report.is_current {
+            self.current.advance_to(report.started);
             self.current.show(&self.context.metrics);
         }
         match &error {

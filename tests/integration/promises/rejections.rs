@@ -211,6 +211,8 @@ async fn an_account_seen_twice_in_a_view_is_rejected_and_both_sides_mend_it() {
     stage.imsync(&["backfill"]).await.expect_code(0);
     // Only the new row is in the range that an incremental pass reads; its twin is old.
     stage.execute("INSERT INTO two (id, city) VALUES ('b', 'Z')").await;
+    let preview = stage.imsync(&["preview", "--json"]).await.expect_code(0).json_lines();
+    assert!(preview.is_empty(), "the preview reads the other row too: {preview:?}");
     stage.imsync(&["run", "--once"]).await.expect_code(3);
     assert_eq!(what_is_rejected(&stage).await, [("b".to_owned(), "(account)".to_owned())]);
     assert_eq!(stage.handle().user("b")["city"], "B", "which row is meant cannot be known");

@@ -31,15 +31,15 @@ const BEFORE_CALLS: [&str; 8] = [
     "page: read",
     "page: compared",
     "delivery: begins",
-    "doubts: looked up",
+    "in doubt: looked up",
 ];
 const IN_FULL: [&str; 6] = [
     "full: the position is stored",
-    "full: the table is walked",
-    "full: the gone are walked",
-    "removals: about to go",
-    "removals: a chunk is taken",
-    "pass: all is recorded",
+    "full: the table is read",
+    "full: the gone accounts are read",
+    "removals: about to be sent",
+    "removals: a chunk is enqueued",
+    "pass: outcomes are recorded",
 ];
 
 fn pass(command: Command, fault: ProcessFault) -> Operation {

@@ -1,0 +1,115 @@
+//! What the comparison of a page finds, and how a page is compared.
+//!
+//! Owns: plain data. Must not know: how a difference is found, what becomes of it.
+
+use std::time::Duration;
+
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal};
+use crate::push::ChangeOrigin;
+
+/// One account that has something to send or to record.
+#[derive(Clone, Debug)]
+pub struct AccountDiff {
+    /// The state has a row for the account.
+    pub is_stored: bool,
+    /// The acknowledged values, by attribute index.
+    pub acknowledged: Vec<AcknowledgedValue>,
+    /// How much longer an earlier call with an unknown outcome may still be applied; `None` if there is no such call.
+    pub late_write: Option<Duration>,
+    /// An earlier call has an unknown outcome and is to be retried. IM may never answer for this account.
+    pub retry_scheduled: bool,
+    /// What to send. Removals that have to wait for the removal guard are not in it.
+    pub change: Change,
+    /// The account would lose a value, and the removal guard has not decided yet.
+    pub removal_pending: bool,
+    /// Values that are refused before they are sent, to be recorded; `None` stands for the whole account.
+    pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
+    /// Rejections that no longer apply.
+    pub resolved: Vec<Option<AttributeIndex>>,
+    /// Rejections that stood before this comparison.
+    pub standing: Vec<Option<AttributeIndex>>,
+    /// The digest under which a rejection of the whole account is recorded.
+    pub desired_digest: i64,
+    /// Attributes are in doubt, and no call can resolve that now.
+    pub unresolvable: bool,
+}
+
+impl AccountDiff {
+    /// The account.
+    pub fn account(&self) -> &Account {
+        &self.change.account
+    }
+
+    /// Whether there is something to send.
+    pub fn sends(&self) -> bool {
+        !self.change.set.is_empty() || !self.change.remove.is_empty()
+    }
+
+    /// Whether the change removes a value that IM may hold.
+    pub(super) fn loses_a_value(&self) -> bool {
+        self.change.remove.iter().any(|attribute| may_be_held(&self.acknowledged, *attribute))
+    }
+
+    /// Whether a delivery has to send or record something for the account.
+    pub(super) fn needs_delivery(&self) -> bool {
+        self.sends() || !self.refused.is_empty() || !self.resolved.is_empty()
+    }
+}
+
+/// Whether IM may hold a value of this attribute, so that the account can lose it. `--force` also removes attributes that
+/// are known to be absent.
+pub(super) fn may_be_held(acknowledged: &[AcknowledgedValue], attribute: AttributeIndex) -> bool {
+    acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
+}
+
+/// Which standing rejections are tried again although the desired value is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RetryRejections {
+    /// None of them.
+    #[default]
+    None,
+    /// Those whose retry is due.
+    Due,
+    /// All of them: the accounts were named on the command line.
+    All,
+}
+
+/// How a page is compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CompareOptions {
+    /// Removals become part of the change. Otherwise they are only noted as pending.
+    pub(super) removals: bool,
+    /// Which standing rejections are tried again.
+    pub(super) retry: RetryRejections,
+    /// Every attribute is sent again, whatever is acknowledged.
+    pub(super) force: bool,
+    /// What the outcomes of the calls tell the push stage about IM.
+    pub(super) origin: ChangeOrigin,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        Self { removals: false, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
+    }
+}
+
+impl CompareOptions {
+    /// One comparison that finds what all scans of a pass together send for an account: its changes, its removals and the
+    /// retries that are due. For dry runs, which send nothing between the scans.
+    pub(super) fn of_whole_pass(self) -> Self {
+        let retry = match self.retry {
+            RetryRejections::None | RetryRejections::Due => RetryRejections::Due,
+            RetryRejections::All => RetryRejections::All,
+        };
+        Self { removals: true, retry, ..self }
+    }
+}
+
+/// The result of comparing one page.
+#[derive(Debug, Default)]
+pub(super) struct PageDiff {
+    /// Accounts that have something to send or to record, or that are in doubt.
+    pub(super) diffs: Vec<AccountDiff>,
+    /// Rows with a NULL or empty account.
+    pub(super) without_account: usize,
+}

@@ -1,0 +1,151 @@
+//! Prepares a sync for its passes.
+//!
+//! Owns: what is checked and stored when a process takes the lease, and what the state is bound to.
+//! Must not know: the steps of a pass.
+
+use std::sync::Arc;
+
+use super::compare::{PageComparer, StateRef};
+use super::engine::{Engine, watermark_column};
+use super::error::PassError;
+use super::full_pass_schedule::FullPassSchedule;
+use super::guard::RemovalGuard;
+use super::pages::PageReader;
+use super::queue::DeliveryQueue;
+use super::read_position::ReadPosition;
+use super::save_times::SaveTimes;
+use crate::clock::Shutdown;
+use crate::config::{AccountFormat, Config};
+use crate::crash;
+use crate::mapping::Mapping;
+use crate::metrics::Metrics;
+use crate::model::Service;
+use crate::push::Pusher;
+use crate::source::Source;
+use crate::state::binding::Binding;
+use crate::state::sync_row::SyncRow;
+use crate::state::{State, StateWriter};
+
+/// What an [`Engine`] is made of.
+#[derive(Debug)]
+pub struct EngineParts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The mapping of this configuration.
+    pub mapping: Arc<Mapping>,
+    /// An open source.
+    pub source: Source,
+    /// The state, for reading.
+    pub state: State,
+    /// Writes to the state while the lease is held.
+    pub writer: StateWriter,
+    /// The push stage, with its rate limits.
+    pub pusher: Arc<Pusher>,
+    /// The metrics of this process.
+    pub metrics: Arc<Metrics>,
+    /// Stops passes.
+    pub shutdown: Shutdown,
+    /// The sync row, read after the lease was taken.
+    pub row: SyncRow,
+}
+
+/// What the state of this configuration is bound to. The state of another binding is not used.
+pub fn binding(config: &Config, source: &Source) -> Binding {
+    Binding {
+        table: source.resolved_table().to_owned(),
+        account_column: config.source.account_column.clone(),
+        account_prefix: config.source.account_prefix.clone(),
+        account_format: match config.source.account_format {
+            AccountFormat::Text => "text".to_owned(),
+            AccountFormat::Hex => "hex".to_owned(),
+        },
+        sdk_app_id: config.im.sdk_app_id,
+        service: match config.im.service {
+            Service::AllMemberPush => "all_member_push".to_owned(),
+            Service::Timpush => "timpush".to_owned(),
+        },
+    }
+}
+
+impl Engine {
+    /// Prepares a sync for its passes: stores new attribute names and the reason for a full pass, and begins a new
+    /// generation if the state database is another server than before.
+    pub async fn assemble(parts: EngineParts) -> Result<Self, PassError> {
+        let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
+        let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
+        let row = check_state_server(&state, &mut writer, row).await?;
+        let read_position = ReadPosition::from_row(&config, watermark_column(&source), Some(&row));
+        let full_passes = FullPassSchedule::from_row(
+            config.schedule.full_every,
+            &row,
+            mapping.fingerprint(),
+            read_position.fingerprint(),
+        );
+        store_what_is_due(&writer, &row, &full_passes, mapping.fingerprint()).await?;
+
+        let sync_id = writer.sync_id();
+        let state_ref = StateRef { state: state.clone(), sync_id, generation: writer.generation() };
+        let counts = state.count_accounts(sync_id).await?;
+        let calls_per_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
+        let engine = Self {
+            comparer: PageComparer::new(&config, mapping, writer.names().clone(), attributes, Some(state_ref)),
+            reader: PageReader { config: config.clone(), source, state: state.clone(), sync_id: Some(sync_id) },
+            queue: DeliveryQueue::new(calls_per_second.saturating_mul(config.im.users_per_call)),
+            guard: RemovalGuard::new(row.guard, config.removal.max_share),
+            known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
+            read_position,
+            full_passes,
+            saves: SaveTimes::default(),
+            backoff: Arc::default(),
+            in_doubt_pending: false,
+            probe_offered: false,
+            config,
+            state,
+            writer,
+            pusher,
+            metrics,
+            shutdown,
+        };
+        engine.metrics.accounts.set(engine.known_accounts);
+        engine.update_gauges().await?;
+        Ok(engine)
+    }
+}
+
+/// Begins a new generation if the state database is another server than before. Returns the row as it is then.
+async fn check_state_server(state: &State, writer: &mut StateWriter, row: SyncRow) -> Result<SyncRow, PassError> {
+    let server = state.server_identity().await?;
+    match &row.state_server {
+        Some(known) if *known == server => return Ok(row),
+        Some(known) => {
+            tracing::warn!(
+                was = %known, now = %server,
+                "the state database is another server than before (a restored backup or a promoted standby): \
+                 every acknowledged value counts as unknown, and a full pass sends them again"
+            );
+            writer.start_generation(&server, "the state database is another server than before").await?;
+        }
+        None => writer.save_server_identity(&server).await?,
+    }
+    // A new generation has stored its own reason for a full pass.
+    Ok(state.sync_row().await?.unwrap_or(row))
+}
+
+/// Stores why a full pass is due, and makes rejections due if the mapping changed.
+async fn store_what_is_due(
+    writer: &StateWriter,
+    row: &SyncRow,
+    full_passes: &FullPassSchedule,
+    mapping: &str,
+) -> Result<(), PassError> {
+    if let Some(why) = full_passes.requested().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
+        // Otherwise the reason would be lost if the process was killed and then started with the old configuration.
+        writer.save_full_pass_due(why).await?;
+        crash::point("start: a full pass is due");
+    }
+    if row.mapping_fingerprint.as_deref().is_some_and(|stored| stored != mapping) {
+        writer.retry_all_rejections().await?;
+        crash::point("start: rejections are due");
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The engine: everything that the passes of one sync share while the lease is held.
+//!
+//! Owns: the data of [`Engine`], and the questions that its owner asks between passes. Must not know: the steps of a pass.
+//! Each step is an `impl Engine` in a file of its own.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::backoff::Backoff;
+use super::compare::PageComparer;
+use super::error::PassError;
+use super::full_pass_schedule::FullPassSchedule;
+use super::guard::RemovalGuard;
+use super::pages::PageReader;
+use super::queue::DeliveryQueue;
+use super::read_position::{ReadPosition, WatermarkColumn};
+use super::save_times::SaveTimes;
+use crate::clock::Shutdown;
+use crate::config::Config;
+use crate::crash;
+use crate::metrics::Metrics;
+use crate::push::Pusher;
+use crate::source::Source;
+use crate::state::{State, StateWriter};
+
+/// Everything that the passes of one sync share while the lease is held.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) config: Arc<Config>,
+    pub(super) state: State,
+    pub(super) writer: StateWriter,
+    pub(super) pusher: Arc<Pusher>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: Shutdown,
+    pub(super) reader: PageReader,
+    pub(super) comparer: PageComparer,
+    pub(super) queue: DeliveryQueue,
+    pub(super) backoff: Arc<Mutex<Backoff>>,
+    pub(super) read_position: ReadPosition,
+    pub(super) full_passes: FullPassSchedule,
+    pub(super) guard: RemovalGuard,
+    pub(super) saves: SaveTimes,
+    /// Accounts with an acknowledged value.
+    pub(super) known_accounts: i64,
+    /// The push stage was offered an acknowledged value in this pass, if there was one. It then keeps its own.
+    pub(super) probe_offered: bool,
+    /// Outcomes are unknown that a later pass retries. Until then IM may not hold everything that was committed.
+    pub(super) in_doubt_pending: bool,
+}
+
+/// What the watermark column of an open source is.
+pub(super) fn watermark_column(source: &Source) -> WatermarkColumn {
+    if !source.has_watermark() {
+        WatermarkColumn::None
+    } else if source.watermark_is_counter() {
+        WatermarkColumn::Counter
+    } else {
+        WatermarkColumn::Timestamp
+    }
+}
+
+impl Engine {
+    /// Why a full pass should run now, if one should.
+    pub fn full_pass_due(&self) -> Option<String> {
+        self.full_passes.due_now()
+    }
+
+    /// Whether there is a position from which an incremental pass can read. If not, only full passes run.
+    pub fn has_watermark(&self) -> bool {
+        self.read_position.is_known()
+    }
+
+    /// Whether outcomes are unknown that a later pass retries. As of the end of the last pass.
+    pub fn in_doubt_pending(&self) -> bool {
+        self.in_doubt_pending
+    }
+
+    /// The removal guard's document while it is tripped; see [`super::guard::message`].
+    pub fn guard(&self) -> Option<&Value> {
+        self.guard.document()
+    }
+
+    /// The source.
+    pub fn source(&self) -> &Source {
+        &self.reader.source
+    }
+
+    /// Takes a new connection to the source after the old one broke. The table may have changed meanwhile.
+    pub fn replace_source(&mut self, source: Source) {
+        self.read_position.set_column(watermark_column(&source));
+        self.reader.source = source;
+    }
+
+    /// Stores the time of the last call for the next holder of the lease, which keeps the rate limit across processes.
+    pub async fn store_last_call(&self) -> Result<(), PassError> {
+        let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());
+        crash::point("last call: about to be stored");
+        self.writer.save_last_call(ago).await?;
+        crash::point("last call: stored");
+        Ok(())
+    }
+}

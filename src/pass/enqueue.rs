@@ -1,0 +1,96 @@
+//! Compares pages and enqueues what differs.
+//!
+//! Owns: the way of one page from the reader to the queue, and the progress that is stored between pages.
+//! Must not know: which pages a pass reads, and in what order.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::account_diff::{AccountDiff, CompareOptions};
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
+use super::pages::ReadPage;
+use super::pending_removals::PendingRemovals;
+use super::progress::PassProgress;
+use crate::crash;
+use crate::model::Account;
+use crate::push::StopReason;
+
+impl Engine {
+    /// Fails if a shutdown has been requested.
+    pub(super) fn check_shutdown(&self) -> Result<(), PassError> {
+        if self.shutdown.requested() { Err(PassError::Stop(StopReason::Shutdown)) } else { Ok(()) }
+    }
+
+    /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`.
+    pub(super) async fn enqueue_page(
+        &mut self,
+        context: &Arc<PassContext>,
+        page: ReadPage,
+        options: CompareOptions,
+        pending: &mut PendingRemovals,
+    ) -> Result<(), PassError> {
+        self.check_shutdown()?;
+        let ReadPage { rows, missing, .. } = page;
+        let mut accounts = self.reader.accounts_of(&rows);
+        accounts.extend(missing.iter().cloned());
+        PassProgress::add(&context.progress.rows_read, rows.len());
+        self.queue.note_completed();
+        self.queue.wait_until_idle(accounts.iter()).await;
+        context.check()?;
+        crash::point("page: read");
+        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
+        crash::point("page: compared");
+        // Where removals are sent, and on a repeated read, the accounts have been counted already.
+        if !options.removals && !pending.is_repeat() {
+            let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_pending;
+            PassProgress::add(&context.progress.without_account, page_diff.without_account);
+            PassProgress::add(&context.progress.changed, page_diff.diffs.iter().filter(differs).count());
+        }
+        let loses = |diff: &&AccountDiff| diff.removal_pending;
+        pending.add(page_diff.diffs.iter().filter(loses).map(|diff| diff.account().clone()));
+        if page_diff.diffs.iter().any(AccountDiff::sends) {
+            self.offer_probe().await?;
+        }
+        self.queue.enqueue(context, page_diff, options.origin);
+        crash::point("page: enqueued");
+        context.check()
+    }
+
+    /// Looks accounts up in the source, at most a page of them, and enqueues what differs.
+    pub(super) async fn enqueue_accounts(
+        &mut self,
+        context: &Arc<PassContext>,
+        accounts: &[Account],
+        options: CompareOptions,
+        pending: &mut PendingRemovals,
+    ) -> Result<(), PassError> {
+        self.queue.wait_for_capacity().await;
+        let page = self.reader.look_up(accounts.to_vec()).await?;
+        self.enqueue_page(context, page, options, pending).await
+    }
+
+    /// Stores what `status` shows of the running pass, at most once a second, and a full pass's position. Skipped for a
+    /// pass that has recorded nothing yet, which is not `worth_storing`.
+    pub(super) async fn save_progress(
+        &mut self,
+        progress: &PassProgress,
+        position: Option<Value>,
+        worth_storing: bool,
+    ) -> Result<(), PassError> {
+        if !worth_storing || !self.saves.progress_save_is_due() {
+            return Ok(());
+        }
+        if position.is_some() {
+            crash::point("full: the position is about to be stored");
+        }
+        self.writer.save_progress(position.as_ref(), Some(&progress.running())).await?;
+        if position.is_some() {
+            crash::point("full: the position is stored");
+        }
+        self.saves.note_progress_saved();
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! When a full pass is due, and where an interrupted one resumes.
+//!
+//! Owns: the requests for full passes, their reasons, and the stored position. Must not know: the steps of a full pass.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::state::sync_row::SyncRow;
+
+#[cfg(test)]
+mod tests;
+
+const FIRST_PASS: &str = "the first pass of this sync";
+
+/// The options of a full pass, from the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullOptions {
+    /// Send every attribute again, whatever is acknowledged.
+    pub force: bool,
+    /// Send removals without asking the removal guard.
+    pub allow_removals: bool,
+}
+
+/// What must be the same for an interrupted full pass to be resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FullPassKey {
+    pub(super) options: FullOptions,
+    /// Fingerprint of the mapping.
+    pub(super) mapping: String,
+    /// Fingerprint of the watermark column.
+    pub(super) watermark: String,
+    /// Generation of the acknowledged values.
+    pub(super) generation: i32,
+}
+
+/// Where an interrupted full pass resumes: before the first row whose removal had to wait, so that the removal guard counts
+/// all removals again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FullPassPosition {
+    #[serde(flatten)]
+    pub(super) key: FullPassKey,
+    /// Why the pass was due.
+    pub(super) due: Option<String>,
+    /// When the first attempt of the pass began.
+    pub(super) began_at: DateTime<Utc>,
+    /// The account column's text of the last row that is recorded.
+    pub(super) after: String,
+    /// Rows compared up to there.
+    pub(super) done: u64,
+}
+
+/// The requests that had been made when a full pass began. The pass fulfils these, and no later ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FulfilledRequests {
+    requests: u64,
+    /// The reason of the last request that is not fulfilled yet.
+    pub(super) reason: Option<String>,
+}
+
+/// When a full pass is due.
+#[derive(Debug)]
+pub(super) struct FullPassSchedule {
+    /// `schedule.full_every`.
+    every: Option<Duration>,
+    /// The reason of the last request that is not fulfilled yet.
+    due: Option<String>,
+    /// Number of requests so far.
+    requests: u64,
+    last_ended: Option<Instant>,
+    position: Option<Value>,
+    /// A full pass with the current mapping has completed, so what another one finds was missed and counts as repaired.
+    compared_before: bool,
+}
+
+impl FullPassSchedule {
+    /// The schedule at the start of a process, from the sync row. `mapping` and `watermark` are the fingerprints of the
+    /// configuration.
+    pub(super) fn from_row(every: Option<Duration>, row: &SyncRow, mapping: &str, watermark: &str) -> Self {
+        let due = due_at_start(
+            row.full_pass_due.as_deref(),
+            (row.mapping_fingerprint.as_deref(), mapping),
+            (row.watermark_fingerprint.as_deref(), watermark),
+        );
+        let last_ended = row.full_pass_ended_at.map(|ended| {
+            let ago = (row.read_at - ended).to_std().unwrap_or_default();
+            clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic)
+        });
+        Self::new(every, due, last_ended, row.full_pass_position.clone())
+    }
+
+    /// The schedule of a sync that has no row yet.
+    pub(super) fn of_new_sync() -> Self {
+        Self::new(None, Some(FIRST_PASS.to_owned()), None, None)
+    }
+
+    fn new(every: Option<Duration>, due: Option<String>, last_ended: Option<Instant>, position: Option<Value>) -> Self {
+        Self { every, compared_before: due.is_none(), due, requests: 0, last_ended, position }
+    }
+
+    /// Why a full pass should run now, if one should.
+    pub(super) fn due_now(&self) -> Option<String> {
+        self.due.clone().or_else(|| {
+            let every = self.every?;
+            let is_over = self.last_ended.is_none_or(|ended| ended.elapsed() >= every);
+            is_over.then(|| "schedule.full_every is over".to_owned())
+        })
+    }
+
+    /// The reason of the last request that is not fulfilled yet, as the sync row stores it.
+    pub(super) fn requested(&self) -> Option<&str> {
+        self.due.as_deref()
+    }
+
+    /// Number of requests so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Requests a full pass that begins after now. The newest reason replaces an earlier one, and a position that was
+    /// stored for the earlier one is dropped.
+    pub(super) fn request(&mut self, why: &str) {
+        self.requests += 1;
+        self.due = Some(why.to_owned());
+        self.position = None;
+    }
+
+    /// The full pass that is about to begin takes the first read position of the sync, so it starts from the first row.
+    /// Returns the reason to store.
+    pub(super) fn start_from_first_row(&mut self) -> String {
+        self.position = None;
+        self.due.get_or_insert_with(|| FIRST_PASS.to_owned()).clone()
+    }
+
+    /// The requests that a full pass which begins now fulfils.
+    pub(super) fn fulfilled_by_pass_from_now(&self) -> FulfilledRequests {
+        FulfilledRequests { requests: self.requests, reason: self.due.clone() }
+    }
+
+    /// The position at which a full pass with this key resumes. A position is valid for the same key and reason, and for
+    /// `schedule.full_every`.
+    pub(super) fn resume_position(&self, key: &FullPassKey) -> Option<FullPassPosition> {
+        let position: FullPassPosition = serde_json::from_value(self.position.clone()?).ok()?;
+        let age = (clock::now_utc() - position.began_at).to_std().unwrap_or_default();
+        let is_valid = position.key == *key && position.due == self.due && self.every.is_none_or(|every| age < every);
+        is_valid.then_some(position)
+    }
+
+    /// Whether a request was made after the pass began, so that its position must not be resumed.
+    pub(super) fn requested_since(&self, fulfilled: &FulfilledRequests) -> bool {
+        self.requests != fulfilled.requests
+    }
+
+    /// Keeps the position of an interrupted full pass.
+    pub(super) fn keep_position(&mut self, position: Value) {
+        self.position = Some(position);
+    }
+
+    /// Whether differences that a full pass finds are repairs: earlier passes with the same mapping should have sent them.
+    pub(super) fn finds_repairs(&self) -> bool {
+        self.compared_before
+    }
+
+    /// A full pass has completed.
+    pub(super) fn note_completed(&mut self, fulfilled: &FulfilledRequests) {
+        if !self.requested_since(fulfilled) {
+            self.due = None;
+        }
+        self.compared_before = true;
+        self.last_ended = Some(clock::monotonic());
+        self.position = None;
+    }
+}
+
+/// Why a full pass is due at the start of a process. `mapping` and `watermark` are the stored and the configured fingerprint.
+fn due_at_start(
+    requested: Option<&str>,
+    mapping: (Option<&str>, &str),
+    watermark: (Option<&str>, &str),
+) -> Option<String> {
+    if let Some(why) = requested {
+        return Some(why.to_owned());
+    }
+    let why = match mapping {
+        (None, _) => FIRST_PASS,
+        (Some(stored), configured) if stored != configured => "the mapping, the filter or the deleted column changed",
+        _ if watermark.0 != Some(watermark.1) => "the watermark column changed",
+        _ => return None,
+    };
+    Some(why.to_owned())
+}

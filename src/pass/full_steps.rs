@@ -1,0 +1,155 @@
+//! The steps of a full pass.
+//!
+//! Owns: what one step does, and how the position moves on. Must not know: when a full pass is due, what its end means.
+//! A step reads at most one page, so that incremental passes can run between steps. Nothing is read ahead of a step.
+
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::error::PassError;
+use super::full::{FullPass, FullPassPhase, FullPassStep};
+use super::pages::{PageScan, ReadPage};
+use super::progress::{PassPhase, PassProgress};
+use super::queue::WaitResult;
+use super::recorded_pages::PageEnd;
+use super::removals::RemovalResult;
+use super::report::PassOutcome;
+use crate::crash;
+
+/// A step waits at most this long for deliveries, because an incremental pass may be due.
+const STEP_WAIT: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Takes one step. After [`FullPassStep::Done`] the pass is over.
+    pub async fn step_full(&mut self, full: &mut FullPass) -> FullPassStep {
+        let result = match self.try_step(full).await {
+            Ok(None) => return FullPassStep::More,
+            Ok(Some(outcome)) => Ok(outcome),
+            Err(error) => {
+                // Nothing of this pass may be in flight when it ends. The first error is the one that is reported.
+                let _ = self.queue.drain(&full.context).await;
+                if !error.lease_lost() {
+                    self.keep_position(full).await;
+                }
+                Err(error)
+            }
+        };
+        let (report, error) = self.end_full(full, result).await;
+        FullPassStep::Done(report, error)
+    }
+
+    async fn try_step(&mut self, full: &mut FullPass) -> Result<Option<PassOutcome>, PassError> {
+        full.context.check()?;
+        self.check_shutdown()?;
+        if full.phase != FullPassPhase::FollowUp && !self.queue.wait_for_capacity_within(STEP_WAIT).await {
+            self.advance_position(full);
+            return Ok(None);
+        }
+        match full.phase {
+            FullPassPhase::WholeTable => self.step_table(full).await.map(|()| None),
+            FullPassPhase::GoneAccounts => self.step_gone(full).await.map(|()| None),
+            FullPassPhase::FollowUp => self.step_follow_up(full).await,
+        }
+    }
+
+    async fn step_table(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        let page = full.table.next(&mut self.reader).await?.unwrap_or_else(ReadPage::empty_last);
+        PassProgress::add(&full.context.progress.done, page.scanned);
+        let (end, is_last) = (page.end.clone(), page.is_last);
+        let options = full.table.compare_options(full.force());
+        self.enqueue_page(&full.context, page, options, &mut full.pending).await?;
+        self.send_full_batch(full).await?;
+        // The position stays before the first row whose removal waits, so that a resumed pass counts it again.
+        if let Some(after) = end
+            && full.pending.count() == 0
+            && !full.pending.is_repeat()
+        {
+            let done = PassProgress::get(&full.context.progress.done);
+            full.pages.add(self.queue.sequence(), PageEnd { after, done });
+        }
+        self.advance_position(full);
+        self.save_progress(&full.context.progress, full.position(), true).await?;
+        crash::point("full: a page of the table is done");
+        if is_last {
+            crash::point("full: the table is read");
+            full.phase = FullPassPhase::GoneAccounts;
+            full.context.progress.set_phase(PassPhase::FindingGoneAccounts);
+        }
+        Ok(())
+    }
+
+    async fn step_gone(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        let Some(page) = full.gone.next(&mut self.reader).await? else {
+            crash::point("full: the gone accounts are read");
+            full.phase = FullPassPhase::FollowUp;
+            return Ok(());
+        };
+        let options = full.gone.compare_options(full.force());
+        self.enqueue_page(&full.context, page, options, &mut full.pending).await?;
+        self.send_full_batch(full).await?;
+        self.save_progress(&full.context.progress, None, true).await?;
+        crash::point("full: a page of gone accounts is done");
+        Ok(())
+    }
+
+    /// On a repeated read: sends the pending removals once they make a batch.
+    async fn send_full_batch(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        if full.pending.batch_is_full() {
+            let policy = full.removal_policy();
+            self.send_removals(&full.context, &mut full.pending, policy).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits in small steps, so that incremental passes run between them and the position moves on.
+    async fn step_follow_up(&mut self, full: &mut FullPass) -> Result<Option<PassOutcome>, PassError> {
+        match self.queue.wait_for_completion(&full.context, STEP_WAIT).await {
+            WaitResult::NothingInFlight => {}
+            WaitResult::TimedOut => return Ok(None),
+            WaitResult::Completed => {
+                self.advance_position(full);
+                self.save_progress(&full.context.progress, full.position(), true).await?;
+                crash::point("full: a delivery has completed");
+                return Ok(None);
+            }
+        }
+        self.queue.drain(&full.context).await?;
+        if !full.pending.is_repeat() {
+            full.differences = PassProgress::get(&full.context.progress.changed);
+            self.resend_in_doubt(&full.context, &mut full.in_doubt, &mut full.pending).await?;
+            self.guard.lift_for_full_pass(full.guard_at_begin.as_ref(), full.key.options.allow_removals);
+        }
+        let policy = full.removal_policy();
+        if self.send_removals(&full.context, &mut full.pending, policy).await? == RemovalResult::ReadAgain {
+            full.read_again();
+            return Ok(None);
+        }
+        self.step_last(full).await.map(Some)
+    }
+
+    async fn step_last(&mut self, full: &mut FullPass) -> Result<PassOutcome, PassError> {
+        if full.key.options.allow_removals {
+            // Before the retries, whose removals the guard judges as usual.
+            self.writer.clear_removals().await?;
+        }
+        let [.., retries] = PageScan::full(None);
+        self.retry_rejections(&full.context, retries).await?;
+        full.context.check_im_answered()?;
+        if full.guard_at_begin.is_some() && !self.guard.is_tripped() {
+            tracing::info!("the removal guard is lifted");
+        }
+        self.complete_outcome(None).await
+    }
+
+    /// Moves the position to the end of the last page up to which everything is recorded.
+    pub(super) fn advance_position(&mut self, full: &mut FullPass) {
+        self.queue.note_completed();
+        // Deliveries of a failed pass may have completed without having recorded anything.
+        if full.pending.is_repeat() || full.context.check().is_err() {
+            return;
+        }
+        if full.pages.advance(|sequence| self.queue.completed_before(sequence)) {
+            full.context.progress.note_recorded();
+        }
+    }
+}

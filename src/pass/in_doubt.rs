@@ -1,0 +1,43 @@
+//! Sends accounts in doubt again when their retry is due.
+//!
+//! Owns: which of them are postponed afterwards. Must not know: the removal guard's decision, what a pass read before.
+
+use std::sync::Arc;
+
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
+use super::pages::PageScan;
+use super::pending_removals::PendingRemovals;
+use super::progress::PassPhase;
+use crate::crash;
+use crate::model::Account;
+
+impl Engine {
+    /// Looks accounts in doubt up and sends what the table says now, after the rows of the pass itself. Those that are
+    /// still due afterwards cannot be resolved by a call now; they are postponed.
+    pub(super) async fn resend_in_doubt(
+        &mut self,
+        context: &Arc<PassContext>,
+        scan: &mut PageScan,
+        pending: &mut PendingRemovals,
+    ) -> Result<(), PassError> {
+        let options = scan.compare_options(false);
+        loop {
+            self.queue.wait_for_capacity().await;
+            let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
+            context.progress.set_phase(PassPhase::ResendingInDoubt);
+            let accounts = page.looked_up.clone();
+            self.enqueue_page(context, page, options, pending).await?;
+            crash::point("in doubt: looked up");
+            self.queue.drain(context).await?;
+            // An account whose removal is pending is resolved when the removal is sent. While the guard is tripped none is
+            // sent, and the full pass that lifts the guard compares every account.
+            let is_resolved_later = |account: &Account| !self.guard.is_tripped() && pending.may_contain(account);
+            let postponed: Vec<Account> = accounts.into_iter().filter(|account| !is_resolved_later(account)).collect();
+            crash::point("in doubt: about to be postponed");
+            self.writer.postpone_in_doubt_retries(&postponed).await?;
+            crash::point("in doubt: postponed");
+        }
+    }
+}

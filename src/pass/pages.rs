@@ -1,0 +1,226 @@
+//! The pages that passes read, in their order.
+//!
+//! Owns: which scans make up a pass, what the next page of a scan is, and how it is compared. Real passes and dry runs read
+//! the same scans, so a dry run cannot differ from the pass. Must not know: what becomes of a page.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::account_diff::{CompareOptions, RetryRejections};
+use super::error::PassError;
+use crate::config::Config;
+use crate::model::{Account, Row};
+use crate::push::ChangeOrigin;
+use crate::source::{Cursor, Source, WatermarkBound};
+use crate::state::State;
+
+/// Accounts with rejections that one pass tries again.
+pub(super) const MAX_RETRIED_ACCOUNTS: usize = 1_000;
+
+/// Reads pages from the source and the state. Both real passes and dry runs have one.
+#[derive(Debug)]
+pub(super) struct PageReader {
+    pub(super) config: Arc<Config>,
+    pub(super) source: Source,
+    pub(super) state: State,
+    /// `None` in a dry run before the first use of a sync: the state has no accounts then.
+    pub(super) sync_id: Option<i32>,
+}
+
+/// One page.
+#[derive(Debug, Default)]
+pub(super) struct ReadPage {
+    /// Rows of one snapshot.
+    pub(super) rows: Vec<Row>,
+    /// Accounts that were looked up and have no row.
+    pub(super) missing: Vec<Account>,
+    /// The accounts that were looked up. Empty for a scan of the table.
+    pub(super) looked_up: Vec<Account>,
+    /// By how much a progress bar moves on.
+    pub(super) scanned: usize,
+    /// The account column's text of the last row that has one, for a scan of the whole table.
+    pub(super) end: Option<String>,
+    /// There is no further page.
+    pub(super) is_last: bool,
+}
+
+impl ReadPage {
+    /// A last page without rows.
+    pub(super) fn empty_last() -> Self {
+        Self { is_last: true, ..Self::default() }
+    }
+}
+
+/// One of the scans that make up a pass, and its position.
+#[derive(Debug)]
+pub(super) enum PageScan {
+    /// Rows whose watermark is at or after `from`. Where an account may have several rows, all rows of a page's accounts
+    /// are read: another row of an account may be outside of the range, and only all of them decide.
+    ChangedRows { from: WatermarkBound, cursor: Option<Cursor> },
+    /// All rows, by account.
+    WholeTable { after: Option<String> },
+    /// Stored accounts that have no row. Rows that are marked as gone were already in the scan of the table.
+    GoneAccounts { after: Option<Account> },
+    /// The accounts named on the command line. One without a row is gone.
+    NamedAccounts { accounts: Vec<Account>, next: usize },
+    /// Accounts in doubt whose retry is due.
+    InDoubt { after: Option<(DateTime<Utc>, Account)>, seen: HashSet<Account> },
+    /// Accounts with rejections whose retry is due, at most `limit`. It has one page: those that were tried again are no
+    /// longer due, so a pass starts this scan several times.
+    RejectionRetries { limit: usize },
+}
+
+impl PageScan {
+    /// The scans of an incremental pass, in their order.
+    pub(super) fn incremental(from: WatermarkBound) -> [Self; 3] {
+        let [in_doubt, retries] = Self::follow_up();
+        [Self::ChangedRows { from, cursor: None }, in_doubt, retries]
+    }
+
+    /// The scans of a full pass, in their order. `after`: the account column's text of the row after which it resumes.
+    pub(super) fn full(after: Option<String>) -> [Self; 4] {
+        let [in_doubt, retries] = Self::follow_up();
+        [Self::WholeTable { after }, Self::GoneAccounts { after: None }, in_doubt, retries]
+    }
+
+    /// The scan of a pass over named accounts.
+    pub(super) fn selected(accounts: &[Account]) -> Self {
+        Self::NamedAccounts { accounts: accounts.to_vec(), next: 0 }
+    }
+
+    fn follow_up() -> [Self; 2] {
+        let in_doubt = Self::InDoubt { after: None, seen: HashSet::new() };
+        [in_doubt, Self::RejectionRetries { limit: MAX_RETRIED_ACCOUNTS }]
+    }
+
+    /// How pages of this scan are compared. Removals wait for the removal guard.
+    pub(super) fn compare_options(&self, force: bool) -> CompareOptions {
+        let options = CompareOptions { force, ..CompareOptions::default() };
+        match self {
+            Self::ChangedRows { .. } | Self::WholeTable { .. } | Self::GoneAccounts { .. } => options,
+            Self::NamedAccounts { .. } => CompareOptions { retry: RetryRejections::All, ..options },
+            Self::InDoubt { .. } => CompareOptions { origin: ChangeOrigin::UnknownOutcome, ..options },
+            Self::RejectionRetries { .. } => {
+                CompareOptions { retry: RetryRejections::Due, origin: ChangeOrigin::RejectionRetry, ..options }
+            }
+        }
+    }
+
+    /// Sets how many accounts the next page of rejections may have.
+    pub(super) fn limit_retries(&mut self, accounts: usize) {
+        if let Self::RejectionRetries { limit } = self {
+            *limit = accounts;
+        }
+    }
+
+    /// Reads the next page; `None` if there is none. Not to be called after a page that was the last one.
+    pub(super) async fn next(&mut self, reader: &mut PageReader) -> Result<Option<ReadPage>, PassError> {
+        match self {
+            Self::ChangedRows { from, cursor } => {
+                let page = reader.source.changed_since(*from, cursor.as_ref()).await?;
+                *cursor = page.cursor();
+                let scanned = page.rows.len();
+                let rows = if reader.source.account_is_unique() {
+                    page.rows
+                } else {
+                    let accounts: Vec<Account> = reader.accounts_of(&page.rows).into_iter().collect();
+                    reader.source.rows_of(&accounts).await?
+                };
+                Ok(Some(ReadPage { rows, scanned, is_last: page.last, ..ReadPage::default() }))
+            }
+            Self::WholeTable { after } => {
+                let page = reader.source.all_after(after.as_deref()).await?;
+                let end = page.rows.iter().rev().find_map(|row| row.account.as_deref().map(str::to_owned));
+                if end.is_some() {
+                    after.clone_from(&end);
+                }
+                let scanned = page.rows.len();
+                Ok(Some(ReadPage { rows: page.rows, scanned, end, is_last: page.last, ..ReadPage::default() }))
+            }
+            Self::GoneAccounts { after } => {
+                let accounts = reader.stored_accounts_after(after.as_ref()).await?;
+                let Some(last) = accounts.last() else { return Ok(None) };
+                *after = Some(last.clone());
+                let page = reader.look_up(accounts).await?;
+                Ok(Some(ReadPage { rows: Vec::new(), ..page }))
+            }
+            Self::NamedAccounts { accounts, next } => {
+                let end = next.saturating_add(reader.page_size()).min(accounts.len());
+                let named = accounts[*next..end].to_vec();
+                *next = end;
+                reader.look_up_page(named).await
+            }
+            Self::InDoubt { after, seen } => {
+                let accounts = reader.in_doubt_after(after, seen).await?;
+                reader.look_up_page(accounts).await
+            }
+            Self::RejectionRetries { limit } => {
+                let accounts = reader.rejections_due(*limit).await?;
+                let page = reader.look_up_page(accounts).await?;
+                Ok(page.map(|page| ReadPage { is_last: true, ..page }))
+            }
+        }
+    }
+}
+
+impl PageReader {
+    /// Rows of a page, at most.
+    pub(super) fn page_size(&self) -> usize {
+        self.config.source.page_size as usize
+    }
+
+    /// The accounts of these rows.
+    pub(super) fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
+        rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
+    }
+
+    /// Looks accounts up in the source. At most a page of them.
+    pub(super) async fn look_up(&mut self, accounts: Vec<Account>) -> Result<ReadPage, PassError> {
+        let rows = self.source.rows_of(&accounts).await?;
+        let found = self.accounts_of(&rows);
+        let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
+        let scanned = accounts.len();
+        Ok(ReadPage { rows, missing, looked_up: accounts, scanned, ..ReadPage::default() })
+    }
+
+    async fn look_up_page(&mut self, accounts: Vec<Account>) -> Result<Option<ReadPage>, PassError> {
+        if accounts.is_empty() { Ok(None) } else { self.look_up(accounts).await.map(Some) }
+    }
+
+    fn page_limit(&self) -> i64 {
+        i64::from(self.config.source.page_size)
+    }
+
+    async fn stored_accounts_after(&self, after: Option<&Account>) -> Result<Vec<Account>, PassError> {
+        let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
+        Ok(self.state.accounts_after(sync_id, after.map(Account::as_str), self.page_limit()).await?)
+    }
+
+    /// The next accounts in doubt that have not been `seen`; none at the end. Accounts whose removal waits stay due, and
+    /// must not hide those that come after them.
+    async fn in_doubt_after(
+        &self,
+        after: &mut Option<(DateTime<Utc>, Account)>,
+        seen: &mut HashSet<Account>,
+    ) -> Result<Vec<Account>, PassError> {
+        let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
+        loop {
+            let due = self.state.in_doubt_accounts_due(sync_id, after.as_ref(), self.page_limit()).await?;
+            let Some(last) = due.last() else { return Ok(Vec::new()) };
+            *after = Some(last.clone());
+            let accounts = due.into_iter().map(|(_, account)| account);
+            let unseen: Vec<Account> = accounts.filter(|account| seen.insert(account.clone())).collect();
+            if !unseen.is_empty() {
+                return Ok(unseen);
+            }
+        }
+    }
+
+    async fn rejections_due(&self, limit: usize) -> Result<Vec<Account>, PassError> {
+        let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(self.page_limit());
+        Ok(self.state.accounts_with_due_rejections(sync_id, limit).await?)
+    }
+}

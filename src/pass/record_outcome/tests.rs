@@ -1,0 +1,152 @@
+//! What each outcome of an attribute makes of an account's record.
+//!
+//! Owns: tables of outcomes. Must not know: the database, IM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::account_diff::AccountDiff;
+use super::{OutcomeCounts, RecordBuilder, RetryDelays};
+use crate::model::{
+    Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, LocalRefusal, VendorRefusal,
+};
+use crate::state::account::RetryDue;
+use crate::state::outcome_record::OutcomeRecord;
+
+const CITY: AttributeIndex = AttributeIndex(0);
+const PLAN: AttributeIndex = AttributeIndex(1);
+const DELAYS: RetryDelays = RetryDelays { late_write: Duration::from_secs(20), unknown: Duration::from_secs(80) };
+
+fn value(text: &str) -> AcknowledgedValue {
+    AcknowledgedValue::Value(text.into())
+}
+
+/// Sets the city to "Wien" and removes the plan.
+fn diff() -> AccountDiff {
+    AccountDiff {
+        is_stored: true,
+        acknowledged: vec![value("Graz"), value("pro")],
+        late_write: None,
+        retry_scheduled: false,
+        change: Change { account: Account::new("a"), set: vec![(CITY, "Wien".into())], remove: vec![PLAN] },
+        removal_pending: false,
+        refused: Vec::new(),
+        resolved: Vec::new(),
+        standing: Vec::new(),
+        desired_digest: 7,
+        unresolvable: false,
+    }
+}
+
+fn record(diff: &AccountDiff, city: AttributeOutcome, plan: AttributeOutcome) -> (OutcomeRecord, OutcomeCounts) {
+    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into());
+    let may_be_overwritten =
+        [&city, &plan].iter().any(|o| matches!(o, AttributeOutcome::Unknown | AttributeOutcome::Provisional));
+    let attributes = vec![(CITY, city), (PLAN, plan)];
+    let outcome = AccountOutcome { account: diff.account().clone(), attributes, may_be_overwritten };
+    builder.add_outcome(diff, &outcome, DELAYS);
+    builder.finish(Some(1))
+}
+
+fn refused(of_account: bool) -> AttributeOutcome {
+    AttributeOutcome::Refused(Arc::new(VendorRefusal { code: 70107, reason: "no such user".to_owned(), of_account }))
+}
+
+#[test]
+fn accepted_values_are_acknowledged() {
+    let (record, counts) = record(&diff(), AttributeOutcome::Done, AttributeOutcome::Done);
+    assert_eq!(record.intent, Some(1));
+    assert_eq!(record.accounts[0].acknowledged, [value("Wien"), AcknowledgedValue::Absent]);
+    assert_eq!(record.accounts[0].due, RetryDue::OnChange);
+    assert_eq!(counts, OutcomeCounts { pushed: 1, removed: 1, ..OutcomeCounts::default() });
+}
+
+#[test]
+fn the_last_value_removed_makes_the_account_unknown() {
+    let mut diff = diff();
+    diff.change.set.clear();
+    diff.acknowledged = vec![AcknowledgedValue::Absent, value("pro")];
+    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into());
+    let attributes = vec![(PLAN, AttributeOutcome::Done)];
+    let outcome = AccountOutcome { account: Account::new("a"), attributes, may_be_overwritten: false };
+    builder.add_outcome(&diff, &outcome, DELAYS);
+    let (_, counts) = builder.finish(None);
+    assert_eq!((counts.known_delta, counts.removed, counts.pushed), (-1, 1, 0));
+}
+
+#[test]
+fn an_unknown_outcome_is_retried_after_the_longer_delay() {
+    let (record, counts) = record(&diff(), AttributeOutcome::Unknown, AttributeOutcome::NotSent);
+    assert_eq!(record.accounts[0].acknowledged, [AcknowledgedValue::Unknown, value("pro")]);
+    assert_eq!(record.accounts[0].due, RetryDue::In(DELAYS.unknown));
+    assert_eq!(record.accounts[0].late_write, Some(DELAYS.late_write));
+    assert_eq!(counts, OutcomeCounts::default());
+}
+
+#[test]
+fn a_provisional_value_is_sent_again_after_the_late_write() {
+    let (record, _) = record(&diff(), AttributeOutcome::Provisional, AttributeOutcome::Done);
+    let provisional = AcknowledgedValue::Provisional(Some("Wien".into()));
+    assert_eq!(record.accounts[0].acknowledged, [provisional, AcknowledgedValue::Absent]);
+    assert_eq!(record.accounts[0].due, RetryDue::In(DELAYS.late_write));
+}
+
+#[test]
+fn an_earlier_late_write_makes_values_in_doubt_provisional() {
+    let mut diff = diff();
+    diff.acknowledged[0] = AcknowledgedValue::Unknown;
+    diff.late_write = Some(Duration::from_secs(5));
+    let (record, _) = record(&diff, AttributeOutcome::Done, AttributeOutcome::Done);
+    let provisional = AcknowledgedValue::Provisional(Some("Wien".into()));
+    assert_eq!(record.accounts[0].acknowledged, [provisional, AcknowledgedValue::Absent]);
+    assert_eq!(record.accounts[0].due, RetryDue::In(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_pending_removal_keeps_unknown_outcomes_due() {
+    let mut diff = diff();
+    diff.removal_pending = true;
+    let (record, _) = record(&diff, AttributeOutcome::Unknown, AttributeOutcome::Done);
+    assert_eq!(record.accounts[0].due, RetryDue::Now);
+}
+
+#[test]
+fn nothing_sent_changes_nothing() {
+    let (record, counts) = record(&diff(), AttributeOutcome::NotSent, AttributeOutcome::NotSent);
+    assert!(record.accounts.is_empty() && record.rejected.is_empty() && record.resolved.is_empty());
+    assert_eq!(counts, OutcomeCounts::default());
+}
+
+#[test]
+fn a_refusal_of_an_account_is_recorded_once() {
+    let (record, counts) = record(&diff(), refused(true), refused(true));
+    assert_eq!(record.rejected.len(), 1);
+    assert_eq!((&record.rejected[0].attribute, record.rejected[0].desired_digest), (&None, 7));
+    assert_eq!(record.accounts[0].acknowledged, [AcknowledgedValue::Unknown, AcknowledgedValue::Unknown]);
+    assert_eq!(counts.rejected, 1);
+}
+
+#[test]
+fn a_refusal_of_an_attribute_names_it() {
+    let (record, counts) = record(&diff(), refused(false), AttributeOutcome::Done);
+    assert_eq!(record.rejected[0].attribute.as_deref(), Some("city"));
+    assert_eq!((counts.rejected, counts.removed, counts.pushed), (1, 1, 0));
+}
+
+#[test]
+fn standing_rejections_end_when_their_attribute_is_accepted() {
+    let mut diff = diff();
+    diff.standing = vec![Some(CITY), Some(PLAN), None];
+    let (part, _) = record(&diff, AttributeOutcome::Done, AttributeOutcome::NotSent);
+    assert_eq!(part.resolved, [(Account::new("a"), Some("city".to_owned()))]);
+    let (all, _) = record(&diff, AttributeOutcome::Done, AttributeOutcome::Done);
+    assert_eq!(all.resolved.len(), 3, "the rejection of the account too");
+}
+
+#[test]
+fn an_account_refused_here_and_by_im_counts_once() {
+    let mut diff = diff();
+    diff.refused = vec![(Some(PLAN), LocalRefusal::DuplicateAccount)];
+    let (record, counts) = record(&diff, refused(false), AttributeOutcome::NotSent);
+    assert_eq!((counts.rejected, counts.local_rejections, record.rejected.len()), (1, 1, 2));
+}

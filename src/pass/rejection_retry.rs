@@ -1,0 +1,64 @@
+//! Tries rejections again when their retry is due.
+//!
+//! Owns: how many are tried in one pass, and how many at a time. Must not know: why an account was rejected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account_diff::RetryRejections;
+use super::context::PassContext;
+use super::engine::Engine;
+use super::error::PassError;
+use super::pages::{MAX_RETRIED_ACCOUNTS, PageScan};
+use super::pending_removals::PendingRemovals;
+use super::progress::{PassPhase, PassProgress};
+use super::removals::RemovalPolicy;
+use crate::clock;
+use crate::crash;
+
+/// After this time no further round begins in a pass, because the changes of the next pass wait.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Tries rejections again after the rows of the pass itself, in calls of their own. Each pass tries only some of them:
+    /// changes of the next pass must not wait for thousands of accounts that are refused again.
+    pub(super) async fn retry_rejections(
+        &mut self,
+        context: &Arc<PassContext>,
+        mut scan: PageScan,
+    ) -> Result<(), PassError> {
+        let began = clock::monotonic();
+        let full_call = self.config.im.users_per_call;
+        let cautious = self.accounts_in_a_second_of_calls();
+        let options = scan.compare_options(false);
+        let mut pending = PendingRemovals::default();
+        let (mut size, mut tried) = (cautious, 0);
+        while tried < MAX_RETRIED_ACCOUNTS && began.elapsed() < RETRY_TIME {
+            scan.limit_retries(size);
+            self.queue.wait_for_capacity().await;
+            let Some(page) = scan.next(&mut self.reader).await? else { break };
+            tried += page.looked_up.len();
+            let accounts = page.looked_up.clone();
+            context.progress.set_phase(PassPhase::RetryingRejections);
+            let rejected = PassProgress::get(&context.progress.rejected);
+            self.enqueue_page(context, page, options, &mut pending).await?;
+            self.queue.drain(context).await?;
+            let policy = RemovalPolicy::Guarded { retry: RetryRejections::Due };
+            self.send_removals(context, &mut pending, policy).await?;
+            crash::point("rejections: retried");
+            self.writer.postpone_rejections(&accounts, self.config.schedule.rejected_retry).await?;
+            crash::point("rejections: postponed");
+            // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
+            let none_refused = PassProgress::get(&context.progress.rejected) == rejected;
+            size = if none_refused { full_call } else { cautious };
+        }
+        Ok(())
+    }
+
+    /// An account that is refused again costs a call, and one more for each attribute. This many of them take a second.
+    fn accounts_in_a_second_of_calls(&self) -> usize {
+        let full_call = self.config.im.users_per_call;
+        let calls = usize::try_from(self.config.im.calls_per_second).unwrap_or(full_call);
+        (calls / (1 + self.comparer.rules.attribute_indexes.len())).clamp(1, full_call)
+    }
+}
