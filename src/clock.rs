@@ -1,7 +1,7 @@
-//! The only door to the clocks, and what is shared about time and stopping.
+//! The clocks, the heartbeat of the lease, and the shutdown request.
 //!
-//! Owns: monotonic and wall time, the heartbeat of the lease, the shutdown signal.
-//! Must not know: what is done with them.
+//! Owns: every read of the wall clock and of the monotonic clock (clippy forbids them elsewhere). Must not know: what
+//! depends on the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Wall clock. For showing and for signatures; never for deciding what was read.
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
+/// The wall clock. For display and signatures, never to decide what was read.
+#[expect(clippy::disallowed_methods, reason = "the clocks are read here only")]
 pub fn now_utc() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// Monotonic clock (tokio's, so that tests can pause it).
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
+/// The monotonic clock of tokio, which tests can pause.
+#[expect(clippy::disallowed_methods, reason = "the clocks are read here only")]
 pub fn monotonic() -> Instant {
     Instant::now()
 }
@@ -26,11 +26,11 @@ pub fn monotonic() -> Instant {
 /// A lease counts as held for this long after the start of the last ping that was answered. No call to IM starts later.
 pub const LEASE_VALID_FOR: Duration = Duration::from_secs(3);
 
-/// The last moment at which something answered; shared between who asks and who depends on it.
+/// The time of the last successful check, shared between the task that checks and those that depend on the result.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     origin: Instant,
-    /// Milliseconds after `origin`, plus one; 0 means never.
+    /// Milliseconds since `origin`, plus one; 0 means never.
     last: Arc<AtomicU64>,
 }
 
@@ -41,28 +41,28 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Something that was asked at `asked` has answered.
-    pub fn beat(&self, asked: Instant) {
-        let millis = asked.saturating_duration_since(self.origin).as_millis();
+    /// A check that started at `started` has succeeded.
+    pub fn beat(&self, started: Instant) {
+        let millis = started.saturating_duration_since(self.origin).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX - 1);
         self.last.fetch_max(millis + 1, Ordering::SeqCst);
     }
 
-    /// The last answered question was asked no longer ago than `limit`.
-    pub fn fresh(&self, limit: Duration) -> bool {
+    /// The last successful check started no longer ago than `limit`.
+    pub fn beat_within(&self, limit: Duration) -> bool {
         match self.last.load(Ordering::SeqCst) {
             0 => false,
             millis => (self.origin + Duration::from_millis(millis - 1)).elapsed() <= limit,
         }
     }
 
-    /// Forget all answers: nothing is fresh until the next beat.
+    /// Forgets the last check: [`Heartbeat::beat_within`] is false until the next [`Heartbeat::beat`].
     pub fn stop(&self) {
         self.last.store(0, Ordering::SeqCst);
     }
 }
 
-/// A request to stop, seen by everybody who holds a clone. It never goes back.
+/// A request to stop, visible to every clone. It cannot be withdrawn.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     sender: Arc<watch::Sender<bool>>,
@@ -77,23 +77,24 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Ask everybody to stop.
+    /// Requests the stop.
     pub fn request(&self) {
         self.sender.send_replace(true);
     }
 
+    /// The stop has been requested.
     pub fn requested(&self) -> bool {
         *self.receiver.borrow()
     }
 
-    /// Wait until somebody asks to stop.
+    /// Waits for the request to stop.
     pub async fn wait(&self) {
         let mut receiver = self.receiver.clone();
-        // The sender lives in `self`, so the channel cannot close while we wait.
+        // `self` keeps the sender, so the channel cannot close during the wait.
         let _ = receiver.wait_for(|stop| *stop).await;
     }
 
-    /// Sleep, but no longer than until the stop.
+    /// Sleeps for `duration`, or until the request to stop.
     pub async fn sleep(&self, duration: Duration) {
         tokio::select! {
             () = tokio::time::sleep(duration) => {}

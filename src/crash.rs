@@ -1,14 +1,15 @@
-//! Crash points: places at which a test has the process die, as `kill -9` would have it.
+//! Crash points: named places at which a test makes the process abort, like `kill -9`.
 //!
-//! Owns: their names and the one that is armed. Must not know: what stands around them.
+//! Owns: their names, and which one is armed. Must not know: the code around them.
 //!
-//! Compiled in with the feature `crash-points` only, which the tests switch on; a release has none of it. Armed by the
-//! environment: `IMSYNC_CRASH_AT=<point>` aborts at the first arrival, `<point>#3` at the third.
+//! Only compiled with the feature `crash-points`, which the tests enable; a release contains no crash points. The
+//! environment arms one: with `IMSYNC_CRASH_AT=<point>` the process aborts when it reaches the point for the first time,
+//! with `<point>#3` for the third time.
 
 #[cfg(feature = "crash-points")]
 pub use armed::{POINTS, point};
 
-/// Nothing: the feature `crash-points` is off.
+/// Does nothing, because the feature `crash-points` is disabled.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn point(_name: &'static str) {}
@@ -18,7 +19,7 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// All of them, in the order in which a first full pass arrives at most of them.
+    /// All crash points, in the order in which a first full pass reaches most of them.
     pub const POINTS: &[&str] = &[
         "migration: tables created, not committed",
         "migration: committed",
@@ -47,11 +48,11 @@ mod armed {
         "drain: begins",
         "delivery: begins",
         "intent: stored",
-        "call: about to go",
+        "call: about to be sent",
         "call: answered",
-        "call: about to be repeated",
+        "call: about to be retried",
         "push: a batch was halved",
-        "push: attributes go one by one",
+        "push: attributes are sent one by one",
         "push: a probe has ended",
         "push: sets have ended",
         "delivery: about to be recorded",
@@ -77,28 +78,28 @@ mod armed {
         "goodbye: stored",
     ];
 
-    struct Armed {
+    struct ArmedPoint {
         point: String,
-        /// Arrivals that are let pass.
-        before: AtomicUsize,
+        /// How often the point may still be passed.
+        passes_left: AtomicUsize,
     }
 
-    fn armed() -> Option<&'static Armed> {
-        static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    fn armed() -> Option<&'static ArmedPoint> {
+        static ARMED: OnceLock<Option<ArmedPoint>> = OnceLock::new();
         let read = || {
             let text = std::env::var("IMSYNC_CRASH_AT").ok()?;
-            let (point, arrival) = text.rsplit_once('#').unwrap_or((&text, "1"));
-            let arrival: usize = arrival.parse().ok()?;
-            Some(Armed { point: point.to_owned(), before: AtomicUsize::new(arrival.saturating_sub(1)) })
+            let (point, occurrence) = text.rsplit_once('#').unwrap_or((&text, "1"));
+            let occurrence: usize = occurrence.parse().ok()?;
+            Some(ArmedPoint { point: point.to_owned(), passes_left: AtomicUsize::new(occurrence.saturating_sub(1)) })
         };
         ARMED.get_or_init(read).as_ref()
     }
 
-    /// Aborts the process if this point is armed and its time has come.
+    /// Aborts the process if this point is armed and has been passed often enough.
     pub fn point(name: &'static str) {
         debug_assert!(POINTS.contains(&name), "{name} is not in the list of crash points");
         let Some(armed) = armed().filter(|armed| armed.point == name) else { return };
-        let passed = armed.before.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let passed = armed.passes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if passed.is_err() {
             std::process::abort();
         }

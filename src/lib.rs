@@ -1,38 +1,42 @@
-//! imsync keeps the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a Postgres table.
+//! imsync keeps the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a PostgreSQL table.
 //!
-//! # One row's way through the code
+//! # The path of one row through the code
 //!
-//! Somebody moves to Quito: an application updates a row of `users` and commits. What follows, module by module, in the
-//! order in which they may import each other.
+//! A user moves to Quito: an application updates a row of `users` and commits. This list follows that row through the
+//! modules, in the order in which they may import each other.
 //!
-//! - [`model`], [`clock`], [`crash`], [`metrics`], [`logging`] are the words and leaves: [`model::Row`], [`model::DesiredAccount`],
-//!   [`model::Change`] and [`model::AccountOutcome`] are what the stages hand each other; every look at a clock goes through
-//!   [`clock`].
-//! - [`cluster`] and [`simulator`] stand apart: a private PostgreSQL and the vendor's side, for the demo and the tests.
-//!   The simulator imports nothing of ours, so that client and fake cannot be wrong together.
-//! - [`config`] has read `imsync.toml` and the environment, and told every mistake at once. It is data; it builds nothing.
-//! - [`im`] is the vendor's REST API and nothing else: one call out, one answer back, its code and what the code means.
-//! - [`source`] reads. It takes a fence (the database clock, the running and the prepared transactions), lets
-//!   [`source::watermark`] say from where on a row may not have been read yet, and fetches pages in the order
-//!   (watermark, account) from there. Our row is on one of them, as a [`model::Row`]: texts, as psql shows them.
-//! - [`mapping`] turns the texts into a [`model::DesiredAccount`]: for each attribute a value, nothing, "keep", or a refusal
-//!   with its reason (a value over 50 bytes). Pure.
-//! - [`diff`] compares that with what IM acknowledged, and rejections that stand. What is left is a [`model::Change`]:
-//!   set `city`. Most rows leave nothing. Pure.
-//! - [`push`] gathers changes into calls of up to 100 users, keeps the pace, repeats what failed, takes a refused batch
-//!   apart until the culprit stands alone, and tells the outcome of every attribute in a [`model::AccountOutcome`]. It knows no SQL.
-//! - [`state`] is our own tables. Before the call it stored an intent (this account, this attribute); with the outcome it
-//!   records what IM now holds and deletes the intent, in one transaction that first reads the lease's epoch. Between
-//!   the two a killed process leaves a doubt, never a lie.
-//! - [`pass`] is the conductor, and the only module that names all five stages. [`pass::queue`] is the one queue in which
-//!   changes of all passes are delivered: an account is looked at only when its earlier change is recorded. When all that
-//!   a pass read is recorded, the watermark rises.
-//! - [`status`] is what `imsync status` and `/status` show. [`service`] decides when a pass runs: the daemon's loop, the
-//!   lease, standing by, readiness, HTTP, signals, systemd.
-//! - [`commands`] is one file a command, and [`cli`] the way from arguments to a command and its exit code.
+//! - [`model`], [`clock`], [`crash`], [`metrics`] and [`logging`] are shared types and small modules without dependencies.
+//!   [`model::Row`], [`model::DesiredAccount`], [`model::Change`] and [`model::AccountOutcome`] are passed from stage to
+//!   stage. Every read of a clock goes through [`clock`].
+//! - [`cluster`] and [`simulator`] are for the demo and the tests: a private PostgreSQL, and the vendor's side. The
+//!   simulator shares no code with the client. Otherwise both could share a bug.
+//! - [`config`] reads `imsync.toml` and the environment and reports all mistakes at once. Its result is plain data.
+//! - [`im`] is the client for the vendor's REST API: it sends one call, and returns the answer with the meaning of its
+//!   code.
+//! - [`source`] reads the table. It takes the transaction list (the database clock, the running and the prepared
+//!   transactions), [`source::watermark`] derives from which point on a row may not have been read yet, and the reader
+//!   fetches pages in the order (watermark, account) from there. Our row is on one of them, as a [`model::Row`]: texts, as
+//!   psql shows them.
+//! - [`mapping`] maps the texts to a [`model::DesiredAccount`]: for each attribute a value, no value, "keep", or a refusal
+//!   with its reason, such as a value over 50 bytes. Pure.
+//! - [`diff`] compares that with what IM acknowledged and with the recorded rejections. The result is a [`model::Change`]:
+//!   set `city`. For most rows there is nothing to send. Pure.
+//! - [`push`] collects changes into calls of up to 100 users, limits the rate, retries failed calls, bisects a refused
+//!   batch until the faulty account is alone, and returns the outcome of every attribute in a [`model::AccountOutcome`].
+//!   It knows no SQL.
+//! - [`state`] is the tables that imsync owns. Before the call it stores an intent (this account, this attribute). With the
+//!   outcome, it records what IM now holds and deletes the intent, in one transaction that first reads the epoch of the
+//!   lease. If the process is killed between the two, the attribute is in doubt and is sent again.
+//! - [`pass`] runs the stages in their order, and is the only module that names all five. Changes of all passes go through
+//!   one queue, [`pass::queue`]: an account is compared only after its previous change has been recorded. When everything
+//!   that a pass read is recorded, the watermark rises.
+//! - [`status`] is what `imsync status` and `/status` show. [`service`] decides when a pass runs: the loop of the daemon,
+//!   the lease, standby, readiness, HTTP, signals, systemd.
+//! - [`commands`] has one file for each command. [`cli`] parses the arguments, calls the command, and returns its exit
+//!   code.
 //!
-//! `tests/integration/layering.rs` reads this folder and fails on an import against that order.
-//! `docs/architecture.md` has the same walk with its reasons, `docs/correctness.md` the promises and their proofs.
+//! `tests/integration/layering.rs` reads this directory and fails on an import against that order.
+//! `docs/architecture.md` has the same description with its reasons, `docs/correctness.md` the guarantees and their proofs.
 
 pub mod cli;
 pub mod clock;

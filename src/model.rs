@@ -1,40 +1,43 @@
-//! The words that several rooms share: accounts, attributes, values, changes, outcomes.
+//! The types that several modules share: accounts, attributes, values, changes, outcomes.
 //!
-//! Owns: plain data and nothing else. Must not know: Postgres, HTTP, the configuration file.
-//! Everything here is a bottom word, so that the stages can speak to each other without importing each other.
+//! Owns: plain data. Must not know: PostgreSQL, HTTP, the configuration file.
+//!
+//! This module imports nothing else of the crate, so that the stages can exchange these types without importing each other.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of UTF-8 that IM takes at most as a UserID.
-/// Source: the vendor's limits, `To_Account`.
+/// The maximum length of an account (UserID) in bytes of UTF-8. Source: the vendor's limits, `To_Account`.
 pub const MAX_ACCOUNT_BYTES: usize = 32;
-/// Bytes of UTF-8 that IM takes at most as an attribute's value.
+/// The maximum length of an attribute's value in bytes of UTF-8. Source: the vendor's limits.
 pub const MAX_VALUE_BYTES: usize = 50;
-/// Characters of a column's text that decide what becomes of it: values are 50 bytes, and no text in `values` has more
-/// bytes than this. One character more than this is read, whatever the column holds.
-pub const MAX_LOOKED_AT: usize = 1000;
-/// Bytes of UTF-8 of an account that is still recorded as refused: an index of the state tables takes 2,700 in all.
-pub const MAX_RECORDED_ACCOUNT_BYTES: usize = 1000;
-/// Bytes of UTF-8 that IM takes at most as an attribute's name.
-pub const MAX_NAME_BYTES: usize = 50;
-/// Attribute names an app can hold, numbered "0" to "9".
+/// The number of characters of a column's text that the mapping uses: values have at most 50 bytes, and no text in
+/// `values` has more bytes than this. The source reads one character more, so that a longer text is recognized.
+pub const MAX_COLUMN_TEXT_CHARS: usize = 1000;
+/// The maximum length in bytes of UTF-8 of an account that is stored as refused. An index entry of the state tables has
+/// at most 2,700 bytes.
+pub const MAX_STORED_ACCOUNT_BYTES: usize = 1000;
+/// The maximum length of an attribute's name in bytes of UTF-8. Source: the vendor's limits.
+pub const MAX_ATTRIBUTE_NAME_BYTES: usize = 50;
+/// The maximum number of attribute names of an app. The vendor numbers them "0" to "9".
 pub const MAX_ATTRIBUTES: usize = 10;
-/// Users that one set, get or remove call carries at most.
+/// The maximum number of users in one set, get or remove call.
 pub const MAX_USERS_PER_CALL: usize = 100;
 
-/// An IM account: what goes into `To_Account`, prefix and format applied. Cheap to clone.
+/// An IM account, as sent in `To_Account`: with prefix and format applied. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Account(Arc<str>);
 
 impl Account {
+    /// The account with this UserID. Its length is not checked.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
+    /// The UserID.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,72 +61,85 @@ impl AsRef<str> for Account {
     }
 }
 
-/// The place of an attribute name in the sync's list of names (`sync.attribute_names`).
+/// The index of an attribute in the list of attribute names of the sync (`sync.attribute_names`).
 ///
-/// Names are appended to that list at first use and never move, so an account's values can be stored
-/// by place instead of by name. It has nothing to do with the vendor's numbering "0" to "9".
+/// Names are appended to that list at first use and never move, so the values of an account can be stored by index instead
+/// of by name. A variable `attribute` or `index` of this type is a number; names are `name` or `names`. The index is not
+/// the vendor's number "0" to "9".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AttributeIndex(pub u16);
 
 impl AttributeIndex {
+    /// The index as a position in a slice.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// Attribute names by attribute.
+/// The attribute names of the sync, indexed by [`AttributeIndex`].
 pub type AttributeNames = Arc<[Arc<str>]>;
 
-/// A row of the customer's table, every value as the text that psql would show.
+/// A row of the customer's table, every value as the text that psql shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The account column's text, without prefix and format; `None` for NULL.
+    /// The text of the account column, without prefix and format; `None` for NULL.
     pub account: Option<Box<str>>,
-    /// The watermark column's text; `None` for NULL or where there is no watermark column.
+    /// The text of the watermark column; `None` for NULL or without a watermark column.
     pub watermark: Option<Box<str>>,
-    /// Soft-deleted, or the filter is not true for it.
+    /// The row is soft-deleted, or the filter is not true for it.
     pub gone: bool,
-    /// The mapped columns' texts, in the order of `Mapping::columns`; of a longer one the first [`MAX_LOOKED_AT`] and one
-    /// characters.
+    /// The texts of the mapped columns, in the order of `Mapping::columns`. A text longer than [`MAX_COLUMN_TEXT_CHARS`]
+    /// is cut one character after that limit.
     pub values: Vec<Option<Box<str>>>,
 }
 
-/// What the mapping values of one attribute of one account.
+/// What IM should hold for one attribute of one account, according to the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DesiredValue {
-    /// IM shall hold this value (1 to 50 bytes of UTF-8).
+    /// This value (1 to 50 bytes of UTF-8).
     Value(Box<str>),
-    /// IM shall hold no value.
+    /// No value.
     Absent,
-    /// What IM holds stays, whatever it is.
+    /// Whatever IM holds now.
     Keep,
-    /// The value cannot be sent; the account's other attributes go all the same.
+    /// The value cannot be sent. The other attributes of the account are sent all the same.
     Refused(LocalRefusal),
 }
 
-/// Why a value or an account cannot be sent. Displayed as a sentence that never contains the value.
+/// Why imsync does not send a value or an account. The message never contains the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalRefusal {
-    /// More than 50 bytes of UTF-8, and `too_long = "reject"`.
-    ValueTooLong { column: Arc<str>, bytes: usize },
-    /// A text that `values` does not list, and `unlisted = "reject"`.
-    Unlisted { column: Arc<str> },
-    /// The account's text is over 32 bytes.
-    AccountTooLong { bytes: usize },
-    /// Several rows carry this account; which one is meant cannot be known.
-    AccountTwice,
+    /// The text has more than 50 bytes of UTF-8, and `too_long = "reject"`.
+    ValueTooLong {
+        /// The mapped column.
+        column: Arc<str>,
+        /// The length of the text as far as it was read.
+        bytes: usize,
+    },
+    /// `values` does not list the text, and `unlisted = "reject"`.
+    Unlisted {
+        /// The mapped column.
+        column: Arc<str>,
+    },
+    /// The account has more than 32 bytes of UTF-8.
+    AccountTooLong {
+        /// The length of the account.
+        bytes: usize,
+    },
+    /// Several rows have this account, so its values are ambiguous.
+    DuplicateAccount,
 }
 
 impl fmt::Display for LocalRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ValueTooLong { column, bytes } if *bytes > MAX_LOOKED_AT => write!(
+            Self::ValueTooLong { column, bytes } if *bytes > MAX_COLUMN_TEXT_CHARS => write!(
                 f,
-                "the text of column {column} is more than {MAX_LOOKED_AT} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
+                "the text of column {column} is more than {MAX_COLUMN_TEXT_CHARS} bytes, IM accepts at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
             ),
             Self::ValueTooLong { column, bytes } => write!(
                 f,
-                "the text of column {column} is {bytes} bytes, IM takes at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
+                "the text of column {column} is {bytes} bytes, IM accepts at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
             ),
             Self::Unlisted { column } => write!(
                 f,
@@ -131,49 +147,51 @@ impl fmt::Display for LocalRefusal {
             ),
             Self::AccountTooLong { bytes } => write!(
                 f,
-                "the account is {bytes} bytes, IM takes at most {MAX_ACCOUNT_BYTES}; use a shorter account column or prefix"
+                "the account is {bytes} bytes, IM accepts at most {MAX_ACCOUNT_BYTES}; use a shorter account column or prefix"
             ),
-            Self::AccountTwice => {
-                f.write_str("several rows of the table carry this account; make the account column unique")
+            Self::DuplicateAccount => {
+                f.write_str("several rows of the table have this account; make the account column unique")
             }
         }
     }
 }
 
-/// What the table values IM to hold for one account: one [`DesiredValue`] for each configured attribute, in the mapping's order.
+/// What IM should hold for one account: a [`DesiredValue`] for each configured attribute, in the order of the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredAccount {
+    /// The account.
     pub account: Account,
+    /// One for each configured attribute, in the order of `Mapping::names`.
     pub values: Vec<DesiredValue>,
 }
 
-/// What IM is known to hold for one attribute of one account.
+/// What IM is known to hold for one attribute of one account, from its answers to calls.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum AcknowledgedValue {
-    /// IM acknowledged that there is no value, or none was ever sent.
+    /// IM acknowledged a removal, or no value was ever sent.
     #[default]
     Absent,
     /// IM acknowledged this value.
     Value(Box<str>),
-    /// In doubt: a call's outcome is not known, or the ground of the state changed.
+    /// In doubt: the outcome of a call is unknown, or the state is bound to another app now.
     Unknown,
-    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a late write). In doubt
-    /// until that cannot be any more; then it is sent once more.
+    /// IM acknowledged this value or its removal, but an earlier call may still be applied after it (a late write). In
+    /// doubt until that is no longer possible; then it is sent once more.
     Provisional(Option<Box<str>>),
 }
 
 impl AcknowledgedValue {
-    /// IM may hold something else than it acknowledged.
+    /// IM may hold something other than what it acknowledged last.
     pub fn in_doubt(&self) -> bool {
         matches!(self, Self::Unknown | Self::Provisional(_))
     }
 
-    /// IM is not known to be without it.
+    /// IM holds a value, or may hold one.
     pub fn may_be_held(&self) -> bool {
         !matches!(self, Self::Absent | Self::Provisional(None))
     }
 
-    /// The value that IM acknowledged last, where one is held.
+    /// The value that IM acknowledged last; `None` without one, and when the outcome of a call is unknown.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Value(value) | Self::Provisional(Some(value)) => Some(value),
@@ -182,45 +200,51 @@ impl AcknowledgedValue {
     }
 }
 
-/// What to send for one account. `set` and `remove` never name the same attribute; attributes are in ascending order.
+/// What to send for one account. `set` and `remove` have no attribute in common; each is in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// The account.
     pub account: Account,
+    /// The values to set.
     pub set: Vec<(AttributeIndex, Box<str>)>,
+    /// The attributes to remove.
     pub remove: Vec<AttributeIndex>,
 }
 
-/// What became of one attribute of a [`Change`].
+/// The outcome of one attribute of a [`Change`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttributeOutcome {
     /// IM acknowledged it.
     Done,
-    /// IM acknowledged it, but an earlier call that carried it has no known outcome and may still land.
+    /// IM acknowledged it, but the outcome of an earlier call with it is unknown: that call may still be applied.
     Provisional,
-    /// IM refused it with a code of the row or request class, standing alone.
+    /// IM refused it with a code of the account or request class, in a call with nothing else in it.
     Refused(Arc<VendorRefusal>),
-    /// It may or may not have been applied.
+    /// The outcome of a call is unknown: it may have been applied.
     Unknown,
-    /// No call carried it, or every call that did was certainly not applied: nothing changed in IM.
+    /// Nothing changed in IM: it was in no call, or only in calls that were certainly not applied.
     NotSent,
 }
 
 /// A refusal of the vendor, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VendorRefusal {
+    /// The vendor's error code.
     pub code: i64,
-    /// A sentence of ours with the vendor's `ErrorInfo` and `RequestId`; never a value.
+    /// imsync's sentence for the code with the vendor's `ErrorInfo` and `RequestId`. Never contains a value.
     pub reason: String,
-    /// The code speaks of the account, not of one attribute.
+    /// The code concerns the whole account, not one attribute.
     pub of_account: bool,
 }
 
-/// What became of one account's change, attribute by attribute, in the order `set` then `remove`.
+/// The outcome of the change of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountOutcome {
+    /// The account.
     pub account: Account,
+    /// The outcome of each attribute, those of `Change::set` before those of `Change::remove`.
     pub attributes: Vec<(AttributeIndex, AttributeOutcome)>,
-    /// Some call with this account has no known outcome: it may still land.
+    /// The outcome of a call with this account is unknown: it may still be applied and overwrite a later one.
     pub may_be_overwritten: bool,
 }
 
@@ -228,35 +252,63 @@ pub struct AccountOutcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
+    /// `all_member_push`. A call applies completely or not at all (assumed).
     AllMemberPush,
+    /// `timpush`. A call may apply in part: its `ErrorList` names the accounts that failed.
     Timpush,
 }
 
-/// The vendor's data centres.
+impl Service {
+    /// All services, in the order in which messages list them.
+    pub const ALL: [Self; 2] = [Self::AllMemberPush, Self::Timpush];
+
+    /// The name in the vendor's URLs, in the configuration and in the state.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AllMemberPush => "all_member_push",
+            Self::Timpush => "timpush",
+        }
+    }
+}
+
+/// The vendor's data centers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Region {
+    /// Mainland China.
     China,
+    /// Singapore.
     Singapore,
+    /// Seoul.
     Seoul,
+    /// Tokyo.
     Tokyo,
+    /// Frankfurt.
     Frankfurt,
+    /// Mumbai.
     Mumbai,
+    /// Silicon Valley.
     SiliconValley,
+    /// Jakarta.
     Jakarta,
 }
 
-/// How much is logged.
+/// The least severe level that is logged (`log.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
+    /// Errors only.
     Error,
+    /// Errors and warnings.
     Warn,
+    /// The default: also what a pass did.
     Info,
+    /// Also every call to IM (`-v`).
     Debug,
+    /// Everything (`-vv`).
     Trace,
 }
 
 impl LogLevel {
-    /// As it is written in the file.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -268,11 +320,15 @@ impl LogLevel {
     }
 }
 
-/// The form of log lines.
+/// The format of log lines (`log.format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// [`LogFormat::Journald`] when standard error is connected to the journal, else [`LogFormat::Text`].
     Auto,
+    /// Human-readable lines.
     Text,
+    /// One JSON object per line.
     Json,
+    /// Entries of the systemd journal with their fields.
     Journald,
 }

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::{CommandResult, Exit, Failure, Global, Voice, printed, say, say_json};
 use crate::config::Config;
-use crate::im::Class;
+use crate::im::CodeClass;
 use crate::mapping::Mapping;
 use crate::pass::binding;
+use crate::quote::quoted_list;
 use crate::service::connect;
 use crate::source::Source;
 use crate::state::migrate::LATEST_VERSION;
@@ -67,8 +68,8 @@ pub async fn run(global: Global, offline: bool, json: bool) -> CommandResult {
     };
     let mut findings = Findings::default();
     findings.add("configuration", Verdict::Ok, format!("{} is complete and consistent", config.path.display()));
-    for sentence in config.not_yet_in_force() {
-        findings.add("configuration", Verdict::Warning, sentence);
+    for warning in config.unimplemented_key_warnings() {
+        findings.add("configuration", Verdict::Warning, warning);
     }
     if !offline {
         let table = check_source(&config, &mut findings).await;
@@ -104,7 +105,7 @@ async fn check_source(config: &Arc<Config>, findings: &mut Findings) -> Option<S
             findings.add(
                 "source",
                 Verdict::Ok,
-                format!("{} at {}, {columns} columns readable", source.resolved_table(), config.source.url.shown()),
+                format!("{} at {}, {columns} columns readable", source.resolved_table(), config.source.url.redacted()),
             );
             if !source.has_watermark() {
                 findings.add(
@@ -119,7 +120,7 @@ async fn check_source(config: &Arc<Config>, findings: &mut Findings) -> Option<S
             Some(source)
         }
         Err(error) => {
-            findings.add("source", Verdict::Error, format!("{error} ({})", config.source.url.shown()));
+            findings.add("source", Verdict::Error, format!("{error} ({})", config.source.url.redacted()));
             None
         }
     }
@@ -150,7 +151,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
             findings.add(
                 "state",
                 Verdict::Ok,
-                format!("schema \"{}\" at {}", config.state.schema, config.state.url.shown()),
+                format!("schema \"{}\" at {}", config.state.schema, config.state.url.redacted()),
             );
             if let (Some(row), Some(source)) = (row, source)
                 && let Err(error) = row.binding.check(&config.name, &binding(config, source))
@@ -158,7 +159,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 findings.add("state", Verdict::Error, error.to_string());
             }
         }
-        Err(error) => findings.add("state", Verdict::Error, format!("{error} ({})", config.state.url.shown())),
+        Err(error) => findings.add("state", Verdict::Error, format!("{error} ({})", config.state.url.redacted())),
     }
 }
 
@@ -171,7 +172,7 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
         Ok(names) => names,
         Err(error) => {
             let advice = error.code.advice();
-            let what = if error.code.class() == Class::Credentials { "credentials" } else { "im" };
+            let what = if error.code.class() == CodeClass::Credentials { "credentials" } else { "im" };
             return findings.add(what, Verdict::Error, format!("{error}; {advice}"));
         }
     };
@@ -199,14 +200,10 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
             Verdict::Error,
             format!(
                 "the app does not know {}; it knows: {}. Set the missing names in the console (ten at most), or correct [attributes] in {}",
-                quoted(&missing),
-                if known.is_empty() { "none".to_owned() } else { quoted(&known) },
+                quoted_list(&missing),
+                if known.is_empty() { "none".to_owned() } else { quoted_list(&known) },
                 config.path.display()
             ),
         );
     }
-}
-
-fn quoted(names: &[&str]) -> String {
-    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }

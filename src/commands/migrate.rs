@@ -34,10 +34,7 @@ pub async fn run(global: Global, print: bool, rebind: bool) -> CommandResult {
                 "sync \"{}\" now belongs to app {} ({}); every acknowledged value counts as unknown, the next pass is a full one",
                 config.name,
                 config.im.sdk_app_id,
-                match config.im.service {
-                    crate::model::Service::AllMemberPush => "all_member_push",
-                    crate::model::Service::Timpush => "timpush",
-                }
+                config.im.service.as_str(),
             ))?;
         } else {
             return Err(Failure::failed(format!(

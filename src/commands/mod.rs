@@ -96,8 +96,8 @@ pub enum Voice {
 }
 
 impl Global {
-    fn request(&self, needs_secret_key: bool) -> config::Request {
-        config::Request {
+    fn request(&self, needs_secret_key: bool) -> config::LoadRequest {
+        config::LoadRequest {
             path: self.config.clone(),
             environment: config::Environment::of_process(),
             working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
@@ -120,8 +120,8 @@ impl Global {
         };
         logging::init(level, self.log_format.unwrap_or(config.log.format), self.verbosity);
         tracing::info!(file = %config.path.display(), "configuration read");
-        for notice in &loaded.notices {
-            tracing::warn!("{notice}");
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
         Ok(Arc::new(config))
     }
@@ -129,8 +129,8 @@ impl Global {
     /// Reads the configuration again for a running daemon.
     pub fn reload(&self) -> Result<Config, String> {
         let loaded = config::load(&self.request(true)).map_err(|problems| problems.to_string())?;
-        for notice in &loaded.notices {
-            tracing::warn!("{notice}");
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
         Ok(loaded.config)
     }

@@ -84,7 +84,7 @@ fn document(item: &AccountDiff, comparer: &PageComparer) -> Value {
         .map(|(attribute, value)| (comparer.name_of(*attribute).to_owned(), Value::from(&**value)))
         .collect();
     let remove: Vec<&str> = item.change.remove.iter().map(|attribute| comparer.name_of(*attribute)).collect();
-    let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &comparer.names)
+    let was: Map<String, Value> = diff::previous_values(&item.change, &item.acknowledged, &comparer.names)
         .into_iter()
         .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
         .collect();

@@ -27,8 +27,8 @@ const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// The daemon: up until it is told to stop.
 pub async fn daemon(global: Global) -> CommandResult {
     let config = global.load(true, Voice::Daemon)?;
-    for sentence in config.not_yet_in_force() {
-        tracing::warn!("{sentence}");
+    for warning in config.unimplemented_key_warnings() {
+        tracing::warn!("{warning}");
     }
     let shutdown = Shutdown::default();
     let hangups = signals::hangup_signal()?;

@@ -1,65 +1,60 @@
-//! The `[attributes]` section: which attribute is made from which column, and how.
+//! The `[attributes]` section: which attribute gets its value from which column, and how.
 //!
-//! Owns: the checks of names, look-ups and choices. Must not know: the table's columns, the app's names.
+//! Owns: the checks of attribute names, of `values` and of the choices. Must not know: the columns of the table, the
+//! attribute names of the app.
 
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
-use super::document::{Document, MOST_TOLD};
-use super::keys::{self, Takes};
-use super::{Attribute, Null, TooLong, Unlisted, checks};
-use crate::model::{MAX_ATTRIBUTES, MAX_LOOKED_AT, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use super::checks;
+use super::document::ConfigDocument;
+use super::keys::{expected, find_key};
+use super::model::{AttributeConfig, Null, TooLong, Unlisted};
+use super::problems::MAX_PROBLEMS;
+use super::value_type::ValueType;
+use crate::model::{MAX_ATTRIBUTE_NAME_BYTES, MAX_ATTRIBUTES, MAX_COLUMN_TEXT_CHARS, MAX_VALUE_BYTES};
 
 const SECTION: &str = "attributes";
 
-/// The attributes in the order of their names; `None` when a problem was recorded.
-pub(super) fn attributes(document: &mut Document<'_>) -> Option<Vec<Attribute>> {
-    let names = document.names_in(&[SECTION]);
+/// The attributes in the order of their names. `None`: a problem was recorded.
+pub(super) fn attributes(document: &mut ConfigDocument<'_>) -> Option<Vec<AttributeConfig>> {
+    let names = document.keys_of_table(&[SECTION]);
     if names.is_empty() {
-        let takes = keys::find(SECTION).map(|key| key.takes.to_string()).unwrap_or_default();
         match document.value(SECTION) {
-            // Of another type: told with the unknown keys.
+            // A value of another type is reported with the unknown keys.
             Some(value) if !matches!(value, DeValue::Table(_)) => {}
-            Some(_) => document.missing(SECTION, format!("at least one attribute is needed; it takes {takes}")),
-            None => document.missing(SECTION, format!("missing; it takes {takes}")),
+            Some(_) => {
+                document.missing(SECTION, format!("at least one attribute is required; expected {}", expected(SECTION)))
+            }
+            None => document.missing(SECTION, format!("this section is required; expected {}", expected(SECTION))),
         }
         return None;
     }
     if names.len() > MAX_ATTRIBUTES {
         document.problem(
             SECTION,
-            format!("found {} attributes; allowed are {MAX_ATTRIBUTES}, an IM app has no more names", names.len()),
+            format!("found {} attributes; an IM app has at most {MAX_ATTRIBUTES} attribute names", names.len()),
         );
     }
+    // All attributes are read before the first `None` ends the collection, so that all problems are found.
     let attributes: Vec<_> = names.iter().take(MAX_ATTRIBUTES).map(|name| attribute(document, name)).collect();
     attributes.into_iter().collect()
 }
 
-fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
+fn attribute(document: &mut ConfigDocument<'_>, name: &str) -> Option<AttributeConfig> {
+    check_name(document, name);
     let at = [SECTION, name];
-    let wrong = match name.len() {
-        0 => Some("found an empty name".to_owned()),
-        1..=MAX_NAME_BYTES if name.chars().any(char::is_control) => {
-            Some("found a name with a control character".to_owned())
-        }
-        1..=MAX_NAME_BYTES => None,
-        bytes => Some(format!("found a name of {bytes} bytes")),
-    };
-    if let Some(wrong) = wrong {
-        document.problem_at(&at, format!("{wrong}; IM takes names of 1 to {MAX_NAME_BYTES} bytes"));
-    }
-    let short = match document.value_at(&at)? {
+    let is_column_only = match document.value_at(&at)? {
         DeValue::String(_) => true,
         DeValue::Table(_) => false,
         other => {
-            let takes = keys::find("attributes.NAME").map(|key| key.takes.to_string()).unwrap_or_default();
-            let message = format!("found {}; allowed is {takes}", checks::found(other));
+            let message = format!("found {}, expected {}", checks::describe(other), expected("attributes.NAME"));
             document.problem_at(&at, message);
             return None;
         }
     };
-    let column = if short { at.to_vec() } else { vec![SECTION, name, "column"] };
+    let column = if is_column_only { at.to_vec() } else { vec![SECTION, name, "column"] };
     let column = document.read_at(&column, "attributes.NAME.column", checks::text);
     let values = values(document, name);
     let unlisted = document.read_at(
@@ -85,9 +80,12 @@ fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
     if document.value_at(&[SECTION, name, "values"]).is_none()
         && document.value_at(&[SECTION, name, "unlisted"]).is_some()
     {
-        document.notice(&[SECTION, name, "unlisted"], "has no effect without \"values\": every text is sent as it is");
+        document.warning(
+            &[SECTION, name, "unlisted"],
+            "this key has no effect without \"values\"; every text is sent unchanged",
+        );
     }
-    Some(Attribute {
+    Some(AttributeConfig {
         name: name.to_owned(),
         column: column?,
         values: values.ok()?,
@@ -97,61 +95,71 @@ fn attribute(document: &mut Document<'_>, name: &str) -> Option<Attribute> {
     })
 }
 
-/// A problem was recorded.
-struct Faulty;
+fn check_name(document: &mut ConfigDocument<'_>, name: &str) {
+    let reason = match name.len() {
+        0 => "the attribute name is empty".to_owned(),
+        1..=MAX_ATTRIBUTE_NAME_BYTES if name.chars().any(char::is_control) => {
+            "the attribute name contains a control character".to_owned()
+        }
+        1..=MAX_ATTRIBUTE_NAME_BYTES => return,
+        bytes => format!("the attribute name has {bytes} bytes"),
+    };
+    document
+        .problem_at(&[SECTION, name], format!("{reason}; IM accepts names of 1 to {MAX_ATTRIBUTE_NAME_BYTES} bytes"));
+}
 
-/// The look-up, if there is one.
-fn values(document: &mut Document<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>, Faulty> {
+/// The value is invalid, and a problem was recorded.
+struct ProblemRecorded;
+
+/// The `values` table of an attribute, if there is one.
+fn values(document: &mut ConfigDocument<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>, ProblemRecorded> {
     let at = [SECTION, name, "values"];
     let Some(value) = document.value_at(&at) else { return Ok(None) };
     let DeValue::Table(table) = value else {
-        let takes = keys::find("attributes.NAME.values").map_or(&Takes::Switch, |key| &key.takes);
-        let message = checks::refused(checks::found(value), takes);
+        let value_type = find_key("attributes.NAME.values").map_or(&ValueType::Boolean, |key| &key.value_type);
+        let message = checks::mismatch(checks::describe(value), value_type);
         document.problem_at(&at, message);
-        return Err(Faulty);
+        return Err(ProblemRecorded);
     };
     let mut values = BTreeMap::new();
-    let mut wrong = Vec::new();
+    let mut refused = Vec::new();
     for (key, value) in table {
         let text = key.get_ref().to_string();
-        match target(value.get_ref()) {
-            Ok(_) if text.len() > MAX_LOOKED_AT => {
-                wrong.push((
-                    text,
-                    format!("the text is longer than {MAX_LOOKED_AT} bytes, and no more of a column is looked at"),
-                ));
-            }
+        match entry(&text, value.get_ref()) {
             Ok(target) => {
                 values.insert(text, target);
             }
-            Err(message) => wrong.push((text, message)),
+            Err(message) => refused.push((text, message)),
         }
-        if wrong.len() > MOST_TOLD {
+        if refused.len() > MAX_PROBLEMS {
             break;
         }
     }
     if table.is_empty() {
-        document.problem_at(&at, "it lists nothing; leave it out to send the column's text as it is");
-        return Err(Faulty);
+        document.problem_at(&at, "the table is empty; remove this key to send the column's text unchanged");
+        return Err(ProblemRecorded);
     }
-    for (text, message) in &wrong {
+    for (text, message) in &refused {
         document.problem_at(&[SECTION, name, "values", text], message);
     }
-    if wrong.is_empty() { Ok(Some(values)) } else { Err(Faulty) }
+    if refused.is_empty() { Ok(Some(values)) } else { Err(ProblemRecorded) }
 }
 
-/// What a listed text becomes in IM.
-fn target(value: &DeValue<'_>) -> Result<String, String> {
-    let takes = format!("text in quotes of 1 to {MAX_VALUE_BYTES} bytes");
+/// Checks one entry of `values` and returns the value that IM gets.
+fn entry(text: &str, value: &DeValue<'_>) -> Result<String, String> {
+    let expected = format!("expected a string of 1 to {MAX_VALUE_BYTES} bytes");
     match value {
-        DeValue::String(text) if text.is_empty() => Err(format!(
-            "found an empty text, which IM does not keep; allowed is {takes}; to remove the attribute leave this text out and set unlisted = \"remove\""
+        DeValue::String(value) if value.is_empty() => Err(format!(
+            "found an empty string, {expected}; IM does not store empty values, so to remove the attribute, leave this text out and set unlisted = \"remove\""
         )),
-        DeValue::String(text) if text.contains('\0') => {
-            Err(format!("found a text with a NUL byte; allowed is {takes}"))
+        DeValue::String(value) if value.contains('\0') => Err(format!("found a string with a NUL byte, {expected}")),
+        DeValue::String(value) if value.len() > MAX_VALUE_BYTES => {
+            Err(format!("found a string of {} bytes, {expected}", value.len()))
         }
-        DeValue::String(text) if text.len() <= MAX_VALUE_BYTES => Ok(text.to_string()),
-        DeValue::String(text) => Err(format!("found a text of {} bytes; allowed is {takes}", text.len())),
-        other => Err(format!("found {}; allowed is {takes}", checks::found(other))),
+        DeValue::String(_) if text.len() > MAX_COLUMN_TEXT_CHARS => Err(format!(
+            "the text to replace has more than {MAX_COLUMN_TEXT_CHARS} bytes, the most that imsync compares"
+        )),
+        DeValue::String(value) => Ok(value.to_string()),
+        other => Err(format!("found {}, {expected}", checks::describe(other))),
     }
 }

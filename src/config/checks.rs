@@ -1,6 +1,7 @@
-//! A value of the file against what its key takes.
+//! Checks a TOML value against the values that its key accepts.
 //!
-//! Owns: types, ranges and the words for what was found. Must not know: which key it is, or where it stands.
+//! Owns: types, ranges, and how a message describes what was found. Must not know: which key has the value, or its
+//! line.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -10,217 +11,234 @@ use secrecy::SecretString;
 use toml::de::DeValue;
 use url::{Host, Url};
 
-use super::keys::Takes;
-use super::nearest::nearest;
+use super::durations;
+use super::model::ImAddress;
+use super::suggestion::suggestion;
 use super::table_name::parse_table_name;
-use super::{Endpoint, durations};
+use super::value_type::ValueType;
 
-/// What is shown of a text at most; longer ones are a paste of something else, maybe of a secret.
-const SHOWN_BYTES: usize = 60;
+/// The longest text that a message quotes. A longer one is something else that was pasted, perhaps a secret.
+const MAX_QUOTED_BYTES: usize = 60;
 
-/// The message for a value that a key does not take.
-pub(super) fn refused(found: impl Display, takes: &Takes) -> String {
-    format!("found {found}; allowed is {takes}")
+/// The message for a value that a key does not accept.
+pub(super) fn mismatch(found: impl Display, value_type: &ValueType) -> String {
+    format!("found {found}, expected {value_type}")
 }
 
-/// What was found, for a message. Texts that look like a URL are not shown: they may hold a password.
-pub(super) fn found(value: &DeValue<'_>) -> String {
+/// Describes a value for a message. A text that looks like a URL is not quoted, because it may contain a password.
+pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => found_text(text),
-        DeValue::Integer(number) => format!("the number {}", cut(&number.to_string())),
-        DeValue::Float(number) => format!("the number {}", cut(number.as_str())),
-        DeValue::Boolean(switch) => switch.to_string(),
-        _ => kind(value).to_owned(),
+        DeValue::String(text) => describe_text(text),
+        DeValue::Integer(number) => format!("the number {}", truncated(&number.to_string())),
+        DeValue::Float(number) => format!("the number {}", truncated(number.as_str())),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        _ => type_name(value).to_owned(),
     }
 }
 
-pub(super) fn found_text(text: &str) -> String {
+fn describe_text(text: &str) -> String {
     if text.is_empty() {
-        "an empty text".to_owned()
+        "an empty string".to_owned()
     } else if text.contains("://") {
         "a URL".to_owned()
-    } else if text.len() > SHOWN_BYTES {
-        format!("a text of {} bytes", text.len())
+    } else if text.len() > MAX_QUOTED_BYTES {
+        format!("a string of {} bytes", text.len())
     } else {
         format!("{text:?}")
     }
 }
 
-fn cut(number: &str) -> &str {
-    number.get(..SHOWN_BYTES).unwrap_or(number)
+fn truncated(number: &str) -> &str {
+    number.get(..MAX_QUOTED_BYTES).unwrap_or(number)
 }
 
-/// The kind of a value, for messages that must not show it.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+/// The type of a value, for messages that must not quote it.
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
+        DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
 }
 
-/// Any text, for rules of its own.
-fn string<'v>(value: &'v DeValue<'_>, takes: &Takes) -> Result<&'v str, String> {
-    value.as_str().ok_or_else(|| refused(found(value), takes))
+/// Any string, for the keys with a check of their own.
+fn string<'v>(value: &'v DeValue<'_>, value_type: &ValueType) -> Result<&'v str, String> {
+    value.as_str().ok_or_else(|| mismatch(describe(value), value_type))
 }
 
-pub(super) fn text(value: &DeValue<'_>, takes: &Takes) -> Result<String, String> {
-    let text = string(value, takes)?;
-    let &Takes::Text(min, max) = takes else { return Err(refused(found(value), takes)) };
+/// A string within the limits of [`ValueType::Text`].
+pub(super) fn text(value: &DeValue<'_>, value_type: &ValueType) -> Result<String, String> {
+    let text = string(value, value_type)?;
+    let &ValueType::Text { min_bytes, max_bytes } = value_type else {
+        return Err(mismatch(describe(value), value_type));
+    };
     if text.chars().any(char::is_control) {
-        let sign = if text.contains('\0') { "a NUL byte" } else { "a control character" };
-        return Err(refused(format_args!("a text with {sign}"), takes));
+        let character = if text.contains('\0') { "a NUL byte" } else { "a control character" };
+        return Err(mismatch(format_args!("a string with {character}"), value_type));
     }
-    if text.len() < min {
-        return Err(refused(found(value), takes));
+    if text.len() < min_bytes {
+        return Err(mismatch(describe(value), value_type));
     }
-    if text.len() > max {
-        return Err(refused(format_args!("a text of {} bytes", text.len()), takes));
+    if text.len() > max_bytes {
+        return Err(mismatch(format_args!("a string of {} bytes", text.len()), value_type));
     }
     Ok(text.to_owned())
 }
 
-pub(super) fn whole(value: &DeValue<'_>, takes: &Takes) -> Result<u64, String> {
-    let &Takes::Whole(min, max, _) = takes else { return Err(refused(found(value), takes)) };
+fn integer(value: &DeValue<'_>, value_type: &ValueType) -> Result<u64, String> {
+    let &ValueType::Integer { min, max, .. } = value_type else {
+        return Err(mismatch(describe(value), value_type));
+    };
     match value {
         DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
             .ok()
             .filter(|number| (min..=max).contains(number))
-            .ok_or_else(|| refused(found(value), takes)),
+            .ok_or_else(|| mismatch(describe(value), value_type)),
         DeValue::String(text) if text.parse::<u64>().is_ok() => {
-            Err(format!("{}; write it without quotes", refused(found(value), takes)))
+            Err(format!("{}; remove the quotes", mismatch(describe(value), value_type)))
         }
-        _ => Err(refused(found(value), takes)),
+        _ => Err(mismatch(describe(value), value_type)),
     }
 }
 
-/// [`whole`] for keys whose range fits.
-pub(super) fn whole_u32(value: &DeValue<'_>, takes: &Takes) -> Result<u32, String> {
-    u32::try_from(whole(value, takes)?).map_err(|_| refused(found(value), takes))
+/// An integer of a key whose range fits in 32 bits.
+pub(super) fn integer_u32(value: &DeValue<'_>, value_type: &ValueType) -> Result<u32, String> {
+    u32::try_from(integer(value, value_type)?).map_err(|_| mismatch(describe(value), value_type))
 }
 
-/// [`whole`] for counts of things in memory.
-pub(super) fn whole_usize(value: &DeValue<'_>, takes: &Takes) -> Result<usize, String> {
-    usize::try_from(whole(value, takes)?).map_err(|_| refused(found(value), takes))
+/// An integer that counts things in memory.
+pub(super) fn integer_usize(value: &DeValue<'_>, value_type: &ValueType) -> Result<usize, String> {
+    usize::try_from(integer(value, value_type)?).map_err(|_| mismatch(describe(value), value_type))
 }
 
-pub(super) fn share(value: &DeValue<'_>, takes: &Takes) -> Result<f64, String> {
+/// A number from 0 to 1.
+pub(super) fn share(value: &DeValue<'_>, value_type: &ValueType) -> Result<f64, String> {
     let number = match value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse::<f64>().ok(),
         DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
         DeValue::String(text) if text.parse::<f64>().is_ok() => {
-            return Err(format!("{}; write it without quotes", refused(found(value), takes)));
+            return Err(format!("{}; remove the quotes", mismatch(describe(value), value_type)));
         }
         _ => None,
     };
-    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| refused(found(value), takes))
+    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| mismatch(describe(value), value_type))
 }
 
-pub(super) fn switch(value: &DeValue<'_>, takes: &Takes) -> Result<bool, String> {
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>, value_type: &ValueType) -> Result<bool, String> {
     match value {
-        DeValue::Boolean(switch) => Ok(*switch),
+        DeValue::Boolean(boolean) => Ok(*boolean),
         DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
-            Err(format!("{}; write it without quotes", refused(found(value), takes)))
+            Err(format!("{}; remove the quotes", mismatch(describe(value), value_type)))
         }
-        _ => Err(refused(found(value), takes)),
+        _ => Err(mismatch(describe(value), value_type)),
     }
 }
 
-/// `None` means "never".
-pub(super) fn duration_or_never(value: &DeValue<'_>, takes: &Takes) -> Result<Option<Duration>, String> {
-    let &Takes::Duration { min, max, never, .. } = takes else { return Err(refused(found(value), takes)) };
-    let text = string(value, takes)?;
+/// A duration within its limits. `None` means "never".
+pub(super) fn duration_or_never(value: &DeValue<'_>, value_type: &ValueType) -> Result<Option<Duration>, String> {
+    let &ValueType::Duration { min, max, never, .. } = value_type else {
+        return Err(mismatch(describe(value), value_type));
+    };
+    let text = string(value, value_type)?;
     if never && text == "never" {
         return Ok(None);
     }
     match durations::parse(text) {
         Ok(duration) if (min..=max).contains(&duration) => Ok(Some(duration)),
-        _ => Err(refused(found(value), takes)),
+        _ => Err(mismatch(describe(value), value_type)),
     }
 }
 
-pub(super) fn duration(value: &DeValue<'_>, takes: &Takes) -> Result<Duration, String> {
-    duration_or_never(value, takes)?.ok_or_else(|| refused(found(value), takes))
+/// A duration of a key that does not accept "never".
+pub(super) fn duration(value: &DeValue<'_>, value_type: &ValueType) -> Result<Duration, String> {
+    duration_or_never(value, value_type)?.ok_or_else(|| mismatch(describe(value), value_type))
 }
 
-/// A word of the key's list, turned into what it stands for.
-pub(super) fn choice<T: Copy>(meanings: &[(&'static str, T)]) -> impl Fn(&DeValue<'_>, &Takes) -> Result<T, String> {
-    move |value, takes| {
-        let word = string(value, takes)?;
+/// One of the strings of a choice, converted to its meaning.
+pub(super) fn choice<T: Copy>(
+    meanings: &[(&'static str, T)],
+) -> impl Fn(&DeValue<'_>, &ValueType) -> Result<T, String> {
+    move |value, value_type| {
+        let word = string(value, value_type)?;
         if let Some((_, meaning)) = meanings.iter().find(|(name, _)| *name == word) {
             return Ok(*meaning);
         }
-        let mut message = refused(found(value), takes);
-        if let Some(meant) = nearest(word, meanings.iter().map(|(name, _)| *name)) {
+        let mut message = mismatch(describe(value), value_type);
+        if let Some(meant) = suggestion(word, meanings.iter().map(|(name, _)| *name)) {
             message = format!("{message}; did you mean \"{meant}\"?");
         }
         Err(message)
     }
 }
 
-/// As written; the syntax is checked.
-pub(super) fn table(value: &DeValue<'_>, takes: &Takes) -> Result<String, String> {
-    let text = string(value, takes)?;
+/// The name of a table, as written; its syntax is checked.
+pub(super) fn table(value: &DeValue<'_>, value_type: &ValueType) -> Result<String, String> {
+    let text = string(value, value_type)?;
     match parse_table_name(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(why) => Err(format!("{} ({why})", refused(found(value), takes))),
+        Err(reason) => Err(format!("{} ({reason})", mismatch(describe(value), value_type))),
     }
 }
 
-pub(super) fn filter(value: &DeValue<'_>, takes: &Takes) -> Result<String, String> {
-    let text = string(value, takes)?;
+/// An SQL condition. Only the database can check its syntax.
+pub(super) fn filter(value: &DeValue<'_>, value_type: &ValueType) -> Result<String, String> {
+    let text = string(value, value_type)?;
     if text.contains('\0') {
-        return Err(refused("a text with a NUL byte", takes));
+        return Err(mismatch("a string with a NUL byte", value_type));
     }
     let first = text.split_whitespace().next().unwrap_or_default();
     if first.is_empty() || first.eq_ignore_ascii_case("where") {
-        return Err(refused(found(value), takes));
+        return Err(mismatch(describe(value), value_type));
     }
     Ok(text.to_owned())
 }
 
-pub(super) fn listen(value: &DeValue<'_>, takes: &Takes) -> Result<SocketAddr, String> {
-    string(value, takes)?.parse().map_err(|_| refused(found(value), takes))
+/// An IP address with a port.
+pub(super) fn listen(value: &DeValue<'_>, value_type: &ValueType) -> Result<SocketAddr, String> {
+    string(value, value_type)?.parse().map_err(|_| mismatch(describe(value), value_type))
 }
 
-pub(super) fn base_url(value: &DeValue<'_>, takes: &Takes) -> Result<Endpoint, String> {
-    let text = string(value, takes)?;
-    let url = Url::parse(text).map_err(|error| format!("{} ({error})", refused(found(value), takes)))?;
-    let wrong = if !matches!(url.scheme(), "http" | "https") {
-        format!("a URL that begins with {}:", found_text(url.scheme()).trim_matches('"'))
+/// The URL of a proxy or the simulator.
+pub(super) fn base_url(value: &DeValue<'_>, value_type: &ValueType) -> Result<ImAddress, String> {
+    let text = string(value, value_type)?;
+    let url = Url::parse(text).map_err(|error| format!("{} ({error})", mismatch(describe(value), value_type)))?;
+    let found = if !matches!(url.scheme(), "http" | "https") {
+        format!("a URL that starts with {}:", describe_text(url.scheme()).trim_matches('"'))
     } else if !url.has_host() {
         "a URL without a host".to_owned()
     } else if !url.username().is_empty() || url.password().is_some() {
-        "a URL with a user or password".to_owned()
+        "a URL with a user name or password".to_owned()
     } else if url.query().is_some() {
         "a URL with a question mark".to_owned()
     } else if url.fragment().is_some() {
         "a URL with a #".to_owned()
     } else {
-        return Ok(Endpoint::BaseUrl(url));
+        return Ok(ImAddress::BaseUrl(url));
     };
-    Err(refused(wrong, takes))
+    Err(mismatch(found, value_type))
 }
 
-/// The URL is a secret: whoever knows it can post.
+/// The URL of the webhook. It is a secret, because everyone who knows it can post.
 pub(super) fn webhook(text: &str) -> Result<SecretString, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(SecretString::from(text)),
-        _ => Err("it is not an http or https URL with a host".to_owned()),
+        _ => Err("the value is not an http or https URL with a host".to_owned()),
     }
 }
 
-/// The key's own characters sign; the vendor's console gives 64 hexadecimal ones, but does not promise it.
+/// The app's secret key. The vendor's console shows 64 hexadecimal digits, but does not document that as a rule.
 pub(super) fn secret_key(text: &str) -> Result<SecretString, String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("it contains white space or a control character; copy it again from the console".to_owned());
+        return Err("the key contains white space or a control character; copy it again from the console".to_owned());
     }
     Ok(SecretString::from(text))
 }
 
+/// Whether a URL names this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

@@ -1,32 +1,31 @@
-//! One configuration file as parsed TOML, and everything found wrong with it so far.
+//! One configuration file as parsed TOML, with every problem found in it so far.
 //!
-//! Owns: places (lines, keys), defaults, the lists of problems and notices. Must not know: what a key is for.
+//! Owns: the line of each key, applying defaults, the lists of problems and warnings. Must not know: what a key is used
+//! for.
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Absent, Takes};
-use super::problems::Problem;
-use super::syntax::SyntaxError;
-use super::{syntax, unknown};
+use super::keys::{self, DefaultValue};
+use super::problems::{MAX_PROBLEMS, Problem};
+use super::syntax::{self, SyntaxError};
+use super::unknown_keys;
+use super::value_type::ValueType;
 
-/// Nobody mends more at once; and each costs a look through the file, which may be no configuration at all.
-pub(super) const MOST_TOLD: usize = 100;
-
-/// The file, its values, and the lists that grow while it is read.
-pub(super) struct Document<'t> {
-    /// As people named it.
+/// The file, its values, and the problems and warnings that are collected while it is read.
+pub(super) struct ConfigDocument<'t> {
+    /// The path as it was given.
     file: String,
     text: &'t str,
     root: DeTable<'t>,
     problems: Vec<Problem>,
-    notices: Vec<String>,
+    warnings: Vec<String>,
     syntax_errors: Vec<SyntaxError>,
-    /// There is more wrong than is told.
-    more: bool,
+    /// There are more problems than [`MAX_PROBLEMS`].
+    truncated: bool,
 }
 
-impl<'t> Document<'t> {
-    /// Parses, and records syntax errors and unknown keys.
+impl<'t> ConfigDocument<'t> {
+    /// Parses the text, and records syntax errors and unknown keys.
     pub(super) fn new(file: String, text: &'t str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut document = Self {
@@ -34,26 +33,26 @@ impl<'t> Document<'t> {
             text,
             root: root.into_inner(),
             problems: Vec::new(),
-            notices: Vec::new(),
+            warnings: Vec::new(),
             syntax_errors: syntax::errors(text, &errors),
-            more: errors.len() > MOST_TOLD,
+            truncated: errors.len() > MAX_PROBLEMS,
         };
-        for unknown in unknown::keys(&document.root) {
-            if !document.has_room() {
+        for unknown in unknown_keys::find(&document.root) {
+            if !document.can_add_problem() {
                 break;
             }
             let line = syntax::line_at(text, unknown.offset);
-            document.record(Some(line), &written(&unknown.parts), unknown.message);
+            document.add_problem(Some(line), &toml_path(&unknown.parts), unknown.message);
         }
         document
     }
 
-    /// What was found wrong and worth saying. Beside syntax errors only problems of lines that were certainly understood.
+    /// The problems and the warnings. If there are syntax errors, problems of lines that are not reliable are left out.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<String>) {
-        let Self { file, text, root: _, mut problems, notices, syntax_errors, more } = self;
+        let Self { file, text, root: _, mut problems, warnings, syntax_errors, truncated } = self;
         if !syntax_errors.is_empty() {
-            let reliable = syntax::reliable_lines(text, &syntax_errors, more);
-            problems.retain(|problem| problem.file != file || problem.line.is_some_and(&reliable));
+            let is_reliable = syntax::reliable_lines(text, &syntax_errors, truncated);
+            problems.retain(|problem| problem.file != file || problem.line.is_some_and(&is_reliable));
         }
         problems.extend(syntax_errors.into_iter().map(|error| Problem {
             file: file.clone(),
@@ -61,112 +60,113 @@ impl<'t> Document<'t> {
             key: None,
             message: error.message,
         }));
-        if more {
-            let message = "there is more that is wrong; mend these first, or look whether it is the right file";
+        if truncated {
+            let message = "the file has more problems; fix these first, or check that it is the right file";
             problems.push(Problem { file, line: None, key: None, message: message.to_owned() });
         }
-        (problems, notices)
+        (problems, warnings)
     }
 
-    /// One problem more can be told; otherwise it is noted that there is one.
-    fn has_room(&mut self) -> bool {
-        let room = self.problems.len() < MOST_TOLD;
-        self.more |= !room;
-        room
+    /// Whether another problem can be reported. If not, the document remembers that the list is truncated.
+    fn can_add_problem(&mut self) -> bool {
+        let can_add = self.problems.len() < MAX_PROBLEMS;
+        self.truncated |= !can_add;
+        can_add
     }
 
-    /// Problems that have no place in this file.
-    pub(super) fn problem_elsewhere(&mut self, problem: Problem) {
+    /// Records a problem that has no place in this file.
+    pub(super) fn external_problem(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
 
-    /// A problem with a key. It carries the line of the key, else of its section, where there is one.
+    /// Records a problem with a key, with the line of the key or, if it is not in the file, of its section.
     pub(super) fn problem(&mut self, path: &str, message: impl Into<String>) {
         self.problem_at(&path.split('.').collect::<Vec<_>>(), message);
     }
 
-    /// The same for a path whose parts may hold any sign.
+    /// Like [`Self::problem`], for a path whose parts may contain any character.
     pub(super) fn problem_at(&mut self, parts: &[&str], message: impl Into<String>) {
-        if !self.has_room() {
+        if !self.can_add_problem() {
             return;
         }
         let line = (1..=parts.len()).rev().find_map(|depth| self.find(&parts[..depth])).map(|(line, _)| line);
-        self.record(line, &written(parts), message.into());
+        self.add_problem(line, &toml_path(parts), message.into());
     }
 
-    fn record(&mut self, line: Option<usize>, path: &str, message: String) {
+    fn add_problem(&mut self, line: Option<usize>, path: &str, message: String) {
         self.problems.push(Problem { file: self.file.clone(), line, key: Some(path.to_owned()), message });
     }
 
-    /// A required key is not there.
+    /// Records that a required key is missing, unless another problem already explains it.
     pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
         self.missing_at(&path.split('.').collect::<Vec<_>>(), message);
     }
 
     fn missing_at(&mut self, parts: &[&str], message: impl Into<String>) {
-        // Where the whole section is of a wrong type, that alone is told.
+        // If the section is not a table, only that is reported.
         let section = parts.split_last().and_then(|(_, section)| self.find(section));
-        let covered = section.is_some_and(|(_, value)| !matches!(value, DeValue::Table(_)));
-        // After a syntax error it may stand on a line that could not be read.
-        if self.syntax_errors.is_empty() && !covered {
+        let is_explained = section.is_some_and(|(_, value)| !matches!(value, DeValue::Table(_)));
+        // After a syntax error, the key may be on a line that could not be parsed.
+        if self.syntax_errors.is_empty() && !is_explained {
             self.problem_at(parts, message);
         }
     }
 
-    /// Worth saying, and no reason to refuse. With the key's place, if it is in the file.
-    pub(super) fn notice(&mut self, parts: &[&str], message: &str) {
+    /// Records a warning about a key, with the key's line if it is in the file.
+    pub(super) fn warning(&mut self, parts: &[&str], message: &str) {
         let line = self.find(parts).map(|(line, _)| format!(":{line}")).unwrap_or_default();
-        self.notices.push(format!("{}{line}: {}: {message}", self.file, written(parts)));
+        self.warnings.push(format!("{}{line}: {}: {message}", self.file, toml_path(parts)));
     }
 
-    /// A notice without a key.
-    pub(super) fn notice_elsewhere(&mut self, notice: String) {
-        self.notices.push(notice);
+    /// Records a warning that is not about a key of this file.
+    pub(super) fn external_warning(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
-    /// The value of a key, unchecked.
+    /// The unchecked value of a key.
     pub(super) fn value(&self, path: &str) -> Option<&DeValue<'t>> {
         self.value_at(&path.split('.').collect::<Vec<_>>())
     }
 
+    /// Like [`Self::value`], for a path whose parts may contain any character.
     pub(super) fn value_at(&self, parts: &[&str]) -> Option<&DeValue<'t>> {
         self.find(parts).map(|(_, value)| value)
     }
 
-    /// The value of a key, checked; or its default, or a recorded problem. `None` also for a key that may be absent.
+    /// The checked value of a key, or its default. `None`: a problem was recorded, or an optional key is missing.
     pub(super) fn read<T>(
         &mut self,
         path: &str,
-        check: impl Fn(&DeValue<'_>, &Takes) -> Result<T, String>,
+        check: impl Fn(&DeValue<'_>, &ValueType) -> Result<T, String>,
     ) -> Option<T> {
         self.read_at(&path.split('.').collect::<Vec<_>>(), path, check)
     }
 
-    /// The same where the table of keys has the rules under another path (`attributes.NAME.…`).
+    /// Like [`Self::read`], for a key whose rules have another path in the table of keys (`attributes.NAME.…`).
     pub(super) fn read_at<T>(
         &mut self,
         parts: &[&str],
-        rules: &str,
-        check: impl Fn(&DeValue<'_>, &Takes) -> Result<T, String>,
+        rules_path: &str,
+        check: impl Fn(&DeValue<'_>, &ValueType) -> Result<T, String>,
     ) -> Option<T> {
-        let key = keys::find(rules)?;
-        let checked = match (self.value_at(parts), &key.absent) {
-            (Some(value), _) => check(value, &key.takes),
-            (None, Absent::Nothing) => return None,
-            (None, Absent::Refused) => {
-                self.missing_at(parts, format!("missing; it takes {}", key.takes));
+        let key = keys::find_key(rules_path)?;
+        let checked = match (self.value_at(parts), &key.default) {
+            (Some(value), _) => check(value, &key.value_type),
+            (None, DefaultValue::Optional) => return None,
+            (None, DefaultValue::Required) => {
+                self.missing_at(parts, format!("this key is required; expected {}", key.value_type));
                 return None;
             }
-            (None, Absent::Means(toml)) => match DeValue::parse(toml) {
-                Ok(value) => check(value.get_ref(), &key.takes),
+            (None, DefaultValue::Toml(toml)) => match DeValue::parse(toml) {
+                Ok(value) => check(value.get_ref(), &key.value_type),
                 Err(error) => Err(error.message().to_owned()),
             },
         };
         checked.map_err(|message| self.problem_at(parts, message)).ok()
     }
 
-    /// The keys of a table in the file; nothing when there is no such table.
-    pub(super) fn names_in(&self, parts: &[&str]) -> Vec<String> {
+    /// The keys of a table in the file; none if there is no such table.
+    pub(super) fn keys_of_table(&self, parts: &[&str]) -> Vec<String> {
         match self.value_at(parts) {
             Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
             _ => Vec::new(),
@@ -186,12 +186,12 @@ impl<'t> Document<'t> {
     }
 }
 
-/// A path as TOML writes it.
-fn written<S: AsRef<str>>(parts: &[S]) -> String {
-    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    let written = parts
+/// A path in TOML syntax, with quotes where a part needs them.
+fn toml_path<S: AsRef<str>>(parts: &[S]) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let parts = parts
         .iter()
         .map(AsRef::as_ref)
-        .map(|part| if !part.is_empty() && part.bytes().all(bare) { part.to_owned() } else { format!("{part:?}") });
-    written.collect::<Vec<_>>().join(".")
+        .map(|part| if !part.is_empty() && part.bytes().all(is_bare) { part.to_owned() } else { format!("{part:?}") });
+    parts.collect::<Vec<_>>().join(".")
 }

@@ -1,15 +1,15 @@
-//! Durations as people write them: an integer and one unit.
+//! The text form of durations: an integer followed by one unit, such as `10s`.
 //!
-//! Owns: their syntax, both ways. Must not know: which key one stands for, or its range.
+//! Owns: reading and writing that form. Must not know: which key has a duration, or its range.
 
 use std::time::Duration;
 
-/// Units by size, in milliseconds.
+/// The units with their length in milliseconds, the longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// `"250ms"`, `"10s"`, `"5m"`, `"24h"`, `"30d"`. The error is the rule that was broken.
+/// Reads `"250ms"`, `"10s"`, `"5m"`, `"24h"` or `"30d"`. The error says what is wrong with the text.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
-    const RULE: &str = "a duration is a whole number and one unit of ms, s, m, h, d";
+    const RULE: &str = "a duration is an integer followed by one of the units ms, s, m, h, d";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let &(_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(RULE)?;
@@ -20,8 +20,9 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or("the number is too large")
 }
 
-/// The shortest way to write it that [`parse`] reads back; parts below a millisecond are dropped.
-pub fn shown(duration: Duration) -> String {
+/// Writes a duration with the longest unit that needs no fraction, so that [`parse`] reads it back. Parts of less than
+/// a millisecond are dropped.
+pub fn format(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {
         return "0s".to_owned();
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         for (text, millis) in [
             ("0s", 0),
             ("250ms", 250),
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_texts_are_refused() {
         for text in ["", "s", "10", "10 s", " 10s", "10S", "1h30m", "1.5h", "-1s", "10sec", "٣s", "1e3s"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
@@ -65,16 +66,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(millis in any::<u64>()) {
+        fn a_formatted_duration_can_be_parsed(millis in any::<u64>()) {
             let duration = Duration::from_millis(millis);
-            prop_assert_eq!(parse(&shown(duration)).unwrap(), duration);
+            prop_assert_eq!(parse(&format(duration)).unwrap(), duration);
         }
     }
 
     #[test]
-    fn the_largest_whole_unit_is_shown() {
-        assert_eq!(shown(Duration::from_hours(24)), "1d");
-        assert_eq!(shown(Duration::from_secs(90)), "90s");
-        assert_eq!(shown(Duration::from_millis(100)), "100ms");
+    fn the_longest_unit_without_a_fraction_is_used() {
+        assert_eq!(format(Duration::from_hours(24)), "1d");
+        assert_eq!(format(Duration::from_secs(90)), "90s");
+        assert_eq!(format(Duration::from_millis(100)), "100ms");
     }
 }

@@ -1,4 +1,4 @@
-//! The part of the environment that the configuration reads, taken once so that tests can hand in their own.
+//! The environment variables that the configuration reads, as a value, so that tests can pass their own.
 //!
 //! Owns: the names of the variables. Must not know: what their values mean.
 
@@ -6,22 +6,30 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-/// Stands where a problem names its file.
-pub(super) const PLACE: &str = "environment";
+/// What a problem with an environment variable gives as its file.
+pub(super) const PROBLEM_FILE: &str = "environment";
 
-/// Names the configuration file.
+/// The path of the configuration file, unless `-c` gives one.
 pub const CONFIG: &str = "IMSYNC_CONFIG";
+/// The URL of the source database.
 pub const SOURCE_URL: &str = "IMSYNC_SOURCE_URL";
+/// The path of a file that contains the URL of the source database.
 pub const SOURCE_URL_FILE: &str = "IMSYNC_SOURCE_URL_FILE";
+/// The URL of the state database.
 pub const STATE_URL: &str = "IMSYNC_STATE_URL";
+/// The path of a file that contains the URL of the state database.
 pub const STATE_URL_FILE: &str = "IMSYNC_STATE_URL_FILE";
+/// The app's secret key.
 pub const SECRET_KEY: &str = "IMSYNC_SECRET_KEY";
+/// The path of a file that contains the secret key.
 pub const SECRET_KEY_FILE: &str = "IMSYNC_SECRET_KEY_FILE";
+/// The URL of the webhook.
 pub const ALERTS_WEBHOOK: &str = "IMSYNC_ALERTS_WEBHOOK";
-/// Set by systemd for a unit with credentials (systemd.exec(5), `LoadCredential=`).
+/// The directory of relative secret files. systemd sets it for a unit with credentials (systemd.exec(5),
+/// `LoadCredential=`).
 pub const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// Every variable that is read.
+/// Every variable that imsync reads.
 pub const VARIABLES: [&str; 9] = [
     CONFIG,
     SOURCE_URL,
@@ -34,12 +42,12 @@ pub const VARIABLES: [&str; 9] = [
     CREDENTIALS_DIRECTORY,
 ];
 
-/// Environment variables by name. `Debug` shows names alone.
+/// Environment variables by name. `Debug` shows the names only, because the values may be secrets.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
-    /// What this process was started with, as far as it is ours.
+    /// The variables of this process that start with `IMSYNC_`, and `CREDENTIALS_DIRECTORY`.
     pub fn of_process() -> Self {
         Self(
             std::env::vars_os()

@@ -1,205 +1,239 @@
-//! From a request to a checked configuration: finding the file, reading it, putting the sections together.
+//! Loads the configuration: finds the file, reads it and reads its sections.
 //!
-//! Owns: the search order and the order of the checks. Must not know: the rules of single keys.
+//! Owns: the order in which files are searched and sections are read. Must not know: the rules of single keys.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::environment::{self, Environment};
-use super::nearest::nearest;
+use super::model::Config;
 use super::problems::{Problem, Problems};
-use super::secrets::{Looking, plain, readable_by_all};
-use super::{Config, attributes, checks, sections};
+use super::secrets::{SecretLookup, describe_io_error, world_readable, world_readable_warning};
+use super::suggestion::suggestion;
+use super::{attributes, checks, sections};
 
-/// The file beside which one works.
-const LOCAL: &str = "imsync.toml";
+/// The file in the working directory.
+const LOCAL_FILE: &str = "imsync.toml";
 /// The file of an installed service.
-const SYSTEM: &str = "/etc/imsync/imsync.toml";
-/// No configuration is that long; a device or a dump named by mistake is not read to its end.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+const SYSTEM_FILE: &str = "/etc/imsync/imsync.toml";
+/// No configuration is longer. A device or a dump that is given by mistake is not read to its end.
+const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What to load.
+/// What to load, and from where.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// `-c`.
+pub struct LoadRequest {
+    /// The argument of `-c`.
     pub path: Option<PathBuf>,
+    /// The environment variables.
     pub environment: Environment,
-    /// Relative paths start here.
+    /// The directory in which relative paths start.
     pub working_dir: PathBuf,
-    /// The command calls IM. Others load without the secret key and never open its file.
+    /// Whether the command calls IM. If not, the secret key may be missing and its file is not opened.
     pub needs_secret_key: bool,
 }
 
-/// A configuration that passed, and what is worth saying about it.
+/// A valid configuration with its warnings.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
+    /// The configuration.
     pub config: Config,
-    /// Sentences for the log: legal, and maybe not what was meant.
-    pub notices: Vec<String>,
+    /// Sentences for the log about what is valid, but perhaps not intended. They contain no secret.
+    pub warnings: Vec<String>,
 }
 
-/// Finds, reads and checks the configuration. Reads the file, the secrets' files and the given environment, nothing else.
+/// Finds, reads and checks the configuration. It reads that file, the files of secrets and the given environment only.
 ///
-/// The file is `-c`, else `$IMSYNC_CONFIG`, else `imsync.toml` in the working directory, else `/etc/imsync/imsync.toml`;
-/// the first two must exist. Every problem is reported at once.
-pub fn load(request: &Request) -> Result<Loaded, Problems> {
-    load_with(request, Path::new(SYSTEM))
+/// The file is the one of `-c`, else the one of `$IMSYNC_CONFIG`, else `imsync.toml` in the working directory, else
+/// `/etc/imsync/imsync.toml`. The first two must exist.
+///
+/// # Errors
+/// All problems at once, if there is any.
+pub fn load(request: &LoadRequest) -> Result<LoadedConfig, Problems> {
+    load_with(request, Path::new(SYSTEM_FILE))
 }
 
-pub(super) fn load_with(request: &Request, system: &Path) -> Result<Loaded, Problems> {
-    let file = find(request, system)?;
-    let looking = Looking { environment: &request.environment, beside: &file.path };
-    check(&file.shown, &file.text, &looking, request.needs_secret_key, file.readable_by_all)
+/// Like [`load`], with another path for the file of an installed service.
+pub(super) fn load_with(request: &LoadRequest, system_file: &Path) -> Result<LoadedConfig, Problems> {
+    let file = find(request, system_file)?;
+    let lookup = SecretLookup { environment: &request.environment, config_path: &file.path };
+    check(&file, &lookup, request.needs_secret_key)
 }
 
-/// Checks a text as if it stood in the file `path`.
-pub fn parse(text: &str, path: &Path, environment: &Environment, needs_secret_key: bool) -> Result<Loaded, Problems> {
-    let looking = Looking { environment, beside: path };
-    check(&path.display().to_string(), text, &looking, needs_secret_key, false)
+/// Checks a text as if it were the content of the file `path`.
+///
+/// # Errors
+/// All problems at once, if there is any.
+pub fn parse(
+    text: &str,
+    path: &Path,
+    environment: &Environment,
+    needs_secret_key: bool,
+) -> Result<LoadedConfig, Problems> {
+    let file = ConfigFile {
+        path: path.to_owned(),
+        given_path: path.display().to_string(),
+        text: text.to_owned(),
+        world_readable: false,
+    };
+    check(&file, &SecretLookup { environment, config_path: path }, needs_secret_key)
 }
 
-/// A configuration file that was found.
-struct Found {
+/// A configuration file that was found and read.
+struct ConfigFile {
     path: PathBuf,
-    /// As people named it.
-    shown: String,
+    /// The path as the user gave it, for messages.
+    given_path: String,
     text: String,
-    readable_by_all: bool,
+    world_readable: bool,
 }
 
-fn find(request: &Request, system: &Path) -> Result<Found, Problem> {
-    let named = match (&request.path, request.environment.get(environment::CONFIG)) {
-        (Some(path), _) => Some((path.clone(), "named with -c")),
+fn find(request: &LoadRequest, system_file: &Path) -> Result<ConfigFile, Problem> {
+    let chosen = match (&request.path, request.environment.get(environment::CONFIG)) {
+        (Some(path), _) => Some((path.clone(), "given with -c")),
         (None, Some(path)) if path.is_empty() => {
-            let message = "it is set but empty; name the configuration file or unset it";
-            return Err(problem(environment::PLACE, Some(environment::CONFIG), message));
+            let message = "the variable is set but empty; set it to the path of the configuration file or unset it";
+            return Err(problem(environment::PROBLEM_FILE, Some(environment::CONFIG), message));
         }
-        (None, Some(path)) => Some((PathBuf::from(path), "named by IMSYNC_CONFIG")),
+        (None, Some(path)) => Some((PathBuf::from(path), "given in IMSYNC_CONFIG")),
         (None, None) => None,
     };
-    if let Some((name, how)) = named {
-        let shown = name.display().to_string();
-        return match read(request.working_dir.join(&name), &shown) {
-            Ok((path, text, readable_by_all)) => Ok(Found { path, shown, text: text?, readable_by_all }),
-            Err(error) => {
-                Err(problem(&shown, None, &format!("the configuration file, {how}, cannot be read: {}", plain(&error))))
+    if let Some((path, origin)) = chosen {
+        return read(&request.working_dir, &path).map_err(|error| match error {
+            ReadError::Io(error) => {
+                let reason = describe_io_error(&error);
+                let message = format!("cannot read the configuration file {origin}: {reason}");
+                problem(&path.display().to_string(), None, &message)
             }
-        };
+            ReadError::Content(problem) => problem,
+        });
     }
-    for name in [Path::new(LOCAL), system] {
-        let shown = name.display().to_string();
-        match read(request.working_dir.join(name), &shown) {
-            Ok((path, text, readable_by_all)) => return Ok(Found { path, shown, text: text?, readable_by_all }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(problem(
-                    &shown,
-                    None,
-                    &format!("the configuration file cannot be read: {}", plain(&error)),
-                ));
+    for path in [Path::new(LOCAL_FILE), system_file] {
+        match read(&request.working_dir, path) {
+            Ok(file) => return Ok(file),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(ReadError::Io(error)) => {
+                let message = format!("cannot read the configuration file: {}", describe_io_error(&error));
+                return Err(problem(&path.display().to_string(), None, &message));
             }
+            Err(ReadError::Content(problem)) => return Err(problem),
         }
     }
     let message = format!(
-        "there is no configuration file: neither {LOCAL} in {} nor {}; name one with -c FILE or IMSYNC_CONFIG, or copy config.example.toml to {LOCAL} and fill it in",
+        "no configuration file found: neither {LOCAL_FILE} in {} nor {} exists; give one with -c FILE or IMSYNC_CONFIG, or copy config.example.toml to {LOCAL_FILE} and edit it",
         request.working_dir.display(),
-        system.display()
+        system_file.display()
     );
-    Err(problem(LOCAL, None, &message))
+    Err(problem(LOCAL_FILE, None, &message))
 }
 
-type Text = (PathBuf, Result<String, Problem>, bool);
+/// Why a file could not be read.
+enum ReadError {
+    Io(io::Error),
+    /// The content cannot be a configuration.
+    Content(Problem),
+}
 
-fn read(path: PathBuf, shown: &str) -> io::Result<Text> {
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn read(working_dir: &Path, given_path: &Path) -> Result<ConfigFile, ReadError> {
+    let path = working_dir.join(given_path);
+    let given_path = given_path.display().to_string();
     let file = File::open(&path)?;
     let metadata = file.metadata()?;
-    let readable_by_all = metadata.is_file() && readable_by_all(metadata.permissions().mode());
+    let world_readable = metadata.is_file() && world_readable(metadata.permissions().mode());
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    let text = if bytes.len() as u64 > MAX_FILE_BYTES {
-        Err(problem(
-            shown,
-            None,
-            &format!("the file holds more than {MAX_FILE_BYTES} bytes, which is no configuration"),
-        ))
-    } else {
-        String::from_utf8(bytes).map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
-            Problem { line: Some(line), ..problem(shown, None, "not UTF-8; save the file in that encoding") }
-        })
-    };
-    Ok((path, text, readable_by_all))
+    file.take(MAX_CONFIG_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_CONFIG_FILE_BYTES {
+        let message =
+            format!("the file has more than {MAX_CONFIG_FILE_BYTES} bytes, which is too much for a configuration");
+        return Err(ReadError::Content(problem(&given_path, None, &message)));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid_bytes = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid_bytes].split(|byte| *byte == b'\n').count();
+        let message = "the file is not UTF-8; save it in that encoding";
+        ReadError::Content(Problem { line: Some(line), ..problem(&given_path, None, message) })
+    })?;
+    Ok(ConfigFile { path, given_path, text, world_readable })
 }
 
 fn problem(file: &str, key: Option<&str>, message: &str) -> Problem {
     Problem { file: file.to_owned(), line: None, key: key.map(str::to_owned), message: message.to_owned() }
 }
 
-fn check(
-    shown: &str,
-    text: &str,
-    looking: &Looking<'_>,
-    needs_secret_key: bool,
-    readable_by_all: bool,
-) -> Result<Loaded, Problems> {
-    // Editors of another world begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut document = Document::new(shown.to_owned(), text);
-    let name = document.read("name", checks::text);
-    let source = sections::source(&mut document, looking);
-    let state = sections::state(&mut document, looking, source.as_ref().map(|(source, _)| &source.url));
-    let im = sections::im(&mut document, looking, needs_secret_key);
-    let attributes = attributes::attributes(&mut document);
-    let removal = sections::removal(&mut document);
-    let schedule = sections::schedule(&mut document);
-    let http = sections::http(&mut document);
-    let alerts = sections::alerts(&mut document, looking);
-    let history = sections::history(&mut document);
-    let log = sections::log(&mut document);
-    misspelt_variables(&mut document, looking.environment);
-
-    let whole = (|| {
-        let ((source, a), (state, b), (im, c), (alerts, d)) = (source?, state?, im?, alerts?);
-        let config = Config {
-            path: looking.beside.to_owned(),
-            name: name?,
-            source,
-            state,
-            im,
-            attributes: attributes?,
-            removal: removal?,
-            schedule: schedule?,
-            http: http?,
-            alerts,
-            history: history?,
-            log: log?,
-        };
-        Some((config, a || b || c || d))
-    })();
-    let (problems, mut notices) = document.finish();
-    match whole {
-        Some((config, exposed)) if problems.is_empty() => {
-            if exposed && readable_by_all {
-                notices.push(format!(
-                    "{shown} holds a secret and can be read by everybody on this machine: chmod o= {shown}"
-                ));
+fn check(file: &ConfigFile, lookup: &SecretLookup<'_>, needs_secret_key: bool) -> Result<LoadedConfig, Problems> {
+    // Some editors start a file with a byte order mark.
+    let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+    let mut document = ConfigDocument::new(file.given_path.clone(), text);
+    let sections = read_sections(&mut document, lookup, needs_secret_key);
+    warn_about_misspelled_variables(&mut document, lookup.environment);
+    let (problems, mut warnings) = document.finish();
+    match sections {
+        Some((config, contains_secret)) if problems.is_empty() => {
+            if contains_secret && file.world_readable {
+                let given_path = &file.given_path;
+                warnings.push(format!("{given_path} contains a secret and {}", world_readable_warning(given_path)));
             }
-            Ok(Loaded { config, notices })
+            Ok(LoadedConfig { config, warnings })
         }
-        // Without a section there is a problem; the sentence is for a defect of ours that would hide it.
-        _ if problems.is_empty() => Err(problem(shown, None, "the configuration is not complete").into()),
+        // A section that could not be read has recorded a problem. This message is for a bug that would hide it.
+        _ if problems.is_empty() => {
+            Err(problem(&file.given_path, None, "the configuration is incomplete, without a known problem").into())
+        }
         _ => Err(Problems::new(problems)),
     }
 }
 
-fn misspelt_variables(document: &mut Document<'_>, environment: &Environment) {
+/// Reads every section, so that all problems are recorded. The flag: the file contains a secret.
+fn read_sections(
+    document: &mut ConfigDocument<'_>,
+    lookup: &SecretLookup<'_>,
+    needs_secret_key: bool,
+) -> Option<(Config, bool)> {
+    let name = document.read("name", checks::text);
+    let source = sections::source(document, lookup);
+    let state = sections::state(document, lookup, source.as_ref().map(|(source, _)| &source.url));
+    let im = sections::im(document, lookup, needs_secret_key);
+    let attributes = attributes::attributes(document);
+    let removal = sections::removal(document);
+    let schedule = sections::schedule(document);
+    let http = sections::http(document);
+    let alerts = sections::alerts(document, lookup);
+    let history = sections::history(document);
+    let log = sections::log(document);
+
+    let (source, source_has_password) = source?;
+    let (state, state_has_password) = state?;
+    let (im, has_secret_key) = im?;
+    let (alerts, has_webhook) = alerts?;
+    let config = Config {
+        path: lookup.config_path.to_owned(),
+        name: name?,
+        source,
+        state,
+        im,
+        attributes: attributes?,
+        removal: removal?,
+        schedule: schedule?,
+        http: http?,
+        alerts,
+        history: history?,
+        log: log?,
+    };
+    Some((config, source_has_password || state_has_password || has_secret_key || has_webhook))
+}
+
+fn warn_about_misspelled_variables(document: &mut ConfigDocument<'_>, environment: &Environment) {
     for name in environment.names().filter(|name| !environment::VARIABLES.contains(name)) {
-        if let Some(meant) = nearest(name, environment::VARIABLES) {
-            document.notice_elsewhere(format!("environment: {name} is not read; did you mean {meant}?"));
+        if let Some(meant) = suggestion(name, environment::VARIABLES) {
+            document.external_warning(format!("environment: imsync does not read {name}; did you mean {meant}?"));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Postgres URLs: their check, and how one is shown without its password.
+//! PostgreSQL connection URLs: checking one, and writing one without its password.
 //!
-//! Owns: what a URL may hold. Must not know: the database behind it.
+//! Owns: which parts and parameters a URL may have. Must not know: the database that it names.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::PgUrl;
+use crate::quote::alternatives;
 
-/// Connection parameters that the driver takes in a URL's query. It would log others with their values,
-/// and a mistyped password parameter is such a value, so others are refused here.
+/// The connection parameters that the driver accepts in the query of a URL. The driver logs an unknown parameter with
+/// its value, which may be a password under a mistyped name. Therefore other parameters are refused here.
 const PARAMETERS: [&str; 19] = [
     "sslmode",
     "ssl-mode",
@@ -36,38 +36,43 @@ const PARAMETERS: [&str; 19] = [
 
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-const ENCODE: &str = "signs like @ : / ? # % in a user name or password are percent-encoded (@ is %40, / is %2F)";
+const ENCODING_HINT: &str =
+    "percent-encode characters such as @ : / ? # % in a user name or password (@ is %40, / is %2F)";
+
+/// A PostgreSQL URL. It may contain a password, so `Debug` and [`PgUrl::redacted`] write it without one.
+#[derive(Clone)]
+pub struct PgUrl(pub SecretString);
 
 impl PgUrl {
-    /// Checks the form. The error says what is wrong without showing any part of the URL.
+    /// Checks the syntax of a URL. The error says what is wrong and contains no part of the URL.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.contains(['\0', '\n', '\r', '\t', ' ']) {
-            return Err("it contains white space or a NUL byte".to_owned());
+            return Err("the URL contains white space or a NUL byte".to_owned());
         }
-        let url = parsed(text)?;
+        let url = parse_url(text)?;
         if url.fragment().is_some() || url.path().contains('@') || url.path().trim_matches('/').contains('/') {
-            return Err(format!("more than a database name follows the host; {ENCODE}"));
+            return Err(format!("the URL has more than a database name after the host; {ENCODING_HINT}"));
         }
         if url.host_str().is_some_and(|host| host.contains(',')) {
-            return Err("it names several hosts; only one is taken".to_owned());
+            return Err("the URL names several hosts; imsync supports one".to_owned());
         }
         for (index, (name, value)) in url.query_pairs().enumerate() {
             let wrong = match &*name {
                 "sslmode" | "ssl-mode" => {
                     let known = SSL_MODES.contains(&value.to_ascii_lowercase().as_str());
-                    (!known).then(|| format!("sslmode is one of {}", SSL_MODES.join(", ")))
+                    (!known).then(|| format!("sslmode must be {}", alternatives(SSL_MODES)))
                 }
-                "port" => value.parse::<u16>().is_err().then(|| "port is a number up to 65535".to_owned()),
-                "hostaddr" => value.parse::<IpAddr>().is_err().then(|| "hostaddr is an IP address".to_owned()),
+                "port" => value.parse::<u16>().is_err().then(|| "port must be a number up to 65535".to_owned()),
+                "hostaddr" => value.parse::<IpAddr>().is_err().then(|| "hostaddr must be an IP address".to_owned()),
                 "statement-cache-capacity" => {
-                    value.parse::<usize>().is_err().then(|| "statement-cache-capacity is a whole number".to_owned())
+                    value.parse::<usize>().is_err().then(|| "statement-cache-capacity must be an integer".to_owned())
                 }
                 other if PARAMETERS.contains(&other) || other.starts_with("options[") => None,
-                // Its name may be a piece of a password with a question mark in it: not shown.
+                // The name may be part of a password that contains a question mark, so it is not shown.
                 _ => Some(format!(
-                    "parameter {} after the question mark is not known; known are {}",
+                    "parameter {} after the question mark is unknown; expected {}",
                     index + 1,
-                    PARAMETERS.join(", ")
+                    alternatives(PARAMETERS)
                 )),
             };
             if let Some(wrong) = wrong {
@@ -77,10 +82,11 @@ impl PgUrl {
         Ok(Self(SecretString::from(text)))
     }
 
-    /// User, host, port and database, for messages: `imsync@localhost:5432/app`. Never the password or other parameters.
-    pub fn shown(&self) -> String {
-        let Ok(url) = parsed(self.0.expose_secret()) else {
-            return "a Postgres URL that cannot be read".to_owned();
+    /// User, host, port and database for messages, such as `imsync@localhost:5432/app`; no password, no other
+    /// parameter.
+    pub fn redacted(&self) -> String {
+        let Ok(url) = parse_url(self.0.expose_secret()) else {
+            return "an invalid PostgreSQL URL".to_owned();
         };
         let mut user = decoded(url.username());
         let mut host = decoded(url.host_str().unwrap_or_default());
@@ -95,29 +101,30 @@ impl PgUrl {
                 _ => {}
             }
         }
-        let mut shown = String::new();
+        let mut redacted = String::new();
         if !user.is_empty() {
-            shown = user + "@";
+            redacted = user + "@";
         }
-        shown.push_str(if host.is_empty() { "localhost" } else { &host });
-        // A socket's directory has no port worth showing.
+        redacted.push_str(if host.is_empty() { "localhost" } else { &host });
+        // For the directory of a Unix socket, the port is of no interest.
         if !host.starts_with('/') {
-            shown.push(':');
-            shown.push_str(&port);
+            redacted.push(':');
+            redacted.push_str(&port);
         }
         if !database.is_empty() {
-            shown.push('/');
-            shown.push_str(&database);
+            redacted.push('/');
+            redacted.push_str(&database);
         }
-        shown
+        redacted
     }
 
+    /// Whether the URL contains a password, in its user part or as a parameter.
     pub(super) fn has_password(&self) -> bool {
-        parsed(self.0.expose_secret())
+        parse_url(self.0.expose_secret())
             .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
     }
 
-    /// Both are written alike, password included.
+    /// Whether both URLs have the same text, password included.
     pub fn same_as(&self, other: &Self) -> bool {
         self.0.expose_secret() == other.0.expose_secret()
     }
@@ -125,20 +132,21 @@ impl PgUrl {
 
 impl fmt::Debug for PgUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PgUrl({})", self.shown())
+        write!(f, "PgUrl({})", self.redacted())
     }
 }
 
-fn parsed(text: &str) -> Result<Url, String> {
+/// Parses the URL and checks its scheme and encoding.
+fn parse_url(text: &str) -> Result<Url, String> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !matches!(scheme.as_deref(), Some("postgres" | "postgresql")) {
-        return Err("it does not begin with postgres:// or postgresql://".to_owned());
+        return Err("the URL does not start with postgres:// or postgresql://".to_owned());
     }
-    // The parser's errors are fixed sentences without the input.
-    let url = Url::parse(text).map_err(|error| format!("it cannot be read ({error}); {ENCODE}"))?;
+    // The errors of the parser are fixed sentences that do not contain the input.
+    let url = Url::parse(text).map_err(|error| format!("the URL cannot be parsed ({error}); {ENCODING_HINT}"))?;
     for part in [url.username(), url.password().unwrap_or_default(), url.path()] {
         if percent_decoded(part).is_none() {
-            return Err(format!("what it percent-encodes is not UTF-8; {ENCODE}"));
+            return Err(format!("the URL contains percent-encoded bytes that are not UTF-8; {ENCODING_HINT}"));
         }
     }
     Ok(url)
@@ -148,14 +156,15 @@ fn decoded(text: &str) -> String {
     percent_decoded(text).unwrap_or_else(|| text.to_owned())
 }
 
-/// A stray `%` stands for itself, as the driver takes it. `None`: not UTF-8.
+/// Decodes `%40` and the like. A `%` without two hexadecimal digits stands for itself, as in the driver. `None`: the
+/// result is not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let hex = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        // `from_str_radix` would take a sign.
+        // `from_str_radix` alone would accept a sign.
         let hex = hex.filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
         if let Some(value) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             decoded.push(value);
@@ -177,8 +186,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_its_password() {
-        for (url, shown) in [
+    fn a_redacted_url_has_no_password() {
+        for (url, redacted) in [
             ("postgres://imsync:hunter2@db.example.com:6432/app?sslmode=require", "imsync@db.example.com:6432/app"),
             ("postgresql://imsync@localhost/app", "imsync@localhost:5432/app"),
             ("postgres://localhost", "localhost:5432"),
@@ -189,25 +198,25 @@ mod tests {
             ("postgres://user%40corp:hunter2@h/db%20x", "user@corp@h:5432/db x"),
         ] {
             let url = PgUrl::parse(url).unwrap();
-            assert_eq!(url.shown(), shown);
+            assert_eq!(url.redacted(), redacted);
             assert!(!format!("{url:?}").contains("hunter2"));
         }
     }
 
     #[test]
-    fn a_wrong_url_is_refused_and_not_shown() {
+    fn an_invalid_url_is_refused_and_not_shown() {
         for (url, why) in [
-            ("localhost:5432/hunter2", "it does not begin with postgres:// or postgresql://"),
-            ("mysql://u:hunter2@h/app", "it does not begin with postgres:// or postgresql://"),
-            ("postgres://u:hun/ter2@h/app", "it cannot be read (invalid port number)"),
-            ("postgres://u:12/hunter2@h/app", "more than a database name follows the host"),
-            ("postgres://u:12#hunter2@h/app", "more than a database name follows the host"),
-            ("postgres://u:12?hunter2@h/app", "parameter 1 after the question mark is not known"),
-            ("postgres://h/app?sslmode=hunter2", "sslmode is one of disable, allow"),
-            ("postgres://h/app?passwrod=hunter2", "parameter 1 after the question mark is not known"),
-            ("postgres://a,b/hunter2", "it names several hosts; only one is taken"),
-            ("postgres://u:%ff@h/hunter2", "what it percent-encodes is not UTF-8"),
-            ("postgres://u:hunter2@h/app extra", "it contains white space"),
+            ("localhost:5432/hunter2", "the URL does not start with postgres:// or postgresql://"),
+            ("mysql://u:hunter2@h/app", "the URL does not start with postgres:// or postgresql://"),
+            ("postgres://u:hun/ter2@h/app", "the URL cannot be parsed (invalid port number)"),
+            ("postgres://u:12/hunter2@h/app", "the URL has more than a database name after the host"),
+            ("postgres://u:12#hunter2@h/app", "the URL has more than a database name after the host"),
+            ("postgres://u:12?hunter2@h/app", "parameter 1 after the question mark is unknown"),
+            ("postgres://h/app?sslmode=hunter2", "sslmode must be disable, allow"),
+            ("postgres://h/app?passwrod=hunter2", "parameter 1 after the question mark is unknown"),
+            ("postgres://a,b/hunter2", "the URL names several hosts; imsync supports one"),
+            ("postgres://u:%ff@h/hunter2", "the URL contains percent-encoded bytes that are not UTF-8"),
+            ("postgres://u:hunter2@h/app extra", "the URL contains white space"),
         ] {
             let error = PgUrl::parse(url).unwrap_err();
             assert!(error.starts_with(why), "{url}: {error}");
@@ -217,9 +226,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(postgres://)?\\PC{0,40}") {
+        fn no_text_makes_the_parser_panic(text in "(postgres://)?\\PC{0,40}") {
             if let Ok(url) = PgUrl::parse(&text) {
-                let _ = url.shown();
+                let _ = url.redacted();
             }
         }
     }

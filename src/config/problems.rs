@@ -1,21 +1,27 @@
-//! What is wrong with a configuration: every problem with its place.
+//! The problems of a configuration, each with its place.
 //!
-//! Owns: their form as text and as JSON. Must not know: the rules that were broken.
+//! Owns: how a problem is written as text and as JSON, and their order. Must not know: the rules of the keys.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// One thing to mend.
+use super::environment;
+
+/// How many problems are reported. Nobody fixes more at once, and each costs a search through the file, which may be
+/// something else than a configuration.
+pub(super) const MAX_PROBLEMS: usize = 100;
+
+/// One problem to fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The configuration file as it was named, or `environment`.
+    /// The path of the configuration file as it was given, or `environment`.
     pub file: String,
-    /// From 1. `None` where no line can be named: a section that is not there, the environment.
+    /// The line, counted from 1. `None` if there is none: for the environment, or if a section is missing.
     pub line: Option<usize>,
     /// The key with its section, or the name of an environment variable.
     pub key: Option<String>,
-    /// What was found, what is allowed, what to do; on one line, without secrets.
+    /// What was found, what is expected and what to do, on one line. It never contains a secret.
     pub message: String,
 }
 
@@ -32,19 +38,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that was found wrong, in the order of the file, the environment last. Never empty. One per line when shown.
+/// All problems of a configuration; there is at least one. They are in the order of the file, followed by those of the
+/// environment. `Display` writes one per line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
+    /// Sorts the problems. The caller passes at least one.
     pub(super) fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| {
-            (problem.file == super::environment::PLACE, problem.line.is_none(), problem.line.unwrap_or_default())
+            (problem.file == environment::PROBLEM_FILE, problem.line.is_none(), problem.line.unwrap_or_default())
         });
         Self(problems)
     }
 
+    /// The problems in order.
     pub fn as_slice(&self) -> &[Problem] {
         &self.0
     }

@@ -1,6 +1,7 @@
-//! Secrets by value, by file and from the environment.
+//! Secrets: given by value, by file or by environment variable.
 //!
-//! Owns: which form counts, reading the files, and that no message shows a secret. Must not know: what a secret opens.
+//! Owns: which of these forms applies, reading secret files, and that no message shows a secret. Must not know: what a
+//! secret is used for.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,196 +12,193 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::checks;
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::environment::{self, CREDENTIALS_DIRECTORY, Environment};
-use super::keys::{self, Takes};
+use super::keys;
 use super::problems::Problem;
+use super::value_type::ValueType;
 
-/// A URL or a key has some hundred bytes; this is only to refuse `/dev/zero` and the like.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// A URL or a key has some hundred bytes. The limit refuses `/dev/zero` and the like.
+const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 
-/// The system takes no longer path (`PATH_MAX` of Linux).
-const MAX_NAME_BYTES: usize = 4096;
+/// Linux accepts no longer path (`PATH_MAX`).
+const MAX_PATH_BYTES: usize = 4096;
 
-/// The forms in which one secret can be given.
-pub(super) struct Forms {
-    /// The secret itself, in the file.
+/// A secret of at least this length may have been pasted where the name of its file belongs.
+const MIN_KEY_BYTES: usize = 32;
+
+/// The keys and variables that can give one secret.
+pub(super) struct SecretKeys {
+    /// The key that gives the secret itself.
     pub(super) key: &'static str,
-    /// The name of a file, in the file.
+    /// The key that gives the path of a file.
     pub(super) file_key: &'static str,
+    /// The environment variable that gives the secret itself.
     pub(super) variable: &'static str,
+    /// The environment variable that gives the path of a file.
     pub(super) file_variable: Option<&'static str>,
 }
 
-pub(super) const SOURCE_URL: Forms = Forms {
+pub(super) const SOURCE_URL: SecretKeys = SecretKeys {
     key: "source.url",
     file_key: "source.url_file",
     variable: environment::SOURCE_URL,
     file_variable: Some(environment::SOURCE_URL_FILE),
 };
-pub(super) const STATE_URL: Forms = Forms {
+pub(super) const STATE_URL: SecretKeys = SecretKeys {
     key: "state.url",
     file_key: "state.url_file",
     variable: environment::STATE_URL,
     file_variable: Some(environment::STATE_URL_FILE),
 };
-pub(super) const SECRET_KEY: Forms = Forms {
+pub(super) const SECRET_KEY: SecretKeys = SecretKeys {
     key: "im.secret_key",
     file_key: "im.secret_key_file",
     variable: environment::SECRET_KEY,
     file_variable: Some(environment::SECRET_KEY_FILE),
 };
-pub(super) const WEBHOOK: Forms = Forms {
+pub(super) const WEBHOOK: SecretKeys = SecretKeys {
     key: "alerts.webhook",
     file_key: "alerts.webhook_file",
     variable: environment::ALERTS_WEBHOOK,
     file_variable: None,
 };
 
-impl Forms {
-    /// Every way to give it, for the message when none was taken.
+impl SecretKeys {
+    /// Every way to give the secret, for the message that it is missing.
     fn ways(&self) -> String {
-        let name = |path| keys::split(path).1;
-        let mut ways =
+        let name = |path| keys::split_path(path).1;
+        let ways =
             format!("set {}, {} or the environment variable {}", name(self.key), name(self.file_key), self.variable);
-        if let Some(variable) = self.file_variable {
-            ways = format!("{ways} or {variable}");
+        match self.file_variable {
+            Some(variable) => format!("{ways} or {variable}"),
+            None => ways,
         }
-        ways
     }
 }
 
-/// Where a secret was found.
+/// The place that gives a secret or the path of its file.
 #[derive(Clone, Copy)]
-enum Place {
+enum SecretSource {
     Key(&'static str),
     Variable(&'static str),
 }
 
-/// What became of looking for a secret.
-pub(super) enum Found<T> {
-    /// Given and good. `in_file`: it stands in the configuration file itself.
-    Good { secret: T, in_file: bool },
-    /// Given in no form.
-    Absent,
-    /// Given and wrong: a problem is recorded.
-    Faulty,
+/// The result of the search for a secret.
+pub(super) enum FoundSecret<T> {
+    /// A valid secret. `in_config_file`: the configuration file contains the secret itself.
+    Valid { secret: T, in_config_file: bool },
+    /// No key and no variable is set.
+    NotSet,
+    /// What is set is invalid, and a problem was recorded.
+    Invalid,
 }
 
-/// Where to look for secrets, apart from the document.
-pub(super) struct Looking<'a> {
+/// What the search for a secret needs apart from the document.
+pub(super) struct SecretLookup<'a> {
     pub(super) environment: &'a Environment,
-    /// The configuration file; relative names of files are looked up beside it.
-    pub(super) beside: &'a Path,
+    /// The configuration file. Relative paths of secret files start in its directory.
+    pub(super) config_path: &'a Path,
 }
 
-impl Looking<'_> {
-    /// The secret in the form that counts: environment before file. `check` must not show what it refuses.
+impl SecretLookup<'_> {
+    /// Finds and checks a secret. The environment takes precedence over the file. An error of `check` must not contain
+    /// the text.
     pub(super) fn find<T>(
         &self,
-        document: &mut Document<'_>,
-        forms: &Forms,
+        document: &mut ConfigDocument<'_>,
+        secret_keys: &SecretKeys,
         check: impl Fn(&str) -> Result<T, String>,
-    ) -> Found<T> {
-        let in_file = of_document(document, forms);
-        let in_environment = self.of_environment(document, forms);
-        let (place, is_name, given) = match (in_environment, in_file) {
-            (Given::Text(place, is_name, text), file) => {
-                if matches!(file, Given::Faulty) {
-                    return Found::Faulty;
-                }
-                (place, is_name, text)
-            }
-            (Given::Nothing, Given::Text(place, is_name, text)) => (place, is_name, text),
-            (Given::Nothing, Given::Nothing) => return Found::Absent,
-            _ => return Found::Faulty,
+    ) -> FoundSecret<T> {
+        let in_document = setting_in_document(document, secret_keys);
+        let in_environment = self.setting_in_environment(document, secret_keys);
+        let (source, is_path, text) = match (in_environment, in_document) {
+            (_, SecretSetting::Invalid) | (SecretSetting::Invalid, _) => return FoundSecret::Invalid,
+            (SecretSetting::Given { source, is_path, text }, _)
+            | (SecretSetting::NotSet, SecretSetting::Given { source, is_path, text }) => (source, is_path, text),
+            (SecretSetting::NotSet, SecretSetting::NotSet) => return FoundSecret::NotSet,
         };
-        let text = if is_name { self.read(document, place, &given) } else { Ok(given) };
-        let checked = text.and_then(|text| {
-            if text.is_empty() {
-                return Err(if is_name { "the file is empty" } else { "it is empty" }.to_owned());
+        let secret = if is_path { self.read_file(document, source, &text) } else { Ok(text) };
+        let checked = secret.and_then(|secret| {
+            if secret.is_empty() {
+                return Err("the value is empty".to_owned());
             }
-            check(&text).map_err(|why| if is_name { format!("in that file: {why}") } else { why })
+            check(&secret).map_err(|reason| if is_path { format!("invalid file content: {reason}") } else { reason })
         });
         match checked {
-            Ok(secret) => Found::Good { secret, in_file: !is_name && matches!(place, Place::Key(_)) },
+            Ok(secret) => {
+                let in_config_file = !is_path && matches!(source, SecretSource::Key(_));
+                FoundSecret::Valid { secret, in_config_file }
+            }
             Err(message) => {
-                match place {
-                    Place::Key(key) => {
-                        let allowed =
-                            keys::find(key).filter(|_| !is_name).map(|key| format!("; allowed is {}", key.takes));
-                        document.problem(key, message + &allowed.unwrap_or_default());
+                match source {
+                    SecretSource::Key(key) if is_path => document.problem(key, message),
+                    SecretSource::Key(key) => {
+                        document.problem(key, format!("{message}; expected {}", keys::expected(key)));
                     }
-                    Place::Variable(variable) => problem(document, variable, message),
+                    SecretSource::Variable(variable) => variable_problem(document, variable, message),
                 }
-                Found::Faulty
+                FoundSecret::Invalid
             }
         }
     }
 
-    /// The same for a secret that must be there.
+    /// Like [`Self::find`], for a required secret. The flag: the configuration file contains the secret itself.
     pub(super) fn require<T>(
         &self,
-        document: &mut Document<'_>,
-        forms: &Forms,
+        document: &mut ConfigDocument<'_>,
+        secret_keys: &SecretKeys,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Option<(T, bool)> {
-        match self.find(document, forms, check) {
-            Found::Good { secret, in_file } => Some((secret, in_file)),
-            Found::Absent => {
-                document.missing(forms.key, format!("missing; {}", forms.ways()));
+        match self.find(document, secret_keys, check) {
+            FoundSecret::Valid { secret, in_config_file } => Some((secret, in_config_file)),
+            FoundSecret::NotSet => {
+                document.missing(secret_keys.key, format!("this key is required; {}", secret_keys.ways()));
                 None
             }
-            Found::Faulty => None,
+            FoundSecret::Invalid => None,
         }
     }
 
-    fn of_environment(&self, document: &mut Document<'_>, forms: &Forms) -> Given {
-        let mut given = Given::Nothing;
-        for (variable, is_name) in [(Some(forms.variable), false), (forms.file_variable, true)] {
+    fn setting_in_environment(&self, document: &mut ConfigDocument<'_>, secret_keys: &SecretKeys) -> SecretSetting {
+        let mut setting = SecretSetting::NotSet;
+        for (variable, is_path) in [(Some(secret_keys.variable), false), (secret_keys.file_variable, true)] {
             let Some(variable) = variable else { continue };
             let Some(value) = self.environment.get(variable) else { continue };
-            let wrong = match (value.to_str(), &given) {
-                (None, _) => "it is not UTF-8".to_owned(),
-                (Some(""), _) => "it is set but empty; give it a value or unset it".to_owned(),
-                (Some(_), Given::Text(..)) => {
-                    format!("{} is set too, and one secret has one place; unset one of the two", forms.variable)
+            let problem = match (value.to_str(), &setting) {
+                (None, _) => "the value is not UTF-8".to_owned(),
+                (Some(""), _) => "the variable is set but empty; give it a value or unset it".to_owned(),
+                (Some(_), SecretSetting::Given { .. }) => {
+                    format!("{} is also set; unset one of the two", secret_keys.variable)
                 }
-                (Some(text), Given::Nothing) => {
-                    given = Given::Text(Place::Variable(variable), is_name, text.to_owned());
+                (Some(text), SecretSetting::NotSet) => {
+                    let source = SecretSource::Variable(variable);
+                    setting = SecretSetting::Given { source, is_path, text: text.to_owned() };
                     continue;
                 }
-                (Some(_), Given::Faulty) => continue,
+                (Some(_), SecretSetting::Invalid) => continue,
             };
-            problem(document, variable, wrong);
-            given = Given::Faulty;
+            variable_problem(document, variable, problem);
+            setting = SecretSetting::Invalid;
         }
-        given
+        setting
     }
 
-    /// The content of a secret's file, without a newline at its end.
-    fn read(&self, document: &mut Document<'_>, place: Place, name: &str) -> Result<String, String> {
-        if name.is_empty() {
-            return Err("the name of the file is empty".to_owned());
-        }
-        if name.contains("://") || looks_like_a_key(name) {
-            return Err("it holds the secret itself; it takes the name of a file that holds it".to_owned());
-        }
-        if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-            return Err("it is too long for the name of a file, or contains a control character".to_owned());
-        }
+    /// The content of a secret file, without one newline at its end.
+    fn read_file(&self, document: &mut ConfigDocument<'_>, source: SecretSource, name: &str) -> Result<String, String> {
+        check_path(name)?;
         let path = self.resolve(name);
         let shown = path.display();
         let failed = |error: io::Error| {
-            let hint = if name.starts_with('~') { "; ~ is not expanded, write the whole path" } else { "" };
-            format!("{shown} cannot be read: {}{hint}", plain(&error))
+            let hint = if name.starts_with('~') { "; ~ is not expanded, write the full path" } else { "" };
+            format!("cannot read {shown}: {}{hint}", describe_io_error(&error))
         };
         let file = File::open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(format!("{shown} holds more than {MAX_FILE_BYTES} bytes, which is no secret of this kind"));
+        file.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
+            return Err(format!("{shown} has more than {MAX_SECRET_FILE_BYTES} bytes, which is too much for a secret"));
         }
         let mut text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
         if text.ends_with('\n') {
@@ -212,87 +210,99 @@ impl Looking<'_> {
         if text.is_empty() {
             return Err(format!("{shown} is empty"));
         }
-        if metadata.is_file() && readable_by_all(metadata.permissions().mode()) {
-            let asked = match place {
-                Place::Key(key) => key,
-                Place::Variable(variable) => variable,
-            };
-            document.notice_elsewhere(format!(
-                "{shown} ({asked}) can be read by everybody on this machine: chmod o= {shown}"
-            ));
+        if metadata.is_file() && world_readable(metadata.permissions().mode()) {
+            let (SecretSource::Key(name) | SecretSource::Variable(name)) = source;
+            document.external_warning(format!("{shown} ({name}) {}", world_readable_warning(&shown)));
         }
         Ok(text)
     }
 
     fn resolve(&self, name: &str) -> PathBuf {
         let credentials = self.environment.get(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty());
-        let directory = credentials.map(Path::new).or_else(|| self.beside.parent()).unwrap_or(Path::new(""));
+        let directory = credentials.map(Path::new).or_else(|| self.config_path.parent()).unwrap_or(Path::new(""));
         directory.join(OsStr::new(name))
     }
 }
 
-/// One form of a secret: its place, whether it is the name of a file, its text.
-enum Given {
-    Nothing,
-    Text(Place, bool, String),
-    Faulty,
+/// What a key or a variable gives for a secret.
+enum SecretSetting {
+    NotSet,
+    Given {
+        source: SecretSource,
+        /// The text is the path of a file.
+        is_path: bool,
+        text: String,
+    },
+    /// A problem was recorded.
+    Invalid,
 }
 
-/// For commands that do not need the secret: the keys' types and that there is one form; nothing is opened.
-pub(super) fn glance(document: &mut Document<'_>, forms: &Forms) {
-    let _ = of_document(document, forms);
+/// Checks the keys of a secret that the command does not need: their types, and that only one is set. Opens no file.
+pub(super) fn check_keys_only(document: &mut ConfigDocument<'_>, secret_keys: &SecretKeys) {
+    let _ = setting_in_document(document, secret_keys);
 }
 
-/// The form in the configuration file.
-fn of_document(document: &mut Document<'_>, forms: &Forms) -> Given {
-    let mut given = Given::Nothing;
-    for (key, is_name) in [(forms.key, false), (forms.file_key, true)] {
+fn setting_in_document(document: &mut ConfigDocument<'_>, secret_keys: &SecretKeys) -> SecretSetting {
+    let mut setting = SecretSetting::NotSet;
+    for (key, is_path) in [(secret_keys.key, false), (secret_keys.file_key, true)] {
         let Some(value) = document.value(key) else { continue };
-        let text = match value {
-            DeValue::String(text) => Ok(text.to_string()),
-            other => Err(checks::kind(other)),
-        };
-        match text {
-            Ok(text) if matches!(given, Given::Nothing) => given = Given::Text(Place::Key(key), is_name, text),
-            Ok(_) => {
-                if matches!(given, Given::Text(..)) {
-                    let other = keys::split(forms.key).1;
-                    document.problem(
-                        key,
-                        format!("{other} is set too, and one secret has one place; remove one of the two"),
-                    );
+        let problem = match value {
+            DeValue::String(text) => match &setting {
+                SecretSetting::NotSet => {
+                    let source = SecretSource::Key(key);
+                    setting = SecretSetting::Given { source, is_path, text: text.to_string() };
+                    continue;
                 }
-                given = Given::Faulty;
+                SecretSetting::Given { .. } => {
+                    format!("{} is also set; remove one of the two", keys::split_path(secret_keys.key).1)
+                }
+                SecretSetting::Invalid => continue,
+            },
+            other => {
+                let value_type = keys::find_key(key).map_or(&ValueType::Boolean, |key| &key.value_type);
+                checks::mismatch(checks::type_name(other), value_type)
             }
-            Err(kind) => {
-                let takes = keys::find(key).map_or(&Takes::Switch, |key| &key.takes);
-                let message = checks::refused(kind, takes);
-                document.problem(key, message);
-                given = Given::Faulty;
-            }
-        }
+        };
+        document.problem(key, problem);
+        setting = SecretSetting::Invalid;
     }
-    given
+    setting
 }
 
-fn problem(document: &mut Document<'_>, variable: &str, message: String) {
-    let file = environment::PLACE.to_owned();
-    document.problem_elsewhere(Problem { file, line: None, key: Some(variable.to_owned()), message });
+fn variable_problem(document: &mut ConfigDocument<'_>, variable: &str, message: String) {
+    let file = environment::PROBLEM_FILE.to_owned();
+    document.external_problem(Problem { file, line: None, key: Some(variable.to_owned()), message });
 }
 
-/// The console's secret keys are 64 hexadecimal digits; one pasted as a file's name must not be shown.
-fn looks_like_a_key(name: &str) -> bool {
-    name.len() >= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+/// Refuses a text that cannot be a path or looks like the secret itself, which a later message would show.
+fn check_path(name: &str) -> Result<(), String> {
+    // The console shows secret keys of 64 hexadecimal digits.
+    let looks_like_a_key = name.len() >= MIN_KEY_BYTES && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if name.is_empty() {
+        Err("the path is empty".to_owned())
+    } else if name.contains("://") || looks_like_a_key {
+        Err("the value looks like the secret itself; expected the path of a file that contains it".to_owned())
+    } else if name.len() > MAX_PATH_BYTES || name.chars().any(char::is_control) {
+        Err("the path is too long or contains a control character".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
-pub(super) fn readable_by_all(mode: u32) -> bool {
+/// Whether the permissions of a file let every user read it.
+pub(super) fn world_readable(mode: u32) -> bool {
     mode & 0o004 != 0
 }
 
-/// An error of the system without its number.
-pub(super) fn plain(error: &io::Error) -> String {
+/// Completes the warning about such a file.
+pub(super) fn world_readable_warning(path: impl std::fmt::Display) -> String {
+    format!("is readable by every user of this machine; run: chmod o= {path}")
+}
+
+/// A system error without its number.
+pub(super) fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         kind => kind.to_string(),

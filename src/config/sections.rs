@@ -1,25 +1,29 @@
-//! The other sections: raw TOML becomes checked data, section by section.
+//! Every section except `[attributes]`: converts its TOML values to checked data.
 //!
-//! Owns: which check each key gets, and combinations of keys that cannot be. Must not know: databases, HTTP.
+//! Owns: which check each key has, and which combinations of keys are refused. Must not know: databases, HTTP.
+//!
+//! Each function reads all keys of its section before the first `?`, so that all problems are found. It returns `None`
+//! if a problem was recorded.
 
 use secrecy::SecretString;
 
-use super::document::Document;
-use super::secrets::{self, Found, Looking};
-use super::table_name::parse_table_name;
-use super::{
-    AccountFormat, Alerts, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel, PgUrl, Removal,
-    Schedule, Source, State, checks,
+use super::checks;
+use super::document::ConfigDocument;
+use super::model::{
+    AccountFormat, AlertsConfig, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove, LogConfig,
+    RemovalConfig, ScheduleConfig, SourceConfig, StateConfig,
 };
-use crate::model::{MAX_ACCOUNT_BYTES, Region, Service};
+use super::postgres_url::PgUrl;
+use super::secrets::{self, FoundSecret, SecretLookup};
+use super::table_name::parse_table_name;
+use crate::model::{LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service};
 
-/// Bytes of a uuid without its hyphens.
+/// The length of a uuid without its hyphens.
 const HEX_BYTES: usize = 32;
 
-/// Every reader runs to its end before the first `?`, so that all problems are found at once. The flag: the URL stands
-/// in the file with a password.
-pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(Source, bool)> {
-    let url = looking.require(document, &secrets::SOURCE_URL, PgUrl::parse);
+/// The `[source]` section. The flag: the configuration file contains the URL with a password.
+pub(super) fn source(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_>) -> Option<(SourceConfig, bool)> {
+    let url = lookup.require(document, &secrets::SOURCE_URL, PgUrl::parse);
     let table = document.read("source.table", checks::table);
     let account_column = document.read("source.account_column", checks::text);
     let account_prefix = document.read("source.account_prefix", checks::text);
@@ -30,38 +34,23 @@ pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Opti
     let watermark_grace = document.read("source.watermark_grace", checks::duration);
     let deleted_column = document.read("source.deleted_column", checks::text);
     let filter = document.read("source.filter", checks::filter);
-    let page_size = document.read("source.page_size", checks::whole_u32);
+    let page_size = document.read("source.page_size", checks::integer_u32);
 
-    if let (Some(prefix), Some(AccountFormat::Hex)) = (&account_prefix, account_format)
-        && !prefix.is_empty()
-    {
-        document.problem(
-            "source.account_prefix",
-            format!(
-                "a prefix of {} bytes and account_format = \"hex\" make accounts of {} bytes; IM takes at most {MAX_ACCOUNT_BYTES}, so leave the prefix out",
-                prefix.len(),
-                prefix.len() + HEX_BYTES
-            ),
-        );
+    if let (Some(prefix), Some(format)) = (&account_prefix, account_format) {
+        check_account_length(document, prefix, format);
     }
-    if let Some(Ok(name)) = table.as_deref().map(parse_table_name)
-        && name.folded
-    {
-        let read = name.schema.map(|schema| format!("{schema}.")).unwrap_or_default() + &name.table;
-        document.notice(
-            &["source", "table"],
-            &format!("read as {read}, as SQL does; write a name with capital letters in double quotes: '\"Users\"'"),
-        );
+    if let Some(table) = &table {
+        warn_about_folded_name(document, table);
     }
     if watermark_column.is_some() && watermark_column == account_column {
-        document.notice(
+        document.warning(
             &["source", "watermark_column"],
-            "it is the account column too, which does not move when a row changes: only full passes will see changes",
+            "this is also the account column, which does not change when a row is updated; only full passes will find changes",
         );
     }
-    let (url, in_file) = url?;
-    let exposed = in_file && url.has_password();
-    let source = Source {
+    let (url, in_config_file) = url?;
+    let exposed = in_config_file && url.has_password();
+    let source = SourceConfig {
         url,
         table: table?,
         account_column: account_column?,
@@ -77,52 +66,90 @@ pub(super) fn source(document: &mut Document<'_>, looking: &Looking<'_>) -> Opti
     Some((source, exposed))
 }
 
-/// `source` is the source's URL, which counts unless the state has one of its own.
-pub(super) fn state(
-    document: &mut Document<'_>,
-    looking: &Looking<'_>,
-    source: Option<&PgUrl>,
-) -> Option<(State, bool)> {
-    let url = looking.find(document, &secrets::STATE_URL, PgUrl::parse);
-    let schema = document.read("state.schema", checks::text);
-    let migrate = document.read("state.migrate", checks::switch);
-    if schema.as_deref().is_some_and(|schema| schema.starts_with("pg_")) {
-        document.problem("state.schema", "names that begin with pg_ are kept for Postgres itself; choose another");
+/// A prefix and the hexadecimal form of a uuid together are longer than an account may be.
+fn check_account_length(document: &mut ConfigDocument<'_>, prefix: &str, format: AccountFormat) {
+    if format == AccountFormat::Hex && !prefix.is_empty() {
+        document.problem(
+            "source.account_prefix",
+            format!(
+                "a prefix of {} bytes with account_format = \"hex\" makes accounts of {} bytes, and IM accepts at most {MAX_ACCOUNT_BYTES}; remove the prefix",
+                prefix.len(),
+                prefix.len() + HEX_BYTES
+            ),
+        );
     }
-    let (url, exposed) = match url {
-        Found::Good { secret, in_file } => {
-            let exposed = in_file && secret.has_password();
-            (secret, exposed)
-        }
-        Found::Absent => (source?.clone(), false),
-        Found::Faulty => return None,
-    };
-    Some((State { url, schema: schema?, migrate: migrate? }, exposed))
 }
 
-/// The flag: the secret key stands in the file.
-pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secret_key: bool) -> Option<(Im, bool)> {
-    let endpoint = endpoint(document);
-    let services = [("all_member_push", Service::AllMemberPush), ("timpush", Service::Timpush)];
+fn warn_about_folded_name(document: &mut ConfigDocument<'_>, table: &str) {
+    if let Ok(name) = parse_table_name(table)
+        && name.folded
+    {
+        let read = name.schema.map(|schema| format!("{schema}.")).unwrap_or_default() + &name.table;
+        document.warning(
+            &["source", "table"],
+            &format!(
+                "the name is read as {read}, because SQL folds unquoted names to lower case; put a name with capital letters in double quotes: '\"Users\"'"
+            ),
+        );
+    }
+}
+
+/// The `[state]` section. `source` is the URL that applies if the section has none. The flag: the configuration file
+/// contains the section's URL with a password.
+pub(super) fn state(
+    document: &mut ConfigDocument<'_>,
+    lookup: &SecretLookup<'_>,
+    source: Option<&PgUrl>,
+) -> Option<(StateConfig, bool)> {
+    let url = lookup.find(document, &secrets::STATE_URL, PgUrl::parse);
+    let schema = document.read("state.schema", checks::text);
+    let migrate = document.read("state.migrate", checks::boolean);
+    if schema.as_deref().is_some_and(|schema| schema.starts_with("pg_")) {
+        document.problem(
+            "state.schema",
+            "schema names that start with pg_ are reserved for PostgreSQL; choose another name",
+        );
+    }
+    let (url, exposed) = match url {
+        FoundSecret::Valid { secret, in_config_file } => {
+            let exposed = in_config_file && secret.has_password();
+            (secret, exposed)
+        }
+        FoundSecret::NotSet => (source?.clone(), false),
+        FoundSecret::Invalid => return None,
+    };
+    Some((StateConfig { url, schema: schema?, migrate: migrate? }, exposed))
+}
+
+/// The `[im]` section. The flag: the configuration file contains the secret key.
+pub(super) fn im(
+    document: &mut ConfigDocument<'_>,
+    lookup: &SecretLookup<'_>,
+    needs_secret_key: bool,
+) -> Option<(ImConfig, bool)> {
+    let address = address(document);
+    let services = Service::ALL.map(|service| (service.as_str(), service));
     let service = document.read("im.service", checks::choice(&services));
-    let sdk_app_id = document.read("im.sdk_app_id", checks::whole_u32);
+    let sdk_app_id = document.read("im.sdk_app_id", checks::integer_u32);
     let identifier = document.read("im.identifier", checks::text);
     let secret_key = if needs_secret_key {
-        looking.require(document, &secrets::SECRET_KEY, checks::secret_key).map(|(key, in_file)| (Some(key), in_file))
+        lookup
+            .require(document, &secrets::SECRET_KEY, checks::secret_key)
+            .map(|(key, in_config_file)| (Some(key), in_config_file))
     } else {
-        secrets::glance(document, &secrets::SECRET_KEY);
+        secrets::check_keys_only(document, &secrets::SECRET_KEY);
         Some((None, document.value(secrets::SECRET_KEY.key).is_some()))
     };
     let usersig_lifetime = document.read("im.usersig_lifetime", checks::duration);
-    let users_per_call = document.read("im.users_per_call", checks::whole_usize);
-    let calls_per_second = document.read("im.calls_per_second", checks::whole_u32);
-    let max_in_flight = document.read("im.max_in_flight", checks::whole_usize);
+    let users_per_call = document.read("im.users_per_call", checks::integer_usize);
+    let calls_per_second = document.read("im.calls_per_second", checks::integer_u32);
+    let max_in_flight = document.read("im.max_in_flight", checks::integer_usize);
     let timeout = document.read("im.timeout", checks::duration);
     let retry_for = document.read("im.retry_for", checks::duration);
     let max_rejected_share = document.read("im.max_rejected_share", checks::share);
     let (secret_key, exposed) = secret_key?;
-    let im = Im {
-        endpoint: endpoint?,
+    let im = ImConfig {
+        address: address?,
         service: service?,
         sdk_app_id: sdk_app_id?,
         identifier: identifier?,
@@ -138,7 +165,7 @@ pub(super) fn im(document: &mut Document<'_>, looking: &Looking<'_>, needs_secre
     Some((im, exposed))
 }
 
-fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
+fn address(document: &mut ConfigDocument<'_>) -> Option<ImAddress> {
     let region = document.read(
         "im.region",
         checks::choice(&[
@@ -155,26 +182,28 @@ fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
     let base_url = document.read("im.base_url", checks::base_url);
     match (document.value("im.region").is_some(), document.value("im.base_url").is_some()) {
         (true, true) => {
-            document
-                .problem("im.base_url", "im.region is set too; keep the region, or the URL of a proxy or simulator");
+            document.problem(
+                "im.base_url",
+                "im.region is also set; remove one of the two (im.base_url is for a proxy or the simulator)",
+            );
             None
         }
         (false, false) => {
             document.missing(
                 "im.region",
-                "missing; set im.region to the app's data centre, or im.base_url to a proxy or the simulator",
+                "this key is required; set im.region to the app's data centre, or im.base_url to a proxy or the simulator",
             );
             None
         }
-        (true, false) => region.map(Endpoint::Region),
+        (true, false) => region.map(ImAddress::Region),
         (false, true) => {
-            if let Some(Endpoint::BaseUrl(url)) = &base_url
+            if let Some(ImAddress::BaseUrl(url)) = &base_url
                 && url.scheme() == "http"
                 && !checks::is_loopback(url)
             {
-                document.notice(
+                document.warning(
                     &["im", "base_url"],
-                    "http to another machine: signatures and users' values travel readable; use https outside of tests",
+                    "http to another machine sends signatures and values of users unencrypted; use https except in tests",
                 );
             }
             base_url
@@ -182,22 +211,24 @@ fn endpoint(document: &mut Document<'_>) -> Option<Endpoint> {
     }
 }
 
-pub(super) fn removal(document: &mut Document<'_>) -> Option<Removal> {
+/// The `[removal]` section.
+pub(super) fn removal(document: &mut ConfigDocument<'_>) -> Option<RemovalConfig> {
     let choices = [("keep", KeepOrRemove::Keep), ("remove", KeepOrRemove::Remove)];
     let gone = document.read("removal.gone", checks::choice(&choices));
     let unmapped = document.read("removal.unmapped", checks::choice(&choices));
     let max_share = document.read("removal.max_share", checks::share);
-    Some(Removal { gone: gone?, unmapped: unmapped?, max_share: max_share? })
+    Some(RemovalConfig { gone: gone?, unmapped: unmapped?, max_share: max_share? })
 }
 
-pub(super) fn schedule(document: &mut Document<'_>) -> Option<Schedule> {
+/// The `[schedule]` section.
+pub(super) fn schedule(document: &mut ConfigDocument<'_>) -> Option<ScheduleConfig> {
     let interval = document.read("schedule.interval", checks::duration);
     let notify_channel = document.read("schedule.notify_channel", checks::text);
     let full_every = document.read("schedule.full_every", checks::duration_or_never);
     let rejected_retry = document.read("schedule.rejected_retry", checks::duration);
     let verify_every = document.read("schedule.verify_every", checks::duration_or_never);
-    let verify_sample = document.read("schedule.verify_sample", checks::whole_u32);
-    Some(Schedule {
+    let verify_sample = document.read("schedule.verify_sample", checks::integer_u32);
+    Some(ScheduleConfig {
         interval: interval?,
         notify_channel,
         full_every: full_every?,
@@ -207,36 +238,39 @@ pub(super) fn schedule(document: &mut Document<'_>) -> Option<Schedule> {
     })
 }
 
-pub(super) fn http(document: &mut Document<'_>) -> Option<Http> {
+/// The `[http]` section.
+pub(super) fn http(document: &mut ConfigDocument<'_>) -> Option<HttpConfig> {
     let listen = document.read("http.listen", checks::listen);
-    let public = document.read("http.public", checks::switch);
-    let show_accounts = document.read("http.show_accounts", checks::switch);
+    let public = document.read("http.public", checks::boolean);
+    let show_accounts = document.read("http.show_accounts", checks::boolean);
     if let (Some(address), Some(false)) = (listen, public)
         && !address.ip().is_loopback()
     {
         document.problem(
             "http.listen",
-            format!("{address} can be reached from other machines; listen on 127.0.0.1 or [::1], or set http.public = true if that is meant"),
+            format!("other machines can reach {address}; listen on 127.0.0.1 or [::1], or set http.public = true to allow this"),
         );
     }
-    Some(Http { listen, public: public?, show_accounts: show_accounts? })
+    Some(HttpConfig { listen, public: public?, show_accounts: show_accounts? })
 }
 
-/// The flag: the webhook stands in the file.
-pub(super) fn alerts(document: &mut Document<'_>, looking: &Looking<'_>) -> Option<(Alerts, bool)> {
-    let webhook: Found<SecretString> = looking.find(document, &secrets::WEBHOOK, checks::webhook);
+/// The `[alerts]` section. The flag: the configuration file contains the webhook.
+pub(super) fn alerts(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_>) -> Option<(AlertsConfig, bool)> {
+    let webhook: FoundSecret<SecretString> = lookup.find(document, &secrets::WEBHOOK, checks::webhook);
     match webhook {
-        Found::Good { secret, in_file } => Some((Alerts { webhook: Some(secret) }, in_file)),
-        Found::Absent => Some((Alerts { webhook: None }, false)),
-        Found::Faulty => None,
+        FoundSecret::Valid { secret, in_config_file } => Some((AlertsConfig { webhook: Some(secret) }, in_config_file)),
+        FoundSecret::NotSet => Some((AlertsConfig { webhook: None }, false)),
+        FoundSecret::Invalid => None,
     }
 }
 
-pub(super) fn history(document: &mut Document<'_>) -> Option<History> {
-    Some(History { keep: document.read("history.keep", checks::duration_or_never)? })
+/// The `[history]` section.
+pub(super) fn history(document: &mut ConfigDocument<'_>) -> Option<HistoryConfig> {
+    Some(HistoryConfig { keep: document.read("history.keep", checks::duration_or_never)? })
 }
 
-pub(super) fn log(document: &mut Document<'_>) -> Option<Log> {
+/// The `[log]` section.
+pub(super) fn log(document: &mut ConfigDocument<'_>) -> Option<LogConfig> {
     let level = document.read(
         "log.level",
         checks::choice(&[
@@ -256,5 +290,5 @@ pub(super) fn log(document: &mut Document<'_>) -> Option<Log> {
             ("journald", LogFormat::Journald),
         ]),
     );
-    Some(Log { level: level?, format: format? })
+    Some(LogConfig { level: level?, format: format? })
 }

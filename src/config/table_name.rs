@@ -1,23 +1,24 @@
-//! The name of the source table as it is written: `table` or `schema.table`, parts in double quotes allowed.
+//! The name of the source table: `table` or `schema.table`, where each part may be in double quotes.
 //!
-//! Owns: the syntax and SQL's folding of unquoted parts. Must not know: whether such a table exists.
+//! Owns: the syntax, and folding unquoted parts to lower case as SQL does. Must not know: whether the table exists.
 
-/// Postgres cuts longer names off silently (its manual, "Identifiers and Key Words": `NAMEDATALEN` less one).
+/// PostgreSQL truncates longer names without an error (its manual, "Identifiers and Key Words": `NAMEDATALEN` - 1).
 pub(super) const MAX_IDENTIFIER_BYTES: usize = 63;
 
-/// A table's name with quotes resolved and unquoted parts in lower case, as Postgres stores it.
+/// A table's name as PostgreSQL stores it: without quotes, with unquoted parts in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName {
-    /// `None`: the first table of this name on the session's `search_path`.
+    /// The schema. `None`: the first schema of the session's `search_path` that has such a table.
     pub schema: Option<String>,
+    /// The table, partitioned table, view or materialized view.
     pub table: String,
-    /// An unquoted part was written with upper-case letters, which Postgres reads as lower case.
+    /// Whether an unquoted part was written with capital letters, which SQL folds to lower case.
     pub folded: bool,
 }
 
-/// Reads `table`, `schema.table`, `"Schema"."Table"`. Inside quotes `""` is one quote.
+/// Reads `table`, `schema.table` or `"Schema"."Table"`. Inside quotes, `""` is one quote.
 ///
-/// The error says what is wrong and how to write it.
+/// The error says what is wrong and how to write the name.
 pub fn parse_table_name(text: &str) -> Result<TableName, String> {
     let mut parts = Vec::new();
     let mut folded = false;
@@ -26,33 +27,33 @@ pub fn parse_table_name(text: &str) -> Result<TableName, String> {
         return Err("the name is empty".to_owned());
     }
     loop {
-        let (part, was_folded, after) = part(rest)?;
+        let (part, was_folded, after) = split_part(rest)?;
         folded |= was_folded;
         if part.len() > MAX_IDENTIFIER_BYTES {
-            return Err(format!("a part has {} bytes, Postgres takes at most {MAX_IDENTIFIER_BYTES}", part.len()));
+            return Err(format!("a part has {} bytes; PostgreSQL accepts at most {MAX_IDENTIFIER_BYTES}", part.len()));
         }
         parts.push(part);
         match after.strip_prefix('.') {
             Some(next) => rest = next,
             None if after.is_empty() => break,
-            None => return Err("text follows a closing quote".to_owned()),
+            None => return Err("a closing quote must be followed by a dot or by nothing".to_owned()),
         }
     }
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next(), parts.next()) {
         (Some(table), None, None) => Ok(TableName { schema: None, table, folded }),
         (Some(schema), Some(table), None) => Ok(TableName { schema: Some(schema), table, folded }),
-        _ => Err("more than two parts; the database is named in the URL".to_owned()),
+        _ => Err("the name has more than two parts; the URL names the database".to_owned()),
     }
 }
 
-/// The first part, whether it was folded, and what follows it.
-fn part(text: &str) -> Result<(String, bool, &str), String> {
+/// Splits off the first part: its name, whether it was folded, and the rest of the text.
+fn split_part(text: &str) -> Result<(String, bool, &str), String> {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut name = String::new();
         let mut rest = quoted;
         loop {
-            let (before, after) = rest.split_once('"').ok_or("a double quote is not closed")?;
+            let (before, after) = rest.split_once('"').ok_or("a closing double quote is missing")?;
             name.push_str(before);
             let Some(more) = after.strip_prefix('"') else {
                 rest = after;
@@ -65,7 +66,7 @@ fn part(text: &str) -> Result<(String, bool, &str), String> {
             return Err("a part is empty".to_owned());
         }
         if name.contains('\0') {
-            return Err("it contains a NUL byte".to_owned());
+            return Err("the name contains a NUL byte".to_owned());
         }
         return Ok((name, false, rest));
     }
@@ -77,7 +78,7 @@ fn part(text: &str) -> Result<(String, bool, &str), String> {
     let begins = |c: char| c == '_' || c.is_ascii_alphabetic() || !c.is_ascii();
     let goes_on = |c: char| begins(c) || c == '$' || c.is_ascii_digit();
     if !name.starts_with(begins) || !name.chars().all(goes_on) {
-        return Err("a part with other signs than letters, digits and _ needs double quotes around it".to_owned());
+        return Err("a part with characters other than letters, digits and _ needs double quotes".to_owned());
     }
     Ok((name.to_ascii_lowercase(), name.bytes().any(|byte| byte.is_ascii_uppercase()), rest))
 }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_sql_reads_them() {
+    fn names_are_read_as_in_sql() {
         for (text, schema, table) in [
             ("users", None, "users"),
             ("public.users", Some("public"), "users"),
@@ -105,23 +106,26 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_why() {
+    fn an_invalid_name_is_refused_with_the_reason() {
         for (text, why) in [
             ("", "the name is empty"),
             ("public.", "a part is empty"),
             (".users", "a part is empty"),
             (r#""""#, "a part is empty"),
-            (r#""users"#, "a double quote is not closed"),
-            (r#""users"x"#, "text follows a closing quote"),
-            ("a.b.c", "more than two parts; the database is named in the URL"),
-            ("my-table", "a part with other signs than letters, digits and _ needs double quotes around it"),
-            ("1st", "a part with other signs than letters, digits and _ needs double quotes around it"),
-            ("users; drop", "a part with other signs than letters, digits and _ needs double quotes around it"),
-            ("\"a\0b\"", "it contains a NUL byte"),
+            (r#""users"#, "a closing double quote is missing"),
+            (r#""users"x"#, "a closing quote must be followed by a dot or by nothing"),
+            ("a.b.c", "the name has more than two parts; the URL names the database"),
+            ("my-table", "a part with characters other than letters, digits and _ needs double quotes"),
+            ("1st", "a part with characters other than letters, digits and _ needs double quotes"),
+            ("users; drop", "a part with characters other than letters, digits and _ needs double quotes"),
+            ("\"a\0b\"", "the name contains a NUL byte"),
         ] {
             assert_eq!(parse_table_name(text), Err(why.to_owned()), "{text}");
         }
         assert!(parse_table_name(&"x".repeat(63)).is_ok());
-        assert_eq!(parse_table_name(&"x".repeat(64)), Err("a part has 64 bytes, Postgres takes at most 63".to_owned()));
+        assert_eq!(
+            parse_table_name(&"x".repeat(64)),
+            Err("a part has 64 bytes; PostgreSQL accepts at most 63".to_owned())
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Digests of wishes and of acknowledged values: 64 bits of SHA-256, stable over releases and machines.
+//! Digests of desired and of acknowledged values: 64 bits of SHA-256, the same in every release and on every machine.
 //!
 //! Owns: what is hashed and how. Must not know: where digests are stored.
 
@@ -6,63 +6,67 @@ use sha2::{Digest, Sha256};
 
 use crate::model::{AcknowledgedValue, AttributeIndex, DesiredValue};
 
-/// The digest of a row in doubt. It equals no digest of known values, so such a row is always read whole.
-pub const IN_DOUBT: i64 = 0;
+/// The digest of an account with an attribute in doubt. No other account has it, so such an account is always compared
+/// attribute by attribute.
+pub const IN_DOUBT_DIGEST: i64 = 0;
 
-fn finish(hasher: Sha256) -> i64 {
+fn first_64_bits(hasher: Sha256) -> i64 {
     let bytes = hasher.finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&bytes[..8]);
-    // Zero is taken; a digest that happens to be zero becomes one (2^-64).
+    // Zero is reserved; a digest that happens to be zero (with a probability of 2^-64) becomes one.
     match i64::from_be_bytes(first) {
-        IN_DOUBT => 1,
+        IN_DOUBT_DIGEST => 1,
         digest => digest,
     }
 }
 
-fn add(hasher: &mut Sha256, attribute: AttributeIndex, value: &str) {
-    hasher.update(attribute.0.to_be_bytes());
-    // A value is at most 50 bytes; the length keeps neighbours apart.
+fn add_value(hasher: &mut Sha256, index: AttributeIndex, value: &str) {
+    hasher.update(index.0.to_be_bytes());
+    // The length separates a value from the next one.
     hasher.update((value.len() as u64).to_be_bytes());
     hasher.update(value);
 }
 
-/// Over what IM acknowledged, by attribute; [`IN_DOUBT`] when an attribute is in doubt.
-pub fn of_acknowledged(acknowledged: &[AcknowledgedValue]) -> i64 {
+/// The digest of what IM acknowledged; [`IN_DOUBT_DIGEST`] when an attribute is in doubt. `acknowledged` is indexed by
+/// attribute.
+pub fn of_acknowledged_values(acknowledged: &[AcknowledgedValue]) -> i64 {
     let mut hasher = Sha256::new();
-    for (attribute, known) in (0..).map(AttributeIndex).zip(acknowledged) {
-        match known {
+    for (index, value) in (0..).map(AttributeIndex).zip(acknowledged) {
+        match value {
             AcknowledgedValue::Absent => {}
-            AcknowledgedValue::Value(value) => add(&mut hasher, attribute, value),
-            AcknowledgedValue::Unknown | AcknowledgedValue::Provisional(_) => return IN_DOUBT,
+            AcknowledgedValue::Value(value) => add_value(&mut hasher, index, value),
+            AcknowledgedValue::Unknown | AcknowledgedValue::Provisional(_) => return IN_DOUBT_DIGEST,
         }
     }
-    finish(hasher)
+    first_64_bits(hasher)
 }
 
-/// What [`of_acknowledged`] will be once the wishes are fulfilled; `None` when they cannot tell
-/// (a value is kept or refused), so that the acknowledged values must be looked at.
-pub fn once_fulfilled(values: &[DesiredValue], indexes_in_order: &[(AttributeIndex, usize)]) -> Option<i64> {
+/// What [`of_acknowledged_values`] will return once IM has acknowledged all desired values. `None` when a value is kept
+/// or refused: the digest then depends on what IM holds.
+///
+/// `positions` has the index of each configured attribute, in ascending order, with its position in `values`.
+pub fn when_all_acknowledged(values: &[DesiredValue], positions: &[(AttributeIndex, usize)]) -> Option<i64> {
     let mut hasher = Sha256::new();
-    for (attribute, index) in indexes_in_order {
-        match &values[*index] {
-            DesiredValue::Value(value) => add(&mut hasher, *attribute, value),
+    for (index, position) in positions {
+        match &values[*position] {
+            DesiredValue::Value(value) => add_value(&mut hasher, *index, value),
             DesiredValue::Absent => {}
             DesiredValue::Keep | DesiredValue::Refused(_) => return None,
         }
     }
-    Some(finish(hasher))
+    Some(first_64_bits(hasher))
 }
 
-/// Over one value: a rejection of it stands as long as the wish is the same.
+/// The digest of one value. A rejection applies as long as the desired value has the same digest.
 pub fn of_value(value: &str) -> i64 {
     let mut hasher = Sha256::new();
     hasher.update(value);
-    finish(hasher)
+    first_64_bits(hasher)
 }
 
-/// Over all wishes of an account.
-pub fn of_desired(values: &[DesiredValue]) -> i64 {
+/// The digest of all desired values of an account.
+pub fn of_desired_values(values: &[DesiredValue]) -> i64 {
     let mut hasher = Sha256::new();
     for desired in values {
         match desired {
@@ -76,5 +80,5 @@ pub fn of_desired(values: &[DesiredValue]) -> i64 {
             DesiredValue::Refused(_) => hasher.update(b"r"),
         }
     }
-    finish(hasher)
+    first_64_bits(hasher)
 }

@@ -1,137 +1,182 @@
-//! What of a foreign text (the vendor's `ErrorInfo`, a library's error) may be shown.
+//! Redaction of foreign text: the vendor's `ErrorInfo`, a `RequestId`, an error message of a library.
 //!
-//! Owns: taking out what was sent, cutting, cleaning. Must not know: where the text came from or goes to.
+//! Owns: removal of what was sent (UserSigs and users' values), truncation, removal of control characters. Must not know:
+//! where the text comes from and where it is shown.
 
-/// Characters of a foreign text that are shown at most: a sentence or two.
-const MAX_SHOWN: usize = 300;
-/// Bytes that are looked at, so that an answer of megabytes costs nothing.
-const MAX_READ: usize = 8 * 1024;
-/// The shortest UserSig is about twice as long.
-const LONG_AS_A_SIGNATURE: usize = 80;
-const BLOT: &str = "…";
+use std::borrow::Cow;
+use std::ops::Range;
 
-/// What was sent with a call and must not come back in a text.
-pub(super) struct Sent<'a> {
+/// The length limit of a redacted text, in characters: one or two sentences.
+const MAX_SHOWN_CHARS: usize = 300;
+/// No more bytes of a text are processed, so that an answer of megabytes costs nothing.
+const MAX_READ_BYTES: usize = 8 * 1024;
+/// A longer run of signature characters is a signature. The shortest UserSig is about twice as long.
+const MIN_SIGNATURE_BYTES: usize = 80;
+/// A shorter value is only hidden where it stands as a word. Otherwise the value "a" would turn "bad parameter" into
+/// "b…d p…r…meter", and inside a word a short value reveals nothing.
+const MIN_BYTES_INSIDE_WORD: usize = 4;
+const REPLACEMENT: &str = "…";
+const SIGNATURE_PARAMETER: &str = "usersig=";
+
+/// What was sent with a call and must not appear in a text.
+#[derive(Clone, Copy)]
+pub(super) struct SentSecrets<'a> {
+    /// The UserSig; empty where the caller does not know it.
     pub(super) signature: &'a str,
     /// Values of users.
     pub(super) values: &'a [&'a str],
 }
 
-/// The text on one line, without the signature and the values, at most 300 characters long.
-pub(super) fn clean(text: &str, sent: &Sent<'_>) -> String {
-    let mut end = text.len().min(MAX_READ);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+/// The text in one line of at most 300 characters (and an ellipsis), without UserSigs and without the sent values.
+pub(super) fn redact(text: &str, sent: SentSecrets<'_>) -> String {
+    let read = &text[..text.floor_char_boundary(MAX_READ_BYTES)];
+    let signatures = signature_forms(sent.signature);
+    let values = value_forms(read, sent.values);
+    let mut mask = Mask::new(read);
+    for signature in &signatures {
+        mask.hide_all(signature);
     }
-    let cut = end < text.len();
-    let mut text = without_signatures(&text[..end], sent.signature);
-    // The longer first: one value may be a part of another.
-    let mut values: Vec<&str> = sent.values.iter().copied().filter(|value| !value.is_empty()).collect();
-    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
-    values.dedup();
-    for value in values {
-        text = without_word(&text, value);
+    mask.hide_other_signatures();
+    for value in &values {
+        mask.hide_value(value);
     }
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let line = line.trim();
-    if line.chars().count() > MAX_SHOWN {
-        return line.chars().take(MAX_SHOWN).chain(BLOT.chars()).collect();
-    }
-    if cut {
-        // Almost all of it was blotted out, and a value may have been cut in two at its end.
-        return format!("a text of more than {MAX_READ} bytes that repeats what was sent");
-    }
-    line.to_owned()
-}
-
-fn without_signatures(text: &str, signature: &str) -> String {
-    let mut text = text.to_owned();
-    if !signature.is_empty() {
-        // `*` is the only character of a signature that an echoed URL may show otherwise.
-        for form in [signature.to_owned(), signature.replace('*', "%2A"), signature.replace('*', "%2a")] {
-            text = text.replace(&form, BLOT);
+    let shown: String = mask.apply().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let shown = shown.trim();
+    let chars = shown.chars().count();
+    if read.len() < text.len() {
+        // The end of what was read may hold the beginning of a secret. It is not hidden, so it must not be shown.
+        let values = sent.values.iter().map(|value| json_escaped(value));
+        let unsafe_end = signatures.iter().cloned().chain(values).map(|form| form.len()).max().unwrap_or_default();
+        if chars <= MAX_SHOWN_CHARS + unsafe_end {
+            return format!("a text of more than {MAX_READ_BYTES} bytes that repeats what was sent");
         }
     }
-    // A signature of another call, whole or cut: no word of a sentence is as long as one.
-    let of_signature = |c: char| c.is_ascii_alphanumeric() || "*-_+=%".contains(c);
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let run = rest.find(|c: char| !of_signature(c)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(run);
-        match word.to_ascii_lowercase().find("usersig=") {
-            Some(at) => {
-                shown.push_str(&word[..at + "usersig=".len()]);
-                shown.push_str(BLOT);
+    if chars > MAX_SHOWN_CHARS {
+        return shown.chars().take(MAX_SHOWN_CHARS).chain(REPLACEMENT.chars()).collect();
+    }
+    shown.to_owned()
+}
+
+/// The signature as it is and as a quoted URL may show it: `*` is its only character that may be escaped.
+fn signature_forms(signature: &str) -> Vec<Cow<'_, str>> {
+    if signature.is_empty() {
+        return Vec::new();
+    }
+    vec![signature.into(), signature.replace('*', "%2A").into(), signature.replace('*', "%2a").into()]
+}
+
+/// The values that occur in the text, as they are and as they stand in JSON. The longest come first, because a hidden
+/// neighbour makes a short value a word.
+fn value_forms<'a>(text: &str, values: &[&'a str]) -> Vec<Cow<'a, str>> {
+    let forms = values.iter().flat_map(|value| [Cow::Borrowed(*value), json_escaped(value)]);
+    let mut forms: Vec<_> = forms.filter(|form| !form.is_empty() && text.contains(&**form)).collect();
+    forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    forms.dedup();
+    forms
+}
+
+/// The value between the quotes of a JSON string.
+fn json_escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(|c: char| matches!(c, '"' | '\\') || c.is_control()) {
+        return value.into();
+    }
+    let json = serde_json::to_string(value).unwrap_or_default();
+    json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned().into()
+}
+
+/// A text and the parts of it that must not be shown.
+struct Mask<'a> {
+    text: &'a str,
+    /// For each byte of the text.
+    hidden: Vec<bool>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl<'a> Mask<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, hidden: vec![false; text.len()], ranges: Vec::new() }
+    }
+
+    fn hide(&mut self, range: Range<usize>) {
+        self.hidden[range.clone()].fill(true);
+        self.ranges.push(range);
+    }
+
+    fn hide_all(&mut self, secret: &str) {
+        for (start, found) in self.text.match_indices(secret) {
+            self.hide(start..start + found.len());
+        }
+    }
+
+    /// Signatures of other calls, complete or truncated. No word of a sentence is as long as one.
+    fn hide_other_signatures(&mut self) {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "*-_+=%".contains(c);
+        let mut start = 0;
+        while let Some(offset) = self.text[start..].find(is_part) {
+            start += offset;
+            let rest = &self.text[start..];
+            let end = start + rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            match self.text[start..end].to_ascii_lowercase().find(SIGNATURE_PARAMETER) {
+                Some(offset) => self.hide(start + offset + SIGNATURE_PARAMETER.len()..end),
+                None if end - start >= MIN_SIGNATURE_BYTES => self.hide(start..end),
+                None => {}
             }
-            None if word.len() >= LONG_AS_A_SIGNATURE => shown.push_str(BLOT),
-            None => shown.push_str(word),
+            start = end;
         }
-        let next = after.find(of_signature).unwrap_or(after.len());
-        shown.push_str(&after[..next]);
-        rest = &after[next..];
     }
-    shown
-}
 
-/// Blots out a value where it stands as a word of its own: the value "a" must not take every letter of a sentence.
-fn without_word(text: &str, value: &str) -> String {
-    let glued = |inner: Option<char>, outer: Option<char>| {
-        inner.is_some_and(|c| c.is_ascii_alphanumeric()) && outer.is_some_and(|c| c.is_ascii_alphanumeric())
-    };
-    let mut shown = String::with_capacity(text.len());
-    let mut done = 0;
-    for (at, found) in text.match_indices(value) {
-        let end = at + found.len();
-        let part_of_a_word = glued(value.chars().next(), text[..at].chars().next_back())
-            || glued(value.chars().next_back(), text[end..].chars().next());
-        if !part_of_a_word {
-            shown.push_str(&text[done..at]);
-            shown.push_str(BLOT);
-            done = end;
+    /// A short value only where it stands as a word, a longer one everywhere.
+    fn hide_value(&mut self, value: &str) {
+        let mut start = 0;
+        while let Some(offset) = self.text[start..].find(value) {
+            let found = start + offset..start + offset + value.len();
+            let hide = value.len() >= MIN_BYTES_INSIDE_WORD || self.is_word(&found);
+            // The next match may overlap with this one.
+            start = found.start + value.chars().next().map_or(1, char::len_utf8);
+            if hide {
+                self.hide(found);
+            }
         }
     }
-    shown.push_str(&text[done..]);
-    shown
+
+    /// No letter or digit of the text continues the range. Only ASCII counts, because other scripts do not separate
+    /// words by spaces.
+    fn is_word(&self, range: &Range<usize>) -> bool {
+        let joins = |inner: u8, outer: usize| {
+            inner.is_ascii_alphanumeric() && self.byte(outer).is_some_and(|byte| byte.is_ascii_alphanumeric())
+        };
+        let bytes = &self.text.as_bytes()[range.clone()];
+        let before =
+            range.start.checked_sub(1).is_some_and(|outer| bytes.first().is_some_and(|byte| joins(*byte, outer)));
+        let after = bytes.last().is_some_and(|byte| joins(*byte, range.end));
+        !before && !after
+    }
+
+    /// The byte at the index, if there is one that is not hidden.
+    fn byte(&self, index: usize) -> Option<u8> {
+        let byte = *self.text.as_bytes().get(index)?;
+        (!self.hidden[index]).then_some(byte)
+    }
+
+    /// The text with an ellipsis in the place of each hidden part.
+    fn apply(mut self) -> String {
+        self.ranges.sort_unstable_by_key(|range| range.start);
+        let mut shown = String::with_capacity(self.text.len());
+        let mut end = None;
+        for range in self.ranges {
+            match end {
+                Some(before) if range.start <= before => end = Some(range.end.max(before)),
+                _ => {
+                    shown.push_str(&self.text[end.unwrap_or_default()..range.start]);
+                    shown.push_str(REPLACEMENT);
+                    end = Some(range.end);
+                }
+            }
+        }
+        shown.push_str(&self.text[end.unwrap_or_default()..]);
+        shown
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIGNATURE: &str = "eJw*abc-def_";
-
-    fn cleaned(text: &str, values: &[&str]) -> String {
-        clean(text, &Sent { signature: SIGNATURE, values })
-    }
-
-    #[test]
-    fn signatures_are_blotted_out_in_every_spelling() {
-        assert_eq!(cleaned("sig eJw*abc-def_ expired", &[]), "sig … expired");
-        assert_eq!(cleaned("sig eJw%2Aabc-def_ expired", &[]), "sig … expired");
-        assert_eq!(cleaned("/v4/x?usersig=other-one&random=1 no", &[]), "/v4/x?usersig=…&random=1 no");
-        assert_eq!(cleaned("UserSig=", &[]), "UserSig=…");
-        let another = "eJw9zMsKgkAUgOFXkdkWcubS2ATtbBG56AbRcmTG4WDqpGJF9O5pWdv-g-9Jjskh7GxNFgFhIZBp8ClobNlihl-QpsDyR43JtfdoeqASACjjYjaavXusbS8SxBxgrC0WQ6OR5JFU8t8bdMO9up4nOlbIc06TzSne6myVPEzK17c0V7u9cgwujhWdqJbk9QYqqzH0";
-        assert_eq!(cleaned(&format!("sig {another}, cut {}", &another[..100]), &[]), "sig …, cut …");
-    }
-
-    #[test]
-    fn values_are_blotted_out_as_words_and_sentences_stay_readable() {
-        assert_eq!(
-            cleaned("value male of a female is bad: \"male\"", &["male", "a"]),
-            "value … of … female is bad: \"…\""
-        );
-        assert_eq!(cleaned("属性北京无效", &["北京"]), "属性…无效");
-        assert_eq!(cleaned("New York City, New York", &["New York", "New York City"]), "…, …");
-        assert_eq!(cleaned("nothing to hide", &[""]), "nothing to hide");
-    }
-
-    #[test]
-    fn long_texts_are_cut_and_control_characters_taken_out() {
-        assert_eq!(cleaned("one\r\ntwo\u{1b}[31m\0", &[]), "one  two [31m");
-        let long = "ä".repeat(10_000);
-        assert_eq!(cleaned(&long, &[]).chars().count(), MAX_SHOWN + 1);
-        let secret = "x y ".repeat(10_000);
-        assert!(!cleaned(&secret, &["x y "]).contains('x'));
-    }
-}
+mod tests;

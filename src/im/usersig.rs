@@ -1,6 +1,6 @@
-//! The UserSig (`TLSSigAPIv2`): made once, renewed before it ages and when IM calls it expired.
+//! The UserSig (`TLSSigAPIv2`): made once, renewed before it expires and when IM reports that it has expired.
 //!
-//! Owns: the secret key and the signature made with it. Must not know: HTTP. Neither is ever shown.
+//! Owns: the secret key and the UserSigs made with it; neither is ever shown. Must not know: HTTP.
 //! Source: the vendor's page "UserSig" and its package `tls-sig-api-v2`.
 
 use std::fmt;
@@ -18,75 +18,81 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
 
-/// For so long after a renewal on refusal no other follows: if the fresh one is refused too, clocks or keys are wrong,
-/// and IM stops checking signatures of an app for which too many fail (70050).
-const RENEWAL_PAUSE: Duration = Duration::from_mins(1);
+/// The minimum time between two renewals after a refusal. When IM refuses the fresh UserSig too, the clock or the key is
+/// wrong, and IM stops checking the UserSigs of an app for which too many fail.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// A signature as it goes into the URL.
+/// A UserSig as it stands in the URL.
 #[derive(Clone)]
-pub(super) struct Signature {
+pub(super) struct Usersig {
     text: Arc<SecretString>,
     made_at: DateTime<Utc>,
-    /// Tells signatures apart that were made in one second and are equal.
+    /// Distinguishes UserSigs that are equal because they were made in the same second.
     serial: u64,
-    on_refusal: bool,
+    /// It was made because IM refused the one before.
+    made_after_refusal: bool,
 }
 
-impl Signature {
+impl Usersig {
+    /// The text that goes into the URL. It must not be shown.
     pub(super) fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 }
 
-impl fmt::Debug for Signature {
+impl fmt::Debug for Usersig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signature").field("made_at", &self.made_at).finish_non_exhaustive()
+        f.debug_struct("Usersig").field("made_at", &self.made_at).finish_non_exhaustive()
     }
 }
 
-/// Makes signatures for one identifier of one app.
-pub(super) struct Signer {
+/// Makes UserSigs for one identifier of one app.
+pub(super) struct UsersigSigner {
     sdk_app_id: u32,
     identifier: String,
     secret_key: SecretString,
     lifetime: Duration,
-    current: Mutex<Option<Signature>>,
+    current: Mutex<Option<Usersig>>,
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for UsersigSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("lifetime", &self.lifetime).finish_non_exhaustive()
+        f.debug_struct("UsersigSigner").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 
-impl Signer {
+impl UsersigSigner {
     pub(super) fn new(sdk_app_id: u32, identifier: String, secret_key: SecretString, lifetime: Duration) -> Self {
         Self { sdk_app_id, identifier, secret_key, lifetime, current: Mutex::new(None) }
     }
 
-    /// The signature in use; a new one once half of its lifetime is over, or when the clock has gone back behind it.
-    pub(super) fn current(&self, now: DateTime<Utc>) -> Signature {
+    /// The current UserSig. It is replaced after half of its lifetime, and when the clock was set back to before it was
+    /// made.
+    pub(super) fn current(&self, now: DateTime<Utc>) -> Usersig {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            // `to_std` fails for a negative age: made under a clock that has been set back since.
-            Some(signature)
-                if now.signed_duration_since(signature.made_at).to_std().is_ok_and(|age| age < self.lifetime / 2) =>
+            // `to_std` fails for a negative age: the clock was set back since.
+            Some(usersig)
+                if now.signed_duration_since(usersig.made_at).to_std().is_ok_and(|age| age < self.lifetime / 2) =>
             {
-                signature.clone()
+                usersig.clone()
             }
             _ => self.renew(&mut current, now, false),
         }
     }
 
-    /// A fresher signature than the one that IM called expired, or `None` when a fresh one was refused just now.
-    pub(super) fn after_refusal(&self, refused: &Signature, now: DateTime<Utc>) -> Option<Signature> {
+    /// A newer UserSig than the expired one, or `None` when IM refused a fresh one less than a minute ago.
+    pub(super) fn after_refusal(&self, refused: &Usersig, now: DateTime<Utc>) -> Option<Usersig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            // A call beside this one has renewed it already.
-            Some(signature) if signature.serial != refused.serial => Some(signature.clone()),
-            Some(signature)
-                if signature.on_refusal
-                    && now.signed_duration_since(signature.made_at).to_std().is_ok_and(|age| age < RENEWAL_PAUSE) =>
+            // A concurrent call has renewed it already.
+            Some(usersig) if usersig.serial != refused.serial => Some(usersig.clone()),
+            Some(usersig)
+                if usersig.made_after_refusal
+                    && now
+                        .signed_duration_since(usersig.made_at)
+                        .to_std()
+                        .is_ok_and(|age| age < MIN_RENEWAL_INTERVAL) =>
             {
                 None
             }
@@ -94,23 +100,23 @@ impl Signer {
         }
     }
 
-    fn renew(&self, current: &mut Option<Signature>, now: DateTime<Utc>, on_refusal: bool) -> Signature {
-        let serial = current.as_ref().map_or(0, |signature| signature.serial) + 1;
-        let text = sign(
+    fn renew(&self, current: &mut Option<Usersig>, now: DateTime<Utc>, made_after_refusal: bool) -> Usersig {
+        let serial = current.as_ref().map_or(0, |usersig| usersig.serial) + 1;
+        let text = sign_usersig(
             self.sdk_app_id,
             &self.identifier,
             self.secret_key.expose_secret(),
             now.timestamp(),
             self.lifetime.as_secs(),
         );
-        let signature = Signature { text: Arc::new(text.into()), made_at: now, serial, on_refusal };
-        *current = Some(signature.clone());
-        signature
+        let usersig = Usersig { text: Arc::new(text.into()), made_at: now, serial, made_after_refusal };
+        *current = Some(usersig.clone());
+        usersig
     }
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct UsersigDocument<'a> {
     #[serde(rename = "TLS.ver")]
     version: &'static str,
     #[serde(rename = "TLS.identifier")]
@@ -125,14 +131,15 @@ struct Document<'a> {
     sig: String,
 }
 
-/// `time` in Unix seconds, `expire` in seconds after it. The key's own characters are the key: it is not hex-decoded.
-fn sign(sdk_app_id: u32, identifier: &str, secret_key: &str, time: i64, expire: u64) -> String {
+/// The text of a UserSig. `time` is in Unix seconds, `expire` in seconds after it. The characters of the key are used as
+/// they are: hexadecimal digits are not decoded.
+fn sign_usersig(sdk_app_id: u32, identifier: &str, secret_key: &str, time: i64, expire: u64) -> String {
     let text =
         format!("TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{time}\nTLS.expire:{expire}\n");
     let mut hmac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).expect("HMAC takes keys of any length");
     hmac.update(text.as_bytes());
     let sig = STANDARD.encode(hmac.finalize().into_bytes());
-    let document = Document { version: "2.0", identifier, sdk_app_id, expire, time, sig };
+    let document = UsersigDocument { version: "2.0", identifier, sdk_app_id, expire, time, sig };
     let json = serde_json::to_vec(&document).expect("strings and numbers can be written as JSON");
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
     zlib.write_all(&json).expect("writing to memory cannot fail");

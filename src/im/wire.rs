@@ -1,22 +1,22 @@
 //! The JSON of requests and answers.
 //!
-//! Owns: the vendor's field names, what counts as a documented answer. Must not know: HTTP, hosts, signatures.
-//! Unknown fields are ignored; a wrong type anywhere makes the whole answer malformed, because half of an answer
-//! that is not understood is no ground for a claim about what IM holds.
+//! Owns: the vendor's field names, what counts as a documented answer. Must not know: HTTP, hosts, UserSigs.
+//! Unknown fields are ignored. A wrong type anywhere makes the whole answer malformed, because an answer that is only
+//! partly understood does not show what IM holds.
 
 use std::collections::BTreeMap;
 
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::{RemoveUser, SetUser};
+use super::call::{RemoveUser, SetUser};
 
-/// Answers nest four levels; what goes far beyond is not IM's.
+/// IM's answers nest four levels deep. An answer that nests far deeper does not come from IM.
 const MAX_DEPTH: usize = 16;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct UserAttrsBody<T> {
+struct UserListBody<T> {
     user_attrs: Vec<T>,
 }
 
@@ -37,14 +37,14 @@ struct RemoveUserBody<'a> {
 }
 
 #[derive(Serialize)]
-struct GetBody<'a> {
+struct GetAttrBody<'a> {
     #[serde(rename = "To_Account")]
     accounts: &'a [&'a str],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct NamesBody<'a> {
+struct SetAttrNameBody<'a> {
     attr_names: &'a BTreeMap<u8, String>,
 }
 
@@ -56,25 +56,29 @@ fn as_object<S: Serializer>(attrs: &&[(&str, &str)], serializer: S) -> Result<S:
     map.end()
 }
 
+/// The body of a set call.
 pub(super) fn set_attr(users: &[SetUser<'_>]) -> Vec<u8> {
     let user_attrs = users.iter().map(|user| SetUserBody { account: user.account, attrs: &user.attrs }).collect();
-    body(&UserAttrsBody { user_attrs })
+    body(&UserListBody { user_attrs })
 }
 
+/// The body of a remove call.
 pub(super) fn remove_attr(users: &[RemoveUser<'_>]) -> Vec<u8> {
     let user_attrs = users.iter().map(|user| RemoveUserBody { account: user.account, names: &user.names }).collect();
-    body(&UserAttrsBody { user_attrs })
+    body(&UserListBody { user_attrs })
 }
 
+/// The body of a get call.
 pub(super) fn get_attr(accounts: &[&str]) -> Vec<u8> {
-    body(&GetBody { accounts })
+    body(&GetAttrBody { accounts })
 }
 
+/// The body of a call that defines attribute names.
 pub(super) fn set_attr_names(names: &BTreeMap<u8, String>) -> Vec<u8> {
-    body(&NamesBody { attr_names: names })
+    body(&SetAttrNameBody { attr_names: names })
 }
 
-/// A call without arguments: the vendor wants an object, never an empty body.
+/// The body of a call without arguments. The vendor expects an object, not an empty body.
 pub(super) fn empty() -> Vec<u8> {
     b"{}".to_vec()
 }
@@ -83,23 +87,24 @@ fn body(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings and numbers can be written as JSON")
 }
 
-/// What any of the commands may answer.
+/// The answer to any command.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Answer {
+pub(super) struct ApiAnswer {
     pub(super) action_status: Option<String>,
     pub(super) error_code: i64,
     #[serde(default)]
     pub(super) error_info: Option<String>,
     pub(super) request_id: Option<String>,
-    /// `timpush` alone, as documented.
-    pub(super) error_list: Option<Vec<AccountError>>,
-    pub(super) user_attrs: Option<Vec<AccountAttrs>>,
+    /// Only `timpush` has it, as documented.
+    pub(super) error_list: Option<Vec<ErrorListEntry>>,
+    pub(super) user_attrs: Option<Vec<UserAttrsEntry>>,
     pub(super) attr_names: Option<BTreeMap<String, String>>,
 }
 
+/// An account to which the call was not applied.
 #[derive(Deserialize)]
-pub(super) struct AccountError {
+pub(super) struct ErrorListEntry {
     #[serde(rename = "To_Account")]
     pub(super) account: String,
     #[serde(rename = "ErrorCode")]
@@ -108,16 +113,17 @@ pub(super) struct AccountError {
     pub(super) info: Option<String>,
 }
 
+/// What IM holds of one account.
 #[derive(Deserialize)]
-pub(super) struct AccountAttrs {
+pub(super) struct UserAttrsEntry {
     #[serde(rename = "To_Account")]
     pub(super) account: String,
     #[serde(rename = "Attrs")]
     pub(super) attrs: BTreeMap<String, String>,
 }
 
-/// Reads an answer, or says what is wrong with it without quoting it: it may hold users' values or our own URL.
-pub(super) fn read(bytes: &[u8]) -> Result<Answer, String> {
+/// Parses an answer. The error does not quote the answer, which may contain users' values or the URL of the call.
+pub(super) fn parse(bytes: &[u8]) -> Result<ApiAnswer, String> {
     if depth_exceeds(bytes, MAX_DEPTH) {
         return Err(format!("the answer nests more than {MAX_DEPTH} levels deep"));
     }
@@ -127,14 +133,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Answer, String> {
             error.line(),
             error.column()
         ),
-        serde_json::error::Category::Eof => format!("the answer ends in the middle, after {} bytes", bytes.len()),
+        serde_json::error::Category::Eof => format!("the answer is incomplete: it ends after {} bytes", bytes.len()),
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
             format!("the answer is not JSON (line {}, column {})", error.line(), error.column())
         }
     })
 }
 
-/// Fields that are ignored are skipped without a limit of depth by the parser, so it is counted here.
+/// The parser skips unknown fields without a limit of depth, so the depth is counted here.
 fn depth_exceeds(json: &[u8], limit: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json {
@@ -170,9 +176,9 @@ mod tests {
         String::from_utf8(body).unwrap()
     }
 
-    /// The examples of the vendor's documentation, character by character.
+    /// The examples are those of the vendor's documentation.
     #[test]
-    fn bodies_are_the_documented_ones() {
+    fn request_bodies_equal_the_documented_examples() {
         let set = [SetUser { account: "xiaojun012", attrs: vec![("sex", "attr1"), ("city", "at\"tr2")] }];
         assert_eq!(
             text(set_attr(&set)),
@@ -187,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_ignored_and_wrong_types_are_not() {
-        let answer = read(br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":"","New":{"a":[1]}}"#);
+    fn unknown_fields_are_ignored_and_wrong_types_refused() {
+        let answer = parse(br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","ErrorDisplay":"","New":{"a":[1]}}"#);
         assert_eq!(answer.unwrap().error_code, 0);
         for wrong in [
             &br#"{"ActionStatus":"OK","ErrorCode":"0"}"#[..],
@@ -203,25 +209,25 @@ mod tests {
             b"",
             b"{} {}",
         ] {
-            assert!(read(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
+            assert!(parse(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
         }
     }
 
     #[test]
-    fn what_is_said_of_a_malformed_answer_does_not_quote_it() {
-        let said = read(br#"{"ActionStatus":"OK","ErrorCode":"hidden-value"}"#).err().unwrap();
-        assert!(!said.contains("hidden-value") && said.contains("wrong type"), "{said}");
+    fn the_error_of_a_malformed_answer_does_not_quote_it() {
+        let problem = parse(br#"{"ActionStatus":"OK","ErrorCode":"hidden-value"}"#).err().unwrap();
+        assert!(!problem.contains("hidden-value") && problem.contains("wrong type"), "{problem}");
     }
 
     #[test]
-    fn deep_nesting_is_refused_also_in_fields_that_are_ignored() {
+    fn deep_nesting_is_refused_in_unknown_fields_too() {
         let nested = |levels: usize| {
             format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"X":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
         };
-        assert!(read(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
-        assert!(read(nested(MAX_DEPTH).as_bytes()).is_err());
-        assert!(read(nested(1_000_000).as_bytes()).is_err());
+        assert!(parse(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_err());
+        assert!(parse(nested(1_000_000).as_bytes()).is_err());
         let brackets_in_a_string = r#"{"ActionStatus":"OK","ErrorCode":0,"X":"\"[[[[[[[[[[[[[[[[[[[[[[[["}"#;
-        assert!(read(brackets_in_a_string.as_bytes()).is_ok());
+        assert!(parse(brackets_in_a_string.as_bytes()).is_ok());
     }
 }

@@ -1,6 +1,6 @@
-//! The mapping's fingerprint: it changes exactly when a row could come to mean something else.
+//! The fingerprint of the mapping: it changes exactly when a row may be mapped to something else.
 //!
-//! Owns: what counts as the same mapping. Must not know: how a row is mapped.
+//! Owns: which settings make two mappings different. Must not know: how a row is mapped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,17 +8,19 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::VERSION;
-use crate::config::{self, Attribute, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::config::{self, AttributeConfig, KeepOrRemove, Null, TooLong, Unlisted};
 
-/// SHA-256 in hex over a canonical JSON document: attributes by name, so that their order in the file does not matter,
-/// and only the settings that can take effect.
-pub(super) fn of(config: &config::Config) -> String {
+/// Part of the fingerprint. Raised when the rules of this module change, so that a new release compares every row once.
+pub const MAPPING_VERSION: u32 = 1;
+
+/// SHA-256 in hex over a canonical JSON document: attributes sorted by name, so that their order in the file does not
+/// matter, and only the settings that take effect.
+pub(super) fn mapping_fingerprint(config: &config::Config) -> String {
     let attributes: BTreeMap<&str, Value> =
-        config.attributes.iter().map(|attribute| (attribute.name.as_str(), meaning(attribute))).collect();
-    // Arrays only: the order of a JSON object would depend on how serde_json was built.
+        config.attributes.iter().map(|attribute| (attribute.name.as_str(), canonical_form(attribute))).collect();
+    // Only arrays, because the order of a JSON object depends on the features of serde_json.
     let document = json!([
-        VERSION,
+        MAPPING_VERSION,
         attributes.into_iter().collect::<Vec<_>>(),
         config.source.filter.as_deref().map(str::trim),
         config.source.deleted_column,
@@ -32,8 +34,9 @@ pub(super) fn of(config: &config::Config) -> String {
     })
 }
 
-fn meaning(attribute: &Attribute) -> Value {
-    let Attribute { name: _, column, values, unlisted, too_long, null } = attribute;
+/// The settings of an attribute that take effect.
+fn canonical_form(attribute: &AttributeConfig) -> Value {
+    let AttributeConfig { name: _, column, values, unlisted, too_long, null } = attribute;
     let too_long = match too_long {
         TooLong::Reject => "reject",
         TooLong::Truncate => "truncate",
@@ -42,7 +45,7 @@ fn meaning(attribute: &Attribute) -> Value {
         Null::Remove => "remove",
         Null::Keep => "keep",
     };
-    // `unlisted` decides nothing without `values`, and the empty text is never looked up.
+    // `unlisted` has no effect without `values`, and the empty text is never looked up.
     let look_up = values.as_ref().map(|values| {
         let unlisted = match unlisted {
             Unlisted::Reject => "reject",

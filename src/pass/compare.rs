@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::diff::{self, Rejected, Rules, digest};
-use crate::mapping::{Mapped, Mapping};
+use crate::diff::{self, DiffRules, PriorRejection, digest};
+use crate::mapping::{MappedRow, Mapping};
 use crate::model::{
     Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
 };
@@ -97,7 +97,7 @@ pub struct PageDiff {
 #[derive(Clone, Debug)]
 pub struct PageComparer {
     pub mapping: Arc<Mapping>,
-    pub rules: Rules,
+    pub rules: DiffRules,
     /// Attribute names by attribute.
     pub names: AttributeNames,
     /// AttributeIndex and index in the mapping's order, by attribute.
@@ -126,8 +126,8 @@ impl PageComparer {
         in_order.sort();
         Self {
             mapping,
-            rules: Rules {
-                attributes,
+            rules: DiffRules {
+                attribute_indexes: attributes,
                 remove_unmapped: config.removal.unmapped == crate::config::KeepOrRemove::Remove,
                 remove_gone: config.removal.gone == crate::config::KeepOrRemove::Remove,
                 force: false,
@@ -155,22 +155,24 @@ impl PageComparer {
         options: CompareOptions,
     ) -> Result<PageDiff, StateError> {
         let mut page_diff = PageDiff::default();
-        let mut mapped: Vec<(Account, Mapped)> = Vec::with_capacity(rows.len() + missing.len());
+        let mut mapped: Vec<(Account, MappedRow)> = Vec::with_capacity(rows.len() + missing.len());
         for row in rows {
             match self.mapping.apply(row) {
-                Mapped::NoAccount => page_diff.without_account += 1,
-                Mapped::Gone(account) => mapped.push((account.clone(), Mapped::Gone(account))),
-                Mapped::Refused(account, refusal) => mapped.push((account.clone(), Mapped::Refused(account, refusal))),
-                Mapped::Present(desired) => mapped.push((desired.account.clone(), Mapped::Present(desired))),
+                MappedRow::NoAccount => page_diff.without_account += 1,
+                MappedRow::Gone(account) => mapped.push((account.clone(), MappedRow::Gone(account))),
+                MappedRow::Refused(account, refusal) => {
+                    mapped.push((account.clone(), MappedRow::Refused(account, refusal)))
+                }
+                MappedRow::Present(desired) => mapped.push((desired.account.clone(), MappedRow::Present(desired))),
             }
         }
-        mapped.extend(missing.into_iter().map(|account| (account.clone(), Mapped::Gone(account))));
+        mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
         refuse_twins(&mut mapped);
         if mapped.is_empty() {
             return Ok(page_diff);
         }
 
-        let rules = Rules { force: options.force, ..self.rules.clone() };
+        let rules = DiffRules { force: options.force, ..self.rules.clone() };
         let (mut stored, mut standing) = self.known_of(&mapped, options.force).await?;
         for (account, mapped) in mapped {
             let stored = stored.remove(&account);
@@ -184,7 +186,7 @@ impl PageComparer {
 
     async fn known_of(
         &self,
-        mapped: &[(Account, Mapped)],
+        mapped: &[(Account, MappedRow)],
         force: bool,
     ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
         let Some(StateRef { state, sync_id, generation }) = &self.ledger else {
@@ -194,7 +196,9 @@ impl PageComparer {
             .iter()
             .map(|(account, mapped)| {
                 let digest = match mapped {
-                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.values, &self.in_order),
+                    MappedRow::Present(desired) if !force => {
+                        digest::when_all_acknowledged(&desired.values, &self.in_order)
+                    }
                     _ => None,
                 };
                 (account.clone(), digest)
@@ -208,15 +212,15 @@ impl PageComparer {
 
     fn diff(
         &self,
-        mapped: Mapped,
+        mapped: MappedRow,
         stored: Option<StoredAccount>,
         standing: &[StandingRejection],
-        rules: &Rules,
+        rules: &DiffRules,
         options: CompareOptions,
         still_refused: &mut usize,
     ) -> Option<AccountDiff> {
         let exists = stored.is_some();
-        let rejected: Vec<Rejected> = standing
+        let rejected: Vec<PriorRejection> = standing
             .iter()
             .filter_map(|standing| {
                 let attribute = match &standing.attribute {
@@ -228,7 +232,7 @@ impl PageComparer {
                     RetryRejections::RetryDue => standing.due,
                     RetryRejections::All => true,
                 };
-                Some(Rejected { attribute, desired_digest: standing.desired_digest, due })
+                Some(PriorRejection { attribute, desired_digest: standing.desired_digest, due })
             })
             .collect();
         let as_wanted = matches!(stored, Some(StoredAccount::UpToDate));
@@ -240,18 +244,18 @@ impl PageComparer {
         };
         let mut desired_digest = 0;
         let difference = match mapped {
-            Mapped::NoAccount => return None,
-            Mapped::Gone(account) => diff::gone(account, &acknowledged, &rejected, rules),
-            Mapped::Refused(account, refusal) => diff::refused(account, refusal, &rejected),
-            Mapped::Present(desired) => {
+            MappedRow::NoAccount => return None,
+            MappedRow::Gone(account) => diff::of_gone_account(account, &acknowledged, &rejected, rules),
+            MappedRow::Refused(account, refusal) => diff::of_refused_account(account, refusal, &rejected),
+            MappedRow::Present(desired) => {
                 if as_wanted {
                     if rejected.is_empty() {
                         return None;
                     }
                     acknowledged = self.as_acknowledged(&desired.values);
                 }
-                desired_digest = digest::of_desired(&desired.values);
-                diff::present(&desired, &acknowledged, &rejected, rules)
+                desired_digest = digest::of_desired_values(&desired.values);
+                diff::of_present_account(&desired, &acknowledged, &rejected, rules)
             }
         };
         let mut refused = difference.refused;
@@ -283,7 +287,7 @@ impl PageComparer {
             resolved: difference.resolved,
             standing: rejected.iter().map(|r| r.attribute).collect(),
             desired_digest,
-            stuck: difference.stuck,
+            stuck: difference.stays_in_doubt,
         };
         let idle = !diff.sends() && !pending && diff.refused.is_empty() && diff.resolved.is_empty() && !diff.stuck;
         (!idle).then_some(diff)
@@ -303,7 +307,7 @@ impl PageComparer {
 
 /// An account that several rows carry cannot be decided; all its rows are replaced by one refusal.
 /// One living row beside gone ones is decided: the living row counts.
-fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
+fn refuse_twins(mapped: &mut Vec<(Account, MappedRow)>) {
     let mut first: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
     let mut drop = vec![false; mapped.len()];
     let mut twins: Vec<usize> = Vec::new();
@@ -313,8 +317,8 @@ fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
             continue;
         };
         match (&mapped[earlier].1, &mapped[index].1) {
-            (_, Mapped::Gone(_)) => drop[index] = true,
-            (Mapped::Gone(_), _) => {
+            (_, MappedRow::Gone(_)) => drop[index] = true,
+            (MappedRow::Gone(_), _) => {
                 drop[earlier] = true;
                 first.insert(mapped[index].0.clone(), index);
             }
@@ -326,7 +330,7 @@ fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
     }
     for index in twins {
         let account = mapped[index].0.clone();
-        mapped[index].1 = Mapped::Refused(account, LocalRefusal::AccountTwice);
+        mapped[index].1 = MappedRow::Refused(account, LocalRefusal::DuplicateAccount);
     }
     let mut index = 0;
     mapped.retain(|_| {

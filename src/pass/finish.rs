@@ -98,7 +98,7 @@ impl Engine {
             ..SyncUpdate::default()
         };
         if let Some(tracker) = &self.tracker {
-            update.watermark = Some(self.show(tracker.durable()));
+            update.watermark = Some(self.show(tracker.watermark()));
             update.watermark_state = serde_json::to_value(tracker.save()).ok();
             update.held_back_by = tracker.held_back_by().and_then(|held| serde_json::to_value(held).ok());
         }
@@ -130,7 +130,7 @@ impl Engine {
             );
             self.told_of_holder = Some(held.clone());
         }
-        if let WatermarkBound::At(value) = tracker.durable() {
+        if let WatermarkBound::At(value) = tracker.watermark() {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let value = value as f64;
             self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });

@@ -68,7 +68,7 @@ impl Engine {
         let full = self.config.im.users_per_call;
         // An account that is refused again costs a call, and another for each attribute. So many at a time take a second.
         let a_second = usize::try_from(self.config.im.calls_per_second).unwrap_or(full);
-        let careful = (a_second / (1 + context.comparer.rules.attributes.len())).clamp(1, full);
+        let careful = (a_second / (1 + context.comparer.rules.attribute_indexes.len())).clamp(1, full);
         let (mut size, mut tried) = (careful, 0);
         while tried < MOST_RETRIES && began.elapsed() < RETRY_TIME {
             let limit = i64::try_from(size).unwrap_or(i64::MAX).min(self.page_size());

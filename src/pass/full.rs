@@ -139,7 +139,7 @@ impl Engine {
             self.full_position = None;
             crash::point("full: the first watermark is about to be stored");
             self.writer
-                .save_watermark(&self.show(tracker.durable()), &saved, &watermark_fingerprint(&self.config), &why)
+                .save_watermark(&self.show(tracker.watermark()), &saved, &watermark_fingerprint(&self.config), &why)
                 .await?;
             self.tracker = Some(tracker);
             crash::point("full: the first watermark is stored");

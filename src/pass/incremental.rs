@@ -51,16 +51,16 @@ impl Engine {
         tracker.observe(&transactions);
         crash::point("transaction list: read");
         let from = tracker.read_from();
-        let back = tracker.stepped_back();
-        if let Some((before, after)) = tracker.jumped() {
+        let back = tracker.clock_set_back_by();
+        if let Some((before, after)) = tracker.counter_jump() {
             tracing::warn!(
                 before,
                 after,
                 "the watermark column's largest value jumped: rows that get a smaller one from now on are found by the next full pass only"
             );
         }
-        if tracker.fell() {
-            let value = self.show(transactions.candidate);
+        if tracker.counter_decreased() {
+            let value = self.show(transactions.taken_at);
             self.ask_for_full(&format!("the largest value of the watermark column fell to {value}"));
         }
         if let Some(micros) = back {
@@ -158,8 +158,8 @@ impl Engine {
     /// since. Takes the place of another reason: a full pass under way for that one does not count (see `FullPass::answers`).
     fn note_first_list_cleared(&mut self) {
         let Some(tracker) = &mut self.tracker else { return };
-        if tracker.first_list_cleared() {
-            tracker.note_first_list_cleared();
+        if tracker.initial_transactions_ended() {
+            tracker.acknowledge_initial_ended();
             self.ask_for_full("the transactions open when this sync began have ended");
         }
     }

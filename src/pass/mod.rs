@@ -173,10 +173,7 @@ pub fn binding(config: &Config, source: &Source) -> Binding {
             crate::config::AccountFormat::Hex => "hex".to_owned(),
         },
         sdk_app_id: config.im.sdk_app_id,
-        service: match config.im.service {
-            crate::model::Service::AllMemberPush => "all_member_push".to_owned(),
-            crate::model::Service::Timpush => "timpush".to_owned(),
-        },
+        service: config.im.service.as_str().to_owned(),
     }
 }
 

@@ -43,7 +43,7 @@ impl PassContext {
     /// Why this pass cannot go on, once something has come up.
     pub fn trouble(&self) -> Option<PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
-        failed.or_else(|| self.session.stopped().map(PassError::Stop))
+        failed.or_else(|| self.session.stop_reason().map(PassError::Stop))
     }
 
     /// When doubts of an account are looked into that have no answer: later each time, where IM answers others.
@@ -56,7 +56,7 @@ impl PassContext {
             return RetryDelays { doubt, unknown: doubt };
         }
         let doubt_again = matches!(origin, ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive);
-        let again = doubt_again && self.session.accepted_something();
+        let again = doubt_again && self.session.im_answered();
         RetryDelays { doubt, unknown: if again { patience.ended(&outcome.account, doubt) } else { doubt } }
     }
 
@@ -69,7 +69,7 @@ impl PassContext {
 
     /// Somebody got an answer, or there was nothing to ask.
     pub(super) fn answered(&self) -> Result<(), PassError> {
-        self.session.nobody_answered().map_or(Ok(()), |stop| Err(PassError::Stop(stop)))
+        self.session.unreachable_reason().map_or(Ok(()), |stop| Err(PassError::Stop(stop)))
     }
 
     /// Nothing may be read or sent any more.

@@ -1,16 +1,44 @@
-//! Batches: which attributes of which accounts go together in one call, and how a batch comes apart.
+//! Batches: which attributes of which accounts one call carries.
 //!
-//! Owns: cutting changes into batches, halves, single accounts, single attributes. Must not know: calls and their answers.
+//! Owns: the origin of changes, operations, batches and their entries, cutting changes into batches.
+//! Must not know: calls and answers, how a refused batch is split.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::attempt::Attempts;
-use super::sample::SampleId;
-use crate::im::Command;
+use super::attempts::Attempts;
+use crate::im::ApiCommand;
 use crate::model::{AttributeIndex, Change};
 
-/// What is done to attributes. A batch holds one kind.
+/// Where the changes of a delivery come from. It decides whether their answers count when the push stage looks for the
+/// cause of refusals, and how often their calls are retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOrigin {
+    /// The source differs from what IM acknowledged. Retried for `retry_for`.
+    New,
+    /// An earlier call has no known outcome. One attempt for each call, so that an account whose calls always time out
+    /// is not taken for an outage.
+    UnknownOutcome,
+    /// As [`UnknownOutcome`](Self::UnknownOutcome), of an account that was alone in its last call and had no answer.
+    /// Each account is sent in a call of its own.
+    Unresponsive,
+    /// A further attempt for standing rejections. Its answers never count.
+    RejectionRetry,
+}
+
+impl ChangeOrigin {
+    /// The outcome of an earlier call is unknown.
+    pub(super) fn is_in_doubt(self) -> bool {
+        matches!(self, Self::UnknownOutcome | Self::Unresponsive)
+    }
+
+    /// Answers count when the push stage looks for the cause of refusals or of silence.
+    pub(super) fn counts(self) -> bool {
+        self != Self::RejectionRetry
+    }
+}
+
+/// What is done to attributes. All entries of a batch have the same operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Operation {
     Set,
@@ -18,13 +46,16 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn command(self) -> Command {
+    pub(super) const ALL: [Self; 2] = [Self::Set, Self::Remove];
+
+    pub(super) fn command(self) -> ApiCommand {
         match self {
-            Self::Set => Command::SetAttr,
-            Self::Remove => Command::RemoveAttr,
+            Self::Set => ApiCommand::SetAttr,
+            Self::Remove => ApiCommand::RemoveAttr,
         }
     }
 
+    /// The number of attributes that the change sets or removes.
     fn len(self, change: &Change) -> usize {
         match self {
             Self::Set => change.set.len(),
@@ -36,18 +67,23 @@ impl Operation {
 /// What a call carries of one account.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchEntry {
-    /// Place of the change in the delivery.
+    /// Index of the change in the delivery.
     pub change: usize,
-    /// One attribute by its place in `set` or `remove`; `None` for all of them.
-    pub only: Option<usize>,
-    /// An earlier call that carried it may have been applied.
-    pub maybe: bool,
+    /// The position in `set` or `remove` of the only attribute that the entry carries; `None` for all of them.
+    pub position: Option<usize>,
+    /// An earlier call with this entry may have been applied.
+    pub may_be_applied: bool,
 }
 
 impl BatchEntry {
-    /// Places in `set` or `remove`.
+    /// All attributes that the change sets or removes.
+    pub(super) fn whole(change: usize) -> Self {
+        Self { change, position: None, may_be_applied: false }
+    }
+
+    /// Positions in `set` or `remove`.
     pub(super) fn range(self, op: Operation, change: &Change) -> Range<usize> {
-        self.only.map_or(0..op.len(change), |at| at..at + 1)
+        self.position.map_or(0..op.len(change), |index| index..index + 1)
     }
 
     /// Positions in [`AccountOutcome::attributes`](crate::model::AccountOutcome), which lists `set` and then `remove`.
@@ -59,72 +95,107 @@ impl BatchEntry {
         }
     }
 
+    /// The attributes that the entry carries.
     pub(super) fn attributes(self, op: Operation, change: &Change) -> impl Iterator<Item = AttributeIndex> {
-        self.range(op, change).map(move |at| match op {
-            Operation::Set => change.set[at].0,
-            Operation::Remove => change.remove[at],
+        self.range(op, change).map(move |index| match op {
+            Operation::Set => change.set[index].0,
+            Operation::Remove => change.remove[index],
         })
     }
 
-    /// The attribute, where it is only one.
-    pub(super) fn only_attribute(self, op: Operation, change: &Change) -> Option<AttributeIndex> {
+    /// The attribute that the entry carries; `None` where it carries several.
+    pub(super) fn single_attribute(self, op: Operation, change: &Change) -> Option<AttributeIndex> {
         let mut attributes = self.attributes(op, change);
         attributes.next().filter(|_| attributes.next().is_none())
     }
 }
 
-/// What one call carries, and what its accounts still wait for.
+/// Identifies a sample of a refused batch within its delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SampleId(pub(super) usize);
+
+/// What one call carries.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub op: Operation,
-    /// Never two of one account.
-    pub parts: Vec<BatchEntry>,
-    /// The further attributes, last first, of the one account whose attributes are tried one by one:
-    /// they follow one after the other, because two calls with one account are never in flight.
-    pub rest: Vec<BatchEntry>,
+    /// No account occurs twice.
+    pub entries: Vec<BatchEntry>,
+    /// The attributes that follow, last first, when the attributes of one account are sent one by one. Each waits for
+    /// the answer to the one before, because two calls with one account are never in flight together.
+    pub next_attributes: Vec<BatchEntry>,
     pub attempts: Attempts,
-    /// When it runs out and nothing of the pass was accepted yet, somebody else is asked whether IM is there: no other
-    /// batch waits that would tell.
-    pub asks: bool,
-    /// It came from a batch that was refused.
-    pub piece: bool,
-    /// The sample that its one account is of.
+    /// When the attempts run out and IM has accepted nothing in this pass, a probe finds out whether IM is reachable.
+    /// Set where no other waiting batch would show it.
+    pub checks_im: bool,
+    /// The batch is a half of a refused batch.
+    pub is_split: bool,
+    /// The sample to which the batch, with its one account, belongs.
     pub sample: Option<SampleId>,
 }
 
 impl Batch {
-    pub(super) fn new(op: Operation, parts: Vec<BatchEntry>) -> Self {
-        Self { op, parts, rest: Vec::new(), attempts: Attempts::default(), asks: false, piece: false, sample: None }
+    pub(super) fn new(op: Operation, entries: Vec<BatchEntry>) -> Self {
+        Self {
+            op,
+            entries,
+            next_attributes: Vec::new(),
+            attempts: Attempts::default(),
+            checks_im: false,
+            is_split: false,
+            sample: None,
+        }
     }
 
-    /// All that the changes hold of this kind.
+    /// Cuts all that the changes set or remove into batches of at most `users_per_call` accounts.
     pub(super) fn cut(op: Operation, changes: &[Change], users_per_call: usize) -> VecDeque<Self> {
-        let parts: Vec<BatchEntry> = changes
+        let entries: Vec<BatchEntry> = changes
             .iter()
             .enumerate()
             .filter(|(_, change)| op.len(change) > 0)
-            .map(|(change, _)| BatchEntry { change, only: None, maybe: false })
+            .map(|(index, _)| BatchEntry::whole(index))
             .collect();
-        parts.chunks(users_per_call).map(|parts| Self::new(op, parts.to_vec())).collect()
+        entries.chunks(users_per_call).map(|entries| Self::new(op, entries.to_vec())).collect()
     }
 
-    /// Two halves of a batch of several accounts, with fresh patience.
-    pub(super) fn halves(mut self) -> [Self; 2] {
-        let second = self.parts.split_off(self.parts.len().div_ceil(2));
-        [self.parts, second].map(|parts| Self { piece: true, ..Self::new(self.op, parts) })
+    /// All entries that have no answer yet.
+    pub(super) fn into_unanswered(self) -> impl Iterator<Item = BatchEntry> {
+        self.entries.into_iter().chain(self.next_attributes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Account;
+
+    fn change(sets: u16, removes: u16) -> Change {
+        Change {
+            account: Account::new("u"),
+            set: (0..sets).map(|attribute| (AttributeIndex(attribute), "value".into())).collect(),
+            remove: (sets..sets + removes).map(AttributeIndex).collect(),
+        }
     }
 
-    /// The attributes of one account, one call after the other.
-    pub(super) fn one_by_one(op: Operation, part: BatchEntry, change: &Change) -> Option<Self> {
-        let mut rest: Vec<BatchEntry> =
-            part.range(op, change).rev().map(|at| BatchEntry { only: Some(at), ..part }).collect();
-        let first = rest.pop()?;
-        Some(Self { rest, ..Self::new(op, vec![first]) })
+    #[test]
+    fn a_cut_skips_changes_without_the_operation() {
+        let changes = [change(1, 0), change(0, 1), change(2, 1), change(1, 0)];
+        let cut = |op, size| -> Vec<Vec<usize>> {
+            let batches = Batch::cut(op, &changes, size);
+            batches.iter().map(|batch| batch.entries.iter().map(|entry| entry.change).collect()).collect()
+        };
+        assert_eq!(cut(Operation::Set, 2), [vec![0, 2], vec![3]]);
+        assert_eq!(cut(Operation::Remove, 2), [vec![1, 2]]);
     }
 
-    /// The next attribute of the account whose attributes are tried one by one.
-    pub(super) fn next(op: Operation, mut rest: Vec<BatchEntry>) -> Option<Self> {
-        let part = rest.pop()?;
-        Some(Self { rest, ..Self::new(op, vec![part]) })
+    #[test]
+    fn an_entry_knows_its_attributes_and_outcomes() {
+        let change = change(2, 3);
+        let whole = BatchEntry::whole(0);
+        assert_eq!(whole.outcome_range(Operation::Set, &change), 0..2);
+        assert_eq!(whole.outcome_range(Operation::Remove, &change), 2..5);
+        assert_eq!(whole.single_attribute(Operation::Set, &change), None);
+        let single = BatchEntry { position: Some(1), ..whole };
+        assert_eq!(single.outcome_range(Operation::Remove, &change), 3..4);
+        assert_eq!(single.single_attribute(Operation::Remove, &change), Some(AttributeIndex(3)));
     }
 }

@@ -1,6 +1,6 @@
-//! Rows or the app: what has been accepted and refused in one pass, and what follows from the counts.
+//! What IM has accepted and refused in one pass, and what the counts say about the cause of a refusal.
 //!
-//! Owns: the counts of a pass and their thresholds. Must not know: calls, probes, sentences.
+//! Owns: the counts of a pass and their thresholds. Must not know: calls, probes, messages.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,145 +8,230 @@ use super::batch::Operation;
 use crate::im::Code;
 use crate::model::AttributeIndex;
 
-/// So many must fail alone, with none accepted, before the app is suspected.
-const SUSPICION: u32 = 20;
-/// Accounts tried before their refused share means anything.
-const SHARE_COUNTS_FROM: u64 = 1000;
+/// Refusals of accounts alone in their call, with nothing accepted, from which the app is suspected.
+const MIN_REFUSALS_TO_SUSPECT_APP: u32 = 20;
+/// Answered accounts from which the refused share of a pass counts.
+const MIN_ACCOUNTS_FOR_SHARE: u64 = 1000;
+/// Answered accounts from which refusals can be called rare.
+const MIN_ACCOUNTS_FOR_RARE: u32 = 20;
+/// About this many answered accounts count as recent, because one part of a table says little about the next.
+const RECENT_ACCOUNTS: u32 = 256;
 
-/// Accounts tried before refusals can be called the exception.
-const SELDOM_COUNTS_FROM: u32 = 20;
-/// What was learned of one part of a table is forgotten so soon in the next.
-const LATELY: u32 = 256;
-
-/// What is known about a refusal of something that stood alone.
+/// The cause of a refusal of an account or attribute that was alone in its call, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RefusalCause {
-    /// It is the row.
+    /// The account or its value.
     Row,
-    /// It may be the app.
-    Open,
-    /// It may be the app, and enough have failed to find out.
-    Decide(Suspect),
+    /// Possibly the app. Too few were refused to find out.
+    Unclear,
+    /// Possibly the app. So many were refused that a probe finds out.
+    NeedsProbe(Suspect),
 }
 
-/// What is suspected: everything that fails with the code, or one attribute.
+/// What the app or the configuration may be at fault for: all refusals with a code, or those of one attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Suspect {
     pub op: Operation,
     pub code: Code,
-    /// `None`: the account's attributes went together.
+    /// `None`: several attributes of the account were in the call.
     pub attribute: Option<AttributeIndex>,
 }
 
-/// Too large a share of the pass was refused with one code.
+/// The accounts that were refused with one code, of those answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RejectedShare {
     pub refused: u64,
-    pub tried: u64,
+    pub answered: u64,
 }
 
+/// The counts of one pass.
 #[derive(Debug)]
 pub(super) struct RefusalStats {
     max_rejected_share: f64,
-    /// By kind of call and attribute: something with this attribute was accepted.
-    accepted: [Vec<bool>; 2],
-    /// By kind of call: anything was accepted.
-    any: [bool; 2],
-    alone: HashMap<Suspect, u32>,
-    /// Codes that were found to speak of rows.
-    rows: HashSet<Code>,
-    tried: u64,
+    set: AcceptedAttributes,
+    removed: AcceptedAttributes,
+    /// Refusals of accounts and attributes that were alone in their call.
+    refused_alone: HashMap<Suspect, u32>,
+    /// Codes of which is known that rows cause them.
+    row_codes: HashSet<Code>,
+    answered: u64,
     refused: HashMap<Code, u64>,
-    lately: RecentAnswers,
+    recent: RecentAnswers,
 }
 
-/// The last [`LATELY`] accounts answered for, about: older ones count half, a quarter, …
+/// What IM has accepted of one operation.
+#[derive(Debug)]
+struct AcceptedAttributes {
+    any: bool,
+    /// By attribute index.
+    by_attribute: Vec<bool>,
+}
+
+/// About the last [`RECENT_ACCOUNTS`] answered accounts; older ones count half, a quarter, and so on.
 #[derive(Clone, Copy, Debug, Default)]
 struct RecentAnswers {
-    tried: u32,
+    answered: u32,
     refused: u32,
 }
 
 impl RefusalStats {
-    pub(super) fn new(max_rejected_share: f64, names: usize) -> Self {
+    /// `attributes`: the number of attribute names of the sync.
+    pub(super) fn new(max_rejected_share: f64, attributes: usize) -> Self {
+        let none = || AcceptedAttributes { any: false, by_attribute: vec![false; attributes] };
         Self {
             max_rejected_share,
-            accepted: [vec![false; names], vec![false; names]],
-            any: [false; 2],
-            alone: HashMap::new(),
-            rows: HashSet::new(),
-            tried: 0,
+            set: none(),
+            removed: none(),
+            refused_alone: HashMap::new(),
+            row_codes: HashSet::new(),
+            answered: 0,
             refused: HashMap::new(),
-            lately: RecentAnswers::default(),
+            recent: RecentAnswers::default(),
         }
     }
 
-    /// IM accepted this attribute of somebody.
-    pub(super) fn accept(&mut self, op: Operation, attribute: AttributeIndex) {
-        self.any[place(op)] = true;
-        self.accepted[place(op)][attribute.index()] = true;
+    /// IM accepted this attribute of an account.
+    pub(super) fn record_accepted(&mut self, op: Operation, attribute: AttributeIndex) {
+        let accepted = match op {
+            Operation::Set => &mut self.set,
+            Operation::Remove => &mut self.removed,
+        };
+        accepted.any = true;
+        accepted.by_attribute[attribute.index()] = true;
     }
 
-    /// The code was found to speak of rows, for the rest of the pass.
-    pub(super) fn rows(&mut self, code: Code) {
-        self.rows.insert(code);
+    /// For the rest of the pass, rows are the cause of this code.
+    pub(super) fn record_row_code(&mut self, code: Code) {
+        self.row_codes.insert(code);
     }
 
-    /// One more that stood alone was refused.
-    pub(super) fn count(&mut self, suspect: Suspect) {
-        *self.alone.entry(suspect).or_default() += 1;
+    /// IM refused an account or attribute that was alone in its call.
+    pub(super) fn record_refused_alone(&mut self, suspect: Suspect) {
+        *self.refused_alone.entry(suspect).or_default() += 1;
     }
 
-    /// How a refusal of something that stood alone is to be taken now.
-    pub(super) fn standing(&self, suspect: Suspect) -> RefusalCause {
+    /// The cause of such a refusal, by the counts so far.
+    pub(super) fn cause(&self, suspect: Suspect) -> RefusalCause {
         let Suspect { op, code, attribute } = suspect;
-        let accepted = attribute.map_or(self.any[place(op)], |attribute| self.accepted[place(op)][attribute.index()]);
-        if code.of_account() || accepted || self.rows.contains(&code) {
+        let accepted = match op {
+            Operation::Set => &self.set,
+            Operation::Remove => &self.removed,
+        };
+        let accepted_too = attribute.map_or(accepted.any, |attribute| accepted.by_attribute[attribute.index()]);
+        if code.concerns_account() || accepted_too || self.row_codes.contains(&code) {
             return RefusalCause::Row;
         }
-        let everybody = Suspect { attribute: None, ..suspect };
-        let enough = |suspect| self.alone.get(&suspect).is_some_and(|count| *count >= SUSPICION);
+        let all_attributes = Suspect { attribute: None, ..suspect };
+        let enough =
+            |suspect| self.refused_alone.get(&suspect).is_some_and(|count| *count >= MIN_REFUSALS_TO_SUSPECT_APP);
         if enough(suspect) {
-            RefusalCause::Decide(suspect)
-        } else if !self.any[place(op)] && enough(everybody) {
-            RefusalCause::Decide(everybody)
+            RefusalCause::NeedsProbe(suspect)
+        } else if !accepted.any && enough(all_attributes) {
+            RefusalCause::NeedsProbe(all_attributes)
         } else {
-            RefusalCause::Open
+            RefusalCause::Unclear
         }
     }
 
-    /// One more account of the pass has been answered for.
-    pub(super) fn tried(&mut self) {
-        self.tried += 1;
-        self.lately.tried += 1;
-        if self.lately.tried >= LATELY {
-            self.lately = RecentAnswers { tried: self.lately.tried / 2, refused: self.lately.refused / 2 };
+    /// IM answered for one more account of the pass.
+    pub(super) fn record_answered(&mut self) {
+        self.answered += 1;
+        self.recent.answered += 1;
+        if self.recent.answered >= RECENT_ACCOUNTS {
+            self.recent = RecentAnswers { answered: self.recent.answered / 2, refused: self.recent.refused / 2 };
         }
     }
 
-    /// One more account was refused with this code.
-    pub(super) fn refused(&mut self, code: Code) {
+    /// IM refused one more account with this code.
+    pub(super) fn record_refused(&mut self, code: Code) {
         *self.refused.entry(code).or_default() += 1;
-        self.lately.refused += 1;
+        self.recent.refused += 1;
     }
 
-    /// Refusals are the exception among the last accounts, as far as that is known.
-    pub(super) fn seldom_refused(&self) -> bool {
-        self.lately.tried >= SELDOM_COUNTS_FROM && self.lately.refused * 4 < self.lately.tried
+    /// Less than a quarter of the recent accounts was refused.
+    pub(super) fn refusals_are_rare(&self) -> bool {
+        self.recent.answered >= MIN_ACCOUNTS_FOR_RARE && self.recent.refused * 4 < self.recent.answered
     }
 
-    /// Whether the accounts refused with this code are more than the pass may have.
-    pub(super) fn too_many(&self, code: Code) -> Option<RejectedShare> {
+    /// The share of accounts refused with this code, where it is over `max_rejected_share`.
+    pub(super) fn share_over_limit(&self, code: Code) -> Option<RejectedShare> {
         let refused = self.refused.get(&code).copied().unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "counts of accounts are far below 2^52")]
-        let over = refused as f64 > self.max_rejected_share * self.tried as f64;
-        (self.tried >= SHARE_COUNTS_FROM && over).then_some(RejectedShare { refused, tried: self.tried })
+        let over = refused as f64 > self.max_rejected_share * self.answered as f64;
+        (self.answered >= MIN_ACCOUNTS_FOR_SHARE && over).then_some(RejectedShare { refused, answered: self.answered })
     }
 }
 
-fn place(op: Operation) -> usize {
-    match op {
-        Operation::Set => 0,
-        Operation::Remove => 1,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: Code = Code::Vendor(70402);
+
+    fn suspect(attribute: Option<u16>) -> Suspect {
+        Suspect { op: Operation::Set, code: CODE, attribute: attribute.map(AttributeIndex) }
+    }
+
+    fn refused(stats: &mut RefusalStats, suspect: Suspect, times: u32) {
+        for _ in 0..times {
+            stats.record_refused_alone(suspect);
+        }
+    }
+
+    #[test]
+    fn twenty_refusals_without_a_success_need_a_probe() {
+        let mut stats = RefusalStats::new(0.4, 2);
+        refused(&mut stats, suspect(Some(0)), 19);
+        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::Unclear);
+        refused(&mut stats, suspect(Some(0)), 1);
+        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::NeedsProbe(suspect(Some(0))));
+        stats.record_accepted(Operation::Remove, AttributeIndex(0));
+        assert_ne!(stats.cause(suspect(Some(0))), RefusalCause::Row, "a removal says nothing about a set");
+        stats.record_accepted(Operation::Set, AttributeIndex(0));
+        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::Row);
+    }
+
+    #[test]
+    fn refusals_of_several_attributes_suspect_all_of_them() {
+        let mut stats = RefusalStats::new(0.4, 2);
+        refused(&mut stats, suspect(None), 20);
+        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::NeedsProbe(suspect(None)));
+        stats.record_accepted(Operation::Set, AttributeIndex(0));
+        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::Unclear);
+        stats.record_row_code(CODE);
+        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::Row);
+    }
+
+    #[test]
+    fn the_share_counts_from_a_thousand_accounts_on() {
+        let mut stats = RefusalStats::new(0.4, 1);
+        let mut over = Vec::new();
+        for account in 0..1_000 {
+            stats.record_answered();
+            if account % 2 == 0 {
+                stats.record_refused(CODE);
+            }
+            over.push(stats.share_over_limit(CODE));
+        }
+        assert_eq!(over.pop(), Some(Some(RejectedShare { refused: 500, answered: 1_000 })));
+        assert!(over.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn refusals_are_rare_below_a_quarter_of_the_recent() {
+        let mut stats = RefusalStats::new(1.0, 1);
+        let mut answer = |accounts: u32, refused_each: u32| {
+            for account in 0..accounts {
+                stats.record_answered();
+                if refused_each > 0 && account % refused_each == 0 {
+                    stats.record_refused(CODE);
+                }
+            }
+            stats.refusals_are_rare()
+        };
+        assert!(!answer(19, 0), "too few to tell");
+        assert!(answer(1, 0));
+        assert!(!answer(2_000, 2));
+        assert!(answer(2_000, 10), "what is long past is forgotten");
     }
 }

@@ -1,8 +1,8 @@
-//! The push stage against an IM of its own, with a paused clock.
+//! Tests of the push stage against a fake IM, with a paused clock.
 
-mod delivering;
-mod doubts;
-mod im;
-mod isolating;
-mod property;
-mod stopping;
+mod bisection_cost;
+mod delivery;
+mod fake_im;
+mod properties;
+mod stop;
+mod unknown_outcomes;

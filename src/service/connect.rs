@@ -119,10 +119,10 @@ impl Resources {
 pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
     let secret_key =
         config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("no secret key is configured".to_owned()))?;
-    let settings = im::Settings {
-        endpoint: match &config.im.endpoint {
-            config::Endpoint::Region(region) => im::Endpoint::Region(*region),
-            config::Endpoint::BaseUrl(url) => im::Endpoint::BaseUrl(url.clone()),
+    let settings = im::ClientSettings {
+        api_base: match &config.im.address {
+            config::ImAddress::Region(region) => im::ApiBase::Region(*region),
+            config::ImAddress::BaseUrl(url) => im::ApiBase::BaseUrl(url.clone()),
         },
         service: config.im.service,
         sdk_app_id: config.im.sdk_app_id,

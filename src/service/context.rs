@@ -88,8 +88,8 @@ impl DaemonContext {
         };
         tracing::info!(file = %new.path.display(), "configuration reloaded");
         crate::logging::set_level(new.log.level);
-        for sentence in new.not_yet_in_force() {
-            tracing::warn!("{sentence}");
+        for warning in new.unimplemented_key_warnings() {
+            tracing::warn!("{warning}");
         }
         self.readiness.set_interval(new.schedule.interval);
         self.config = Arc::new(new);

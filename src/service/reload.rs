@@ -55,7 +55,7 @@ impl Reloader {
 
 /// The keys with a new value that only a restart can apply.
 fn changed_fixed_keys(current: &Config, new: &Config) -> Vec<&'static str> {
-    let mut fixed = config::differs_in_fixed_keys(current, new);
+    let mut fixed = config::changed_fixed_keys(current, new);
     // The state is bound to the app. `migrate --rebind` accepts another one, a reload does not.
     if new.im.sdk_app_id != current.im.sdk_app_id {
         fixed.push("im.sdk_app_id");

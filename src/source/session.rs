@@ -1,6 +1,6 @@
-//! One connection to the source, set up so that texts and plans depend on nothing but the data.
+//! The connection to the source, set up so that texts and plans depend on the data alone.
 //!
-//! Owns: the connection's options, its settings, its deadlines, the check for a pooler. Must not know: the table.
+//! Owns: connection options, session settings, timeouts, the check for a pooler. Must not know: the table.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,18 +10,19 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
 
-use super::error::{POOLED, SourceError};
+use super::error::{POOLER_MESSAGE, SourceError};
 use crate::config::PgUrl;
 
-/// The longest wait for a connection, its TLS and its login.
-const CONNECT: Duration = Duration::from_secs(10);
-/// What the server lets a statement take. A page without an index sorts the whole table, which may take minutes.
+/// The maximum time for a connection, its TLS handshake and its login.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
 const STATEMENT_TIMEOUT: &str = "5min";
-/// What we wait for an answer. Longer than the server's own limit: who runs into this one has lost the server.
-const ANSWER: Duration = Duration::from_secs(330);
+/// The maximum time for an answer. Longer than `statement_timeout`, so that it only expires when the server is lost.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(330);
 
-/// Chapter 20.11 of the manual. First whatever changes a value's text: a role's or a database's defaults must not make
-/// everybody look changed. The rest protects the database from us, and us from a stuck session.
+/// Session settings (manual, chapter 20.11). The first ones determine the text of a value: the defaults of a role or a
+/// database must not make every account look changed. The others limit the load on the database and detect a lost
+/// connection.
 const SETTINGS: &[(&str, &str)] = &[
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -30,11 +31,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     ("client_encoding", "UTF8"),
     ("quote_all_identifiers", "off"),
-    // Both can be part of a view or of the filter.
+    // Both can affect a view or the filter.
     ("xmlbinary", "base64"),
     ("transform_null_equals", "off"),
     ("standard_conforming_strings", "on"),
-    // Rows hidden by a policy are an error, instead of looking gone.
+    // Rows hidden by a policy are an error, instead of looking deleted.
     ("row_security", "off"),
     ("statement_timeout", STATEMENT_TIMEOUT),
     ("lock_timeout", "10s"),
@@ -42,51 +43,54 @@ const SETTINGS: &[(&str, &str)] = &[
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "on"),
     ("jit", "off"),
-    // A generic plan does not know how far along a keyset is.
+    // A generic plan does not take the keyset position into account.
     ("plan_cache_mode", "force_custom_plan"),
-    // The server's side of the connection: it forgets a client that is gone within two minutes.
+    // Keepalives of the server: it closes the connection of a lost client within two minutes.
     ("tcp_keepalives_idle", "60"),
     ("tcp_keepalives_interval", "15"),
     ("tcp_keepalives_count", "4"),
 ];
 
-/// An open connection. After a failure of the connection itself it stays closed: connect anew.
+/// An open connection. It is closed for good after an error of the connection itself.
 #[derive(Debug)]
 pub(super) struct SourceSession {
     connection: Option<PgConnection>,
-    /// The server's process, as it was when the session was set up.
+    /// The process id of the server process when the session was set up.
     pid: i32,
 }
 
-fn lost() -> SourceError {
+fn connection_lost() -> SourceError {
     SourceError::Unreachable("the connection was lost".to_owned())
 }
 
-fn pooled() -> SourceError {
-    SourceError::Unsuitable(POOLED.to_owned())
+fn pooler_found() -> SourceError {
+    SourceError::Unsuitable(POOLER_MESSAGE.to_owned())
 }
 
-/// By the simple protocol: a prepared statement would be missing in the session that a pooler gives next.
-async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
-    let rows = tokio::time::timeout(CONNECT, connection.fetch_one(sqlx::raw_sql(sql))).await;
-    Ok(rows.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
+/// Uses the simple query protocol, because a prepared statement would be missing in the next session of a pooler.
+async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
+    let rows = tokio::time::timeout(CONNECT_TIMEOUT, connection.fetch_one(sqlx::raw_sql(sql))).await;
+    Ok(rows
+        .map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??
+        .try_get(0)?)
 }
 
 impl SourceSession {
+    /// Connects, refuses a pooler in transaction mode and an old server, and applies the settings.
     pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
         let options = options(url, application_name)?;
         let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
         session.refuse_pooler(&options).await?;
-        session.set_up().await?;
+        session.apply_settings().await?;
         Ok(session)
     }
 
-    async fn set_up(&mut self) -> Result<(), SourceError> {
+    async fn apply_settings(&mut self) -> Result<(), SourceError> {
         let row = self.row(sqlx::query("SELECT pg_catalog.current_setting('server_version_num')::int4, pg_catalog.current_setting('server_version')")).await?;
         let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         if number < 140_000 {
             return Err(SourceError::Unsuitable(format!(
-                "the source is PostgreSQL {version}; imsync needs PostgreSQL 14 or newer"
+                "the source is PostgreSQL {version}; imsync requires PostgreSQL 14 or newer"
             )));
         }
         let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().unzip();
@@ -95,42 +99,42 @@ impl SourceSession {
         Ok(())
     }
 
-    /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the transaction list
-    /// would count our own session, or leave another's out. A second connection that is busy for a moment makes it
-    /// take another one for ours, then or when both are free again, whichever it prefers.
+    /// A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
+    /// transaction list would contain our own session or lack another one. A second connection that is busy for a
+    /// moment makes the pooler switch the server session of this one, then or once both are idle again.
     async fn refuse_pooler(&mut self, options: &PgConnectOptions) -> Result<(), SourceError> {
-        let Some(own) = self.connection.as_mut() else { return Err(lost()) };
-        // Without a second connection (a role's limit, for one) there is nothing to compare with.
+        let Some(own) = self.connection.as_mut() else { return Err(connection_lost()) };
+        // Without a second connection, for example because of a connection limit, there is nothing to compare with.
         let Ok(mut second) = connect(options).await else { return Ok(()) };
-        let first = pid(own, "SELECT pg_catalog.pg_backend_pid()").await?;
-        let (busy, beside) = tokio::join!(
-            pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
-            pid(own, "SELECT pg_catalog.pg_backend_pid()")
+        let first = backend_pid(own, "SELECT pg_catalog.pg_backend_pid()").await?;
+        let (busy, idle) = tokio::join!(
+            backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
+            backend_pid(own, "SELECT pg_catalog.pg_backend_pid()")
         );
-        let mut moved = busy.is_ok_and(|busy| busy == first) || beside? != first;
+        let mut moved = busy.is_ok_and(|busy| busy == first) || idle? != first;
         for _ in 0..3 {
-            moved |= pid(own, "SELECT pg_catalog.pg_backend_pid()").await? != first;
+            moved |= backend_pid(own, "SELECT pg_catalog.pg_backend_pid()").await? != first;
         }
-        // Its end is no concern of ours.
+        // An error while closing does not matter.
         let _ = second.close().await;
         self.pid = first;
-        if moved { Err(pooled()) } else { Ok(()) }
+        if moved { Err(pooler_found()) } else { Ok(()) }
     }
 
-    /// The session is the one that was set up; `pid` is what the server says it is now.
-    pub(super) fn still(&self, pid: i32) -> Result<(), SourceError> {
-        if pid == self.pid { Ok(()) } else { Err(pooled()) }
+    /// Fails when `pid`, as the server reports it now, is not that of the session that was set up.
+    pub(super) fn check_pid(&self, pid: i32) -> Result<(), SourceError> {
+        if pid == self.pid { Ok(()) } else { Err(pooler_found()) }
     }
 
-    /// All rows of one statement, in autocommit.
+    /// All rows of one statement, run in autocommit.
     pub(super) async fn rows(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, SourceError> {
         let Some(connection) = self.connection.as_mut() else {
-            return Err(lost());
+            return Err(connection_lost());
         };
-        let rows = match tokio::time::timeout(ANSWER, query.fetch_all(connection)).await {
+        let rows = match tokio::time::timeout(ANSWER_TIMEOUT, query.fetch_all(connection)).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SourceError::Unreachable(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => Err(SourceError::Unreachable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
         };
         if matches!(rows, Err(SourceError::Unreachable(_))) {
             self.connection = None;
@@ -138,13 +142,13 @@ impl SourceSession {
         rows
     }
 
-    /// The one row of a statement that always has one.
+    /// The row of a statement that returns exactly one.
     pub(super) async fn row(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<PgRow, SourceError> {
-        self.rows(query).await?.pop().ok_or_else(|| SourceError::Refused("a statement answered no row".to_owned()))
+        self.rows(query).await?.pop().ok_or_else(|| SourceError::Refused("a statement returned no row".to_owned()))
     }
 
-    /// Parses and plans nothing, but resolves every name: the number of parameters that the statement takes.
-    pub(super) async fn prepare(&mut self, sql: sqlx::SqlStr) -> Result<usize, sqlx::Error> {
+    /// Prepares a statement without running it, which checks its syntax and its names. Returns its number of parameters.
+    pub(super) async fn count_parameters(&mut self, sql: sqlx::SqlStr) -> Result<usize, sqlx::Error> {
         use sqlx::{Either, Statement};
         let Some(connection) = self.connection.as_mut() else {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
@@ -159,9 +163,9 @@ impl SourceSession {
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError> {
-    match tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(connection) => Ok(connection?),
-        Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
+        Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
 }
 

@@ -1,15 +1,16 @@
-//! Introspection: the configured relation, its columns and their types, its indexes, what the role may read.
+//! Introspection: the configured relation, its columns and their types, its indexes, the privileges of the role.
 //!
-//! Owns: the statements over the system catalogues. Must not know: which of it imsync accepts (see `fitness`).
+//! Owns: the statements over the system catalogs. Must not know: what imsync requires of them (see `requirements`).
 
 use sqlx::Row;
 
 use super::error::SourceError;
 use super::session::SourceSession;
+use super::similar_names::similar_names;
 use crate::config::{TableName, parse_table_name};
 use crate::quote::shown;
 
-/// What a relation is (`pg_class.relkind`).
+/// The kind of a relation (`pg_class.relkind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RelationKind {
     Table,
@@ -20,6 +21,7 @@ pub(super) enum RelationKind {
 }
 
 impl RelationKind {
+    /// As the manual calls it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -30,43 +32,29 @@ impl RelationKind {
         }
     }
 
-    /// It can have indexes of its own.
-    pub(super) fn indexed(self) -> bool {
+    /// Indexes can be created on it.
+    pub(super) fn can_have_indexes(self) -> bool {
         matches!(self, Self::Table | Self::Partitioned | Self::MaterializedView)
     }
 }
 
-/// The types that a watermark column can have (domains over them resolved).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WatermarkType {
-    Timestamptz,
-    Timestamp,
-    Int8,
-}
-
-impl WatermarkType {
-    pub(super) fn sql(self) -> &'static str {
-        match self {
-            Self::Timestamptz => "pg_catalog.timestamptz",
-            Self::Timestamp => "pg_catalog.timestamp",
-            Self::Int8 => "pg_catalog.int8",
-        }
-    }
-}
-
+/// A column of the relation.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    pub(super) number: i16,
-    /// As `psql` shows it.
+    pub(super) attnum: i16,
+    /// The name of the type as psql shows it.
     pub(super) type_name: String,
-    /// `pg_type.typname` below all domains; empty when that type is not one of the server's own.
-    pub(super) base: String,
+    /// `pg_type.typname` of the type below all domains; empty when it is not a type of `pg_catalog`.
+    pub(super) base_type: String,
     pub(super) not_null: bool,
+    /// Its collation is deterministic: only identical texts are equal.
     pub(super) deterministic: bool,
+    /// The role has SELECT on it.
     pub(super) readable: bool,
 }
 
+/// The configured relation.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) oid: i64,
@@ -74,22 +62,23 @@ pub(super) struct Table {
     pub(super) name: String,
     pub(super) kind: RelationKind,
     pub(super) columns: Vec<Column>,
-    /// The role that we are.
+    /// `current_user`.
     pub(super) role: String,
+    /// The role has USAGE on the schema.
     pub(super) schema_usable: bool,
-    /// Policies would hide rows from this role.
+    /// Row-level security policies apply to this role.
     pub(super) row_security: bool,
 }
 
-const RELATIONS: &str = "
+const FIND_RELATION: &str = "
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, current_user::text,
        has_schema_privilege(n.oid, 'USAGE'), c.relrowsecurity AND row_security_active(c.oid)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = $1
   AND CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = $2 END";
 
-/// Other relations that could be meant, the likeliest first.
-const SIMILAR: &str = "
+/// Relations that may be meant instead; those that differ only in case come first.
+const OTHER_RELATIONS: &str = "
 SELECT n.nspname::text, c.relname::text, current_database()::text
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
@@ -111,8 +100,9 @@ FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_collation AS l ON l.oi
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum";
 
-/// A unique index over one column and all rows. A parent of inherited tables (not partitions) has none over its children.
-const UNIQUE: &str = "
+/// A unique index over one column and all rows. The index of an inheritance parent (not a partitioned table) does not
+/// cover the rows of its children.
+const UNIQUE_INDEX: &str = "
 SELECT EXISTS (
   SELECT FROM pg_catalog.pg_index AS i
   WHERE i.indrelid = $1::int8::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
@@ -121,8 +111,9 @@ SELECT EXISTS (
     SELECT FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS c ON c.oid = h.inhparent
     WHERE h.inhparent = $1::int8::oid AND c.relkind = 'r')";
 
-/// A btree over all rows that begins with these columns, in their own order and collation, all in one direction.
-const SERVED: &str = "
+/// A btree index over all rows that begins with these columns, with their default operator class and own collation, all
+/// in one direction.
+const INDEX_FOR_ORDER: &str = "
 SELECT EXISTS (
   SELECT FROM pg_catalog.pg_index AS i
   JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
@@ -130,15 +121,16 @@ SELECT EXISTS (
   WHERE i.indrelid = $1::int8::oid AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'
     AND i.indnkeyatts >= cardinality($2::int2[])
     AND NOT EXISTS (
-      SELECT FROM unnest($2::int2[]) WITH ORDINALITY AS wanted (number, place)
-      LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = wanted.number
-      LEFT JOIN pg_catalog.pg_opclass AS o ON o.oid = i.indclass[wanted.place - 1]
-      WHERE i.indkey[wanted.place - 1] <> wanted.number OR NOT o.opcdefault
-        OR i.indcollation[wanted.place - 1] <> a.attcollation
-        OR i.indoption[wanted.place - 1] <> i.indoption[0] OR i.indoption[wanted.place - 1] NOT IN (0, 3)))";
+      SELECT FROM unnest($2::int2[]) WITH ORDINALITY AS wanted (attnum, position)
+      LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = wanted.attnum
+      LEFT JOIN pg_catalog.pg_opclass AS o ON o.oid = i.indclass[wanted.position - 1]
+      WHERE i.indkey[wanted.position - 1] <> wanted.attnum OR NOT o.opcdefault
+        OR i.indcollation[wanted.position - 1] <> a.attcollation
+        OR i.indoption[wanted.position - 1] <> i.indoption[0] OR i.indoption[wanted.position - 1] NOT IN (0, 3)))";
 
-/// The first materialized view or foreign table that a relation is made of: through views, partitions and children.
-const MADE_OF: &str = "
+/// The first materialized view or foreign table that a relation is or reads from, through views, partitions and
+/// inheritance children.
+const MATERIALIZED_OR_FOREIGN_BASE: &str = "
 WITH RECURSIVE part (oid) AS (
   SELECT $1::int8::oid
   UNION
@@ -156,14 +148,14 @@ FROM part JOIN pg_catalog.pg_class AS c USING (oid) JOIN pg_catalog.pg_namespace
 WHERE c.relkind IN ('m', 'f')
 ORDER BY 2, 3 LIMIT 1";
 
-/// Rows by the last ANALYZE, children and partitions included; NULL when none of them was ever analysed.
-const ESTIMATE: &str = "
+/// The number of rows at the last ANALYZE, children and partitions included; NULL when none of them was ever analyzed.
+const ESTIMATED_ROWS: &str = "
 WITH RECURSIVE part (oid) AS (
   SELECT $1::int8::oid UNION SELECT h.inhrelid FROM part JOIN pg_catalog.pg_inherits AS h ON h.inhparent = part.oid)
 SELECT sum(c.reltuples)::int8 FROM part JOIN pg_catalog.pg_class AS c USING (oid)
 WHERE c.relkind IN ('r', 'm', 'f') AND c.reltuples >= 0";
 
-fn kind_of(relkind: &str) -> RelationKind {
+fn relation_kind(relkind: &str) -> RelationKind {
     match relkind {
         "p" => RelationKind::Partitioned,
         "v" => RelationKind::View,
@@ -174,21 +166,21 @@ fn kind_of(relkind: &str) -> RelationKind {
 }
 
 impl Table {
-    /// Finds the configured relation; says what is similar when there is none.
+    /// Finds the configured relation. The error suggests similar names when it does not exist.
     pub(super) async fn find(session: &mut SourceSession, configured: &str) -> Result<Self, SourceError> {
         let TableName { schema, table: name, folded: _ } = parse_table_name(configured).map_err(|reason| {
-            SourceError::Unsuitable(format!("source.table = {configured:?} is not a table's name: {reason}"))
+            SourceError::Unsuitable(format!("source.table = {configured:?} is not the name of a table: {reason}"))
         })?;
-        let found = session.rows(sqlx::query(RELATIONS).bind(&name).bind(schema.as_deref())).await?.pop();
-        let Some(row) = found else { return Err(not_found(session, configured, &name).await?) };
+        let relation = session.rows(sqlx::query(FIND_RELATION).bind(&name).bind(schema.as_deref())).await?.pop();
+        let Some(row) = relation else { return Err(not_found(session, configured, &name).await?) };
         let oid: i64 = row.try_get(0)?;
         let mut columns = Vec::new();
         for column in session.rows(sqlx::query(COLUMNS).bind(oid)).await? {
             columns.push(Column {
                 name: column.try_get(0)?,
-                number: column.try_get(1)?,
+                attnum: column.try_get(1)?,
                 type_name: column.try_get(2)?,
-                base: column.try_get::<Option<String>, _>(3)?.unwrap_or_default(),
+                base_type: column.try_get::<Option<String>, _>(3)?.unwrap_or_default(),
                 not_null: column.try_get(4)?,
                 deterministic: column.try_get(5)?,
                 readable: column.try_get(6)?,
@@ -198,7 +190,7 @@ impl Table {
             oid,
             schema: row.try_get(1)?,
             name: row.try_get(2)?,
-            kind: kind_of(&row.try_get::<String, _>(3)?),
+            kind: relation_kind(&row.try_get::<String, _>(3)?),
             columns,
             role: row.try_get(4)?,
             schema_usable: row.try_get(5)?,
@@ -207,45 +199,53 @@ impl Table {
     }
 
     /// `schema.table`, quoted where needed.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn qualified_name(&self) -> String {
         format!("{}.{}", shown(&self.schema), shown(&self.name))
     }
 
+    /// The column with exactly this name.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// A unique index makes sure that no two rows carry one value of this column.
-    pub(super) async fn is_unique(&self, session: &mut SourceSession, column: &Column) -> Result<bool, SourceError> {
-        let row = session.row(sqlx::query(UNIQUE).bind(self.oid).bind(column.number)).await?;
-        Ok(self.kind.indexed() && row.try_get(0)?)
+    /// A unique index ensures that no two rows have the same value in this column.
+    pub(super) async fn has_unique_index(
+        &self,
+        session: &mut SourceSession,
+        column: &Column,
+    ) -> Result<bool, SourceError> {
+        let row = session.row(sqlx::query(UNIQUE_INDEX).bind(self.oid).bind(column.attnum)).await?;
+        Ok(self.kind.can_have_indexes() && row.try_get(0)?)
     }
 
-    /// An index gives the rows in the order of these columns.
-    pub(super) async fn is_served(
+    /// An index returns the rows in the order of these columns.
+    pub(super) async fn has_index_for_order(
         &self,
         session: &mut SourceSession,
         columns: &[&Column],
     ) -> Result<bool, SourceError> {
-        let numbers: Vec<i16> = columns.iter().map(|column| column.number).collect();
-        Ok(session.row(sqlx::query(SERVED).bind(self.oid).bind(numbers)).await?.try_get(0)?)
+        let numbers: Vec<i16> = columns.iter().map(|column| column.attnum).collect();
+        Ok(session.row(sqlx::query(INDEX_FOR_ORDER).bind(self.oid).bind(numbers)).await?.try_get(0)?)
     }
 
-    /// The materialized view or foreign table that it is or that it reads from.
-    pub(super) async fn made_of(
+    /// The kind and name of the materialized view or foreign table that it is or reads from.
+    pub(super) async fn materialized_or_foreign_base(
         &self,
         session: &mut SourceSession,
     ) -> Result<Option<(RelationKind, String)>, SourceError> {
-        let Some(row) = session.rows(sqlx::query(MADE_OF).bind(self.oid)).await?.pop() else { return Ok(None) };
+        let Some(row) = session.rows(sqlx::query(MATERIALIZED_OR_FOREIGN_BASE).bind(self.oid)).await?.pop() else {
+            return Ok(None);
+        };
         let name = format!("{}.{}", shown(&row.try_get::<String, _>(1)?), shown(&row.try_get::<String, _>(2)?));
-        Ok(Some((kind_of(&row.try_get::<String, _>(0)?), name)))
+        Ok(Some((relation_kind(&row.try_get::<String, _>(0)?), name)))
     }
 
+    /// The number of rows at the last ANALYZE; `None` for a view and for a table that was never analyzed.
     pub(super) async fn estimated_rows(&self, session: &mut SourceSession) -> Result<Option<u64>, SourceError> {
         if self.kind == RelationKind::View {
             return Ok(None);
         }
-        let rows: Option<i64> = session.row(sqlx::query(ESTIMATE).bind(self.oid)).await?.try_get(0)?;
+        let rows: Option<i64> = session.row(sqlx::query(ESTIMATED_ROWS).bind(self.oid)).await?.try_get(0)?;
         Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
     }
 }
@@ -253,64 +253,20 @@ impl Table {
 async fn not_found(session: &mut SourceSession, configured: &str, name: &str) -> Result<SourceError, SourceError> {
     let mut names = Vec::new();
     let mut database = String::new();
-    for row in session.rows(sqlx::query(SIMILAR).bind(name)).await? {
+    for row in session.rows(sqlx::query(OTHER_RELATIONS).bind(name)).await? {
         let (schema, table): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         names.push((table.clone(), format!("{}.{}", shown(&schema), shown(&table))));
         database = row.try_get(2)?;
     }
-    let known = names.iter().map(|(table, shown)| (table.as_str(), shown.as_str()));
-    let hint = match nearest(name, known).as_slice() {
-        [] if names.is_empty() => "the database has no tables that this role can see: is it the right one?".to_owned(),
+    let known = names.iter().map(|(table, displayed)| (table.as_str(), displayed.as_str()));
+    let hint = match similar_names(name, known).as_slice() {
+        [] if names.is_empty() => {
+            "this role sees no tables in the database; check the database name in source.url".to_owned()
+        }
         [] => format!("database {} has {} other tables", shown(&database), names.len()),
-        near => format!("there is {}", near.join(", ")),
+        similar => format!("similar: {}", similar.join(", ")),
     };
     Ok(SourceError::Unsuitable(format!(
-        "source.table = {configured:?}: there is no such table or view (or it is not in the search path); {hint}"
+        "source.table = {configured:?}: no such table or view exists, or it is not in the search path; {hint}"
     )))
-}
-
-/// The names that are likely meant by `wanted`, at most three, as shown: those that are the same but for case; without
-/// one, those within a third of its length in typing errors.
-pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<&'a str> {
-    let wanted = wanted.to_lowercase();
-    let mut near: Vec<(usize, &str)> = known
-        .map(|(name, shown)| (distance(&wanted, &name.to_lowercase()), shown))
-        .filter(|(distance, _)| *distance <= wanted.chars().count().div_ceil(3))
-        .collect();
-    near.sort_unstable();
-    if near.iter().any(|(distance, _)| *distance == 0) {
-        near.retain(|(distance, _)| *distance == 0);
-    }
-    near.into_iter().take(3).map(|(_, shown)| shown).collect()
-}
-
-/// Levenshtein's distance: letters to insert, delete or replace.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, char) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = place + 1;
-        for column in 0..other.len() {
-            let replaced = diagonal + usize::from(other[column] != char);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    #[test]
-    fn nearest_names_come_by_likeness() {
-        let columns = ["city", "country", "gender", "updated_at", "created_at"];
-        let near = |wanted| nearest(wanted, columns.iter().map(|name| (*name, *name)));
-        assert_eq!(near("City"), ["city"]);
-        assert_eq!(near("updatedat"), ["updated_at"]);
-        assert_eq!(near("pdated_at"), ["updated_at", "created_at"]);
-        assert!(near("zip").is_empty());
-    }
 }

@@ -27,7 +27,7 @@ impl<'a> AccountColumns<'a> {
     fn push(&mut self, record: &'a AccountRecord, text: String) {
         self.accounts.push(record.account.as_str());
         self.acknowledged.push(text);
-        self.digests.push(digest::of_acknowledged(&record.acknowledged));
+        self.digests.push(digest::of_acknowledged_values(&record.acknowledged));
         self.late_write.push(record.late_write.map(|late_write| late_write.as_secs_f64()));
         self.due.push(record.acknowledged.iter().any(AcknowledgedValue::in_doubt).then_some(match record.due {
             RetryDue::Now => 0.0,

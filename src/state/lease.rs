@@ -203,7 +203,7 @@ impl Lease {
 
     /// Whether the session answered a ping within [`LEASE_VALID_FOR`].
     pub fn is_held(&self) -> bool {
-        !self.keeper.is_finished() && self.heartbeat.fresh(LEASE_VALID_FOR)
+        !self.keeper.is_finished() && self.heartbeat.beat_within(LEASE_VALID_FOR)
     }
 
     /// Runs the future; returns `None` when the lease was lost.

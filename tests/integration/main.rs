@@ -1,14 +1,14 @@
 //! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
 
+mod bad_input;
 mod bench;
-mod beside;
 mod commands;
+mod concurrent_full_pass;
 mod crash_points;
 mod demo;
-mod garbage;
-mod late;
+mod late_commits;
 mod layering;
 mod main_job;
 mod promises;
+mod simulation;
 mod support;
-mod whole;

@@ -1,11 +1,11 @@
-//! No text makes the reader panic, whatever it is; and what it says is one line each, of this file.
+//! Arbitrary texts as configuration files: no panic, and every problem is one line that names this file.
 
 use proptest::prelude::*;
 
-use super::super::keys::{KEYS, split};
+use super::super::keys::{KEYS, split_path};
 use super::{MINIMAL, read};
 
-/// A value of any type, likely and unlikely ones.
+/// A value of any type, plausible or not.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("\"\"".to_owned()),
@@ -19,7 +19,7 @@ fn value() -> impl Strategy<Value = String> {
         Just("{ column = \"x\", values = { a = [] } }".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),
         any::<f64>().prop_map(|number| format!("{number:?}").to_lowercase()),
-        any::<bool>().prop_map(|switch| switch.to_string()),
+        any::<bool>().prop_map(|boolean| boolean.to_string()),
         "[a-z0-9:/@.\\[\\]é\u{0}]{0,40}".prop_map(|text| toml_text(&text)),
         "[0-9]{0,25}(ms|s|m|h|d|)".prop_map(|text| toml_text(&text)),
         "\\PC{0,20}",
@@ -28,27 +28,29 @@ fn value() -> impl Strategy<Value = String> {
 
 fn toml_text(text: &str) -> String {
     let mut quoted = String::from("\"");
-    for sign in text.chars() {
-        match sign {
-            '"' | '\\' => quoted.extend(['\\', sign]),
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
             '\0' => quoted.push_str("\\u0000"),
-            _ => quoted.push(sign),
+            _ => quoted.push(character),
         }
     }
     quoted + "\""
 }
 
-/// A line with a known key, as it stands or mistyped, below its header or another's.
+/// A line with a known key, correct or mistyped, below its own section header or another.
 fn line() -> impl Strategy<Value = String> {
-    (0..KEYS.len(), 0..KEYS.len(), value(), "[a-z]?", any::<bool>()).prop_map(|(key, other, value, typo, at_home)| {
-        let (section, name) = split(KEYS[key].path);
-        let section = if at_home { section } else { split(KEYS[other].path).0 };
-        let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
-        format!("{header}{name}{typo} = {value}\n")
-    })
+    (0..KEYS.len(), 0..KEYS.len(), value(), "[a-z]?", any::<bool>()).prop_map(
+        |(key, other, value, typo, own_section)| {
+            let (section, name) = split_path(KEYS[key].path);
+            let section = if own_section { section } else { split_path(KEYS[other].path).0 };
+            let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
+            format!("{header}{name}{typo} = {value}\n")
+        },
+    )
 }
 
-fn says_something_sensible(text: &str) -> Result<(), TestCaseError> {
+fn check_problems(text: &str) -> Result<(), TestCaseError> {
     if let Err(problems) = read(text) {
         prop_assert!(!problems.as_slice().is_empty());
         let lines = text.split('\n').count();
@@ -63,24 +65,24 @@ fn says_something_sensible(text: &str) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn random_text(text in "(?s).{0,200}") {
-        says_something_sensible(&text)?;
+    fn random_text_does_not_panic(text in "(?s).{0,200}") {
+        check_problems(&text)?;
     }
 
     #[test]
-    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        says_something_sensible(&String::from_utf8_lossy(&bytes))?;
+    fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check_problems(&String::from_utf8_lossy(&bytes))?;
     }
 
     #[test]
-    fn random_lines_of_known_keys(lines in prop::collection::vec(line(), 0..12)) {
-        says_something_sensible(&lines.concat())?;
+    fn random_lines_with_known_keys_do_not_panic(lines in prop::collection::vec(line(), 0..12)) {
+        check_problems(&lines.concat())?;
     }
 
     #[test]
-    fn a_good_file_with_damage(at in 0..MINIMAL.len(), cut in 0..8_usize, put in "[\\[\\]{}=\"'.,#a-z0-9 \n\u{e9}]{0,6}") {
+    fn a_damaged_valid_file_does_not_panic(at in 0..MINIMAL.len(), cut in 0..8_usize, put in "[\\[\\]{}=\"'.,#a-z0-9 \n\u{e9}]{0,6}") {
         let mut text = MINIMAL.to_owned();
         text.replace_range(at..(at + cut).min(MINIMAL.len()), &put);
-        says_something_sensible(&text)?;
+        check_problems(&text)?;
     }
 }

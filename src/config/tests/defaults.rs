@@ -1,9 +1,15 @@
-//! What a configuration means where it says nothing, and where it says everything.
+//! The defaults of the minimal configuration, and keys that are all set.
 
 use std::time::Duration;
 
-use super::super::*;
-use super::{MINIMAL, plus, read};
+use super::super::keys::{KEYS, split_path};
+use super::super::load::LoadedConfig;
+use super::super::model::{
+    AccountFormat, AttributeConfig, ImAddress, KeepOrRemove, LogConfig, Null, TooLong, Unlisted,
+};
+use super::super::value_type::ValueType;
+use super::{MINIMAL, plus, read, with};
+use crate::model::{LogFormat, LogLevel, Region, Service};
 
 #[test]
 fn an_application_name_fits_what_the_server_keeps() {
@@ -15,12 +21,12 @@ fn an_application_name_fits_what_the_server_keeps() {
 }
 
 #[test]
-fn the_minimal_configuration_gets_the_documented_defaults() {
-    let Loaded { config, notices } = read(MINIMAL).unwrap();
-    assert!(notices.is_empty());
+fn the_minimal_configuration_has_the_documented_defaults() {
+    let LoadedConfig { config, warnings } = read(MINIMAL).unwrap();
+    assert!(warnings.is_empty());
     assert_eq!(config.name, "users");
     let source = config.source;
-    assert_eq!(source.url.shown(), "imsync@localhost:5432/app");
+    assert_eq!(source.url.redacted(), "imsync@localhost:5432/app");
     assert_eq!((source.table.as_str(), source.account_column.as_str()), ("public.users", "id"));
     assert_eq!((source.account_prefix.as_str(), source.account_format), ("", AccountFormat::Text));
     assert_eq!((source.watermark_column, source.watermark_timezone.as_str()), (None, "UTC"));
@@ -29,7 +35,7 @@ fn the_minimal_configuration_gets_the_documented_defaults() {
     assert!(config.state.url.same_as(&source.url));
     assert_eq!((config.state.schema.as_str(), config.state.migrate), ("imsync", true));
     let im = config.im;
-    assert_eq!((im.endpoint, im.service), (Endpoint::Region(Region::Singapore), Service::AllMemberPush));
+    assert_eq!((im.address, im.service), (ImAddress::Region(Region::Singapore), Service::AllMemberPush));
     assert_eq!((im.sdk_app_id, im.identifier.as_str()), (1_400_000_000, "administrator"));
     assert!(im.secret_key.is_some());
     assert_eq!(im.usersig_lifetime, Duration::from_hours(24));
@@ -48,22 +54,22 @@ fn the_minimal_configuration_gets_the_documented_defaults() {
     assert_eq!((schedule.verify_every, schedule.verify_sample), (None, 1000));
     assert_eq!((config.http.listen, config.http.public, config.http.show_accounts), (None, false, false));
     assert!(config.alerts.webhook.is_none() && config.history.keep.is_none());
-    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Auto });
+    assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Auto });
 }
 
 #[test]
-fn every_region_and_choice_is_taken() {
+fn every_region_and_choice_is_accepted() {
     for region in ["china", "singapore", "seoul", "tokyo", "frankfurt", "mumbai", "silicon-valley", "jakarta"] {
-        let text = super::with("region = \"singapore\"", &format!("region = \"{region}\""));
+        let text = with("region = \"singapore\"", &format!("region = \"{region}\""));
         assert!(read(&text).is_ok(), "{region}");
     }
-    // The words of the message and the words that are read are two lists: they must be one.
-    for key in keys::KEYS {
-        let (keys::Takes::Choice(words), (section, name)) = (&key.takes, keys::split(key.path)) else { continue };
+    // The words in the message and the words that are accepted are two lists, and they must be equal.
+    for key in KEYS {
+        let (ValueType::Choice(words), (section, name)) = (&key.value_type, split_path(key.path)) else { continue };
         for word in *words {
             let text = match section {
                 "attributes.NAME" => plus("attributes.sex", &format!("column = \"sex\"\n{name} = \"{word}\"")),
-                "im" if name == "region" => super::with("region = \"singapore\"", &format!("region = \"{word}\"")),
+                "im" if name == "region" => with("region = \"singapore\"", &format!("region = \"{word}\"")),
                 _ => plus(section, &format!("{name} = \"{word}\"")),
             };
             assert!(read(&text).is_ok(), "{} = {word}", key.path);
@@ -72,14 +78,14 @@ fn every_region_and_choice_is_taken() {
 }
 
 #[test]
-fn an_attribute_with_everything_is_read() {
+fn an_attribute_with_every_key_is_read() {
     let text = plus(
         "attributes.sex",
         "column = \"gender\"\nvalues = { m = \"male\", f = \"female\" }\nunlisted = \"keep\"\ntoo_long = \"truncate\"\nnull = \"keep\"",
     );
     let config = read(&text).unwrap().config;
     let values = [("f", "female"), ("m", "male")].map(|(text, value)| (text.to_owned(), value.to_owned()));
-    let sex = Attribute {
+    let sex = AttributeConfig {
         name: "sex".to_owned(),
         column: "gender".to_owned(),
         values: Some(values.into_iter().collect()),
@@ -91,13 +97,13 @@ fn an_attribute_with_everything_is_read() {
 }
 
 #[test]
-fn names_of_any_script_and_sign_are_taken() {
+fn attribute_names_may_have_any_characters() {
     let text = plus("attributes", "\"常住 城市\" = \"home city\"\n\"a.b\" = \"x\"");
     let names: Vec<_> = read(&text).unwrap().config.attributes.into_iter().map(|attribute| attribute.name).collect();
     assert_eq!(names, ["a.b", "city", "常住 城市"]);
 }
 
 #[test]
-fn a_file_with_carriage_returns_and_a_byte_order_mark_is_read() {
+fn carriage_returns_and_a_byte_order_mark_are_accepted() {
     assert!(read(&format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"))).is_ok());
 }

@@ -1,22 +1,27 @@
-//! Tests of the configuration as a whole: what people write, and what they are told.
+//! Tests of the configuration as a whole: the text of a file, and the configuration or the problems that result.
+//!
+//! Owns: the minimal configuration and its variants. Must not know: how the file is read.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod arbitrary;
+mod bad_input;
 mod defaults;
 mod example;
-mod garbage;
+mod file_search;
+mod messages;
 mod mistakes;
-mod reload;
-mod search;
+mod restrictions;
 mod secrets;
 mod syntax;
 
 use std::path::Path;
 
-use super::{Environment, Loaded, Problems, parse};
+use super::environment::Environment;
+use super::load::{LoadedConfig, parse};
+use super::problems::Problems;
 
-/// Nothing but what is required.
+/// Only the required keys.
 const MINIMAL: &str = r#"name = "users"
 [source]
 url = "postgres://imsync@localhost/app"
@@ -31,7 +36,7 @@ secret_key = "0123456789abcdef"
 city = "city"
 "#;
 
-fn read(text: &str) -> Result<Loaded, Problems> {
+fn read(text: &str) -> Result<LoadedConfig, Problems> {
     parse(text, Path::new("imsync.toml"), &Environment::default(), true)
 }
 
@@ -41,7 +46,7 @@ fn with(line: &str, by: &str) -> String {
     MINIMAL.replacen(line, by, 1)
 }
 
-/// [`MINIMAL`] with a line added to a section of it, or with a new section at its end.
+/// [`MINIMAL`] with a line added to one of its sections, or with a new section at its end.
 fn plus(section: &str, line: &str) -> String {
     let header = format!("[{section}]\n");
     if MINIMAL.contains(&header) {
@@ -51,10 +56,16 @@ fn plus(section: &str, line: &str) -> String {
     }
 }
 
-/// The problems of a text, one a line.
+/// The problems of a text, one per line; empty if it is valid.
 fn problems(text: &str) -> String {
     match read(text) {
         Ok(_) => String::new(),
         Err(problems) => problems.to_string(),
     }
+}
+
+/// One line for each of the attributes `a` to `last`.
+fn one_letter_attributes(last: char) -> String {
+    let lines: Vec<_> = ('a'..=last).map(|name| format!("{name} = \"x\"")).collect();
+    lines.join("\n")
 }

@@ -1,34 +1,34 @@
-//! Files that are not TOML.
+//! Files that are not valid TOML.
 
 use super::{plus, problems, with};
 
 #[test]
-fn slips_of_syntax_are_told_with_line_and_place() {
-    for (text, told) in [
+fn syntax_errors_are_reported_with_line_and_column() {
+    for (text, expected) in [
         (
             with("\"singapore\"", "singapore"),
-            "imsync.toml:7: not valid TOML: text is written in quotes, as in region = \"singapore\"",
+            "imsync.toml:7: invalid TOML: a string needs quotes, as in region = \"singapore\"",
         ),
         (
             plus("schedule", "interval = 10s"),
-            "imsync.toml:14: not valid TOML: text is written in quotes, as in interval = \"10s\"",
+            "imsync.toml:14: invalid TOML: a string needs quotes, as in interval = \"10s\"",
         ),
         (
             with("\"administrator\"", "\"administrator"),
-            "imsync.toml:9: not valid TOML at column 28: invalid basic string, expected `\"`, in `identifier = \"administrator`",
+            "imsync.toml:9: invalid TOML at column 28: invalid basic string, expected `\"`, in `identifier = \"administrator`",
         ),
-        (with("[im]", "[im"), "imsync.toml:6: not valid TOML at column 4: unclosed table, expected `]`, in `[im`"),
+        (with("[im]", "[im"), "imsync.toml:6: invalid TOML at column 4: unclosed table, expected `]`, in `[im`"),
         (
             with("name = \"users\"", "name = \"users\"\nname = \"again\""),
-            "imsync.toml:2: not valid TOML at column 1: duplicate key, in `name = \"again\"`",
+            "imsync.toml:2: invalid TOML at column 1: duplicate key, in `name = \"again\"`",
         ),
     ] {
-        assert_eq!(problems(&text), told, "\n{text}");
+        assert_eq!(problems(&text), expected, "\n{text}");
     }
 }
 
 #[test]
-fn lines_that_may_hold_a_secret_are_not_shown() {
+fn lines_that_may_contain_a_secret_are_not_shown() {
     for text in [
         with("\"0123456789abcdef\"", "\"hunter2"),
         with("\"0123456789abcdef\"", "hunter2"),
@@ -39,19 +39,19 @@ fn lines_that_may_hold_a_secret_are_not_shown() {
         plus("alerts", "webhook = https://hunter2"),
         plus("alerts", "hunter2"),
     ] {
-        let told = problems(&text);
-        assert!(told.contains("not valid TOML"), "{told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        let reported = problems(&text);
+        assert!(reported.contains("invalid TOML"), "{reported}");
+        assert!(!reported.contains("hunter2"), "{reported}");
     }
 }
 
 #[test]
-fn a_broken_line_does_not_hide_or_invent_other_problems() {
+fn a_broken_line_neither_hides_nor_causes_other_problems() {
     let text = with("\"singapore\"", "singapore").replacen("\"users\"", "5", 1) + "[schedule]\ninterval = 10\n";
-    let told = problems(&text);
-    let starts: Vec<_> = told.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(starts, ["imsync.toml:1 name", "imsync.toml:7 not valid TOML", "imsync.toml:14 schedule.interval"]);
-    // Behind a broken header nothing is where it was meant to be.
+    let reported = problems(&text);
+    let starts: Vec<_> = reported.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(starts, ["imsync.toml:1 name", "imsync.toml:7 invalid TOML", "imsync.toml:14 schedule.interval"]);
+    // After a broken header, the parser puts every key into the wrong section.
     let text = with("[im]", "[im") + "[shedule]\n";
     assert_eq!(problems(&text).lines().count(), 1, "{}", problems(&text));
 }

@@ -1,4 +1,4 @@
-//! Exchanges over real sockets: a server that answers, lies, hangs and breaks off, and clients of it.
+//! Calls over real sockets, to a server that answers, sends wrong data, hangs or closes the connection.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::hosts::ApiHost;
+use super::super::settings::ApiBase;
+use super::super::transport::MAX_ANSWER_BYTES;
 use super::*;
+use crate::model::Service;
 
 mod answers;
 mod arbitrary;
@@ -21,7 +25,7 @@ const OK: &str = r#"{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0,"RequestId
 
 /// What the server does with one request.
 #[derive(Clone)]
-enum Reply {
+enum ScriptedReply {
     Bytes(Vec<u8>),
     /// Reads the request and closes the connection.
     Cut,
@@ -29,24 +33,24 @@ enum Reply {
     Partial(Vec<u8>),
     /// Reads the request and never answers.
     Hang,
-    /// Sends the first bytes once and the others again and again, with a pause, until the client turns away.
+    /// Sends the first bytes once and the others repeatedly, with a delay, until the client closes the connection.
     Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
-fn http(head: &str, body: &str) -> Reply {
-    Reply::Bytes(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+fn http(head: &str, body: &str) -> ScriptedReply {
+    ScriptedReply::Bytes(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 
-fn json(body: &str) -> Reply {
+fn json(body: &str) -> ScriptedReply {
     http("200 OK\r\nContent-Type: application/json", body)
 }
 
-fn fail(code: i64, info: &str) -> Reply {
+fn fail(code: i64, info: &str) -> ScriptedReply {
     json(&format!(r#"{{"ActionStatus":"FAIL","ErrorCode":{code},"ErrorInfo":"{info}","RequestId":"r-2"}}"#))
 }
 
 #[derive(Clone)]
-struct Seen {
+struct ReceivedRequest {
     path: String,
     query: BTreeMap<String, String>,
     head: String,
@@ -54,52 +58,52 @@ struct Seen {
     connection: usize,
 }
 
-/// Gives the replies in their order, the last of them for ever.
-struct Server {
+/// Sends the replies in their order, and repeats the last one.
+struct ScriptedServer {
     address: std::net::SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    /// Bytes that endless answers could get rid of, one number an answer.
-    poured: Arc<Mutex<Vec<usize>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    /// The number of bytes that the server could send of each endless answer.
+    bytes_sent: Arc<Mutex<Vec<usize>>>,
 }
 
-impl Server {
-    async fn start(replies: Vec<Reply>) -> Self {
+impl ScriptedServer {
+    async fn start(replies: Vec<ScriptedReply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let replies = Arc::new(replies);
-        let poured = Arc::default();
-        let (shared, pouring) = (Arc::clone(&seen), Arc::clone(&poured));
+        let bytes_sent = Arc::default();
+        let (requests, counts) = (Arc::clone(&received), Arc::clone(&bytes_sent));
         tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve(
                     stream,
                     connection,
-                    Arc::clone(&shared),
+                    Arc::clone(&requests),
                     Arc::clone(&replies),
-                    Arc::clone(&pouring),
+                    Arc::clone(&counts),
                 ));
             }
         });
-        Self { address, seen, poured }
+        Self { address, received, bytes_sent }
     }
 
-    fn host(&self) -> Host {
-        Host { base: format!("http://{}", self.address), shown: self.address.to_string() }
+    fn host(&self) -> ApiHost {
+        ApiHost { base: format!("http://{}", self.address), shown: self.address.to_string() }
     }
 
     fn client(&self) -> Client {
         client(Service::AllMemberPush, self.host(), None)
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+    fn received(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().unwrap().clone()
     }
 }
 
 /// `None` at the end of the connection.
-async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Seen> {
+async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<ReceivedRequest> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -110,7 +114,7 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Seen>
             if body.len() >= length.unwrap_or(0) {
                 let target = head.split(' ').nth(1).unwrap();
                 let url = url::Url::parse(&format!("http://host{target}")).unwrap();
-                return Some(Seen {
+                return Some(ReceivedRequest {
                     path: url.path().to_owned(),
                     query: url.query_pairs().into_owned().collect(),
                     head: head.to_owned(),
@@ -129,52 +133,52 @@ async fn read_request(stream: &mut TcpStream, connection: usize) -> Option<Seen>
 async fn serve(
     mut stream: TcpStream,
     connection: usize,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    replies: Arc<Vec<Reply>>,
-    poured: Arc<Mutex<Vec<usize>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    replies: Arc<Vec<ScriptedReply>>,
+    bytes_sent: Arc<Mutex<Vec<usize>>>,
 ) {
     while let Some(request) = read_request(&mut stream, connection).await {
         let number = {
-            let mut seen = seen.lock().unwrap();
-            seen.push(request);
-            seen.len() - 1
+            let mut received = received.lock().unwrap();
+            received.push(request);
+            received.len() - 1
         };
         match &replies[number.min(replies.len() - 1)] {
-            // The client may have turned away from a long answer.
-            Reply::Bytes(bytes) => drop(stream.write_all(bytes).await),
-            Reply::Cut => return,
-            Reply::Partial(bytes) => {
+            // The client may close the connection during a long answer.
+            ScriptedReply::Bytes(bytes) => drop(stream.write_all(bytes).await),
+            ScriptedReply::Cut => return,
+            ScriptedReply::Partial(bytes) => {
                 drop(stream.write_all(bytes).await);
                 return;
             }
-            Reply::Hang => std::future::pending().await,
-            Reply::Endless(head, piece, pause) => {
+            ScriptedReply::Hang => std::future::pending().await,
+            ScriptedReply::Endless(head, piece, delay) => {
                 let mut bytes = 0;
                 let mut next = head;
                 while stream.write_all(next).await.is_ok() {
                     bytes += next.len();
                     next = piece;
-                    if !pause.is_zero() {
-                        tokio::time::sleep(*pause).await;
+                    if !delay.is_zero() {
+                        tokio::time::sleep(*delay).await;
                     }
                 }
-                poured.lock().unwrap().push(bytes);
+                bytes_sent.lock().unwrap().push(bytes);
                 return;
             }
         }
     }
 }
 
-/// Goes on by one second with each look, so that two signatures are never of the same second.
-fn ticking() -> DateTime<Utc> {
+/// Advances by one second with each call, so that no two UserSigs are made in the same second.
+fn ticking_clock() -> DateTime<Utc> {
     static SECONDS: AtomicI64 = AtomicI64::new(1_700_000_000);
     DateTime::from_timestamp(SECONDS.fetch_add(1, Ordering::SeqCst), 0).unwrap()
 }
 
-fn settings(service: Service) -> Settings {
-    Settings {
-        // Only its scheme matters here: the hosts are given beside it.
-        endpoint: Endpoint::BaseUrl("http://127.0.0.1".parse().unwrap()),
+fn settings(service: Service) -> ClientSettings {
+    ClientSettings {
+        // Only its scheme matters: the tests give the hosts separately.
+        api_base: ApiBase::BaseUrl("http://127.0.0.1".parse().unwrap()),
         service,
         sdk_app_id: 1_400_000_000,
         identifier: "admin istrator+1".to_owned(),
@@ -184,15 +188,15 @@ fn settings(service: Service) -> Settings {
     }
 }
 
-fn client(service: Service, first: Host, backup: Option<Host>) -> Client {
-    Client::with_hosts(settings(service), Hosts::new(first, backup), ticking).unwrap()
+fn client(service: Service, first: ApiHost, backup: Option<ApiHost>) -> Client {
+    Client::with_hosts(settings(service), ApiHosts::new(first, backup), ticking_clock).unwrap()
 }
 
-/// An address at which nothing listens.
-async fn dead_host() -> Host {
+/// A host with a port on which no server listens.
+async fn dead_host() -> ApiHost {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    Host { base: format!("http://{address}"), shown: address.to_string() }
+    ApiHost { base: format!("http://{address}"), shown: address.to_string() }
 }
 
 fn user<'a>(account: &'a str, attrs: &[(&'a str, &'a str)]) -> SetUser<'a> {

@@ -1,4 +1,4 @@
-//! The vendor package's own outputs, and when a signature is renewed.
+//! The outputs of the vendor's own package, and when a UserSig is renewed.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::Read;
@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::*;
 
 #[derive(Deserialize)]
-struct Vectors {
-    vectors: Vec<Vector>,
+struct UsersigVectors {
+    vectors: Vec<UsersigVector>,
 }
 
 #[derive(Deserialize)]
-struct Vector {
+struct UsersigVector {
     sdk_app_id: u32,
     secret_key: String,
     identifier: String,
@@ -34,21 +34,25 @@ fn decode(usersig: &str) -> Value {
 }
 
 #[test]
-fn signatures_equal_those_of_the_vendors_package() {
-    let vectors: Vectors = serde_json::from_str(include_str!("../../../tests/data/usersig-vectors.json")).unwrap();
+fn usersigs_equal_those_of_the_vendors_package() {
+    let vectors: UsersigVectors =
+        serde_json::from_str(include_str!("../../../tests/data/usersig-vectors.json")).unwrap();
     assert!(vectors.vectors.len() >= 6);
     for vector in vectors.vectors {
-        let ours = sign(vector.sdk_app_id, &vector.identifier, &vector.secret_key, vector.time, vector.expire);
-        let decoded = decode(&ours);
+        let made = sign_usersig(vector.sdk_app_id, &vector.identifier, &vector.secret_key, vector.time, vector.expire);
+        let decoded = decode(&made);
         assert_eq!(decoded["TLS.sig"], vector.decoded["TLS.sig"], "{}", vector.identifier);
         assert_eq!(decoded, vector.decoded);
         assert_eq!(decoded, decode(&vector.usersig));
-        assert!(ours.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*-_".contains(&byte)), "fits into a URL");
+        assert!(
+            made.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*-_".contains(&byte)),
+            "no character needs escaping in a URL"
+        );
     }
 }
 
-fn signer() -> Signer {
-    Signer::new(1_400_000_000, "administrator".to_owned(), "key".into(), Duration::from_hours(24))
+fn signer() -> UsersigSigner {
+    UsersigSigner::new(1_400_000_000, "administrator".to_owned(), "key".into(), Duration::from_hours(24))
 }
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -58,7 +62,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 const HALF_A_DAY: i64 = 12 * 3600;
 
 #[test]
-fn a_signature_serves_until_half_of_its_lifetime_is_over() {
+fn a_usersig_is_used_for_half_of_its_lifetime() {
     let signer = signer();
     let first = signer.current(at(0));
     assert_eq!(signer.current(at(HALF_A_DAY - 1)).expose(), first.expose());
@@ -68,7 +72,7 @@ fn a_signature_serves_until_half_of_its_lifetime_is_over() {
 }
 
 #[test]
-fn a_clock_set_back_makes_a_new_signature() {
+fn a_clock_set_back_makes_a_new_usersig() {
     let signer = signer();
     signer.current(at(0));
     let earlier = at(0) - TimeDelta::days(400);
@@ -76,21 +80,21 @@ fn a_clock_set_back_makes_a_new_signature() {
 }
 
 #[test]
-fn calls_refused_together_share_one_renewal_and_a_fresh_one_refused_ends_it() {
+fn concurrent_refusals_share_one_renewal() {
     let signer = signer();
     let old = signer.current(at(0));
     let fresh = signer.after_refusal(&old, at(10)).unwrap();
     assert_ne!(fresh.expose(), old.expose());
     let shared = signer.after_refusal(&old, at(11)).unwrap();
-    assert_eq!(shared.expose(), fresh.expose(), "the call beside it takes the fresh one");
+    assert_eq!(shared.expose(), fresh.expose(), "the concurrent call uses the fresh one");
     assert!(signer.after_refusal(&fresh, at(12)).is_none(), "the fresh one is refused too");
-    assert!(signer.after_refusal(&fresh, at(10 + 60)).is_some(), "a minute later it is worth a try");
+    assert!(signer.after_refusal(&fresh, at(10 + 60)).is_some(), "a minute later another one is made");
 }
 
 #[test]
-fn neither_key_nor_signature_is_shown() {
-    let signer = Signer::new(1, "administrator".to_owned(), "very-secret-key".into(), Duration::from_hours(1));
-    let signature = signer.current(at(0));
-    let shown = format!("{signer:?} {signature:?}");
-    assert!(!shown.contains("very-secret-key") && !shown.contains(signature.expose()), "{shown}");
+fn debug_output_shows_neither_key_nor_usersig() {
+    let signer = UsersigSigner::new(1, "administrator".to_owned(), "very-secret-key".into(), Duration::from_hours(1));
+    let usersig = signer.current(at(0));
+    let debug = format!("{signer:?} {usersig:?}");
+    assert!(!debug.contains("very-secret-key") && !debug.contains(usersig.expose()), "{debug}");
 }

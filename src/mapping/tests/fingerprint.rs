@@ -1,11 +1,19 @@
-//! What makes two mappings the same, and what does not.
+//! Which settings change the fingerprint of a mapping.
 
-use super::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-type Edit = fn(&mut Config);
+use proptest::prelude::*;
+
+use super::properties::any_attribute;
+use super::{attribute, config, values};
+use crate::config::{AttributeConfig, Config, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::mapping::Mapping;
+
+type ConfigEdit = fn(&mut Config);
 
 #[test]
-fn spelling_that_means_the_same_keeps_the_fingerprint() {
+fn settings_without_effect_keep_the_fingerprint() {
     let mut plain = config(vec![attribute("sex", "gender")]);
     plain.source.filter = Some("kind IS DISTINCT FROM 'bot'".into());
     let fingerprint = Mapping::new(&plain).fingerprint().to_owned();
@@ -13,7 +21,7 @@ fn spelling_that_means_the_same_keeps_the_fingerprint() {
 
     let mut same = plain.clone();
     same.source.filter = Some("  kind IS DISTINCT FROM 'bot'\n".into());
-    same.attributes[0].unlisted = Unlisted::Send; // decides nothing without `values`
+    same.attributes[0].unlisted = Unlisted::Send; // has no effect without `values`
     same.removal.max_share = 0.9;
     same.source.page_size = 7;
     same.schedule.interval = Duration::from_secs(1);
@@ -23,16 +31,16 @@ fn spelling_that_means_the_same_keeps_the_fingerprint() {
 }
 
 #[test]
-fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
+fn every_setting_that_affects_a_row_changes_the_fingerprint() {
     let base = || {
         let mut base = config(vec![
-            Attribute { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
+            AttributeConfig { values: Some(values(&[("m", "male")])), ..attribute("sex", "gender") },
             attribute("city", "city"),
         ]);
         base.source.filter = Some("active".into());
         base
     };
-    let edits: [(&str, Edit); 15] = [
+    let edits: [(&str, ConfigEdit); 15] = [
         ("nothing", |_| {}),
         ("name", |c| c.attributes[0].name = "gender".into()),
         ("column", |c| c.attributes[0].column = "sex".into()),
@@ -57,7 +65,7 @@ fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
         let mut edited = base();
         edit(&mut edited);
         if let Some(other) = seen.insert(Mapping::new(&edited).fingerprint().to_owned(), what) {
-            panic!("{what} and {other} have one fingerprint");
+            panic!("{what} and {other} have the same fingerprint");
         }
     }
     let mut moved = base();
@@ -65,11 +73,11 @@ fn everything_that_decides_what_a_row_becomes_changes_the_fingerprint() {
     assert!(!seen.contains_key(Mapping::new(&moved).fingerprint()), "a filter is not a deleted column");
 }
 
-/// A fingerprint that moves without reason sends every sync into a full pass after an upgrade.
+/// A fingerprint that changes without reason causes a full pass of every sync after an upgrade.
 #[test]
-fn the_fingerprint_of_version_1_stays() {
+fn the_fingerprint_of_version_1_is_stable() {
     let pinned = config(vec![
-        Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
+        AttributeConfig { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") },
         attribute("city", "city"),
     ]);
     assert_eq!(Mapping::new(&pinned).fingerprint(), "fb731b2e094d0fa5b228b769a911c4c14fe37f78c8c365701283837e25136c6e");
@@ -77,15 +85,15 @@ fn the_fingerprint_of_version_1_stays() {
 
 proptest! {
     #[test]
-    fn the_order_of_attributes_leaves_the_fingerprint(
-        (rules, shuffled) in proptest::collection::vec(rules(), 0..10)
-            .prop_map(|rules| {
-                let named = |(number, rule)| Attribute { name: format!("a{number}"), ..rule };
-                rules.into_iter().enumerate().map(named).collect::<Vec<_>>()
+    fn the_order_of_attributes_keeps_the_fingerprint(
+        (attributes, shuffled) in proptest::collection::vec(any_attribute(), 0..10)
+            .prop_map(|attributes| {
+                let named = |(number, attribute)| AttributeConfig { name: format!("a{number}"), ..attribute };
+                attributes.into_iter().enumerate().map(named).collect::<Vec<_>>()
             })
-            .prop_flat_map(|rules| (Just(rules.clone()), Just(rules).prop_shuffle()))
+            .prop_flat_map(|attributes| (Just(attributes.clone()), Just(attributes).prop_shuffle()))
     ) {
-        let (one, other) = (Mapping::new(&config(rules)), Mapping::new(&config(shuffled)));
+        let (one, other) = (Mapping::new(&config(attributes)), Mapping::new(&config(shuffled)));
         prop_assert_eq!(one.fingerprint(), other.fingerprint());
     }
 }

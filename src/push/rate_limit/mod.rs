@@ -1,7 +1,7 @@
-//! When the next call of one command may start.
+//! When the next call of one vendor command may start.
 //!
-//! Owns: the limit of calls in any second, the order of those who wait.
-//! Must not know: what a call carries, or what its answer meant beyond "slow down".
+//! Owns: the limit of calls in any second, the order of the calls that wait.
+//! Must not know: what a call carries, what its answer means besides "slow down".
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,90 +16,91 @@ mod cubic;
 use cubic::CubicRate;
 pub(super) use cubic::RateCut;
 
-/// The stretch of time in which the vendor counts calls.
+/// The span in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How much earlier than its due time a call may start, to make up for timers that wake late (tokio's by up to 1 ms).
+/// How much earlier than its due time a call may start. This makes up for timers that fire late (tokio's by up to 1
+/// ms).
 const TOLERANCE: Duration = Duration::from_millis(5);
-/// Added to the window, so that N + 1 calls never touch one second from both ends.
+/// Added to the window, so that N + 1 calls never fit into a second whose both ends count.
 const MARGIN: Duration = Duration::from_micros(500);
 
-/// The rate_limiter of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
+/// The rate limiter of one vendor command: the generic cell rate algorithm (ITU-T I.371), with one cell a call.
 ///
-/// With N calls per second, T = (1 s + tolerance + margin) / N between due times, and no start earlier than the
-/// tolerance before its due time: N + 1 starts span at least N·T − tolerance, which is more than a second. So no
-/// closed window of a second holds more than N, however the calls come; sustained it reaches over 99 % of N.
+/// With N calls per second, due times are T = (1 s + tolerance + margin) / N apart, and no call starts earlier than the
+/// tolerance before its due time. So N + 1 starts span at least N·T − tolerance, which is more than a second: no closed
+/// window of a second holds more than N starts, however the calls arrive. The sustained rate is over 99 % of N.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
-    /// Waiters stand in line here; tokio's mutex is first come, first served.
-    line: tokio::sync::Mutex<()>,
-    /// The line of the urgent; who is first in the other one lets them pass.
-    express: tokio::sync::Mutex<()>,
-    /// An urgent call has all it needs but the limit's leave.
-    urgent: watch::Sender<bool>,
-    state: Mutex<State>,
+    /// Its owner is the next to start. Tokio's mutex is first come, first served.
+    queue: tokio::sync::Mutex<()>,
+    /// The queue of urgent calls. The first call of the other queue lets them pass.
+    urgent_queue: tokio::sync::Mutex<()>,
+    /// An urgent call waits for nothing but the limit.
+    urgent_waits: watch::Sender<bool>,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// The due time of the next call.
+struct LimiterState {
+    /// When the next call is due.
     due: Option<Instant>,
-    /// When the last call went out.
-    last: Option<Instant>,
+    last_call: Option<Instant>,
     rate: CubicRate,
 }
 
-/// The right to be the next to start.
+/// The first position in a queue: this call is the next to start.
 #[derive(Debug)]
 pub(super) struct QueuePosition<'a> {
     rate_limiter: &'a RateLimiter,
     urgent: bool,
-    _line: MutexGuard<'a, ()>,
+    _queue: MutexGuard<'a, ()>,
 }
 
-/// A start, and how long the limit alone held it back.
+/// The start of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallStart {
     pub at: Instant,
+    /// How long the limit alone delayed it.
     pub waited: Duration,
 }
 
 impl RateLimiter {
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
-            line: tokio::sync::Mutex::new(()),
-            express: tokio::sync::Mutex::new(()),
-            urgent: watch::Sender::new(false),
-            state: Mutex::new(State {
+            queue: tokio::sync::Mutex::new(()),
+            urgent_queue: tokio::sync::Mutex::new(()),
+            urgent_waits: watch::Sender::new(false),
+            state: Mutex::new(LimiterState {
                 due: None,
-                last: None,
+                last_call: None,
                 rate: CubicRate::new(f64::from(calls_per_second.max(1))),
             }),
         }
     }
 
-    /// Stand in line. Give the turn up by dropping it.
-    pub(super) async fn turn(&self, urgent: bool) -> QueuePosition<'_> {
-        let line = if urgent { &self.express } else { &self.line };
-        QueuePosition { rate_limiter: self, urgent, _line: line.lock().await }
+    /// Waits until the call is the first of its queue. Dropping the position lets the next call be first.
+    pub(super) async fn wait_for_turn(&self, urgent: bool) -> QueuePosition<'_> {
+        let queue = if urgent { &self.urgent_queue } else { &self.queue };
+        QueuePosition { rate_limiter: self, urgent, _queue: queue.lock().await }
     }
 
-    /// No start before this moment.
+    /// No call starts before this moment.
     pub(super) fn hold_until(&self, moment: Instant) {
         let mut state = self.lock();
         let due = moment + TOLERANCE;
         state.due = Some(state.due.map_or(due, |earlier| earlier.max(due)));
     }
 
-    /// The start was used: a call went out.
-    pub(super) fn called(&self, at: Instant) {
+    /// A call was sent at this start.
+    pub(super) fn record_call(&self, at: Instant) {
         let mut state = self.lock();
-        state.last = Some(at);
-        state.rate.sent(at);
+        state.last_call = Some(at);
+        state.rate.record_call(at);
     }
 
-    /// When the last call went out.
-    pub(super) fn last(&self) -> Option<Instant> {
-        self.lock().last
+    /// When the last call was sent.
+    pub(super) fn last_call(&self) -> Option<Instant> {
+        self.lock().last_call
     }
 
     /// The rate in force now, in calls per second.
@@ -107,23 +108,23 @@ impl RateLimiter {
         self.lock().rate.now(monotonic())
     }
 
-    /// A call that started at `started` was answered "slow down". Many calls of one burst are answered so together:
-    /// only the first of them lowers the rate. Tells where it was lowered.
+    /// IM answered "slow down" to a call that started at `started`. Many calls of one burst are answered so together;
+    /// only the first of them lowers the rate. Returns the new rate where it was lowered.
     pub(super) fn slow_down(&self, started: Instant) -> Option<RateCut> {
         self.lock().rate.slow_down(started, monotonic())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Nothing between lock and release can panic half-way.
+    fn lock(&self) -> std::sync::MutexGuard<'_, LimiterState> {
+        // Nothing between lock and release panics in the middle of an update.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The start, if it may be now; else the moment to ask again.
+    /// Starts a call if it may start now; else returns when to ask again.
     fn try_start(&self) -> Result<Instant, Instant> {
         let now = monotonic();
         let mut state = self.lock();
         let due = state.due.unwrap_or(now);
-        // Written as a sum: an instant minus a duration can lie before the clock's beginning.
+        // Written as a sum, because an instant minus a duration can lie before the beginning of the clock.
         if now + TOLERANCE < due {
             return Err(due.checked_sub(TOLERANCE).unwrap_or(due));
         }
@@ -134,22 +135,22 @@ impl RateLimiter {
 }
 
 impl QueuePosition<'_> {
-    /// Wait until the limit allows a call; it counts as started at the moment this returns.
-    pub(super) async fn start(self) -> CallStart {
+    /// Waits until the limit allows a call. The call counts as started at the moment at which this returns.
+    pub(super) async fn wait_for_start(self) -> CallStart {
         let begun = monotonic();
         if self.urgent {
-            // Only now: whoever lets it pass may hold what it still had to wait for.
-            self.rate_limiter.urgent.send_replace(true);
+            // Set as late as here, because a call that lets this one pass may hold what this one had to wait for.
+            self.rate_limiter.urgent_waits.send_replace(true);
         }
-        let mut urgent = self.rate_limiter.urgent.subscribe();
+        let mut urgent_waits = self.rate_limiter.urgent_waits.subscribe();
         loop {
             if !self.urgent {
-                // The sender lives in the rate_limiter, so the channel cannot close while we wait.
-                let _ = urgent.wait_for(|urgent| !urgent).await;
+                // The sender lives in the rate limiter, so the channel cannot close while this waits.
+                let _ = urgent_waits.wait_for(|waits| !waits).await;
             }
             match self.rate_limiter.try_start() {
                 Ok(at) => return CallStart { at, waited: at.saturating_duration_since(begun) },
-                // Asked again afterwards: somebody may have put the due time off meanwhile.
+                // Asked again afterwards, because the due time may have been put off meanwhile.
                 Err(moment) => tokio::time::sleep_until(moment).await,
             }
         }
@@ -159,8 +160,8 @@ impl QueuePosition<'_> {
 impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         if self.urgent {
-            // It has started, or was given up. The next in its line says so anew.
-            self.rate_limiter.urgent.send_replace(false);
+            // The call has started or was given up. The next call of the urgent queue sets it again.
+            self.rate_limiter.urgent_waits.send_replace(false);
         }
     }
 }

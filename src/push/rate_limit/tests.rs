@@ -1,4 +1,5 @@
-//! The limit holds in every second, and is used to 99 %; slowing down neither swings nor sticks.
+//! Tests of the rate limiter: it keeps the limit in every second and uses 99 % of it, and follows a lower limit of the
+//! vendor without oscillation.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,10 +13,10 @@ use tokio::time::{advance, sleep};
 use super::*;
 
 async fn start(rate_limiter: &RateLimiter) -> Instant {
-    rate_limiter.turn(false).await.start().await.at
+    rate_limiter.wait_for_turn(false).await.wait_for_start().await.at
 }
 
-/// Panics where some second, both ends included, holds more than `limit` starts.
+/// Panics if a second, both ends included, holds more than `limit` starts.
 fn assert_any_second(starts: &[Instant], limit: usize) {
     for window in starts.windows(limit + 1) {
         let span = window[limit] - window[0];
@@ -28,19 +29,19 @@ fn paused() -> tokio::runtime::Runtime {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_is_used_to_99_percent_and_never_passed() {
+async fn the_limit_is_used_to_99_percent_and_never_exceeded() {
     for rate in [1_u32, 2, 7, 95, 100, 1000] {
         let rate_limiter = RateLimiter::new(rate);
         let many = usize::try_from(rate).unwrap() * 20 + 1;
         let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         let took = (starts[many - 1] - starts[0]).as_secs_f64();
-        assert!(20.0 / took >= 0.99, "{rate} calls a second: 20 s worth of calls took {took} s");
+        assert!(20.0 / took >= 0.99, "{rate} calls per second: the calls of 20 s took {took} s");
         assert_any_second(&starts, usize::try_from(rate).unwrap());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_longest_starts_first() {
+async fn the_call_that_waits_longest_starts_first() {
     let rate_limiter = RateLimiter::new(50);
     let order = Mutex::new(Vec::new());
     join_all((0..100).map(|number| {
@@ -55,10 +56,10 @@ async fn who_waits_longest_starts_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_given_up_costs_nothing_and_blocks_nobody() {
+async fn a_dropped_position_blocks_no_other_call() {
     let rate_limiter = RateLimiter::new(1);
     start(&rate_limiter).await;
-    let given_up = rate_limiter.turn(false).await;
+    let given_up = rate_limiter.wait_for_turn(false).await;
     drop(given_up);
     let waiting = tokio::time::timeout(Duration::from_millis(10), start(&rate_limiter)).await;
     assert!(waiting.is_err());
@@ -68,13 +69,13 @@ async fn a_turn_given_up_costs_nothing_and_blocks_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_starts_before_the_moment_held_for() {
+async fn no_call_starts_before_the_held_moment() {
     let rate_limiter = Arc::new(RateLimiter::new(95));
     let moment = monotonic() + Duration::from_secs(1);
     rate_limiter.hold_until(moment);
     assert!(start(&rate_limiter).await >= moment);
 
-    // Somebody who waits already is held as well.
+    // A call that already waits is held too.
     let moment = monotonic() + Duration::from_secs(3);
     start(&rate_limiter).await;
     let waiting = tokio::spawn({
@@ -87,48 +88,48 @@ async fn nothing_starts_before_the_moment_held_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_wait_for_the_limit_is_told() {
+async fn the_wait_for_the_limit_is_measured() {
     let rate_limiter = RateLimiter::new(10);
-    assert_eq!(rate_limiter.turn(false).await.start().await.waited, Duration::ZERO);
-    let waited = rate_limiter.turn(false).await.start().await.waited;
+    assert_eq!(rate_limiter.wait_for_turn(false).await.wait_for_start().await.waited, Duration::ZERO);
+    let waited = rate_limiter.wait_for_turn(false).await.wait_for_start().await.waited;
     assert!(waited > Duration::from_millis(90) && waited < Duration::from_millis(110), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_burst_of_slow_downs_cuts_once_and_is_told_once() {
+async fn a_burst_of_slow_downs_cuts_once_and_warns_once() {
     let rate_limiter = RateLimiter::new(100);
     let calls = async |many: usize| {
         let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         for at in &starts {
-            rate_limiter.called(*at);
+            rate_limiter.record_call(*at);
         }
         starts
     };
     let starts = calls(120).await;
     let cuts: Vec<RateCut> = starts[100..].iter().filter_map(|started| rate_limiter.slow_down(*started)).collect();
-    assert_eq!(cuts.iter().map(|cut| cut.news).collect::<Vec<_>>(), [true]);
+    assert_eq!(cuts.iter().map(|cut| cut.is_notable).collect::<Vec<_>>(), [true]);
     assert!((rate_limiter.rate() - 90.0).abs() < 1.0, "{}", rate_limiter.rate());
-    // One more small cut around the same limit is no news.
+    // A further small cut near the same limit is not notable.
     let last = *calls(300).await.last().unwrap();
-    let cut = rate_limiter.slow_down(last).expect("a call after the blind second counts");
-    assert!(!cut.news && (75.0..90.0).contains(&cut.rate), "{cut:?}");
+    let cut = rate_limiter.slow_down(last).expect("a call after the cooldown counts");
+    assert!(!cut.is_notable && (75.0..90.0).contains(&cut.rate), "{cut:?}");
 }
 
-/// Where less was asked for than allowed, how much would be too much is not known: a larger cut.
+/// Where fewer calls were made than allowed, the limit is not known, so the cut is larger.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_while_little_is_sent_takes_a_third() {
+async fn a_slow_down_at_few_calls_cuts_by_a_third() {
     let rate_limiter = RateLimiter::new(100);
     let at = start(&rate_limiter).await;
-    rate_limiter.called(at);
+    rate_limiter.record_call(at);
     assert!((rate_limiter.slow_down(at).unwrap().rate - 67.5).abs() < 0.1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rate_comes_back_without_a_step_down_and_only_up_to_the_limit() {
+async fn the_rate_rises_steadily_to_the_configured_rate() {
     let rate_limiter = RateLimiter::new(100);
     for _ in 0..50 {
         let at = start(&rate_limiter).await;
-        rate_limiter.called(at);
+        rate_limiter.record_call(at);
         rate_limiter.slow_down(at);
         advance(Duration::from_millis(400)).await;
     }
@@ -149,25 +150,26 @@ async fn the_rate_comes_back_without_a_step_down_and_only_up_to_the_limit() {
     assert!((rate_limiter.rate() - 100.0).abs() < 1e-9);
 }
 
-/// A vendor's limit, counted over the second before each call.
-struct Vendor {
+/// The limit of a vendor that counts the calls of the second before each call.
+struct VendorLimit {
     counted: VecDeque<Instant>,
-    /// Refused calls count as well.
+    /// Refused calls count too.
     strict: bool,
 }
 
-impl Vendor {
-    fn takes(&mut self, at: Instant, limit: usize) -> bool {
+impl VendorLimit {
+    fn accepts(&mut self, at: Instant, limit: usize) -> bool {
         self.counted.retain(|earlier| at - *earlier < WINDOW);
-        let takes = self.counted.len() < limit;
-        if takes || self.strict {
+        let accepts = self.counted.len() < limit;
+        if accepts || self.strict {
             self.counted.push_back(at);
         }
-        takes
+        accepts
     }
 }
 
-/// Calls and refused ones in each second of `seconds`, under a limit by the second; answers take `latency`.
+/// The calls, and the refused ones of them, in each of `seconds` seconds. `limit`: the vendor's limit by second;
+/// `latency`: how long answers take.
 async fn drive(
     rate_limiter: &RateLimiter,
     seconds: u64,
@@ -175,7 +177,7 @@ async fn drive(
     strict: bool,
     limit: impl Fn(u64) -> usize,
 ) -> Vec<(usize, usize)> {
-    let mut vendor = Vendor { counted: VecDeque::new(), strict };
+    let mut vendor = VendorLimit { counted: VecDeque::new(), strict };
     let mut refusals: VecDeque<Instant> = VecDeque::new();
     let mut table = vec![(0, 0); usize::try_from(seconds).unwrap()];
     let begun = monotonic();
@@ -183,9 +185,9 @@ async fn drive(
         let at = start(rate_limiter).await;
         let second = (at - begun).as_secs();
         let Some((all, refused)) = table.get_mut(usize::try_from(second).unwrap()) else { return table };
-        rate_limiter.called(at);
+        rate_limiter.record_call(at);
         *all += 1;
-        if !vendor.takes(at, limit(second)) {
+        if !vendor.accepts(at, limit(second)) {
             *refused += 1;
             refusals.push_back(at);
         }
@@ -199,9 +201,9 @@ fn refused(table: &[(usize, usize)]) -> usize {
     table.iter().map(|(_, refused)| refused).sum()
 }
 
-/// The limit falls to less than a third and comes back: followed down within seconds, kept calmly, and won back.
+/// The limit falls to less than a third and returns. The rate follows within seconds, stays steady, and rises again.
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_falls_and_returns_is_followed_without_swinging() {
+async fn a_limit_that_falls_and_returns_is_followed_steadily() {
     for latency in [20, 200, 500].map(Duration::from_millis) {
         let rate_limiter = RateLimiter::new(95);
         let table =
@@ -222,7 +224,7 @@ async fn a_limit_that_falls_and_returns_is_followed_without_swinging() {
     }
 }
 
-/// Whatever the vendor allows, and also where it counts the calls that it refuses.
+/// For different limits, also where the vendor counts the calls that it refuses.
 #[tokio::test(start_paused = true)]
 async fn every_lower_limit_is_found_and_used() {
     for (allowed, strict) in [(5, false), (10, false), (50, false), (80, false), (90, false), (30, true), (50, true)] {
@@ -231,7 +233,7 @@ async fn every_lower_limit_is_found_and_used() {
         let settled = &table[20..];
         let taken: usize = settled.iter().map(|(all, refused)| all - refused).sum();
         assert!(taken >= allowed * 85, "{allowed}, strict {strict}: {taken} taken in 100 s: {table:?}");
-        // One in two seconds; a vendor that counts them as well refuses the next few with it.
+        // One in two seconds. A vendor that counts refused calls refuses the next few too.
         let most = if strict { 150 } else { 50 };
         assert!(refused(settled) <= most, "{allowed}, strict {strict}: {} refused: {table:?}", refused(settled));
         for (all, _) in settled {
@@ -241,9 +243,9 @@ async fn every_lower_limit_is_found_and_used() {
     }
 }
 
-/// Nothing is taken for a while: almost nothing is sent.
+/// While the vendor accepts nothing, almost nothing is sent.
 #[tokio::test(start_paused = true)]
-async fn while_everything_is_refused_next_to_nothing_is_sent() {
+async fn while_all_calls_are_refused_few_are_sent() {
     let rate_limiter = RateLimiter::new(95);
     let table =
         drive(&rate_limiter, 40, Duration::from_millis(50), false, |second| if second < 20 { 0 } else { 100 }).await;
@@ -252,19 +254,19 @@ async fn while_everything_is_refused_next_to_nothing_is_sent() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
-    Arrive(usize),
-    Pass(u64),
+enum LimiterStep {
+    Calls(usize),
+    Wait(u64),
     SlowDown,
-    Hold(u64),
+    HoldFor(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = LimiterStep> {
     prop_oneof![
-        4 => (1_usize..200).prop_map(Step::Arrive),
-        4 => (1_u64..2_500_000).prop_map(Step::Pass),
-        1 => Just(Step::SlowDown),
-        1 => (0_u64..1500).prop_map(Step::Hold),
+        4 => (1_usize..200).prop_map(LimiterStep::Calls),
+        4 => (1_u64..2_500_000).prop_map(LimiterStep::Wait),
+        1 => Just(LimiterStep::SlowDown),
+        1 => (0_u64..1500).prop_map(LimiterStep::HoldFor),
     ]
 }
 
@@ -272,7 +274,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_second_holds_more_than_the_limit_however_calls_arrive(
+    fn no_second_holds_more_calls_than_the_limit(
         rate in 1_u32..250,
         steps in prop::collection::vec(step(), 1..40),
     ) {
@@ -281,18 +283,18 @@ proptest! {
             let mut calls = Vec::new();
             for step in steps {
                 match step {
-                    Step::Arrive(many) => {
+                    LimiterStep::Calls(many) => {
                         for _ in 0..many {
                             let rate_limiter = Arc::clone(&rate_limiter);
                             calls.push(tokio::spawn(async move { start(&rate_limiter).await }));
                         }
                         tokio::task::yield_now().await;
                     }
-                    Step::Pass(micros) => sleep(Duration::from_micros(micros)).await,
-                    Step::SlowDown => {
+                    LimiterStep::Wait(micros) => sleep(Duration::from_micros(micros)).await,
+                    LimiterStep::SlowDown => {
                         rate_limiter.slow_down(monotonic());
                     }
-                    Step::Hold(millis) => rate_limiter.hold_until(monotonic() + Duration::from_millis(millis)),
+                    LimiterStep::HoldFor(millis) => rate_limiter.hold_until(monotonic() + Duration::from_millis(millis)),
                 }
             }
             let mut starts: Vec<Instant> =
@@ -304,40 +306,42 @@ proptest! {
     }
 }
 
-/// A stream of calls that wait for the limit, and one of another pass that comes late and goes first.
+/// Calls of one pass wait for the limit. Urgent calls of another pass come later and start first.
 #[tokio::test(start_paused = true)]
-async fn who_is_urgent_starts_next() {
+async fn urgent_calls_start_next() {
     let rate_limiter = Arc::new(RateLimiter::new(10));
     let order = Arc::new(Mutex::new(Vec::new()));
-    let stand = |name: &'static str, urgent: bool| {
+    let queue = |name: &'static str, urgent: bool| {
         let (rate_limiter, order) = (Arc::clone(&rate_limiter), Arc::clone(&order));
         tokio::spawn(async move {
-            let start = rate_limiter.turn(urgent).await.start().await;
+            let start = rate_limiter.wait_for_turn(urgent).await.wait_for_start().await;
             order.lock().unwrap().push(name);
             start.at
         })
     };
-    let usual: Vec<_> = (0..40).map(|_| stand("usual", false)).collect();
+    let usual: Vec<_> = (0..40).map(|_| queue("usual", false)).collect();
     sleep(Duration::from_millis(1050)).await;
     let before = order.lock().unwrap().len();
-    let urgent = [stand("urgent", true), stand("urgent", true), stand("urgent", true)];
+    let urgent = [queue("urgent", true), queue("urgent", true), queue("urgent", true)];
     let mut starts =
         join_all(urgent.into_iter().chain(usual)).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
     let order = order.lock().unwrap();
     let last = order.iter().rposition(|name| *name == "urgent").unwrap();
-    // Between two of them a usual one may slip in, so that nobody waits for ever.
+    // Between two of them a usual call may start, so that no call waits for ever.
     assert!(last < before + 6, "{before} {order:?}");
     starts.sort();
     assert_any_second(&starts, 10);
 }
 
-/// Somebody urgent who gives up must not hold up the others.
+/// An urgent call that is given up must not delay the others.
 #[tokio::test(start_paused = true)]
-async fn an_urgent_turn_given_up_blocks_nobody() {
+async fn a_dropped_urgent_position_blocks_no_other_call() {
     let rate_limiter = RateLimiter::new(1);
     start(&rate_limiter).await;
-    let given_up =
-        tokio::time::timeout(Duration::from_millis(10), async { rate_limiter.turn(true).await.start().await }).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(10), async {
+        rate_limiter.wait_for_turn(true).await.wait_for_start().await
+    })
+    .await;
     assert!(given_up.is_err());
     let begun = monotonic();
     start(&rate_limiter).await;

@@ -1,6 +1,7 @@
-//! The source on a real server: each test has a database of its own, so that no other test is in its transaction lists.
+//! The source on a real server. Each test has its own database, so its transaction lists contain no other test.
 //!
-//! The server is a private one, or that of `IMSYNC_TEST_PG_URL`: a superuser's URL, `max_prepared_transactions` above 0.
+//! The server is a private one, or that of `IMSYNC_TEST_PG_URL`, the URL of a superuser. It needs
+//! `max_prepared_transactions` above 0.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,24 +14,24 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Cursor, Page, Source, SourceError, WatermarkBound};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
+use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
-mod gates;
+mod errors;
+mod forced_schedules;
 mod pages;
-mod refusals;
-mod soak;
-mod texts;
+mod random_writers;
+mod row_texts;
 mod transaction_lists;
-mod types;
+mod value_types;
 
-/// A superuser's URL of the server to test on: a private one for the run, or a developer's own.
+/// The URL of a superuser of the server to test on: a private one for this run, or one that the developer provides.
 fn server() -> String {
     static PRIVATE: OnceLock<Cluster> = OnceLock::new();
     if let Ok(url) = std::env::var("IMSYNC_TEST_PG_URL") {
         return url;
     }
-    // Never dropped; its supervisor ends it when this process has ended.
+    // Never dropped; its supervisor stops it when this process has ended.
     let cluster = PRIVATE.get_or_init(|| {
         Cluster::start(ClusterOptions { max_prepared_transactions: 50, ..ClusterOptions::default() })
             .expect("a private PostgreSQL")
@@ -38,19 +39,19 @@ fn server() -> String {
     cluster.url("postgres")
 }
 
-/// A database that becomes unreachable with its test.
-struct Database {
+/// A database that is dropped with its test.
+struct TestDatabase {
     server: String,
     url: String,
     name: String,
 }
 
-impl Database {
+impl TestDatabase {
     async fn create() -> Self {
         Self::create_with("").await
     }
 
-    /// With options of CREATE DATABASE.
+    /// With these options of CREATE DATABASE.
     async fn create_with(options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(server).await.unwrap();
@@ -67,14 +68,14 @@ impl Database {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
-    /// Runs statements in a session of their own.
+    /// Runs statements in a new session.
     async fn run(&self, sql: &str) {
         let mut session = self.session().await;
         execute(&mut session, sql).await;
         session.close().await.unwrap();
     }
 
-    /// A configuration for a table of users with the account column `id`.
+    /// A configuration for this table, with the account column `id`.
     fn config(&self, table: &str) -> Config {
         config(&self.url, table)
     }
@@ -84,7 +85,7 @@ impl Database {
         Source::connect(config, &columns).await
     }
 
-    /// The URL as another role sees it.
+    /// The URL with the login of another role.
     fn url_of(&self, role: &str) -> PgUrl {
         let mut url = url::Url::parse(&self.url).unwrap();
         url.set_username(role).unwrap();
@@ -93,7 +94,7 @@ impl Database {
     }
 }
 
-impl Drop for Database {
+impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, url, name) = (self.server.clone(), self.url.clone(), self.name.clone());
         let clean = async move {
@@ -110,7 +111,7 @@ impl Drop for Database {
             execute(&mut admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
             execute(&mut admin, &format!("DROP ROLE IF EXISTS {name}_role")).await;
         };
-        // A runtime of its own: this one may be on its way out.
+        // A new runtime, because the one of the test may be shutting down.
         let cleaner = std::thread::spawn(|| {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(clean);
         });
@@ -130,7 +131,7 @@ fn config(url: &str, table: &str) -> Config {
     Config {
         path: "imsync.toml".into(),
         name: "test".to_owned(),
-        source: config::Source {
+        source: config::SourceConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
             table: table.to_owned(),
             account_column: "id".to_owned(),
@@ -143,13 +144,13 @@ fn config(url: &str, table: &str) -> Config {
             filter: None,
             page_size: 100,
         },
-        state: config::State {
+        state: config::StateConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
             schema: "imsync".to_owned(),
             migrate: true,
         },
-        im: config::Im {
-            endpoint: config::Endpoint::Region(Region::Singapore),
+        im: config::ImConfig {
+            address: config::ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1,
             identifier: "administrator".to_owned(),
@@ -162,7 +163,7 @@ fn config(url: &str, table: &str) -> Config {
             retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
         },
-        attributes: vec![Attribute {
+        attributes: vec![AttributeConfig {
             name: "city".to_owned(),
             column: "city".to_owned(),
             values: None,
@@ -170,12 +171,12 @@ fn config(url: &str, table: &str) -> Config {
             too_long: config::TooLong::Reject,
             null: config::Null::Remove,
         }],
-        removal: config::Removal {
+        removal: config::RemovalConfig {
             gone: config::KeepOrRemove::Remove,
             unmapped: config::KeepOrRemove::Keep,
             max_share: 0.2,
         },
-        schedule: config::Schedule {
+        schedule: config::ScheduleConfig {
             interval: Duration::from_secs(10),
             notify_channel: None,
             full_every: None,
@@ -183,10 +184,10 @@ fn config(url: &str, table: &str) -> Config {
             verify_every: None,
             verify_sample: 1000,
         },
-        http: config::Http { listen: None, public: false, show_accounts: false },
-        alerts: config::Alerts { webhook: None },
-        history: config::History { keep: None },
-        log: config::Log { level: config::LogLevel::Info, format: config::LogFormat::Auto },
+        http: config::HttpConfig { listen: None, public: false, show_accounts: false },
+        alerts: config::AlertsConfig { webhook: None },
+        history: config::HistoryConfig { keep: None },
+        log: config::LogConfig { level: config::LogLevel::Info, format: config::LogFormat::Auto },
     }
 }
 
@@ -202,7 +203,7 @@ async fn changed(source: &mut Source, from: WatermarkBound) -> Vec<Page> {
         if last {
             return pages;
         }
-        assert!(after.is_some(), "a page that is not the last leads on");
+        assert!(after.is_some(), "a page that is not the last has a cursor");
     }
 }
 

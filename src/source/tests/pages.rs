@@ -1,8 +1,8 @@
-//! Keyset pages: complete and in order, over equal stamps, missing and repeated accounts, in every watermark type.
+//! Keyset pages: complete and in order, with equal stamps, missing and duplicate accounts, for every watermark type.
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Database, Source, WatermarkBound, accounts, accounts_of, all, changed, execute};
+use super::{Source, TestDatabase, WatermarkBound, accounts, accounts_of, all, changed, execute};
 use crate::model::Account;
 
 fn micros(text: &str) -> WatermarkBound {
@@ -10,8 +10,8 @@ fn micros(text: &str) -> WatermarkBound {
 }
 
 #[tokio::test]
-async fn thousands_of_rows_with_one_stamp_come_once_each() {
-    let database = Database::create().await;
+async fn each_of_many_rows_with_one_stamp_is_read_once() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, city text, updated_at timestamptz NOT NULL);
@@ -30,7 +30,7 @@ async fn thousands_of_rows_with_one_stamp_come_once_each() {
     assert_eq!(accounts_of(&pages), expected);
     assert!(pages.iter().rev().skip(1).all(|page| page.rows.len() == 77));
     assert_eq!(accounts_of(&all(&mut source).await), expected);
-    // A page that is full to the last row is followed by an empty one.
+    // A full page is followed by an empty one.
     config.source.page_size = 1200;
     let mut source = database.open(&config, &["city"]).await.unwrap();
     let pages = changed(&mut source, WatermarkBound::Beginning).await;
@@ -39,7 +39,7 @@ async fn thousands_of_rows_with_one_stamp_come_once_each() {
 
 #[tokio::test]
 async fn a_bound_is_exact_to_the_microsecond() {
-    let database = Database::create().await;
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id text PRIMARY KEY, updated_at timestamptz);
@@ -51,22 +51,22 @@ async fn a_bound_is_exact_to_the_microsecond() {
     config.source.watermark_column = Some("updated_at".to_owned());
     config.source.page_size = 1;
     let mut source = database.open(&config, &[]).await.unwrap();
-    // Less the grace of five seconds.
+    // Including the grace of five seconds.
     let from = micros("2026-01-01T12:00:05.123456Z");
     assert_eq!(accounts_of(&changed(&mut source, from).await), ["at", "never"]);
     let everything = ["ever", "old", "before", "at", "never"];
     for from in [WatermarkBound::Beginning, WatermarkBound::At(i64::MIN), WatermarkBound::At(-62_135_596_800_000_001)] {
         assert_eq!(accounts_of(&changed(&mut source, from).await), everything);
     }
-    // The grace is never less than a second.
+    // The slack is at least one second.
     config.source.watermark_grace = std::time::Duration::ZERO;
     let mut source = database.open(&config, &[]).await.unwrap();
     assert_eq!(accounts_of(&changed(&mut source, micros("2026-01-01T12:00:01.123456Z")).await), ["at", "never"]);
 }
 
 #[tokio::test]
-async fn a_counter_is_read_from_its_value_on() {
-    let database = Database::create().await;
+async fn a_counter_is_read_from_its_value_without_slack() {
+    let database = TestDatabase::create().await;
     database
         .run(&format!(
             "CREATE TABLE users (id int PRIMARY KEY, version bigint); INSERT INTO users VALUES (1, {}), (2, 0), (3, 5), (4, 5), (5, 6), (6, NULL)",
@@ -79,15 +79,15 @@ async fn a_counter_is_read_from_its_value_on() {
     let mut source = database.open(&config, &[]).await.unwrap();
     assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["1", "2", "3", "4", "5"]);
     assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::At(5)).await), ["3", "4", "5"], "no slack");
-    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::At(6));
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::At(6));
     database.run("TRUNCATE users").await;
-    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::Beginning);
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::Beginning);
 }
 
 #[tokio::test]
-async fn the_autumn_hour_is_read_twice_rather_than_not() {
-    let database = Database::create().await;
-    // Berlin, 2025-10-26: 03:00 summer time (01:00 UTC) becomes 02:00.
+async fn the_repeated_hour_in_autumn_is_read_twice() {
+    let database = TestDatabase::create().await;
+    // Berlin, 2025-10-26: at 03:00 summer time (01:00 UTC), the clock goes back to 02:00.
     database
         .run(
             "CREATE TABLE users (id text PRIMARY KEY, updated_at timestamp);
@@ -101,7 +101,7 @@ async fn the_autumn_hour_is_read_twice_rather_than_not() {
     // 02:30 in summer time; a row written at 01:05 UTC is stamped 02:05.
     let from = micros("2025-10-26T00:30:05Z");
     let statement = source.statements.changed_from.clone().unwrap();
-    // `now()` decides which offset is the smaller one: here it stands for the moment after the change.
+    // `now()` decides which offset is the smaller one; here it is replaced by a time after the change.
     let after = statement.as_str().replace("now()", "'2025-10-26 01:10+00'::timestamptz");
     let query = sqlx::query(AssertSqlSafe(after)).bind(source.bound_text(source.watermark.unwrap(), from));
     let rows = source.session.rows(query).await.unwrap();
@@ -111,8 +111,8 @@ async fn the_autumn_hour_is_read_twice_rather_than_not() {
 }
 
 #[tokio::test]
-async fn rows_without_an_account_come_along_and_stop_nothing() {
-    let database = Database::create().await;
+async fn rows_without_an_account_do_not_stop_a_scan() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id text, updated_at timestamptz);
@@ -141,8 +141,8 @@ async fn rows_without_an_account_come_along_and_stop_nothing() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_there_twice_is_seen_twice_on_one_page() {
-    let database = Database::create().await;
+async fn all_rows_of_a_duplicate_account_are_on_one_page() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE people (id int, updated_at timestamptz);
@@ -172,7 +172,7 @@ async fn an_account_that_is_there_twice_is_seen_twice_on_one_page() {
 
 #[tokio::test]
 async fn without_a_watermark_every_scan_is_of_the_whole_table() {
-    let database = Database::create().await;
+    let database = TestDatabase::create().await;
     database.run("CREATE TABLE users (id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 25)").await;
     let mut config = database.config("users");
     config.source.page_size = 10;
@@ -186,7 +186,7 @@ async fn without_a_watermark_every_scan_is_of_the_whole_table() {
 
 #[tokio::test]
 async fn partitions_and_views_are_read_like_tables() {
-    let database = Database::create().await;
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE users (id int PRIMARY KEY, updated_at timestamptz) PARTITION BY HASH (id);
@@ -218,8 +218,8 @@ async fn plan(source: &mut Source, sql: &str, parameters: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn both_keysets_are_served_by_their_indexes() {
-    let database = Database::create().await;
+async fn both_keysets_use_their_indexes() {
+    let database = TestDatabase::create().await;
     database
         .run(
             "CREATE TABLE tz (id text PRIMARY KEY, city text, updated_at timestamptz);
@@ -242,23 +242,23 @@ async fn both_keysets_are_served_by_their_indexes() {
         let mut source = database.open(&config, &["city"]).await.unwrap();
         assert!(source.warnings().is_empty(), "{:?}", source.warnings());
         let statements = &source.statements;
-        let wanted = [
+        let expected = [
             (statements.changed_from.clone().unwrap(), vec![at], "updated_at"),
             (statements.changed_after.clone().unwrap(), vec![at, account], "updated_at"),
-            (statements.changed_beyond.clone().unwrap(), vec![at], "updated_at"),
+            (statements.changed_after_watermark.clone().unwrap(), vec![at], "updated_at"),
             (statements.all_after.clone(), vec![account], "pkey"),
         ];
-        for (statement, parameters, index) in wanted {
-            let shown = plan(&mut source, statement.as_str(), &parameters).await;
-            assert!(shown.contains("Index Cond"), "{table}: {shown}");
-            assert!(shown.contains(index) && !shown.contains("Sort"), "{table}: {shown}");
+        for (statement, parameters, index) in expected {
+            let text = plan(&mut source, statement.as_str(), &parameters).await;
+            assert!(text.contains("Index Cond"), "{table}: {text}");
+            assert!(text.contains(index) && !text.contains("Sort"), "{table}: {text}");
         }
     }
 }
 
 #[tokio::test]
-async fn many_columns_of_many_rows_cost_little() {
-    let database = Database::create().await;
+async fn a_scan_runs_in_a_task_and_reads_many_rows() {
+    let database = TestDatabase::create().await;
     let mut session = database.session().await;
     execute(
         &mut session,
@@ -267,7 +267,7 @@ async fn many_columns_of_many_rows_cost_little() {
     .await;
     let mut config = database.config("users");
     config.source.page_size = 5000;
-    // In a task of its own, as the daemon reads: every future has to be able to change threads.
+    // In a task, as in the daemon: every future must be Send.
     let scan = tokio::spawn(async move {
         let columns = ["a", "b", "a"].map(str::to_owned);
         let mut source = Source::connect(&config, &columns).await.unwrap();

@@ -1,110 +1,61 @@
-//! The words of the watermark: bounds, and what one look at the source sees.
+//! The transaction list: the database clock and the open transactions at one moment.
 //!
-//! Owns: plain data. Must not know: how it is read, what follows from it.
+//! Owns: plain data, the input of the watermark. Must not know: how it is read, what follows from it.
 
-use std::fmt;
-
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// A point in the watermark column's order. Microseconds since the Unix epoch for a timestamp, the value for a bigint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum WatermarkBound {
-    /// Before everything.
-    #[serde(rename = "beginning")]
-    Beginning,
-    #[serde(rename = "at")]
-    At(i64),
-}
+use super::bound::{WatermarkBound, WatermarkKind};
 
-impl WatermarkBound {
-    /// The bound `by` lower, for a slack or a step of the clock.
-    #[must_use]
-    pub fn less(self, by: i64) -> Self {
-        match self {
-            Self::Beginning => Self::Beginning,
-            Self::At(value) => Self::At(value.saturating_sub(by)),
-        }
-    }
-}
-
-/// What a watermark column counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WatermarkKind {
-    /// Bounds are times: the candidate is the clock, and a transaction's start bounds its rows.
-    Timestamp,
-    /// Bounds are values of a sequence: the candidate is the largest value, and a transaction's start says nothing.
-    Counter,
-}
-
-/// One look at the source: what a transaction list is made of.
+/// One reading of the source: its clock, then its running transactions, then its prepared transactions.
 #[derive(Clone, Debug)]
 pub struct TransactionList {
-    /// What `candidate` counts in.
+    /// The unit of `taken_at`.
     pub kind: WatermarkKind,
-    /// The database clock before the lists were read, microseconds since the Unix epoch.
+    /// The database clock before the transactions were read, in microseconds since the Unix epoch.
     pub clock: i64,
-    /// The candidate for `read_from`: the clock, or the largest value of a bigint watermark; the beginning for an empty table.
-    pub candidate: WatermarkBound,
-    /// Our monotonic clock before `clock` was asked for and after it was answered. `None` where `clock` is none: on a
-    /// standby it is the time of the last replayed commit.
-    pub between: Option<(Instant, Instant)>,
-    /// `pg_postmaster_start_time()`: virtual ids mean nothing across a restart.
+    /// The position of this list in the order of the watermark column: the clock, or the largest value of a bigint
+    /// column ([`WatermarkBound::Beginning`] for an empty table). Once a pass that began with this list is complete, the
+    /// next pass reads from here.
+    pub taken_at: WatermarkBound,
+    /// The monotonic clock of this process just before `clock` was queried and just after the answer arrived. `None` on
+    /// a standby, where `clock` is the time of the last replayed commit and does not advance steadily.
+    pub read_between: Option<(Instant, Instant)>,
+    /// `pg_postmaster_start_time()` in microseconds since the Unix epoch. Virtual transaction ids start again after a
+    /// restart of the server.
     pub server_start: i64,
+    /// Sessions of the source database that are in a transaction, without the session that asks.
     pub running: Vec<RunningTransaction>,
+    /// Prepared transactions of the source database.
     pub prepared: Vec<PreparedTransaction>,
 }
 
-/// A session in a transaction.
+/// A session that is in a transaction.
 #[derive(Clone, Debug)]
 pub struct RunningTransaction {
-    /// Virtual transaction id.
+    /// The virtual transaction id.
     pub id: String,
+    /// The process id of the server process.
     pub pid: i32,
-    /// Microseconds since the Unix epoch; `None` where the role may not see it.
+    /// When the transaction began, in microseconds since the Unix epoch; `None` where the role may not see it.
     pub started: Option<i64>,
+    /// `application_name`; `None` where the role may not see it.
     pub application: Option<String>,
 }
 
 impl RunningTransaction {
-    /// What it calls itself, if anything.
-    pub(super) fn named(&self) -> Option<String> {
+    /// `application_name` when it is known and not empty.
+    pub(super) fn application_name(&self) -> Option<String> {
         self.application.clone().filter(|name| !name.is_empty())
     }
 }
 
-/// A prepared transaction of the source's database.
+/// A prepared transaction (`PREPARE TRANSACTION`).
 #[derive(Clone, Debug)]
 pub struct PreparedTransaction {
-    /// The virtual id under which it ran; `-1/xid` after a server restart.
+    /// The virtual transaction id under which it ran; `-1/xid` after a restart of the server.
     pub id: String,
+    /// The global transaction identifier that the client gave it.
     pub gid: String,
+    /// When it was prepared, in microseconds since the Unix epoch.
     pub prepared_at: i64,
-}
-
-/// Who holds the watermark back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldBackBy {
-    pub pid: Option<i32>,
-    /// The gid of a prepared transaction.
-    pub prepared: Option<String>,
-    pub application: Option<String>,
-    /// Since when we have seen it.
-    pub since: DateTime<Utc>,
-}
-
-/// The transaction in words, without the time: `the transaction of pid 4711 (psql)`. The log and `imsync status` use it.
-impl fmt::Display for HeldBackBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.pid, &self.prepared) {
-            (Some(pid), _) => {
-                let application = self.application.as_deref().unwrap_or("unknown application");
-                write!(f, "the transaction of pid {pid} ({application})")
-            }
-            (None, Some(gid)) => write!(f, "the prepared transaction \"{gid}\""),
-            (None, None) => f.write_str("an open transaction"),
-        }
-    }
 }

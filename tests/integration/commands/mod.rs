@@ -6,14 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect has failed")]
 
 mod backfill;
-mod bound;
+mod binding;
 mod check;
 mod daemon;
 mod http;
 mod lease;
-mod look_only;
 mod migrate;
 mod preview;
+mod read_only;
 mod rejected;
 mod secrets;
 mod signals;

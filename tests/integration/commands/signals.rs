@@ -20,6 +20,8 @@ async fn an_interrupted_backfill_shows_progress_and_is_gone_on_with() {
     stage.handle().add_fault("slow:1s:command=set_attr".parse().unwrap());
     let mut backfill = stage.start("backfill", &["backfill", "-v"]);
     stage.eventually("a line of progress", async || stage.printed("backfill", "err").contains("rows/s")).await;
+    let positions = "SELECT count(full_pass_position) FROM imsync.sync";
+    stage.eventually("a page is recorded as a whole", async || stage.number(positions).await == 1).await;
     signal(&backfill, "TERM");
     assert_eq!(ended(&mut backfill).await, Some(1), "a one-shot command that had not finished");
     let said = stage.printed("backfill", "err");

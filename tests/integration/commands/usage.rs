@@ -43,9 +43,9 @@ const EVERY_COMMAND: [&[&str]; 13] = [
 ];
 
 /// Stands where database and IM are meant to be, and sees who comes.
-struct Bystander(TcpListener);
+struct ConnectionDetector(TcpListener);
 
-impl Bystander {
+impl ConnectionDetector {
     fn stand() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -64,7 +64,7 @@ impl Bystander {
 
 #[tokio::test]
 async fn a_wrong_command_line_ends_with_2() {
-    let bystander = Bystander::stand();
+    let bystander = ConnectionDetector::stand();
     let directory = configured(bystander.port());
     let wrong: [&[&str]; 12] = [
         &[],
@@ -93,7 +93,7 @@ async fn a_wrong_command_line_ends_with_2() {
 
 #[tokio::test]
 async fn a_wrong_configuration_ends_every_command_with_2_and_all_that_is_wrong() {
-    let bystander = Bystander::stand();
+    let bystander = ConnectionDetector::stand();
     let directory = configured(bystander.port());
     let file = directory.path().join("imsync.toml");
     let right = std::fs::read_to_string(&file).unwrap();

@@ -5,7 +5,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use super::armed;
-use crate::promises::truth::expect_truth;
+use crate::promises::state_truth::expect_truth;
 use crate::support::{SOURCE, Setup, Stage};
 
 async fn dies(stage: &Stage, arguments: &[&str], at: &str) {
@@ -71,7 +71,7 @@ async fn rejections_are_forgotten_with_the_app_or_not_at_all() {
     assert_eq!((stage.number(rejections).await, stage.number(generation).await), (1, 1));
 
     stage.edit(OLD, NEW);
-    for (at, left) in [("generation: incremented, not committed", (1, 1)), ("generation: raised", (0, 2))] {
+    for (at, left) in [("generation: incremented, not committed", (1, 1)), ("generation: incremented", (0, 2))] {
         dies(&stage, &["migrate", "--rebind"], at).await;
         assert_eq!((stage.number(rejections).await, stage.number(generation).await), left, "{at}");
     }

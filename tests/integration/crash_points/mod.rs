@@ -1,14 +1,14 @@
 //! Crash points: the real binary dies at every one of them, the table goes on, the next start makes IM equal to it.
 //!
-//! Owns: the walk over all points and its table. Must not know: what a scene is made of.
+//! Owns: the walk over all points and its table. Must not know: what a scenario is made of.
 
+mod abort;
 mod cases;
-mod death;
 mod names;
 mod postgres;
-mod scenes;
-mod sent;
-mod world;
+mod scenarios;
+mod sent_calls;
+mod system;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 use crate::support::Stage;
 
-use scenes::{Job, SCENES, WALK};
-use world::{Life, World};
+use scenarios::{CrashCase, SCENES, WALK};
+use system::{CrashRun, CrashSystem};
 
 /// The command as a process that dies at this point (`<point>#<arrival>`), without a core file.
 fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
@@ -46,88 +46,88 @@ fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
 }
 
 /// What is still to be done, and what was found out on the way. Worlds take from it until nothing is left.
-struct Agenda {
-    jobs: Mutex<VecDeque<Job>>,
-    /// Scene and point that were not reached at this arrival: later arrivals are not either.
+struct WorkQueue {
+    jobs: Mutex<VecDeque<CrashCase>>,
+    /// Scenario and point that were not reached at this arrival: later arrivals are not either.
     unreached: Mutex<HashSet<(&'static str, &'static str)>>,
     until: Option<Instant>,
 }
 
-impl Agenda {
-    fn next(&self) -> Option<Job> {
+impl WorkQueue {
+    fn next(&self) -> Option<CrashCase> {
         if self.until.is_some_and(|until| monotonic() >= until) {
             return None;
         }
         let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let job = jobs.pop_front()?;
-            if !unreached.contains(&(job.scene.name(), job.point)) {
-                return Some(job);
+            let case = jobs.pop_front()?;
+            if !unreached.contains(&(case.scenario.name(), case.point)) {
+                return Some(case);
             }
         }
     }
 
-    fn note_unreached(&self, job: Job) {
-        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).insert((job.scene.name(), job.point));
+    fn note_unreached(&self, case: CrashCase) {
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).insert((case.scenario.name(), case.point));
     }
 }
 
-/// Lives of one world, one after the other, until nothing is left to do.
-async fn inhabit(agenda: &Agenda) -> Vec<Life> {
-    let mut world = World::create().await;
-    let mut lives = Vec::new();
-    while let Some(job) = agenda.next() {
-        match world.live(job).await {
-            Some(life) => lives.push(life),
-            None => agenda.note_unreached(job),
+/// Lives of one system, one after the other, until nothing is left to do.
+async fn inhabit(queue: &WorkQueue) -> Vec<CrashRun> {
+    let mut system = CrashSystem::create().await;
+    let mut runs = Vec::new();
+    while let Some(case) = queue.next() {
+        match system.live(case).await {
+            Some(run) => runs.push(run),
+            None => queue.note_unreached(case),
         }
     }
-    world.heal().await;
-    lives
+    system.heal().await;
+    runs
 }
 
-async fn walk(jobs: impl IntoIterator<Item = Job>, worlds: usize, until: Option<Instant>) -> Vec<Life> {
-    let agenda = Agenda { jobs: Mutex::new(jobs.into_iter().collect()), unreached: Mutex::default(), until };
-    join_all((0..worlds).map(|_| inhabit(&agenda))).await.into_iter().flatten().collect()
+async fn walk(jobs: impl IntoIterator<Item = CrashCase>, worlds: usize, until: Option<Instant>) -> Vec<CrashRun> {
+    let queue = WorkQueue { jobs: Mutex::new(jobs.into_iter().collect()), unreached: Mutex::default(), until };
+    join_all((0..worlds).map(|_| inhabit(&queue))).await.into_iter().flatten().collect()
 }
 
-/// Every crash, as a table in Markdown; the numbers are the largest of a point. A life that does not converge fails the
+/// Every crash, as a table in Markdown; the numbers are the largest of a point. A run that does not converge fails the
 /// test, so those in the table have.
-fn table(lives: &[Life]) -> String {
+fn table(runs: &[CrashRun]) -> String {
     let mut text =
         "| point | died at arrival | accounts in flight | sent needlessly | converged |\n|---|---|---|---|---|\n"
             .to_owned();
     for point in POINTS {
-        let of_point: Vec<&Life> = lives.iter().filter(|life| life.job.point == *point).collect();
+        let of_point: Vec<&CrashRun> = runs.iter().filter(|run| run.case.point == *point).collect();
         let arrivals: BTreeSet<String> =
-            of_point.iter().map(|life| format!("{} {}", life.job.scene.name(), life.job.arrival)).collect();
+            of_point.iter().map(|run| format!("{} {}", run.case.scenario.name(), run.case.arrival)).collect();
         let arrivals = arrivals.into_iter().collect::<Vec<_>>().join(", ");
-        let in_flight = of_point.iter().map(|life| life.in_flight).max().unwrap_or(0);
-        let needless = of_point.iter().map(|life| life.needless).max().unwrap_or(0);
+        let in_flight = of_point.iter().map(|run| run.in_flight).max().unwrap_or(0);
+        let needless = of_point.iter().map(|run| run.needless).max().unwrap_or(0);
         writeln!(text, "| {point} | {arrivals} | {in_flight} | {needless} | {0} of {0} |", of_point.len())
             .expect("writing to a String cannot fail");
     }
     text
 }
 
-fn expect_all_reached(lives: &[Life]) {
-    let reached: HashSet<&str> = lives.iter().map(|life| life.job.point).collect();
+fn expect_all_reached(runs: &[CrashRun]) {
+    let reached: HashSet<&str> = runs.iter().map(|run| run.case.point).collect();
     let missing: Vec<_> = POINTS.iter().filter(|point| !reached.contains(*point)).collect();
-    assert!(missing.is_empty(), "the walk lacks a scene that arrives at {missing:?}");
+    assert!(missing.is_empty(), "the walk lacks a scenario that arrives at {missing:?}");
 }
 
 /// Each point once, most of them not at the first arrival.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_dies_at_any_point_loses_nothing() {
     let began = monotonic();
-    let lives = walk(WALK.iter().copied(), 14, None).await;
-    println!("{}\n{} crashes in {:.1} s", table(&lives), lives.len(), began.elapsed().as_secs_f64());
-    expect_all_reached(&lives);
-    assert_eq!(lives.len(), WALK.len(), "a scene does not arrive where the walk says it does");
+    let runs = walk(WALK.iter().copied(), 14, None).await;
+    println!("{}\n{} crashes in {:.1} s", table(&runs), runs.len(), began.elapsed().as_secs_f64());
+    expect_all_reached(&runs);
+    assert_eq!(runs.len(), WALK.len(), "a scenario does not arrive where the walk says it does");
 }
 
-/// The walk at several arrivals, then every point in every scene, in an order that the seed decides, until time is over.
+/// The walk at several arrivals, then every point in every scenario, in an order that the seed decides, until time is over.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes IMSYNC_SOAK_SECONDS (45) and the walk at five arrivals before; run with `make soak`"]
 async fn soak_crash_points() {
@@ -137,15 +137,15 @@ async fn soak_crash_points() {
     println!("IMSYNC_SOAK_SEED={seed}");
     let began = monotonic();
     let arrivals = [1, 2, 3, 5, 9];
-    let first = arrivals.iter().flat_map(|arrival| WALK.iter().map(|job| Job { arrival: *arrival, ..*job }));
-    let mut lives = walk(WALK.iter().copied().chain(first), 14, None).await;
-    let mut rest: Vec<Job> = (1..=12)
-        .flat_map(|arrival| SCENES.iter().map(move |scene| (arrival, *scene)))
-        .flat_map(|(arrival, scene)| POINTS.iter().map(move |point| Job { scene, point, arrival }))
+    let first = arrivals.iter().flat_map(|arrival| WALK.iter().map(|case| CrashCase { arrival: *arrival, ..*case }));
+    let mut runs = walk(WALK.iter().copied().chain(first), 14, None).await;
+    let mut rest: Vec<CrashCase> = (1..=12)
+        .flat_map(|arrival| SCENES.iter().map(move |scenario| (arrival, *scenario)))
+        .flat_map(|(arrival, scenario)| POINTS.iter().map(move |point| CrashCase { scenario, point, arrival }))
         .collect();
     rest.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
     let until = monotonic() + Duration::from_secs(seconds);
-    lives.extend(walk(rest, 14, Some(until)).await);
-    println!("{}\n{} crashes in {:.0} s", table(&lives), lives.len(), began.elapsed().as_secs_f64());
-    expect_all_reached(&lives);
+    runs.extend(walk(rest, 14, Some(until)).await);
+    println!("{}\n{} crashes in {:.0} s", table(&runs), runs.len(), began.elapsed().as_secs_f64());
+    expect_all_reached(&runs);
 }

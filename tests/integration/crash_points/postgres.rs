@@ -8,7 +8,7 @@ use std::time::Duration;
 use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::promises::truth::lies;
+use crate::promises::state_truth::lies;
 use crate::support::{Setup, Stage, USERS, ended, signal};
 
 /// A server that loses whatever a session did not ask it to keep: only what imsync asks of its own sessions counts.
@@ -47,7 +47,7 @@ async fn kill_backends_of_imsync(url: &str) {
 
 /// A call that IM has applied is not answered, and the server dies. The first time at once and imsync with it, and the row
 /// is as it was before, old stamp and all: nothing but the intent tells that IM holds something else. The second time
-/// imsync lives on and finds its sessions gone when the answer comes.
+/// imsync runs on and finds its sessions gone when the answer comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intent_survives_the_server() {
     let stage = Stage::set_up(Setup { im: "timeout = \"20s\"\n".to_owned(), ..Setup::default() }).await;

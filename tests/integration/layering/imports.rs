@@ -1,24 +1,30 @@
-//! Which rooms a source file names: every path that begins at the crate's root, however it is written.
+//! The paths that a source file names, however they are written, resolved from the crate's root.
 //!
 //! Owns: reading Rust far enough to see paths (comments, strings, groups, `super`). Must not know: what is allowed.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-/// A path out of a file.
+/// A path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Import {
-    /// The first name below the crate's root (`*` for a star), or another crate's name.
-    pub(super) room: String,
-    /// Of another crate.
+    /// The names from the crate's root on (`*` for a star), or the name of another crate.
+    pub(super) path: Vec<String>,
+    /// The path belongs to another crate.
     pub(super) foreign: bool,
     pub(super) line: usize,
-    /// Inside `#[cfg(test)]`.
+    /// The path stands inside `#[cfg(test)]`.
     pub(super) in_test: bool,
 }
 
 impl Import {
-    pub(super) fn shown(&self) -> String {
-        if self.foreign { self.room.clone() } else { format!("crate::{}", self.room) }
+    /// The module below the crate's root, or the other crate.
+    pub(super) fn module(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+
+    pub(super) fn display(&self) -> String {
+        if self.foreign { self.module().to_owned() } else { format!("crate::{}", self.module()) }
     }
 }
 
@@ -28,67 +34,102 @@ struct Token {
     line: usize,
 }
 
-/// Everything that `file` (relative to `src/`) imports or names from the crate's root, and `sqlx`.
+/// Every path in `file` (relative to `src/`) that starts at `crate`, `super`, `self` or a child module, and `sqlx`.
 pub(super) fn imports(file: &Path, text: &str) -> Vec<Import> {
     let tokens = tokens(text);
-    let home = module_of(file);
-    let main = file == Path::new("main.rs");
+    let children = child_modules(&tokens);
     let mut reader = Reader { tokens: &tokens, found: Vec::new() };
-    // The inline modules and test items that are open here: the brace depth at which each began.
-    let mut modules: Vec<(usize, String)> = Vec::new();
-    let mut tests: Vec<usize> = Vec::new();
-    let mut depth = 0;
-    let mut test_ahead = false;
+    let mut scope = Scope::new(module_of(file), file == Path::new("main.rs"));
     let mut at = 0;
     while at < tokens.len() {
         let word = |offset: usize| tokens.get(at + offset).map_or("", |token| token.text.as_str());
-        match word(0) {
-            "#" if ["[", "cfg", "(", "test"].iter().enumerate().all(|(i, part)| word(i + 1) == *part) => {
-                test_ahead = true;
-                at += 5;
-            }
-            "mod" if word(2) == "{" => {
-                modules.push((depth, word(1).to_owned()));
-                at += 2;
-            }
-            "{" => {
-                if std::mem::take(&mut test_ahead) {
-                    tests.push(depth);
-                }
-                depth += 1;
-                at += 1;
-            }
-            "}" => {
-                depth = depth.saturating_sub(1);
-                modules.retain(|(began, _)| *began < depth);
-                tests.retain(|began| *began < depth);
-                at += 1;
-            }
-            ";" => {
-                test_ahead = false;
-                at += 1;
-            }
-            start @ ("crate" | "super" | "self" | "sqlx" | "imsync")
-                if word(1) == "::" && (at == 0 || tokens[at - 1].text != "::") =>
-            {
-                let mut here = home.clone();
-                here.extend(modules.iter().map(|(_, name)| name.clone()));
-                let in_test = test_ahead || !tests.is_empty();
-                let mark = Import { room: start.to_owned(), foreign: true, line: tokens[at].line, in_test };
-                match start {
-                    "sqlx" => {
-                        reader.found.push(mark);
-                        at += 1;
-                    }
-                    "imsync" if !main => at += 1,
-                    "imsync" => at = reader.tree(at + 2, &[], &mark),
-                    _ => at = reader.tree(at, &here, &mark),
-                }
-            }
-            _ => at += 1,
+        if let Some(length) = scope.enter(word) {
+            at += length;
+            continue;
         }
+        let starts_path = word(1) == "::" && (at == 0 || !matches!(tokens[at - 1].text.as_str(), "::" | "."));
+        let mark = Mark { line: tokens[at].line, in_test: scope.in_test() };
+        at = match word(0) {
+            "sqlx" if starts_path => {
+                reader.push(vec!["sqlx".to_owned()], true, mark);
+                at + 1
+            }
+            "imsync" if starts_path && scope.is_binary => reader.tree(at + 2, &[], mark),
+            "crate" | "super" | "self" if starts_path => reader.tree(at, &scope.here(), mark),
+            child if starts_path && children.contains(child) => reader.tree(at, &scope.here(), mark),
+            _ => at + 1,
+        };
     }
     reader.found
+}
+
+/// The names in `mod name;`.
+fn child_modules(tokens: &[Token]) -> HashSet<&str> {
+    let words: Vec<&str> = tokens.iter().map(|token| token.text.as_str()).collect();
+    words.windows(3).filter(|window| window[0] == "mod" && window[2] == ";").map(|window| window[1]).collect()
+}
+
+/// The module and the test item in which a token stands.
+struct Scope {
+    home: Vec<String>,
+    is_binary: bool,
+    depth: usize,
+    /// The inline modules that are open, each with the brace depth at which it began.
+    modules: Vec<(usize, String)>,
+    /// The brace depths at which the open test items began.
+    tests: Vec<usize>,
+    /// `#[cfg(test)]` was read and its item has not begun yet.
+    test_attribute: bool,
+}
+
+impl Scope {
+    fn new(home: Vec<String>, is_binary: bool) -> Self {
+        Self { home, is_binary, depth: 0, modules: Vec::new(), tests: Vec::new(), test_attribute: false }
+    }
+
+    /// Takes tokens that open or close a scope; returns how many it took.
+    fn enter<'a>(&mut self, word: impl Fn(usize) -> &'a str) -> Option<usize> {
+        match word(0) {
+            "#" if ["[", "cfg", "(", "test"].iter().enumerate().all(|(i, part)| word(i + 1) == *part) => {
+                self.test_attribute = true;
+                return Some(5);
+            }
+            "mod" if word(2) == "{" => {
+                self.modules.push((self.depth, word(1).to_owned()));
+                return Some(2);
+            }
+            "{" => {
+                if std::mem::take(&mut self.test_attribute) {
+                    self.tests.push(self.depth);
+                }
+                self.depth += 1;
+            }
+            "}" => {
+                self.depth = self.depth.saturating_sub(1);
+                let depth = self.depth;
+                self.modules.retain(|(began, _)| *began < depth);
+                self.tests.retain(|began| *began < depth);
+            }
+            ";" => self.test_attribute = false,
+            _ => return None,
+        }
+        Some(1)
+    }
+
+    fn in_test(&self) -> bool {
+        self.test_attribute || !self.tests.is_empty()
+    }
+
+    fn here(&self) -> Vec<String> {
+        self.home.iter().chain(self.modules.iter().map(|(_, name)| name)).cloned().collect()
+    }
+}
+
+/// Where a path was read.
+#[derive(Clone, Copy)]
+struct Mark {
+    line: usize,
+    in_test: bool,
 }
 
 struct Reader<'a> {
@@ -101,64 +142,58 @@ impl Reader<'_> {
         self.tokens.get(at).map_or("", |token| token.text.as_str())
     }
 
-    /// Follows a path or a use tree from `at`, standing in the module `here`; gives the place behind it.
-    fn tree(&mut self, at: usize, here: &[String], mark: &Import) -> usize {
-        let line = self.tokens.get(at).map_or(mark.line, |token| token.line);
+    fn push(&mut self, path: Vec<String>, foreign: bool, mark: Mark) {
+        self.found.push(Import { path, foreign, line: mark.line, in_test: mark.in_test });
+    }
+
+    /// Follows a path or a use tree from `at` with `prefix` already read; returns the position behind it.
+    fn tree(&mut self, at: usize, prefix: &[String], mark: Mark) -> usize {
+        let mark = Mark { line: self.tokens.get(at).map_or(mark.line, |token| token.line), ..mark };
+        let more = self.text(at + 1) == "::";
         match self.text(at) {
-            "{" => {
-                let mut at = at + 1;
-                while !matches!(self.text(at), "}" | "") {
-                    at = self.tree(at, here, mark);
-                    while !matches!(self.text(at), "," | "}" | "") {
-                        at += 1;
-                    }
-                    if self.text(at) == "," {
-                        at += 1;
-                    }
+            "{" => self.group(at + 1, prefix, mark),
+            "crate" if more => self.tree(at + 2, &[], mark),
+            "self" if more => self.tree(at + 2, prefix, mark),
+            "super" if more => self.tree(at + 2, &prefix[..prefix.len().saturating_sub(1)], mark),
+            name if name == "*" || name.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                let mut path = prefix.to_vec();
+                if !matches!(name, "self" | "crate" | "super" | "") {
+                    path.push(name.to_owned());
+                }
+                if more && name != "*" {
+                    return self.tree(at + 2, &path, mark);
+                }
+                if !path.is_empty() {
+                    self.push(path, false, mark);
                 }
                 at + 1
             }
-            "crate" if self.text(at + 1) == "::" => self.tree(at + 2, &[], mark),
-            "self" if self.text(at + 1) == "::" => self.tree(at + 2, here, mark),
-            "super" if self.text(at + 1) == "::" => self.tree(at + 2, &here[..here.len().saturating_sub(1)], mark),
-            "self" | "crate" | "super" | "" => at + 1,
-            name if here.is_empty() => {
-                let room = name.to_owned();
-                self.found.push(Import { room, foreign: false, line, in_test: mark.in_test });
-                self.skip(at + 1)
+            // A turbofish or another sign ends the path.
+            _ => {
+                if !prefix.is_empty() {
+                    self.push(prefix.to_vec(), false, mark);
+                }
+                at + 1
             }
-            // Below our own room: nothing leaves it from here.
-            _ => self.skip(at + 1),
         }
     }
 
-    /// Behind the rest of a path, its groups included.
-    fn skip(&self, mut at: usize) -> usize {
-        while self.text(at) == "::" {
-            at += 1;
-            if self.text(at) == "{" {
-                let mut depth = 0;
-                loop {
-                    match self.text(at) {
-                        "{" => depth += 1,
-                        "}" => depth -= 1,
-                        _ => {}
-                    }
-                    at += 1;
-                    if depth == 0 || self.text(at).is_empty() {
-                        break;
-                    }
-                }
-            } else {
+    fn group(&mut self, mut at: usize, prefix: &[String], mark: Mark) -> usize {
+        while !matches!(self.text(at), "}" | "") {
+            at = self.tree(at, prefix, mark);
+            while !matches!(self.text(at), "," | "}" | "") {
+                at += 1;
+            }
+            if self.text(at) == "," {
                 at += 1;
             }
         }
-        at
+        at + 1
     }
 }
 
-/// `a/mod.rs` and `a.rs` are the module `a`, `a/b.rs` is `a::b`; `lib.rs` and `main.rs` are the root.
-fn module_of(file: &Path) -> Vec<String> {
+/// The module that a file is: `a/mod.rs` and `a.rs` are `a`, `a/b.rs` is `a::b`; `lib.rs` and `main.rs` are the root.
+pub(super) fn module_of(file: &Path) -> Vec<String> {
     let mut parts: Vec<String> =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if matches!(parts.last().map(String::as_str), Some("mod" | "lib" | "main")) {
@@ -167,7 +202,7 @@ fn module_of(file: &Path) -> Vec<String> {
     parts
 }
 
-/// Words and signs with their lines; comments, strings, characters and lifetimes left out.
+/// The words and signs with their lines, without comments, strings, characters and lifetimes.
 fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
@@ -228,7 +263,7 @@ fn comment_end(chars: &[char], from: usize) -> usize {
     chars.len()
 }
 
-/// Behind the closing quotation mark of the string that opens at `from`.
+/// The position behind the string that opens at `from`.
 fn string_end(chars: &[char], from: usize) -> usize {
     let mut at = from + 1;
     while at < chars.len() {
@@ -241,7 +276,7 @@ fn string_end(chars: &[char], from: usize) -> usize {
     chars.len()
 }
 
-/// Behind a character, or behind the mark of a lifetime.
+/// The position behind a character literal, or behind the apostrophe of a lifetime.
 fn quote_end(chars: &[char], from: usize) -> usize {
     match (chars.get(from + 1), chars.get(from + 2)) {
         (Some('\\'), _) => (find(chars, from + 3, |c| c == '\'') + 1).min(chars.len()),
@@ -250,7 +285,7 @@ fn quote_end(chars: &[char], from: usize) -> usize {
     }
 }
 
-/// The number of `#` of a raw string that opens at `at`.
+/// The number of `#` of the raw string that opens at `at`; `None` when none opens there.
 fn raw_start(chars: &[char], at: usize) -> Option<usize> {
     let at = if matches!(chars[at], 'b' | 'c') { at + 1 } else { at };
     if chars.get(at) != Some(&'r') {

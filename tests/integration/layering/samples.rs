@@ -1,12 +1,15 @@
-//! The checker itself on sample text: what it must find, and what it must let pass.
+//! The check itself on sample text: what it must report, and what it must accept.
 //!
 //! Owns: samples. Must not know: the real sources.
 
 use std::path::Path;
 
+use super::cycles::{SourceFile, cycles};
 use super::examine;
+use super::imports::imports;
+use super::type_names::{shared_names, type_names};
 
-/// The sentences about `text` as if it were the file `src/<file>`.
+/// The offences of `text` as if it were the file `src/<file>`.
 fn sentences(file: &str, text: &str) -> Vec<String> {
     let text = format!("//! A sample.\n{text}\n");
     examine(Path::new(file), &text).iter().map(ToString::to_string).collect()
@@ -25,15 +28,15 @@ fn passes(file: &str, text: &str) {
 }
 
 #[test]
-fn an_import_from_further_on_is_refused_with_file_line_and_reason() {
+fn an_import_against_the_order_names_file_line_and_reason() {
     assert_eq!(
         sentences("diff/mod.rs", "\nuse crate::push::Session;"),
-        ["src/diff/mod.rs:3 imports crate::push: `push` does not stand before `diff` in the order of the rooms"]
+        ["src/diff/mod.rs:3 imports crate::push: `push` does not come before `diff` in the order of the modules"]
     );
 }
 
 #[test]
-fn an_import_from_before_passes() {
+fn an_import_along_the_order_passes() {
     passes("diff/mod.rs", "use crate::model::{Change, Known};");
     passes("push/call.rs", "use crate::{clock::Shutdown, im::{self, Client}, model};");
     passes("pass/mod.rs", "use crate::{source, mapping, diff, push, state, config};");
@@ -41,7 +44,7 @@ fn an_import_from_before_passes() {
 }
 
 #[test]
-fn every_way_to_write_a_path_is_seen() {
+fn every_way_to_write_a_path_is_found() {
     for text in [
         "use crate::pass;",
         "use crate::pass as work;",
@@ -92,7 +95,7 @@ fn a_closed_inline_module_no_longer_counts() {
 }
 
 #[test]
-fn each_offence_of_a_group_is_told() {
+fn each_offence_of_a_group_is_reported() {
     refused(
         "config/mod.rs",
         "use crate::{im, model, state::{a, b}, cli};",
@@ -108,18 +111,18 @@ fn the_simulator_is_an_island() {
 }
 
 #[test]
-fn stages_do_not_know_each_others_ends() {
-    refused("source/page.rs", "use crate::im::Code;", &["the source knows no IM"]);
+fn forbidden_imports_between_stages_are_refused() {
+    refused("source/page.rs", "use crate::im::Code;", &["the source does not know IM"]);
     refused("mapping/mod.rs", "use crate::source;", &["the mapping is pure"]);
-    refused("state/mod.rs", "use crate::im::Code;", &["the state keeps what it is told"]);
-    refused("push/mod.rs", "use crate::source::Page;", &["no SQL"]);
-    refused("push/mod.rs", "use sqlx::PgPool;", &["`push` knows no SQL"]);
-    refused("im/mod.rs", "fn f(e: sqlx::Error) {}", &["`im` knows no SQL"]);
+    refused("state/mod.rs", "use crate::im::Code;", &["the state only stores"]);
+    refused("push/mod.rs", "use crate::source::Page;", &["neither SQL nor rows"]);
+    refused("push/mod.rs", "use sqlx::PgPool;", &["`push` contains no SQL"]);
+    refused("im/mod.rs", "fn f(e: sqlx::Error) {}", &["`im` contains no SQL"]);
     passes("source/page.rs", "use sqlx::PgConnection;");
 }
 
 #[test]
-fn stand_ins_are_for_tests_and_for_commands() {
+fn stand_ins_are_only_for_tests_and_commands() {
     refused("pass/mod.rs", "use crate::simulator::Simulator;", &["for the demo and for tests"]);
     refused("pass/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::cluster;", &["for the demo and for tests"]);
     refused("pass/mod.rs", "#[cfg(test)]\nmod t { fn f() {} }\nuse crate::cluster;", &["for the demo and for tests"]);
@@ -127,20 +130,82 @@ fn stand_ins_are_for_tests_and_for_commands() {
     passes("pass/tests/rows.rs", "use crate::simulator::Simulator;");
     passes("pass/mod.rs", "#[cfg(test)]\nmod t { fn f() {} use crate::cluster::Cluster; }");
     passes("commands/demo/mod.rs", "use crate::{cluster::Cluster, simulator};");
-    refused("im/tests.rs", "use crate::push;", &["does not stand before"]);
+    refused("im/tests.rs", "use crate::push;", &["does not come before"]);
 }
 
 #[test]
-fn a_star_a_word_of_no_room_and_a_room_without_place_are_refused() {
+fn a_star_an_unknown_item_and_an_unknown_module_are_refused() {
     refused("push/mod.rs", "use crate::*;", &["a star hides"]);
-    refused("push/mod.rs", "use crate::Error;", &["it is no room"]);
-    refused("helpers/mod.rs", "", &["the room `helpers` has no place"]);
-    refused("helpers.rs", "", &["the room `helpers` has no place"]);
+    refused("push/mod.rs", "use crate::Error;", &["it is not a module"]);
+    refused("helpers/mod.rs", "", &["the module `helpers` has no place"]);
+    refused("helpers.rs", "", &["the module `helpers` has no place"]);
 }
 
 #[test]
-fn a_file_without_its_purpose_is_refused() {
+fn a_file_without_a_header_is_refused() {
     let found = examine(Path::new("push/mod.rs"), "use std::fmt;\n");
     assert_eq!(found.len(), 1);
     assert!(found[0].to_string().contains("src/push/mod.rs does not begin with //!"));
+}
+
+/// The cycles of these files, given as path and text.
+fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
+    let file = |(path, text): &(&str, &str)| SourceFile { imports: imports(Path::new(path), text), path: path.into() };
+    cycles(&files.iter().map(file).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_cycle_of_files_names_the_import_to_remove() {
+    let found = cycles_of(&[
+        ("push/mod.rs", "mod batch; mod call; mod retry;"),
+        ("push/batch.rs", "use super::retry::{Attempts, Delay};"),
+        ("push/call.rs", "use super::batch::Batch;"),
+        ("push/retry.rs", "use std::fmt;\nuse crate::push::call::Call;\nuse super::call::Reply;"),
+    ]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with(
+            "src/push/batch.rs, src/push/call.rs, src/push/retry.rs import each other in a cycle; remove the import of \
+             src/push/batch.rs by src/push/call.rs:1 (Batch)"
+        ),
+        "{}",
+        found[0]
+    );
+}
+
+#[test]
+fn mod_rs_counts_as_a_file_of_the_cycle() {
+    for root in ["mod batch;\npub use batch::Batch;", "mod batch; fn f() { batch::cut() }", "use self::batch::Batch;"] {
+        let found = cycles_of(&[("push/mod.rs", root), ("push/batch.rs", "use super::Limits;")]);
+        assert_eq!(found.len(), 1, "{root}: {found:#?}");
+    }
+    let nested =
+        [("push/rate/mod.rs", "mod cubic; use cubic::Cubic;"), ("push/rate/cubic.rs", "fn f(x: super::Rate) {}")];
+    assert_eq!(cycles_of(&nested).len(), 1);
+}
+
+#[test]
+fn imports_without_a_cycle_pass() {
+    let found = cycles_of(&[
+        ("push/mod.rs", "//! Docs.\nmod batch; mod call;\npub use call::Call;"),
+        (
+            "push/batch.rs",
+            "use crate::model::Change;\n#[cfg(test)]\nmod tests { use super::*; use crate::push::Call; }",
+        ),
+        ("push/call.rs", "use super::batch::{self, Batch};\nuse crate::{im::Client, push::batch::Part};"),
+    ]);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn a_type_name_that_is_defined_twice_is_reported() {
+    let text = "pub(super) struct Page<'a> {\n    pub(in crate::push) enum Kind { A }\n}\ntype Names = Vec<u8>;\n    type Item = u8;\n\
+                struct Id(u8);\n// struct NotThis {}\npub trait Clock: Send {}";
+    assert_eq!(type_names(text), ["Page", "Kind", "Names", "Id", "Clock"]);
+    let files = [("a.rs", "struct Id(u8);"), ("b/mod.rs", "pub enum Id {}"), ("c.rs", "struct Ids;")];
+    let found = shared_names(files.iter().map(|(path, text)| (Path::new(path), *text)));
+    assert_eq!(
+        found,
+        ["the type name Id is defined in src/a.rs and in src/b/mod.rs; give the more local one a more exact name"]
+    );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Setup, ended, signal};
 
 use super::stage_of;
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 
 /// A clock that can be set: it stands before the server's own in the search path of this database. The state's sessions
 /// have a search path of their own, and so keep the server's.

@@ -2,7 +2,7 @@
 
 use crate::support::{SOURCE, Setup, Stage};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{attributes, stage_of};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::truth::{Watch, expect_truth};
+use super::state_truth::{StateWatcher, expect_truth};
 use super::{fault, in_flight_twice, stage_of, status};
 
 async fn pid_of_holder(stage: &Stage) -> Option<u32> {
@@ -18,7 +18,7 @@ async fn a_stopped_leader_is_replaced_and_stands_by_when_it_wakes() {
         stage_of(400, Setup { im: "users_per_call = 10\ntimeout = \"10s\"\n".to_owned(), ..Setup::default() }).await;
     fault(&stage, "slow:40ms");
     let first = stage.start("first", &["run"]);
-    let watch = Watch::start(&stage);
+    let watch = StateWatcher::start(&stage);
     let first_pid = first.id();
     stage.eventually("the first leads", async || pid_of_holder(&stage).await == first_pid).await;
     let mut second = stage.start("run", &["run"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{attributes, stage_of};
 
 const WITH_NOTE: &str = r#"city = "city"

@@ -2,28 +2,28 @@
 //!
 //! Owns: the words that these tests share. Must not know: how imsync keeps a promise.
 
-mod away;
+mod call_order;
 mod clock;
-mod counted;
-mod doubts;
-mod ghosts;
 mod gone;
-mod guard;
-mod guard_day;
+mod late_writes;
 mod lease;
 mod mapping;
-mod mended;
-mod mended_full;
-mod mended_rejections;
-mod order;
+mod outages;
 mod rate;
 mod refused_share;
-mod rejected_again;
+mod regressions;
+mod regressions_full_pass;
+mod regressions_rejections;
+mod rejection_retries;
 mod rejections;
+mod removal_guard;
+mod removal_guard_24h;
+mod repairs;
 mod resume;
+pub(crate) mod state_truth;
 mod systemic;
-mod throttled;
-pub(crate) mod truth;
+mod throttling;
+mod unknown_outcomes;
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{account, stage_of, status, violations};
 use crate::support::{Setup, Stage};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{account, fault, rejected, stage_of};
 
 #[tokio::test(flavor = "multi_thread")]

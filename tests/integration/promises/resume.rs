@@ -4,7 +4,7 @@ use sqlx::Executor as _;
 
 use crate::support::{SOURCE, Setup, Stage, ended, signal};
 
-use super::truth::expect_truth;
+use super::state_truth::expect_truth;
 use super::{fault, stage_of, status, violations};
 
 fn small_pages() -> Setup {

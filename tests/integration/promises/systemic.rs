@@ -46,7 +46,7 @@ async fn a_wrong_secret_key() {
 /// The key is right and the app refuses it for a while: the daemon stays, says so, and goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_outlives_credentials_that_im_refuses() {
-    let (listen, port) = super::away::free_address();
+    let (listen, port) = super::outages::free_address();
     let setup = Setup {
         more: format!("[schedule]\ninterval = \"200ms\"\n[http]\nlisten = \"{listen}\"\n"),
         ..Setup::default()
@@ -56,7 +56,7 @@ async fn the_daemon_outlives_credentials_that_im_refuses() {
     let mut daemon = stage.start("run", &["run"]);
     stage
         .eventually("not ready, with the reason", async || {
-            let (code, body) = super::away::get(port, "/readyz").await;
+            let (code, body) = super::outages::get(port, "/readyz").await;
             code == 503 && body.contains("70003")
         })
         .await;
@@ -64,7 +64,7 @@ async fn the_daemon_outlives_credentials_that_im_refuses() {
     assert_eq!(stage.handle().users().len(), 0);
     stage.handle().clear_faults();
     stage.converges(Duration::from_secs(15)).await;
-    stage.eventually("ready", async || super::away::get(port, "/readyz").await.0 == 200).await;
+    stage.eventually("ready", async || super::outages::get(port, "/readyz").await.0 == 200).await;
     assert_eq!(rejected(&stage).await, Vec::<serde_json::Value>::new());
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));

@@ -5,9 +5,9 @@
 //! `IMSYNC_TEST_PG_URL` names a server of one's own (a role that may create databases); without it the run starts a
 //! private one, which ends with this process.
 
+mod environment;
 mod postgres;
-mod stage;
 mod tests;
 
+pub(crate) use environment::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, USERS, binary, ended, run, signal};
 pub(crate) use postgres::Database;
-pub(crate) use stage::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, USERS, binary, ended, run, signal};

@@ -1,12 +1,12 @@
-//! What comes back: answers, lies, HTTP statuses, and whether the call may have been applied.
+//! Answers, malformed answers and HTTP statuses, and whether the call may have been applied.
 
 use super::*;
 
 #[tokio::test]
-async fn what_im_holds_is_read() {
+async fn attributes_and_names_are_read() {
     let attrs = r#"{"ActionStatus":"OK","ErrorCode":0,"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}},{"To_Account":"b","Attrs":{}}]}"#;
     let names = |names: &str| json(&format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"AttrNames":{names}}}"#));
-    let server = Server::start(vec![
+    let server = ScriptedServer::start(vec![
         json(attrs),
         json(OK),
         names(r#"{"0":"sex","9":"city","3":""}"#),
@@ -26,8 +26,8 @@ async fn what_im_holds_is_read() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_ims_is_malformed_and_the_outcome_unknown() {
-    // A good answer, but for its size.
+async fn a_malformed_answer_leaves_the_outcome_unknown() {
+    // A valid answer, except for its size.
     let huge = format!("{OK}{}", " ".repeat(9 * 1024 * 1024));
     let chunked =
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
@@ -40,10 +40,10 @@ async fn an_answer_that_is_not_ims_is_malformed_and_the_outcome_unknown() {
         json(r#"{"ErrorCode":0}"#),
         json(&format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"X":{}"#, "[".repeat(100_000))),
         json(&huge),
-        Reply::Bytes(chunked.into_bytes()),
+        ScriptedReply::Bytes(chunked.into_bytes()),
     ];
     let count = replies.len();
-    let server = Server::start(replies).await;
+    let server = ScriptedServer::start(replies).await;
     let client = server.client();
     for number in 0..count {
         let error = set(&client).await.unwrap_err();
@@ -51,14 +51,14 @@ async fn an_answer_that_is_not_ims_is_malformed_and_the_outcome_unknown() {
         assert!(error.maybe_applied, "reply {number}");
         assert!(!error.info.contains("Wi-Fi"), "the answer is not quoted: {error}");
     }
-    assert_eq!(server.seen().len(), count, "the client repeats nothing by itself");
+    assert_eq!(server.received().len(), count, "the client repeats no call");
 }
 
 #[tokio::test]
-async fn http_statuses_tell_what_stands_before_im() {
-    let elsewhere = Server::start(vec![json(OK)]).await;
+async fn http_statuses_become_codes() {
+    let elsewhere = ScriptedServer::start(vec![json(OK)]).await;
     let moved = format!("302 Found\r\nLocation: http://{}/", elsewhere.address);
-    let server = Server::start(vec![
+    let server = ScriptedServer::start(vec![
         http("502 Bad Gateway", "<html>/v4/?usersig=…</html>"),
         http("404 Not Found", ""),
         http("429 Too Many Requests\r\nRetry-After: 7", ""),
@@ -85,17 +85,17 @@ async fn http_statuses_tell_what_stands_before_im() {
             (Code::Http(503), true, Some(Duration::from_secs(30))),
         ]
     );
-    assert!(elsewhere.seen().is_empty(), "redirects are not followed");
+    assert!(elsewhere.received().is_empty(), "redirects are not followed");
 }
 
 #[tokio::test]
-async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
+async fn only_the_accounts_of_the_error_list_failed() {
     let list = r#"{"ActionStatus":"OK","ErrorCode":0,"RequestId":"r-3","ErrorList":[
         {"To_Account":"bob","ErrorCode":90035,"ErrorInfo":"wrong type of Wuhan-Hidden"},
         {"To_Account":"bob","ErrorCode":70107},
         {"To_Account":"carol","ErrorCode":0}]}"#;
     let foreign = list.replace("\"bob\",\"ErrorCode\":70107", "\"Bob\",\"ErrorCode\":70107");
-    let server = Server::start(vec![json(list), json(list), json(OK), json(&foreign)]).await;
+    let server = ScriptedServer::start(vec![json(list), json(list), json(OK), json(&foreign)]).await;
     let client = client(Service::Timpush, server.host(), None);
     let users = ["alice", "bob", "carol"].map(|account| user(account, &[("city", "Wuhan-Hidden")]));
     let accepted = client.set_attr(&users).await.unwrap();
@@ -105,7 +105,7 @@ async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
     let removed = ["alice", "bob"].map(|account| RemoveUser { account, names: vec!["city"] });
     assert_eq!(client.remove_attr(&removed).await.unwrap().failed[0].account, "bob");
     assert!(client.set_attr(&users).await.unwrap().failed.is_empty());
-    // Is that our bob, spelt otherwise? Then who of the call was applied is not known.
+    // "Bob" may be another spelling of "bob". Then it is unknown to which accounts the call was applied.
     let unknown = client.set_attr(&users).await.unwrap_err();
     assert_eq!((unknown.code, unknown.maybe_applied), (Code::Malformed, true), "{unknown}");
     assert_eq!(unknown.request_id.as_deref(), Some("r-3"));
@@ -113,7 +113,7 @@ async fn accounts_of_the_error_list_failed_and_the_others_did_not() {
 
 #[tokio::test]
 async fn only_a_refusal_of_the_whole_call_is_certain() {
-    let server = Server::start(vec![
+    let server = ScriptedServer::start(vec![
         fail(90033, "bad name"),
         fail(91000, "internal"),
         fail(123_456, "news"),
@@ -132,8 +132,8 @@ async fn only_a_refusal_of_the_whole_call_is_certain() {
 }
 
 #[tokio::test]
-async fn a_request_id_stays_whole_when_a_value_happens_to_be_a_part_of_it() {
-    let server = Server::start(vec![fail(90033, "value 2 of sex is bad")]).await;
+async fn a_request_id_that_contains_a_value_is_shown() {
+    let server = ScriptedServer::start(vec![fail(90033, "value 2 of sex is bad")]).await;
     let error = server.client().set_attr(&[user("alice", &[("sex", "2"), ("x", "r")])]).await.unwrap_err();
     assert_eq!(error.request_id.as_deref(), Some("r-2"));
     assert_eq!(error.to_string(), "set_attr failed with code 90033: value … of sex is bad");

@@ -1,16 +1,16 @@
-//! No answer makes the client panic, and none is taken for more than it says: answers made wrong in every place.
+//! Damaged answers: none makes the client panic, and none counts as more than it says.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
-use super::super::super::answer::understood;
+use super::super::super::answer::read_answer;
 use super::*;
 
 const ACCOUNTS: [&str; 3] = ["alice", "bob", "用户"];
 
 /// Valid answers of every kind, to be damaged.
-fn valid() -> impl Strategy<Value = Value> {
+fn valid_answer() -> impl Strategy<Value = Value> {
     let answers = [
         OK,
         r#"{"ActionStatus":"FAIL","ErrorCode":90033,"ErrorInfo":"bad name","RequestId":"r"}"#,
@@ -23,8 +23,8 @@ fn valid() -> impl Strategy<Value = Value> {
     proptest::sample::select(answers.map(|text| serde_json::from_str(text).unwrap()).to_vec())
 }
 
-/// Any JSON, rich in what the fields of an answer hold.
-fn anything() -> impl Strategy<Value = Value> {
+/// Any JSON, with many values that the fields of an answer hold.
+fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -47,20 +47,21 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What is done to an answer: another value at a place, a field left out or put in.
+/// A change to an answer: another value in one place, a removed field or an added field.
 #[derive(Clone, Debug)]
-enum Damage {
+enum AnswerDamage {
     Put(Vec<prop::sample::Index>, Value),
-    Leave(prop::sample::Index),
+    Remove(prop::sample::Index),
     Add(&'static str, Value),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+fn damage() -> impl Strategy<Value = AnswerDamage> {
     let fields = ["ActionStatus", "ErrorCode", "ErrorInfo", "ErrorList", "RequestId", "UserAttrs", "AttrNames", "New"];
     prop_oneof![
-        (vec(any::<prop::sample::Index>(), 1..4), anything()).prop_map(|(path, value)| Damage::Put(path, value)),
-        any::<prop::sample::Index>().prop_map(Damage::Leave),
-        (proptest::sample::select(fields.to_vec()), anything()).prop_map(|(name, value)| Damage::Add(name, value)),
+        (vec(any::<prop::sample::Index>(), 1..4), any_json()).prop_map(|(path, value)| AnswerDamage::Put(path, value)),
+        any::<prop::sample::Index>().prop_map(AnswerDamage::Remove),
+        (proptest::sample::select(fields.to_vec()), any_json())
+            .prop_map(|(name, value)| AnswerDamage::Add(name, value)),
     ]
 }
 
@@ -82,15 +83,15 @@ fn put(place: &mut Value, path: &[prop::sample::Index], value: Value) {
     }
 }
 
-fn damaged(mut answer: Value, damage: Vec<Damage>) -> Value {
+fn damaged(mut answer: Value, damage: Vec<AnswerDamage>) -> Value {
     for damage in damage {
         match (damage, &mut answer) {
-            (Damage::Put(path, value), answer) => put(answer, &path, value),
-            (Damage::Leave(at), Value::Object(fields)) if !fields.is_empty() => {
+            (AnswerDamage::Put(path, value), answer) => put(answer, &path, value),
+            (AnswerDamage::Remove(at), Value::Object(fields)) if !fields.is_empty() => {
                 let name = fields.keys().nth(at.index(fields.len())).unwrap().clone();
                 fields.remove(&name);
             }
-            (Damage::Add(name, value), Value::Object(fields)) => {
+            (AnswerDamage::Add(name, value), Value::Object(fields)) => {
                 fields.insert(name.to_owned(), value);
             }
             _ => {}
@@ -99,18 +100,22 @@ fn damaged(mut answer: Value, damage: Vec<Damage>) -> Value {
     answer
 }
 
-/// The client's reading of a body that came with status 200, for a call that carried [`ACCOUNTS`].
+/// Reads a body that came with status 200, for a call that carried [`ACCOUNTS`].
 fn read(body: &[u8]) -> Result<Accepted, CallError> {
     let users = ACCOUNTS.map(|account| user(account, &[("city", "Wuhan-Hidden")]));
-    let request =
-        Request { command: Command::SetAttr, body: wire::set_attr(&users), accounts: ACCOUNTS.to_vec(), set: &users };
-    let signer = Signer::new(1, "admin".to_owned(), KEY.into(), Duration::from_hours(24));
-    understood(&request, &signer.current(DateTime::UNIX_EPOCH), body, None).map(|answer| accepted(&request, answer))
+    let request = ApiRequest {
+        command: ApiCommand::SetAttr,
+        body: wire::set_attr(&users),
+        accounts: ACCOUNTS.to_vec(),
+        set: &users,
+    };
+    let signer = UsersigSigner::new(1, "admin".to_owned(), KEY.into(), Duration::from_hours(24));
+    read_answer(&request, &signer.current(DateTime::UNIX_EPOCH), body, None).map(|answer| accepted(&request, answer))
 }
 
-/// Our own reading of the documentation: what may count as done, and for whom. `None`: nothing.
+/// A second reading of the documentation: the accounts for which the call may count as done. `None`: for no account.
 fn may_be_done(answer: &Value) -> Option<Vec<&'static str>> {
-    let said_ok = answer.get("ActionStatus")?.as_str()? == "OK" && answer.get("ErrorCode")?.as_i64()? == 0;
+    let is_ok = answer.get("ActionStatus")?.as_str()? == "OK" && answer.get("ErrorCode")?.as_i64()? == 0;
     let mut done = ACCOUNTS.to_vec();
     for entry in match answer.get("ErrorList") {
         None | Some(Value::Null) => &[][..],
@@ -118,27 +123,27 @@ fn may_be_done(answer: &Value) -> Option<Vec<&'static str>> {
     } {
         let (account, code) = (entry.get("To_Account")?.as_str()?, entry.get("ErrorCode")?.as_i64()?);
         if code != 0 {
-            // Somebody whom the call did not carry: then it is not understood.
+            // An account that the call did not carry makes the answer malformed.
             ACCOUNTS.contains(&account).then_some(())?;
             done.retain(|known| *known != account);
         }
     }
-    said_ok.then_some(done)
+    is_ok.then_some(done)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn nobody_counts_as_done_whom_the_answer_does_not_say_so_of(
-        answer in valid(),
+    fn only_accounts_that_the_answer_confirms_count_as_done(
+        answer in valid_answer(),
         damage in vec(damage(), 0..4),
     ) {
         let answer = damaged(answer, damage);
         let allowed = may_be_done(&answer);
         if let Ok(accepted) = read(answer.to_string().as_bytes()) {
             let Some(allowed) = allowed else {
-                return Err(TestCaseError::fail(format!("accepted, although it does not say so: {answer}")));
+                return Err(TestCaseError::fail(format!("accepted without a confirmation: {answer}")));
             };
             for account in ACCOUNTS {
                 let failed = accepted.failed.iter().any(|failed| failed.account == account);
@@ -148,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_cut_short_is_never_accepted(answer in valid(), at in any::<prop::sample::Index>()) {
+    fn an_answer_cut_short_is_never_accepted(answer in valid_answer(), at in any::<prop::sample::Index>()) {
         let text = answer.to_string();
         let error = read(&text.as_bytes()[..at.index(text.len())]).unwrap_err();
         prop_assert_eq!((error.code, error.maybe_applied), (Code::Malformed, true));
@@ -160,34 +165,34 @@ proptest! {
     }
 
     #[test]
-    fn other_bytes_in_an_answer_do_no_harm(answer in valid(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn changed_bytes_confirm_nothing_new(answer in valid_answer(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let mut bytes = answer.to_string().into_bytes();
         for (at, byte) in damage {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
         if let Ok(accepted) = read(&bytes) {
-            // Unknown fields are not looked into, so bytes that are not UTF-8 may stand there.
+            // Unknown fields are not parsed, so they may contain bytes that are not UTF-8.
             let answer: Value = serde_json::from_str(&String::from_utf8_lossy(&bytes)).unwrap();
             prop_assert!(may_be_done(&answer).is_some(), "{} is accepted as {:?}", answer, accepted);
         }
     }
 
     #[test]
-    fn what_is_told_of_an_answer_fits_on_a_line(answer in valid(), damage in vec(damage(), 1..4), info in "(?s).{0,400}") {
+    fn an_error_message_takes_one_line_without_values(answer in valid_answer(), damage in vec(damage(), 1..4), info in "(?s).{0,400}") {
         let mut answer = damaged(answer, damage);
         if let Value::Object(fields) = &mut answer {
             fields.insert("ErrorInfo".to_owned(), Value::from(format!("{info} \"Wuhan-Hidden\" {info}")));
         }
         if let Err(error) = read(answer.to_string().as_bytes()) {
-            let told = format!("{error} {}", error.request_id.as_deref().unwrap_or_default());
-            prop_assert!(!told.chars().any(char::is_control) && told.chars().count() < 1000, "{:?}", told);
-            prop_assert!(!told.contains("Wuhan-Hidden"), "{}", told);
+            let message = format!("{error} {}", error.request_id.as_deref().unwrap_or_default());
+            prop_assert!(!message.chars().any(char::is_control) && message.chars().count() < 1000, "{:?}", message);
+            prop_assert!(!message.contains("Wuhan-Hidden"), "{}", message);
         }
     }
 }
 
-/// Each place of an answer, by hand: what a generator may miss.
+/// Fixed cases that the generator may miss.
 #[test]
 fn wrong_types_and_shapes_are_malformed() {
     for body in [
@@ -238,7 +243,7 @@ fn wrong_types_and_shapes_are_malformed() {
 }
 
 #[test]
-fn who_is_in_the_error_list_failed_however_it_is_written() {
+fn error_list_entries_are_read_in_every_spelling() {
     let failed = |list: &str| -> Vec<(String, Code)> {
         let body = format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"ErrorList":{list}}}"#);
         read(body.as_bytes()).unwrap().failed.into_iter().map(|failed| (failed.account, failed.code)).collect()
@@ -252,9 +257,9 @@ fn who_is_in_the_error_list_failed_however_it_is_written() {
     assert_eq!(failed(&format!("[{all}]")).len(), 3);
 }
 
-/// An `ErrorList` of a hundred thousand long texts is read in the time of a few.
+/// Redaction costs time for each account that was sent, not for each entry of the list.
 #[test]
-fn a_long_error_list_costs_no_more_than_what_was_sent() {
+fn a_long_error_list_is_reduced_to_the_sent_accounts() {
     let entry = format!(r#"{{"To_Account":"bob","ErrorCode":90035,"ErrorInfo":"{}"}}"#, "no ".repeat(20));
     let list = vec![entry.as_str(); 70_000].join(",");
     let body = format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{list}]}}"#);

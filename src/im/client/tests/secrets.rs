@@ -1,15 +1,15 @@
-//! What the log tells of a call, and what must never show.
+//! The log lines of calls, and what must never appear in logs, errors and debug output.
 
 use std::collections::HashSet;
 use std::io::Write;
 
 use super::*;
 
-/// A writer that keeps what was logged.
+/// A log writer that keeps its text.
 #[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Logged {
+impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -20,7 +20,7 @@ impl Write for Logged {
     }
 }
 
-impl Logged {
+impl CapturedLog {
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let logged = Self::default();
         let writer = logged.clone();
@@ -39,8 +39,8 @@ impl Logged {
 
 #[tokio::test]
 async fn every_call_is_logged_with_its_request_id() {
-    let (logged, _guard) = Logged::start();
-    let server = Server::start(vec![json(OK), fail(90033, "no such name")]).await;
+    let (logged, _guard) = CapturedLog::start();
+    let server = ScriptedServer::start(vec![json(OK), fail(90033, "no such name")]).await;
     let client = server.client();
     set(&client).await.unwrap();
     set(&client).await.unwrap_err();
@@ -53,50 +53,50 @@ async fn every_call_is_logged_with_its_request_id() {
     assert!(bad.contains("WARN") && bad.contains("code=\"90033\"") && bad.contains("no such name"), "{bad}");
 }
 
-/// Every way a call can end, and nothing of what must stay hidden anywhere: log at trace level, errors, debug output.
+/// Calls end in every possible way. The log at trace level, errors and debug output contain no secret.
 #[tokio::test]
-async fn secrets_and_values_never_show() {
-    let (logged, _guard) = Logged::start();
-    // A first call only to learn the signature, which the replies of the second server then quote.
-    let first = Server::start(vec![json(OK)]).await;
+async fn secrets_and_values_are_never_shown() {
+    let (logged, _guard) = CapturedLog::start();
+    // The first client supplies the UserSig that the replies of the second server quote.
+    let first = ScriptedServer::start(vec![json(OK)]).await;
     let learning = client(Service::AllMemberPush, first.host(), None);
-    let signature = learning.signer.current(ticking()).expose().to_owned();
+    let signature = learning.signer.current(ticking_clock()).expose().to_owned();
     let quoting = format!("bad url /v4/x?sdkappid=1&usersig={signature}&random=1, sig {signature}, value Wuhan-Hidden");
     let replies = vec![
         json(OK),
         fail(70003, &quoting),
         fail(90033, &quoting),
         fail(91000, &quoting.replace('*', "%2A")),
-        http("400 Bad Request", &quoting),
+        http("400 Bad ApiRequest", &quoting),
         http("200 OK", &quoting),
         json(&format!(r#"{{"ActionStatus":"OK","ErrorCode":"{quoting}"}}"#)),
         fail(70001, &quoting),
         fail(70052, &quoting),
-        Reply::Cut,
-        Reply::Hang,
+        ScriptedReply::Cut,
+        ScriptedReply::Hang,
     ];
     let count = replies.len();
-    let server = Server::start(replies).await;
+    let server = ScriptedServer::start(replies).await;
     let mut client = client(Service::AllMemberPush, dead_host().await, Some(server.host()));
     client.signer = learning.signer;
     client.timeout = Duration::from_secs(2);
     let mut shown = Vec::new();
-    while server.seen().len() < count {
+    while server.received().len() < count {
         if let Err(error) = set(&client).await {
             shown.push(format!("{error} {error:?}"));
         }
     }
     let password = "http://user:proxy-password@127.0.0.1:1/secret-path".parse().unwrap();
-    let settings = Settings { endpoint: Endpoint::BaseUrl(password), ..settings(Service::AllMemberPush) };
+    let settings = ClientSettings { api_base: ApiBase::BaseUrl(password), ..settings(Service::AllMemberPush) };
     shown.push(format!("{settings:?} {client:?}"));
     let proxied = Client::new(settings).unwrap();
     let error = set(&proxied).await.unwrap_err();
     shown.push(format!("{proxied:?} {error} {error:?} {}", logged.text()));
     let shown = shown.join("\n");
-    assert!(shown.contains("90033") && shown.contains("IM accepted a call"), "something was captured");
-    assert!(shown.contains("usersig=…&random=1, sig …, value …"), "the rest of the vendor's words stays");
-    let used: HashSet<String> = server.seen().iter().map(|request| request.query["usersig"].clone()).collect();
-    assert_eq!(used.len(), 2, "the renewed signature was in use too");
+    assert!(shown.contains("90033") && shown.contains("IM accepted a call"), "the log was captured");
+    assert!(shown.contains("usersig=…&random=1, sig …, value …"), "the rest of the vendor's text is shown");
+    let used: HashSet<String> = server.received().iter().map(|request| request.query["usersig"].clone()).collect();
+    assert_eq!(used.len(), 2, "the renewed UserSig was used too");
     for signature in &used {
         assert!(!shown.contains(signature.as_str()));
         assert!(!shown.contains(&signature.replace('*', "%2A")));

@@ -1,0 +1,58 @@
+//! Keys that a running daemon cannot change, and keys that have no effect in this version.
+//!
+//! Owns: both lists. Must not know: how a reload works, or who shows the warnings.
+
+use super::model::Config;
+
+/// The keys whose values differ and that a reload (SIGHUP) must refuse, because they identify the sync or belong to
+/// resources that are already open.
+///
+/// `im.sdk_app_id` and `im.service` are not in this list. The state is bound to them and refuses a change itself.
+pub fn changed_fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    // If the state has no URL of its own in both configurations, only the change of the source's URL is reported.
+    let uses_source_url = |config: &Config| config.state.url.same_as(&config.source.url);
+    let is_reported_for_source = uses_source_url(old) && uses_source_url(new);
+    let state_url_changed = !is_reported_for_source && !old.state.url.same_as(&new.state.url);
+    let (old_source, new_source) = (&old.source, &new.source);
+    [
+        ("name", old.name != new.name),
+        ("source.url", !old_source.url.same_as(&new_source.url)),
+        ("source.table", old_source.table != new_source.table),
+        ("source.account_column", old_source.account_column != new_source.account_column),
+        ("source.account_prefix", old_source.account_prefix != new_source.account_prefix),
+        ("source.account_format", old_source.account_format != new_source.account_format),
+        ("state.url", state_url_changed),
+        ("state.schema", old.state.schema != new.state.schema),
+        ("state.migrate", old.state.migrate != new.state.migrate),
+        ("http.listen", old.http.listen != new.http.listen),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}
+
+impl Config {
+    /// One warning for each key that is set and that this version does not implement. They are logged at start and
+    /// after a reload, and `check` reports them.
+    pub fn unimplemented_key_warnings(&self) -> Vec<String> {
+        [
+            (
+                "schedule.notify_channel",
+                self.schedule.notify_channel.is_some(),
+                "use LISTEN yet; the next poll finds the changes",
+            ),
+            (
+                "schedule.verify_every",
+                self.schedule.verify_every.is_some(),
+                "verify on its own yet; nothing is read back from IM",
+            ),
+            ("alerts.webhook", self.alerts.webhook.is_some(), "send alerts yet; nothing is posted"),
+            ("history.keep", self.history.keep.is_some(), "keep a history yet; nothing is recorded"),
+            ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),
+        ]
+        .into_iter()
+        .filter(|(_, is_set, _)| *is_set)
+        .map(|(key, _, missing)| format!("{key} is set, but this version does not {missing}"))
+        .collect()
+    }
+}

@@ -1,0 +1,71 @@
+//! The keys that a reload refuses, and the warnings about keys without effect.
+
+use super::super::model::Config;
+use super::super::restrictions::changed_fixed_keys;
+use super::{MINIMAL, plus, read, with};
+
+fn config(text: &str) -> Config {
+    read(text).unwrap().config
+}
+
+#[test]
+fn a_reload_finds_the_fixed_keys_that_changed() {
+    let old = config(MINIMAL);
+    for (text, keys) in [
+        (MINIMAL.to_owned(), vec![]),
+        (with("\"users\"", "\"people\""), vec!["name"]),
+        (with("public.users", "users"), vec!["source.table"]),
+        (with("account_column = \"id\"", "account_column = \"uid\""), vec!["source.account_column"]),
+        (plus("source", "account_prefix = \"p\""), vec!["source.account_prefix"]),
+        (plus("source", "account_format = \"hex\""), vec!["source.account_format"]),
+        // The state uses the source's URL.
+        (with("imsync@localhost", "imsync:new@localhost"), vec!["source.url"]),
+        (plus("state", "url = \"postgres://h/other\""), vec!["state.url"]),
+        (plus("state", "schema = \"other\"\nmigrate = false"), vec!["state.schema", "state.migrate"]),
+        (plus("http", "listen = \"127.0.0.1:1\""), vec!["http.listen"]),
+        (plus("schedule", "interval = \"1s\""), vec![]),
+        (plus("attributes", "sex = \"sex\""), vec![]),
+        (plus("source", "filter = \"x\"\npage_size = 1\nwatermark_column = \"u\""), vec![]),
+    ] {
+        assert_eq!(changed_fixed_keys(&old, &config(&text)), keys, "\n{text}");
+    }
+}
+
+#[test]
+fn keys_without_effect_cause_a_warning() {
+    assert!(config(MINIMAL).unimplemented_key_warnings().is_empty());
+    for (section, line, sentence) in [
+        (
+            "schedule",
+            "notify_channel = \"imsync\"",
+            "schedule.notify_channel is set, but this version does not use LISTEN yet; the next poll finds the changes",
+        ),
+        (
+            "schedule",
+            "verify_every = \"7d\"",
+            "schedule.verify_every is set, but this version does not verify on its own yet; nothing is read back from IM",
+        ),
+        (
+            "alerts",
+            "webhook = \"https://alerts.example.com\"",
+            "alerts.webhook is set, but this version does not send alerts yet; nothing is posted",
+        ),
+        (
+            "history",
+            "keep = \"30d\"",
+            "history.keep is set, but this version does not keep a history yet; nothing is recorded",
+        ),
+        (
+            "http",
+            "show_accounts = true",
+            "http.show_accounts is set, but this version does not have the page yet; no account is shown",
+        ),
+    ] {
+        assert_eq!(config(&plus(section, line)).unimplemented_key_warnings(), [sentence]);
+    }
+    assert!(
+        config(&plus("schedule", "verify_every = \"never\"\nverify_sample = 5"))
+            .unimplemented_key_warnings()
+            .is_empty()
+    );
+}

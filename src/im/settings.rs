@@ -1,0 +1,61 @@
+//! What a client is made with.
+//!
+//! Owns: the settings of a client. Must not know: files, environment variables, keys of the configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::model::{Region, Service};
+
+/// The settings of a client.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Where the calls go.
+    pub api_base: ApiBase,
+    /// The push service to call.
+    pub service: Service,
+    /// The app's number in the vendor's console.
+    pub sdk_app_id: u32,
+    /// An administrator of the app.
+    pub identifier: String,
+    /// The app's secret key. Its characters are the key: hexadecimal digits are not decoded.
+    pub secret_key: SecretString,
+    /// How long IM accepts a UserSig, at least one second. The client renews it after half of this time.
+    pub usersig_lifetime: Duration,
+    /// The limit for one call, from connecting to the last byte of the answer. It includes the backup host and the one
+    /// repetition with a fresh UserSig.
+    pub timeout: Duration,
+}
+
+/// Where the calls go.
+#[derive(Clone)]
+pub enum ApiBase {
+    /// The region's host and its backup host. `HTTPS_PROXY` of the environment is honoured.
+    Region(Region),
+    /// The URL of a proxy or of the simulator. There is no backup host, and no proxy of the environment is used.
+    BaseUrl(url::Url),
+}
+
+impl fmt::Debug for ApiBase {
+    /// Without the path and the password that a URL may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(region) => f.debug_tuple("Region").field(region).finish(),
+            Self::BaseUrl(url) => f.debug_tuple("BaseUrl").field(&url.host_str().unwrap_or_default()).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_path_and_no_password() {
+        let url = url::Url::parse("http://user:proxy-password@im.example/secret-path").expect("a valid URL");
+        assert_eq!(format!("{:?}", ApiBase::BaseUrl(url)), "BaseUrl(\"im.example\")");
+        assert_eq!(format!("{:?}", ApiBase::Region(Region::Tokyo)), "Region(Tokyo)");
+    }
+}

@@ -1,0 +1,98 @@
+//! The mapping of a whole row: its account, whether it is gone, its attributes.
+//!
+//! Owns: which columns are read, and which accounts can be sent. Must not know: how the text of one column is mapped.
+
+use std::sync::Arc;
+
+use super::attribute::AttributeMapping;
+use super::fingerprint::mapping_fingerprint;
+use crate::config;
+use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_ACCOUNT_BYTES, MAX_STORED_ACCOUNT_BYTES, Row};
+
+/// The configured mapping.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    source: config::SourceConfig,
+    columns: Vec<String>,
+    names: Vec<Arc<str>>,
+    attributes: Vec<AttributeMapping>,
+    fingerprint: String,
+}
+
+/// The result of mapping a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappedRow {
+    /// The account is NULL or empty, or too long to be stored. Such rows are counted and skipped.
+    NoAccount,
+    /// The account cannot be sent at all.
+    Refused(Account, LocalRefusal),
+    /// The row is soft-deleted or filtered out. That includes accounts that are too long to be sent: nothing was sent for
+    /// them, so nothing has to be removed, and a rejection recorded while the row existed can be resolved.
+    Gone(Account),
+    /// The attributes that IM should hold.
+    Present(DesiredAccount),
+}
+
+impl Mapping {
+    /// The mapping of a checked configuration.
+    pub fn new(config: &config::Config) -> Self {
+        let mut columns: Vec<String> = Vec::new();
+        let mut attributes = Vec::with_capacity(config.attributes.len());
+        for attribute in &config.attributes {
+            let column_index = columns.iter().position(|column| *column == attribute.column).unwrap_or_else(|| {
+                columns.push(attribute.column.clone());
+                columns.len() - 1
+            });
+            attributes.push(AttributeMapping::new(attribute, column_index));
+        }
+        Self {
+            source: config.source.clone(),
+            columns,
+            names: config.attributes.iter().map(|attribute| Arc::from(attribute.name.as_str())).collect(),
+            attributes,
+            fingerprint: mapping_fingerprint(config),
+        }
+    }
+
+    /// The columns to read, each once, in the order of `Row::values`: that of their first use in the configuration.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The names of the attributes in the order of the configuration, which is also that of `DesiredAccount::values`.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// Maps a row that was read with [`Mapping::columns`].
+    ///
+    /// # Panics
+    /// For a row that was read with fewer columns: a missing column must not be mistaken for NULL, which removes the
+    /// attribute.
+    pub fn apply(&self, row: &Row) -> MappedRow {
+        let Some(text) = row.account.as_deref().filter(|text| !text.is_empty()) else {
+            return MappedRow::NoAccount;
+        };
+        let account = self.source.account_of(text);
+        if account.as_str().len() > MAX_STORED_ACCOUNT_BYTES {
+            return MappedRow::NoAccount;
+        }
+        if row.gone {
+            return MappedRow::Gone(account);
+        }
+        let bytes = account.as_str().len();
+        if bytes > MAX_ACCOUNT_BYTES {
+            return MappedRow::Refused(account, LocalRefusal::AccountTooLong { bytes });
+        }
+        let map = |attribute: &AttributeMapping| attribute.apply(row.values[attribute.column_index()].as_deref());
+        let values = self.attributes.iter().map(map).collect();
+        MappedRow::Present(DesiredAccount { account, values })
+    }
+
+    /// SHA-256 in hex over everything that decides how a row is mapped: attributes, filter, deleted column, removal of
+    /// gone accounts and unmapped attributes, and [`super::MAPPING_VERSION`]. Settings with the same meaning have the
+    /// same fingerprint.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}

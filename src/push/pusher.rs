@@ -1,0 +1,131 @@
+//! What all passes share when they push to one app.
+//!
+//! Owns: the limits, the rate limiters of the vendor's commands, the calls in flight, the probe's account.
+//! Must not know: passes, deliveries, answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::call::{CallSender, ImTransport};
+use super::probe::{Probe, ProbeAccount};
+use super::rate_limit::RateLimiter;
+use crate::clock::{Heartbeat, Shutdown};
+use crate::im::{ApiCommand, Client};
+use crate::metrics::Metrics;
+use crate::model::MAX_USERS_PER_CALL;
+
+/// The limits of a pusher.
+#[derive(Clone, Debug)]
+pub struct PushLimits {
+    /// At most so many accounts in a call. Values outside of 1 to [`MAX_USERS_PER_CALL`] count as the nearest of these.
+    pub users_per_call: usize,
+    /// For each of the vendor's commands.
+    pub calls_per_second: u32,
+    /// At most so many calls wait for an answer at once, at least 1.
+    pub max_in_flight: usize,
+    /// How long a call is retried, from the start of its first attempt.
+    pub retry_for: Duration,
+    /// For so long after it was sent, IM may still apply a call that had no answer.
+    pub late_write_window: Duration,
+    /// The share of the accounts of a pass, from 0 to 1, that IM may refuse with one code.
+    pub max_rejected_share: f64,
+}
+
+/// Pushes to one app. A process has one pusher, which keeps the limits across passes.
+#[derive(Debug)]
+pub struct Pusher {
+    pub(super) sender: CallSender,
+    pub(super) limits: PushLimits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) lease: Heartbeat,
+    pub(super) shutdown: Shutdown,
+    pub(super) rate_limiters: RateLimiters,
+    pub(super) in_flight: Semaphore,
+    pub(super) probe_account: ProbeAccount,
+}
+
+/// A rate limiter for each of the vendor's commands.
+#[derive(Debug)]
+pub(super) struct RateLimiters([RateLimiter; 5]);
+
+impl RateLimiters {
+    pub(super) fn of(&self, command: ApiCommand) -> &RateLimiter {
+        &self.0[match command {
+            ApiCommand::SetAttr => 0,
+            ApiCommand::GetAttr => 1,
+            ApiCommand::RemoveAttr => 2,
+            ApiCommand::SetAttrName => 3,
+            ApiCommand::GetAttrName => 4,
+        }]
+    }
+
+    pub(super) fn all(&self) -> &[RateLimiter] {
+        &self.0
+    }
+}
+
+impl Pusher {
+    /// `lease`: no call starts unless the lease was confirmed within
+    /// [`LEASE_VALID_FOR`](crate::clock::LEASE_VALID_FOR). `shutdown`: no new call starts after it.
+    pub fn new(
+        client: Arc<Client>,
+        limits: PushLimits,
+        metrics: Arc<Metrics>,
+        lease: Heartbeat,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self::with_transport(client, limits, metrics, lease, shutdown)
+    }
+
+    /// A pusher whose calls go to another transport than the client.
+    pub(super) fn with_transport(
+        transport: Arc<dyn ImTransport>,
+        mut limits: PushLimits,
+        metrics: Arc<Metrics>,
+        lease: Heartbeat,
+        shutdown: Shutdown,
+    ) -> Self {
+        limits.users_per_call = limits.users_per_call.clamp(1, MAX_USERS_PER_CALL);
+        Self {
+            sender: CallSender::new(transport, Arc::clone(&metrics)),
+            probe_account: ProbeAccount::default(),
+            rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),
+            in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            limits,
+            metrics,
+            lease,
+            shutdown,
+        }
+    }
+
+    /// No call starts before this moment. The previous holder of the lease may have made calls until just now.
+    pub fn hold_until(&self, moment: Instant) {
+        for rate_limiter in self.rate_limiters.all() {
+            rate_limiter.hold_until(moment);
+        }
+    }
+
+    /// When the last call started; `None` before the first one.
+    pub fn last_call(&self) -> Option<Instant> {
+        self.rate_limiters.all().iter().filter_map(RateLimiter::last_call).max()
+    }
+
+    /// Stores a probe where none is known. To be called before the first call of the pass in which the probe was looked
+    /// up, because a call of that pass could outdate its value.
+    pub fn offer_probe(&self, probe: Probe) {
+        self.probe_account.set_if_unknown(|| Some(probe));
+    }
+
+    /// A probe is known, so none needs to be looked up.
+    pub fn has_probe(&self) -> bool {
+        self.probe_account.is_known()
+    }
+
+    /// Updates the metric of the rate in force.
+    pub(super) fn publish_rate(&self) {
+        self.metrics.rate_limit.set(self.rate_limiters.of(ApiCommand::SetAttr).rate());
+    }
+}

@@ -1,0 +1,130 @@
+//! One call through all of its attempts.
+//!
+//! Owns: when a call is sent again and when its attempts end, lowering the rate when IM asks for it.
+//! Must not know: what becomes of the accounts that the call carries.
+
+use tokio::time::Instant;
+
+use super::attempts::Attempts;
+use super::call::{Call, CallReply};
+use super::disposition::Disposition;
+use super::permit::CallPurpose;
+use super::probe::refresh_probe;
+use super::rate_limit::RateCut;
+use super::session::PushSession;
+use super::stop::StopReason;
+use crate::clock::monotonic;
+use crate::crash;
+use crate::im::{ApiCommand, CallError, Code, vendor_refusal};
+
+/// Why a call ended without being accepted.
+#[derive(Debug)]
+pub(super) enum SendFailure {
+    /// IM refuses what the call carries.
+    Refused(CallError),
+    /// The attempts ran out; the last one ended with this error.
+    RanOut(CallError),
+    /// The pass stopped before the call had an answer that settles it.
+    Halted,
+}
+
+impl PushSession {
+    /// Sends the call until IM accepts or refuses it, its attempts run out, or the pass stops. A code of the
+    /// credentials class stops the pass.
+    pub(super) async fn send_with_retry(
+        &self,
+        call: &Call<'_>,
+        attempts: &mut Attempts,
+        purpose: CallPurpose,
+    ) -> Result<CallReply, SendFailure> {
+        loop {
+            if !attempts.pause.is_zero() && self.unless_stopped(tokio::time::sleep(attempts.pause)).await.is_none() {
+                return Err(SendFailure::Halted);
+            }
+            let error = match self.attempt(call, attempts, purpose).await {
+                None => return Err(SendFailure::Halted),
+                Some(Ok(reply)) => return Ok(reply),
+                Some(Err(error)) => error,
+            };
+            attempts.may_be_applied |= error.maybe_applied;
+            tracing::debug!(
+                command = call.command().label(),
+                code = %error.code,
+                request_id = error.request_id.as_deref().unwrap_or_default(),
+                attempt = attempts.count,
+                "IM did not accept the call"
+            );
+            let throttled = match Disposition::of(error.code) {
+                Disposition::Bisect => return Err(SendFailure::Refused(error)),
+                Disposition::Stop => {
+                    let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+                    self.stop(StopReason::credentials(error.code, &refusal));
+                    return Err(SendFailure::Halted);
+                }
+                Disposition::Retry => false,
+                Disposition::RetryThrottled => true,
+            };
+            if throttled {
+                self.slow_down(call.command(), error.code, attempts.last_at);
+            }
+            let retry_for = self.pusher.limits.retry_for;
+            if let Some(retry_after) = error.retry_after {
+                // `Retry-After` is about the service, not about this call. One that is longer than `retry_for` ends the
+                // batch; the next pass then waits for no longer than `retry_for`.
+                let limiter = self.pusher.rate_limiters.of(call.command());
+                limiter.hold_until(monotonic() + retry_after.min(retry_for));
+            }
+            match attempts.next_pause(retry_for, throttled, error.retry_after) {
+                Some(pause) => attempts.pause = pause,
+                None => return Err(SendFailure::RanOut(error)),
+            }
+        }
+    }
+
+    /// Waits for the permit and sends the call once; `None` when the pass stops before the call starts.
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        attempts: &mut Attempts,
+        purpose: CallPurpose,
+    ) -> Option<Result<CallReply, CallError>> {
+        let mut permit = self.acquire_permit(call, purpose).await?;
+        if attempts.count > 0 {
+            self.pusher.metrics.im_retries.inc();
+            crash::point("call: about to be retried");
+        }
+        attempts.record_start(permit.started);
+        self.count_call();
+        self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
+        crash::point("call: about to be sent");
+        attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
+        let answer = self.pusher.sender.send(call).await;
+        crash::point("call: answered");
+        if let Some(probe) = &mut permit.probe {
+            // Before the lock is released. Otherwise a probe could send the older value after this newer one.
+            refresh_probe(probe, call, &answer, &self.names);
+        }
+        Some(answer)
+    }
+
+    /// IM asked for fewer calls of this command, or of all commands where the code is about the whole app. `started`:
+    /// when the call started that was answered so.
+    pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
+        let started = started.unwrap_or_else(monotonic);
+        let rate_limiters = if code.limits_whole_app() {
+            self.pusher.rate_limiters.all()
+        } else {
+            std::slice::from_ref(self.pusher.rate_limiters.of(command))
+        };
+        for rate_limiter in rate_limiters {
+            let Some(RateCut { rate, is_notable }) = rate_limiter.slow_down(started) else { continue };
+            let command = command.label();
+            if is_notable {
+                tracing::warn!("IM asks for fewer calls ({code}): {command} is limited to {rate:.1} calls per second");
+            } else {
+                tracing::debug!(%code, command, rate, "the rate was lowered near the limit that is already known");
+            }
+        }
+        self.pusher.publish_rate();
+    }
+}

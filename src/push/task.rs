@@ -1,0 +1,92 @@
+//! The concurrent work of a delivery: sending a batch, finding what is at fault.
+//!
+//! Owns: what is done for a batch before its answer is handled. Must not know: what becomes of each account.
+
+use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
+use super::call::{Call, CallReply};
+use super::permit::CallPurpose;
+use super::refusal_stats::Suspect;
+use super::retry::SendFailure;
+use super::session::PushSession;
+use crate::im::{Accepted, Code};
+use crate::model::Change;
+
+/// What all tasks of a delivery read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchContext<'a> {
+    pub session: &'a PushSession,
+    pub changes: &'a [Change],
+    pub origin: ChangeOrigin,
+}
+
+/// A piece of work that runs beside others.
+#[derive(Debug)]
+pub(super) enum Task {
+    SendBatch(Batch),
+    AttributeFault(Suspect),
+}
+
+/// IM's answer to a batch, or why there is none.
+pub(super) type BatchAnswer = Result<Accepted, SendFailure>;
+
+/// The result of a task.
+#[derive(Debug)]
+pub(super) enum Completion {
+    BatchSent(Box<(Batch, BatchAnswer)>),
+    FaultAttributed,
+}
+
+impl BatchContext<'_> {
+    pub(super) async fn run(self, task: Task) -> Completion {
+        match task {
+            Task::SendBatch(batch) => self.send_batch(batch).await,
+            Task::AttributeFault(suspect) => {
+                self.session.attribute_fault(suspect).await;
+                Completion::FaultAttributed
+            }
+        }
+    }
+
+    async fn send_batch(self, mut batch: Batch) -> Completion {
+        let Self { session, changes, origin } = self;
+        let call = Call::of(batch.op, &batch.entries, changes, &session.names);
+        let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
+            Ok(CallReply::Users(accepted)) => Ok(accepted),
+            Ok(CallReply::Names(_)) => Ok(Accepted::default()),
+            Err(failure) => Err(failure),
+        };
+        if let Err(SendFailure::RanOut(error)) = &answer
+            && batch.checks_im
+        {
+            session.check_im_alive(error, &batch.attempts, &call).await;
+        }
+        if origin.counts()
+            && let Some((code, entries)) = entries_not_valid(&answer, &batch, changes)
+        {
+            // A name that is removed need not be defined in the app.
+            let set = entries.iter().filter(|_| batch.op == Operation::Set);
+            let attributes = set.flat_map(|entry| entry.attributes(batch.op, &changes[entry.change]));
+            session.check_attribute_names(code, attributes).await;
+        }
+        Completion::BatchSent(Box::new((batch, answer)))
+    }
+}
+
+/// The entries of the batch in which an attribute is not valid according to IM, with the code that says so.
+fn entries_not_valid(answer: &BatchAnswer, batch: &Batch, changes: &[Change]) -> Option<(Code, Vec<BatchEntry>)> {
+    match answer {
+        Err(SendFailure::Refused(error)) if error.code.means_attribute_not_valid() => {
+            Some((error.code, batch.entries.clone()))
+        }
+        Ok(accepted) => {
+            let listed = || accepted.failed.iter().filter(|failed| failed.code.means_attribute_not_valid());
+            let code = listed().next()?.code;
+            let accounts: Vec<&str> = listed().map(|failed| failed.account.as_str()).collect();
+            let entries = batch.entries.iter();
+            let entries: Vec<BatchEntry> =
+                entries.filter(|entry| accounts.contains(&changes[entry.change].account.as_str())).copied().collect();
+            (!entries.is_empty()).then_some((code, entries))
+        }
+        Err(_) => None,
+    }
+}

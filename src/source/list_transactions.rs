@@ -1,0 +1,115 @@
+//! Reads the transaction list: the clock, then the running, then the prepared transactions, each by its own statement.
+//!
+//! Owns: the statements over `pg_locks`, `pg_stat_activity` and `pg_prepared_xacts`. Must not know: how the list is used.
+//!
+//! The order makes the list exact. A transaction that is in neither list began after the clock was read, or ended before
+//! the first row is read. One that is being prepared is in the running list, the prepared list, or both. A single
+//! transaction for all three statements would read them from one cached snapshot of the statistics.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::error::SourceError;
+use super::session::SourceSession;
+use super::watermark::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind};
+use crate::clock;
+
+/// On a standby, the time of the data is that of the last replayed commit, or of the checkpoint from which the standby
+/// started. `extract` is exact: it returns a numeric with microseconds since `PostgreSQL` 14.
+const CLOCK: &str = "
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,
+       pg_is_in_recovery(),
+       CASE WHEN pg_is_in_recovery() THEN
+         (extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(),
+           (SELECT checkpoint_time FROM pg_control_checkpoint()))) * 1000000)::int8
+       END,
+       pg_backend_pid()";
+
+/// A session that is not, or no longer, in `pg_stat_activity` is included: an entry too many only causes rows to be read
+/// again, an entry too few loses a row.
+const RUNNING: &str = "
+SELECT lock.virtualxid, lock.pid, (extract(epoch FROM session.xact_start) * 1000000)::int8, session.application_name,
+       session.pid IS NULL
+FROM pg_catalog.pg_locks AS lock
+LEFT JOIN pg_catalog.pg_stat_activity AS session ON session.pid = lock.pid
+WHERE lock.locktype = 'virtualxid' AND lock.mode = 'ExclusiveLock' AND lock.granted
+  AND lock.pid <> pg_backend_pid()
+  AND (session.pid IS NULL
+    OR session.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))";
+
+/// A prepared transaction holds a lock on its own id until it ends. Without that lock it has ended in the meantime.
+const PREPARED: &str = "
+SELECT lock.virtualtransaction, prepared.gid, (extract(epoch FROM prepared.prepared) * 1000000)::int8
+FROM pg_catalog.pg_prepared_xacts AS prepared
+JOIN pg_catalog.pg_locks AS lock ON lock.locktype = 'transactionid'
+  AND lock.transactionid = prepared.transaction AND lock.mode = 'ExclusiveLock' AND lock.granted
+WHERE prepared.database = current_database()";
+
+/// The pause before sessions that are logging in are queried again. A login takes a few milliseconds; a session that
+/// takes longer is included, whichever database it connects to.
+const LOGIN_PAUSE: Duration = Duration::from_millis(10);
+/// How often they are queried again.
+const LOGIN_RETRIES: usize = 5;
+
+/// Reads the transaction list. `largest_counter` is the statement for the largest value of a counter.
+pub(super) async fn list_transactions(
+    session: &mut SourceSession,
+    largest_counter: Option<&sqlx::SqlStr>,
+) -> Result<TransactionList, SourceError> {
+    let asked = clock::monotonic();
+    let row = session.row(sqlx::query(CLOCK)).await?;
+    let answered = clock::monotonic();
+    session.check_pid(row.try_get(4)?)?;
+    let (now, server_start, standby): (i64, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
+    // The time of the last replayed commit does not advance while the primary is idle.
+    let read_between = (!standby).then_some((asked, answered));
+    let (kind, taken_at) = match largest_counter {
+        None => (WatermarkKind::Timestamp, WatermarkBound::At(clock)),
+        Some(statement) => {
+            let largest: Option<i64> = session.row(sqlx::query(statement.clone())).await?.try_get(0)?;
+            (WatermarkKind::Counter, largest.map_or(WatermarkBound::Beginning, WatermarkBound::At))
+        }
+    };
+    let mut transactions = TransactionList {
+        kind,
+        clock,
+        taken_at,
+        server_start,
+        read_between,
+        running: Vec::new(),
+        prepared: Vec::new(),
+    };
+    if standby {
+        // Its own sessions write nothing, and those of the primary are not visible here.
+        return Ok(transactions);
+    }
+    let mut running = session.rows(sqlx::query(RUNNING)).await?;
+    for _ in 0..LOGIN_RETRIES {
+        // Sessions that are logging in, mostly to other databases. A moment later their database is known. The clock has
+        // been read already, so a later list of running transactions is just as good.
+        if !running.iter().any(|row| row.try_get::<bool, _>(4).unwrap_or(false)) {
+            break;
+        }
+        tokio::time::sleep(LOGIN_PAUSE).await;
+        running = session.rows(sqlx::query(RUNNING)).await?;
+    }
+    for row in running {
+        transactions.running.push(RunningTransaction {
+            id: row.try_get(0)?,
+            pid: row.try_get(1)?,
+            started: row.try_get(2)?,
+            application: row.try_get(3)?,
+        });
+    }
+    for row in session.rows(sqlx::query(PREPARED)).await? {
+        transactions.prepared.push(PreparedTransaction {
+            id: row.try_get(0)?,
+            gid: row.try_get(1)?,
+            prepared_at: row.try_get(2)?,
+        });
+    }
+    Ok(transactions)
+}

@@ -1,0 +1,213 @@
+//! What imsync requires of the source: columns, types, privileges, the filter, the time zone.
+//!
+//! Owns: the messages for what is missing, each with its remedy. Must not know: how pages are read.
+
+use super::column_type::{AccountType, WatermarkType};
+use super::error::SourceError;
+use super::session::SourceSession;
+use super::similar_names::similar_names;
+use super::statements::StatementInputs;
+use super::table::{Column, Table};
+use crate::config::{self, AccountFormat};
+use crate::quote::shown;
+
+/// The number of columns that a message lists.
+const MAX_LISTED_COLUMNS: usize = 20;
+
+/// The configured columns, found and of accepted types.
+#[derive(Debug)]
+pub(super) struct ConfiguredColumns<'a> {
+    pub(super) account: (&'a Column, AccountType),
+    pub(super) watermark: Option<(&'a Column, WatermarkType)>,
+    /// The name of the deleted column, and whether it is a boolean.
+    pub(super) deleted: Option<(&'a str, bool)>,
+}
+
+/// Finds the configured columns and checks their types and the privileges of the role. All problems are reported
+/// together, one a line.
+pub(super) fn find_columns<'a>(
+    table: &'a Table,
+    config: &config::Config,
+    mapped: &[String],
+) -> Result<ConfiguredColumns<'a>, SourceError> {
+    let source = &config.source;
+    let mut problems: Vec<String> = Vec::new();
+    let mut find = |key: &str, name: &str| {
+        let column = table.column(name);
+        if column.is_none() {
+            problems.push(column_not_found(table, key, name));
+        }
+        column
+    };
+    let account = find("source.account_column", &source.account_column);
+    let watermark = source.watermark_column.as_ref().and_then(|name| find("source.watermark_column", name));
+    let deleted = source.deleted_column.as_ref().and_then(|name| find("source.deleted_column", name));
+    let mut read: Vec<&Column> = [account, watermark, deleted].into_iter().flatten().collect();
+    for name in mapped {
+        let attribute = config.attributes.iter().find(|attribute| attribute.column == *name);
+        let key =
+            attribute.map_or("attributes".to_owned(), |attribute| format!("attributes.{}", shown(&attribute.name)));
+        read.extend(find(&key, name));
+    }
+    let account = account.map(|column| (column, account_type(table, column, source.account_format)));
+    let account = keep_typed(account, &mut problems);
+    let watermark = watermark.map(|column| (column, watermark_type(table, column)));
+    let watermark = keep_typed(watermark, &mut problems);
+    problems.extend(missing_privileges(table, &read));
+    match account {
+        Some(account) if problems.is_empty() => Ok(ConfiguredColumns {
+            account,
+            watermark,
+            deleted: deleted.map(|column| (column.name.as_str(), column.base_type == "bool")),
+        }),
+        _ => Err(SourceError::Unsuitable(problems.join("\n"))),
+    }
+}
+
+/// The column with its type; a type that is not accepted becomes a problem.
+fn keep_typed<'a, T>(
+    column: Option<(&'a Column, Result<T, String>)>,
+    problems: &mut Vec<String>,
+) -> Option<(&'a Column, T)> {
+    match column? {
+        (column, Ok(accepted)) => Some((column, accepted)),
+        (_, Err(problem)) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+fn column_not_found(table: &Table, key: &str, name: &str) -> String {
+    let quoted: Vec<String> = table.columns.iter().map(|column| shown(&column.name)).collect();
+    let known = table.columns.iter().zip(&quoted).map(|(column, quoted)| (column.name.as_str(), quoted.as_str()));
+    let hint = match similar_names(name, known).as_slice() {
+        [] => {
+            let more = quoted.len().saturating_sub(MAX_LISTED_COLUMNS);
+            let list = quoted.iter().take(MAX_LISTED_COLUMNS).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("its columns are {list}{more}")
+        }
+        similar if table.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase()) => {
+            format!("similar: {} (upper and lower case differ)", similar.join(", "))
+        }
+        similar => format!("similar: {}", similar.join(", ")),
+    };
+    format!("{key} = {name:?}: {} has no column {}; {hint}", table.qualified_name(), shown(name))
+}
+
+fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result<AccountType, String> {
+    let key = format!("source.account_column = {:?}", column.name);
+    let column_is = format!("column {} of {} is {}", shown(&column.name), table.qualified_name(), column.type_name);
+    let Some(found) = AccountType::from_typname(&column.base_type) else {
+        return Err(format!(
+            "{key}: {column_is}; allowed are text, varchar, char, smallint, integer, bigint, uuid and domains over them (in a view, cast it: {}::text)",
+            shown(&column.name)
+        ));
+    };
+    if !column.deterministic {
+        return Err(format!(
+            "{key}: {column_is} with a nondeterministic collation, under which different texts are equal although they are different accounts in IM; give the column another collation, or read from a view with {} COLLATE \"C\"",
+            shown(&column.name)
+        ));
+    }
+    match (found, format) {
+        (AccountType::Uuid, AccountFormat::Text) => Err(format!(
+            "{key}: {column_is}, 36 bytes as text, and IM accepts at most 32; set account_format = \"hex\" (32 bytes, without the hyphens)"
+        )),
+        (AccountType::Uuid, AccountFormat::Hex) | (_, AccountFormat::Text) => Ok(found),
+        (_, AccountFormat::Hex) => Err(format!(
+            "source.account_format = \"hex\" requires a uuid, but {column_is}; set account_format = \"text\""
+        )),
+    }
+}
+
+fn watermark_type(table: &Table, column: &Column) -> Result<WatermarkType, String> {
+    WatermarkType::from_typname(&column.base_type).ok_or_else(|| {
+        format!(
+            "source.watermark_column = {:?}: column {} of {} is {}; allowed are timestamptz, timestamp and bigint; without watermark_column every pass compares the whole table",
+            column.name,
+            shown(&column.name),
+            table.qualified_name(),
+            column.type_name
+        )
+    })
+}
+
+fn missing_privileges(table: &Table, read: &[&Column]) -> Vec<String> {
+    let (role, name) = (shown(&table.role), table.qualified_name());
+    let mut problems = Vec::new();
+    if !table.schema_usable {
+        let schema = shown(&table.schema);
+        problems.push(format!(
+            "role {role} lacks USAGE on schema {schema}; run: GRANT USAGE ON SCHEMA {schema} TO {role};"
+        ));
+    }
+    let mut denied: Vec<String> =
+        read.iter().filter(|column| !column.readable).map(|column| shown(&column.name)).collect();
+    denied.sort_unstable();
+    denied.dedup();
+    if !denied.is_empty() {
+        problems.push(format!(
+            "role {role} lacks SELECT on {} of {name}; run: GRANT SELECT ON {name} TO {role};",
+            denied.join(", ")
+        ));
+    }
+    if table.row_security {
+        problems.push(format!(
+            "row-level security hides rows of {name} from role {role}, and hidden rows would look deleted; run: ALTER ROLE {role} BYPASSRLS; (or read from a view that the owner of the table created)"
+        ));
+    }
+    problems
+}
+
+/// Refuses a watermark over a materialized view or a foreign table: a refresh makes rows visible long after their stamp.
+pub(super) async fn check_watermark_relation(session: &mut SourceSession, table: &Table) -> Result<(), SourceError> {
+    let Some((kind, name)) = table.materialized_or_foreign_base(session).await? else { return Ok(()) };
+    let relation = table.qualified_name();
+    let kind_name = kind.name();
+    let relation_is = if kind == table.kind {
+        format!("{relation} is a {kind_name}")
+    } else {
+        format!("{relation} reads from {name}, a {kind_name}")
+    };
+    Err(SourceError::Unsuitable(format!(
+        "source.watermark_column cannot be used: {relation_is}, where rows with old stamps appear late and would be missed; remove watermark_column (every pass then compares the whole table), or read from the underlying table"
+    )))
+}
+
+/// Lets the server check the filter and the time zone.
+pub(super) async fn check_expressions(
+    session: &mut SourceSession,
+    inputs: &StatementInputs<'_>,
+) -> Result<(), SourceError> {
+    if let (Some(check), Some(filter)) = (inputs.filter_check(), inputs.filter) {
+        check_filter(session, check, filter).await?;
+    }
+    if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
+        session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
+            SourceError::Refused(reason) => SourceError::Unsuitable(format!(
+                "source.watermark_timezone = {:?}: {reason}; allowed are the names of pg_timezone_names, like UTC or Europe/Berlin",
+                inputs.timezone
+            )),
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+async fn check_filter(session: &mut SourceSession, check: sqlx::SqlStr, filter: &str) -> Result<(), SourceError> {
+    let refused = |reason: &str| SourceError::Unsuitable(format!("source.filter = {filter:?}: {reason}"));
+    match session.count_parameters(check).await {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(refused("parameters such as $1 are not allowed here")),
+        Err(error) => {
+            let message = error.as_database_error().map(|error| error.message().to_owned());
+            Err(match (SourceError::from(error), message) {
+                (SourceError::Unreachable(reason), _) => SourceError::Unreachable(reason),
+                (_, Some(message)) => refused(&message),
+                (other, None) => other,
+            })
+        }
+    }
+}

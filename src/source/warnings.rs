@@ -1,0 +1,141 @@
+//! Warnings at start: what works, but not as well as it could.
+//!
+//! Owns: their conditions and sentences, each with its remedy. Must not know: how pages are read.
+
+use sqlx::Row;
+
+use super::column_type::WatermarkType;
+use super::error::SourceError;
+use super::requirements::ConfiguredColumns;
+use super::session::SourceSession;
+use super::statements::Statements;
+use super::table::{RelationKind, Table};
+use crate::quote::shown;
+
+/// A newest stamp may be this many seconds off the clock without a warning.
+const MAX_STAMP_OFFSET: i64 = 3600;
+/// The largest distance of two time zones in seconds (UTC-12 to UTC+14). A stamp that is older is an old one, not one of
+/// another zone.
+const MAX_ZONE_DISTANCE: i64 = 26 * 3600;
+
+/// What the warnings are about.
+pub(super) struct WarningInputs<'a> {
+    pub(super) table: &'a Table,
+    pub(super) found: &'a ConfiguredColumns<'a>,
+    /// The mapped columns.
+    pub(super) mapped: &'a [String],
+    pub(super) statements: &'a Statements,
+    /// A unique index over the account column exists.
+    pub(super) account_unique: bool,
+}
+
+impl WarningInputs<'_> {
+    /// All warnings that apply.
+    pub(super) async fn collect(&self, session: &mut SourceSession) -> Result<Vec<String>, SourceError> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.replica(session).await?);
+        warnings.extend(self.money_columns());
+        warnings.extend(encoding(session).await?);
+        warnings.extend(self.watermark_index(session).await?);
+        warnings.extend(self.account_index(session).await?);
+        warnings.extend(self.newest_stamp(session).await?);
+        Ok(warnings)
+    }
+
+    async fn replica(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+        let standby: bool = session.row(sqlx::query("SELECT pg_catalog.pg_is_in_recovery()")).await?.try_get(0)?;
+        Ok((standby && self.found.watermark.is_some()).then(|| "the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits; make it longer than the longest transaction, or read from the primary".to_owned()))
+    }
+
+    fn money_columns(&self) -> Vec<String> {
+        let mapped = self.mapped.iter().filter_map(|name| self.table.column(name));
+        let money = mapped.filter(|column| column.base_type == "money");
+        money
+            .map(|column| {
+                let name = shown(&column.name);
+                format!(
+                    "column {name} is money, whose text depends on lc_monetary: another setting of the server, database or role would change every value; read it from a view, as {name}::numeric"
+                )
+            })
+            .collect()
+    }
+
+    async fn watermark_index(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+        let account = self.found.account.0;
+        let Some((watermark, _)) = self.found.watermark.filter(|_| self.table.kind.can_have_indexes()) else {
+            return Ok(None);
+        };
+        if self.table.has_index_for_order(session, &[watermark, account]).await? {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "no index supports the incremental passes, so each page sorts all rows; run: CREATE INDEX{} ON {} ({}, {});",
+            self.concurrently(),
+            self.table.qualified_name(),
+            shown(&watermark.name),
+            shown(&account.name)
+        )))
+    }
+
+    async fn account_index(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+        if !self.table.kind.can_have_indexes() {
+            return Ok(None);
+        }
+        let account = self.found.account.0;
+        let (concurrently, name, column) = (self.concurrently(), self.table.qualified_name(), shown(&account.name));
+        Ok(if !self.table.has_index_for_order(session, &[account]).await? {
+            let unique = if self.account_unique { "" } else { "UNIQUE " };
+            Some(format!(
+                "no index supports the full passes and look-ups; run: CREATE {unique}INDEX{concurrently} ON {name} ({column});"
+            ))
+        } else if !self.account_unique {
+            Some(format!(
+                "no unique index ensures that an account has one row in {name} (an account with several rows is rejected); run: CREATE UNIQUE INDEX{concurrently} ON {name} ({column});"
+            ))
+        } else {
+            None
+        })
+    }
+
+    /// `CREATE INDEX CONCURRENTLY` does not exist for a partitioned table.
+    fn concurrently(&self) -> &'static str {
+        if self.table.kind == RelationKind::Partitioned { "" } else { " CONCURRENTLY" }
+    }
+
+    /// A newest stamp far from the clock, which suggests a wrong clock or time zone.
+    async fn newest_stamp(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+        let (Some(statement), Some((watermark, kind))) = (&self.statements.newest_stamp_offset, self.found.watermark)
+        else {
+            return Ok(None);
+        };
+        let Some(row) = session.rows(sqlx::query(statement.clone())).await?.pop() else { return Ok(None) };
+        let ahead: i64 = row.try_get(0)?;
+        let (column, name) = (shown(&watermark.name), self.table.qualified_name());
+        Ok(if ahead > MAX_STAMP_OFFSET {
+            Some(format!(
+                "the newest {column} of {name} is {} ahead of the database clock: rows stamped in the future are read again by every pass; check the clocks of the writers and source.watermark_timezone",
+                hours(ahead)
+            ))
+        } else if kind == WatermarkType::Timestamp && (MAX_STAMP_OFFSET..MAX_ZONE_DISTANCE).contains(&-ahead) {
+            Some(format!(
+                "the newest {column} of {name} is {} behind the database clock: if rows have changed since, source.watermark_timezone is not the time zone of the writers, and changes are missed",
+                hours(-ahead)
+            ))
+        } else {
+            None
+        })
+    }
+}
+
+async fn encoding(session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+    let query = sqlx::query("SELECT pg_catalog.current_setting('server_encoding')");
+    let encoding: String = session.row(query).await?.try_get(0)?;
+    Ok((encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a text that is not UTF-8 fails the page that contains it, and with it the pass".to_owned()))
+}
+
+fn hours(seconds: i64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}

@@ -1,0 +1,313 @@
+//! From a seed to a system: its settings and its list of operations, the same every time.
+//!
+//! Owns: how likely what is. Must not know: how anything is carried out.
+
+use super::operation::{
+    Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Watermark,
+    WatermarkUpdate, Which, WriterAction,
+};
+use super::rng::Rng;
+use super::table::{COLUMNS, VALUES};
+
+pub(super) const WRITERS: usize = 4;
+/// `im.timeout`, the smallest that the configuration takes.
+pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
+
+/// What a system is like. Small, so that page edges and half-filled calls are everywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settings {
+    /// Numbers of accounts in the table at the beginning; as many again may come.
+    pub(super) accounts: u64,
+    pub(super) page_size: u64,
+    pub(super) users_per_call: u64,
+    pub(super) max_in_flight: u64,
+    pub(super) watermark: Watermark,
+    pub(super) timpush: bool,
+    pub(super) keep_gone: bool,
+    pub(super) keep_unmapped: bool,
+    /// Every third account is not in Chat until it is imported.
+    pub(super) strangers: bool,
+    /// `removal.max_share`, in percent.
+    pub(super) max_share: u64,
+    /// `im.calls_per_second`; the vendor takes half as many again.
+    pub(super) calls_per_second: u32,
+    /// `schedule.rejected_retry`, in seconds.
+    pub(super) rejected_retry: u64,
+    /// Calls that land after their caller gave up are among the faults.
+    pub(super) ghosts: bool,
+}
+
+/// A system that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    pub(super) operations: Vec<Operation>,
+}
+
+impl Plan {
+    /// So many operations and a quiescence at the end.
+    pub(super) fn of(seed: u64, length: usize) -> Self {
+        let mut rng = Rng::new(seed);
+        let settings = Settings {
+            accounts: rng.between(12, 60),
+            page_size: rng.between(3, 7),
+            users_per_call: rng.pick(&[1, 2, 3, 5, 20, 100]),
+            max_in_flight: rng.pick(&[1, 2, 64]),
+            watermark: rng.pick(&[
+                Watermark::Zoned,
+                Watermark::Zoned,
+                Watermark::Zoned,
+                Watermark::Local,
+                Watermark::Counter,
+                Watermark::None,
+            ]),
+            timpush: rng.percent(50),
+            keep_gone: rng.percent(15),
+            keep_unmapped: rng.percent(50),
+            strangers: rng.percent(15),
+            max_share: rng.pick(&[100, 100, 100, 20]),
+            calls_per_second: rng.pick(&[20, 66, 66]),
+            rejected_retry: rng.pick(&[1, 3_600]),
+            ghosts: rng.percent(50),
+        };
+        let mut planner = Planner { rng, settings, operations: Vec::new(), daemons: 0 };
+        let mut calm_after = 40;
+        while planner.operations.len() < length {
+            planner.next();
+            // A quiescence in the middle: what follows starts from a state that was proven.
+            if planner.operations.len() > calm_after && planner.daemons == 0 {
+                planner.operations.push(Operation::Calm);
+                calm_after += 40;
+            }
+        }
+        planner.operations.push(Operation::Calm);
+        Self { settings: planner.settings, operations: planner.operations }
+    }
+}
+
+pub(super) struct Planner {
+    pub(super) rng: Rng,
+    pub(super) settings: Settings,
+    pub(super) operations: Vec<Operation>,
+    daemons: u32,
+}
+
+impl Planner {
+    fn next(&mut self) {
+        if self.daemons == 0 && self.rng.percent(25) {
+            return self.scene();
+        }
+        let operation = if self.daemons > 0 { self.beside_daemon() } else { self.alone() };
+        match operation {
+            Operation::Daemon(_) => self.daemons = 2.min(self.daemons + 1),
+            Operation::DaemonTerm | Operation::DaemonKill => self.daemons -= 1,
+            // A pass that finds nothing to do arrives nowhere.
+            Operation::CommandRun(_) => self.changes(),
+            _ => {}
+        }
+        self.operations.push(operation);
+    }
+
+    /// A few changes that are committed.
+    fn changes(&mut self) {
+        for _ in 0..self.rng.below(3) {
+            let writer = self.writer();
+            let (account, column, value) = (self.account(), self.column(), self.value());
+            let modulus = self.rng.between(2, 9);
+            let action = match self.rng.below(4) {
+                0 => WriterAction::Bulk { column, value, modulus, rest: self.rng.below(modulus) },
+                1 => WriterAction::Gone { account, gone: self.rng.percent(50) },
+                _ => WriterAction::Set { account, column, value, stamp: WatermarkUpdate::Now },
+            };
+            self.operations.extend([Operation::Write(writer, action), Operation::Write(writer, WriterAction::Commit)]);
+        }
+    }
+
+    fn alone(&mut self) -> Operation {
+        match self.rng.below(100) {
+            0..46 => self.write(),
+            46..50 => self.finish(),
+            50..76 => Operation::CommandRun(self.pass()),
+            76..84 => Operation::Fault(self.fault()),
+            84..88 => Operation::ClearFaults,
+            88..90 => Operation::Pause(self.rng.between(1, 300)),
+            90..92 => Operation::RetryRejected,
+            92..94 => Operation::Edit(self.rng.pick(&[
+                ConfigVersion::First,
+                ConfigVersion::WithoutLang,
+                ConfigVersion::OtherPlan,
+                ConfigVersion::NarrowFilter,
+            ])),
+            94..96 => Operation::Import(self.account()),
+            _ => self.daemon(),
+        }
+    }
+
+    fn daemon(&mut self) -> Operation {
+        Operation::Daemon(self.rng.percent(40).then(|| self.crash()))
+    }
+
+    fn beside_daemon(&mut self) -> Operation {
+        match self.rng.below(100) {
+            0..48 => self.write(),
+            48..52 => self.finish(),
+            52..70 => Operation::Pause(self.rng.between(1, 300)),
+            70..77 => Operation::Fault(self.fault()),
+            77..80 => Operation::ClearFaults,
+            80..85 => Operation::Cut(self.whose()),
+            85..87 => Operation::RetryRejected,
+            87..89 => self.daemon(),
+            89 => Operation::CommandRun(self.pass()),
+            90 => Operation::DaemonSleeps(self.rng.pick(&[200, 1_200, 5_500])),
+            91..95 => Operation::DaemonKill,
+            _ => Operation::DaemonTerm,
+        }
+    }
+
+    fn finish(&mut self) -> Operation {
+        Operation::Finish { oldest: self.rng.percent(50), commit: self.rng.percent(70) }
+    }
+
+    fn pass(&mut self) -> CommandRun {
+        let command = match self.rng.below(10) {
+            0..6 => Command::Once,
+            6..9 => Command::Backfill { force: self.rng.percent(20), allow_removals: self.rng.percent(20) },
+            _ => Command::Accounts((0..self.rng.between(1, 4)).map(|_| self.account()).collect()),
+        };
+        let fault = match self.rng.below(10) {
+            0..4 => {
+                let (point, arrival) = self.crash();
+                ProcessFault::Crash(point, arrival)
+            }
+            4 => ProcessFault::Kill(self.rng.between(1, 1_500)),
+            5 => ProcessFault::Term(self.rng.between(1, 1_500)),
+            _ => ProcessFault::None,
+        };
+        let beside = match self.rng.below(3) {
+            0 => (0..self.rng.between(1, 5)).map(|_| self.beside()).collect(),
+            _ => Vec::new(),
+        };
+        CommandRun { command, fault, beside }
+    }
+
+    fn beside(&mut self) -> Operation {
+        match self.rng.below(10) {
+            0..5 => self.write(),
+            5 => self.finish(),
+            6 | 7 => Operation::Pause(self.rng.between(1, 400)),
+            8 => Operation::Fault(self.fault()),
+            _ => Operation::Cut(self.whose()),
+        }
+    }
+
+    fn whose(&mut self) -> FaultTarget {
+        self.rng.pick(&[FaultTarget::All, FaultTarget::Lease, FaultTarget::First, FaultTarget::Last])
+    }
+
+    pub(super) fn crash(&mut self) -> (&'static str, u64) {
+        let point = self.rng.pick(imsync::crash::POINTS);
+        (point, if self.rng.percent(70) { 1 } else { self.rng.between(2, 6) })
+    }
+
+    /// Mostly one that was there at the beginning.
+    pub(super) fn account(&mut self) -> u64 {
+        let accounts = self.settings.accounts;
+        if self.rng.percent(85) { self.rng.below(accounts) } else { self.rng.below(accounts + 10) }
+    }
+
+    pub(super) fn column(&mut self) -> usize {
+        usize::try_from(self.rng.below(COLUMNS.len() as u64)).expect("a place fits")
+    }
+
+    pub(super) fn value(&mut self) -> usize {
+        // The first two are listed where values are looked up.
+        let bound = if self.rng.percent(50) { 3 } else { VALUES as u64 };
+        usize::try_from(self.rng.below(bound)).expect("a place fits")
+    }
+
+    pub(super) fn writer(&mut self) -> usize {
+        usize::try_from(self.rng.below(WRITERS as u64)).expect("a place fits")
+    }
+
+    fn write(&mut self) -> Operation {
+        Operation::Write(self.writer(), self.action())
+    }
+
+    pub(super) fn action(&mut self) -> WriterAction {
+        let (account, column, value) = (self.account(), self.column(), self.value());
+        let modulus = self.rng.between(2, 9);
+        let rest = self.rng.below(modulus);
+        match self.rng.below(100) {
+            0..22 => {
+                let stamp = match self.rng.below(20) {
+                    0 => WatermarkUpdate::Untouched,
+                    1 => WatermarkUpdate::Old,
+                    2 => WatermarkUpdate::Missing,
+                    3 => WatermarkUpdate::Ahead,
+                    4 | 5 => WatermarkUpdate::Lagging,
+                    _ => WatermarkUpdate::Now,
+                };
+                WriterAction::Set { account, column, value, stamp }
+            }
+            22..27 => WriterAction::ThereAndBack { account, column, value },
+            27..35 => WriterAction::Bulk { column, value, modulus, rest },
+            35..37 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
+            // Half of them are there already.
+            37..42 => WriterAction::Insert { account: self.settings.accounts + self.rng.below(10), value },
+            42..46 => WriterAction::Delete { account },
+            46..51 => WriterAction::Gone { account, gone: self.rng.percent(60) },
+            51..55 => WriterAction::Bot { account, bot: self.rng.percent(60) },
+            55..58 => WriterAction::Rename { from: account, to: self.rng.below(self.settings.accounts + 10) },
+            58..62 => WriterAction::Savepoint,
+            62..64 => WriterAction::Release,
+            64..67 => WriterAction::RollbackTo,
+            67..87 => WriterAction::Commit,
+            87..89 => WriterAction::CommitAndChain,
+            89..93 => WriterAction::Rollback,
+            93..98 => WriterAction::Prepare,
+            _ => WriterAction::HangUp,
+        }
+    }
+
+    pub(super) fn answer(&mut self) -> Answer {
+        self.rng.pick(&[
+            Answer::Code(91000),
+            Answer::Code(60008),
+            Answer::Http(502),
+            Answer::Http(503),
+            Answer::RetryLater,
+            Answer::Html,
+            Answer::Cut,
+            Answer::Close,
+            Answer::Garbage,
+            Answer::Huge,
+        ])
+    }
+
+    fn fault(&mut self) -> Fault {
+        let kind = match self.rng.below(100) {
+            0..10 => FaultKind::Refuse(
+                self.rng.pick(&[91000, 60008, 60007, 60011, 90001, 90033, 70402, 70003, 90045, 12345]),
+            ),
+            10..24 => FaultKind::RefuseAccount(self.rng.pick(&[70107, 60015, 90035, 70402, 90033])),
+            24..34 => FaultKind::Fail(self.answer()),
+            34..56 => FaultKind::ApplyThenFail(self.answer()),
+            56..66 => FaultKind::ApplyThenHold(self.rng.between(10, 1_800)),
+            66..72 => FaultKind::Slow(self.rng.between(1, 150)),
+            72..77 => FaultKind::Throttle(u32::try_from(self.rng.between(1, 10)).expect("few calls")),
+            77..82 => FaultKind::Hold(self.rng.between(10, 500)),
+            // Well within twice the time-out after the call was sent, also on a machine that is busy.
+            82..91 if self.settings.ghosts => FaultKind::Hold(self.rng.between(800, TIMEOUT_MILLIS * 13 / 10)),
+            _ if self.settings.ghosts => FaultKind::Ghost(self.rng.between(1, TIMEOUT_MILLIS * 3 / 10)),
+            _ => FaultKind::ApplyThenFail(Answer::Close),
+        };
+        let which = if self.rng.percent(50) {
+            Which::Percent { chance: self.rng.between(20, 100), seed: self.rng.below(1_000) }
+        } else {
+            Which::Next(self.rng.between(1, 8))
+        };
+        let account = (matches!(kind, FaultKind::RefuseAccount(_)) || self.rng.percent(25)).then(|| self.account());
+        let attribute = self.rng.percent(10).then(|| self.column());
+        Fault { kind, which, account, attribute }
+    }
+}

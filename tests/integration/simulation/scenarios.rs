@@ -1,0 +1,257 @@
+//! Short histories that go for a weak spot: a doubt and a value that returns, a full pass that is interrupted and asked
+//! for something else, accounts that leave while removals fail.
+//!
+//! Owns: what these have in common. Must not know: how anything is carried out.
+//!
+//! Chance alone seldom puts the four or five steps together that a lie needs: a value that IM has applied and nobody
+//! recorded, the old value back in the table, and a pass that ends before it has looked.
+
+use super::operation::{
+    Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, Operation, ProcessFault, WatermarkUpdate, Which,
+    WriterAction,
+};
+use super::plan::Planner;
+
+/// Where a crash leaves a call behind whose outcome is not recorded.
+const WITH_CALLS: [&str; 7] = [
+    "intent: stored",
+    "call: about to be sent",
+    "call: answered",
+    "call: answered",
+    "push: sets have ended",
+    "push: a batch was halved",
+    "record: not committed",
+];
+/// Where one ends the next process before it has sent anything again.
+const BEFORE_CALLS: [&str; 8] = [
+    "lease: the epoch is incremented",
+    "intents: resolved, not committed",
+    "intents: resolved",
+    "transaction list: read",
+    "page: read",
+    "page: compared",
+    "delivery: begins",
+    "doubts: looked up",
+];
+const IN_FULL: [&str; 6] = [
+    "full: the position is stored",
+    "full: the table is walked",
+    "full: the gone are walked",
+    "removals: about to go",
+    "removals: a chunk is taken",
+    "pass: all is recorded",
+];
+
+fn pass(command: Command, fault: ProcessFault) -> Operation {
+    Operation::CommandRun(CommandRun { command, fault, beside: Vec::new() })
+}
+
+fn once() -> Operation {
+    pass(Command::Once, ProcessFault::None)
+}
+
+fn fault(kind: FaultKind, which: Which) -> Operation {
+    Operation::Fault(Fault { kind, which, account: None, attribute: None })
+}
+
+const ALWAYS: Which = Which::Percent { chance: 100, seed: 0 };
+
+impl Planner {
+    pub(super) fn scene(&mut self) {
+        match self.rng.below(10) {
+            0..4 => self.doubt(),
+            4 => self.doubt_of_a_daemon(),
+            5 | 6 => self.leaving(),
+            7 | 8 => self.another_mind(),
+            _ => self.haste(),
+        }
+    }
+
+    fn committed(&mut self, actions: impl IntoIterator<Item = WriterAction>) {
+        let writer = self.writer();
+        for action in actions {
+            self.operations.push(Operation::Write(writer, action));
+        }
+        self.operations.push(Operation::Write(writer, WriterAction::Commit));
+    }
+
+    /// Two values that are listed everywhere, so that they can be sent.
+    fn there(account: u64, column: usize, value: usize, stamp: WatermarkUpdate) -> WriterAction {
+        WriterAction::Set { account, column, value, stamp }
+    }
+
+    /// A call of a one-shot command that IM may have applied, and what the table says afterwards.
+    fn doubt(&mut self) {
+        let (account, column) = (self.account(), self.column());
+        let other = self.account();
+        self.committed([
+            Self::there(account, column, 0, WatermarkUpdate::Now),
+            Self::there(other, column, 0, WatermarkUpdate::Now),
+        ]);
+        self.operations.extend([Operation::ClearFaults, once()]);
+        self.committed([
+            Self::there(account, column, 1, WatermarkUpdate::Now),
+            Self::there(other, column, 1, WatermarkUpdate::Now),
+        ]);
+        let command = match self.rng.below(4) {
+            0 => Command::Backfill { force: false, allow_removals: false },
+            1 => Command::Accounts(vec![account, other]),
+            _ => Command::Once,
+        };
+        match self.rng.below(6) {
+            0 | 1 => {
+                let arrival = self.rng.between(1, 2);
+                let point = self.rng.pick(&WITH_CALLS);
+                self.operations.push(pass(command, ProcessFault::Crash(point, arrival)));
+            }
+            2 => {
+                let answer = self.answer();
+                let kind =
+                    if self.rng.percent(50) { FaultKind::Fail(answer) } else { FaultKind::ApplyThenFail(answer) };
+                // Where only one account is lost, the pass goes on.
+                let account = self.rng.percent(70).then_some(account);
+                let lost = Operation::Fault(Fault { kind, which: ALWAYS, account, attribute: None });
+                self.operations.extend([lost, pass(command, ProcessFault::None), Operation::ClearFaults]);
+            }
+            3 => {
+                let held = fault(FaultKind::ApplyThenHold(self.rng.between(1_100, 1_900)), Which::Next(2));
+                self.operations.extend([held, pass(command, ProcessFault::None), Operation::ClearFaults]);
+            }
+            4 => {
+                let held = fault(FaultKind::ApplyThenHold(1_900), Which::Next(2));
+                let fault = ProcessFault::Kill(self.rng.between(200, 2_000));
+                self.operations.extend([held, pass(command, fault), Operation::ClearFaults]);
+            }
+            _ => {
+                // Applied and lost; and when it is repeated, refused.
+                let lost = fault(FaultKind::ApplyThenFail(Answer::Close), Which::Next(1));
+                let code = self.rng.pick(&[90033, 70402, 60015]);
+                let refused = fault(FaultKind::Refuse(code), Which::Next(8));
+                self.operations.extend([lost, refused, pass(command, ProcessFault::None), Operation::ClearFaults]);
+            }
+        }
+        self.afterwards(account, column);
+    }
+
+    /// The same with a daemon that is killed.
+    fn doubt_of_a_daemon(&mut self) {
+        let (account, column) = (self.account(), self.column());
+        self.committed([Self::there(account, column, 0, WatermarkUpdate::Now)]);
+        self.operations.extend([Operation::ClearFaults, once()]);
+        let held = fault(FaultKind::ApplyThenHold(1_900), Which::Next(2));
+        self.operations.extend([Operation::Daemon(None), Operation::Pause(self.rng.between(100, 1_500)), held]);
+        self.committed([Self::there(account, column, 1, WatermarkUpdate::Now)]);
+        self.operations.extend([
+            Operation::Pause(self.rng.between(50, 900)),
+            Operation::DaemonKill,
+            Operation::ClearFaults,
+        ]);
+        self.afterwards(account, column);
+    }
+
+    /// The old value is back, or the row is gone; and the next process may not live long either.
+    fn afterwards(&mut self, account: u64, column: usize) {
+        let back = match self.rng.below(8) {
+            0 => WriterAction::Delete { account },
+            1 => WriterAction::Gone { account, gone: true },
+            2 => WriterAction::Bot { account, bot: true },
+            3 => Self::there(account, column, 0, WatermarkUpdate::Now),
+            4 => Self::there(account, column, 2, WatermarkUpdate::Now),
+            // Nothing but the look-up by account finds these.
+            _ => Self::there(account, column, 0, self.rng.pick(&[WatermarkUpdate::Untouched, WatermarkUpdate::Old])),
+        };
+        if self.rng.percent(70) {
+            self.committed([back]);
+        }
+        if self.rng.percent(50) {
+            let point = self.rng.pick(&BEFORE_CALLS);
+            self.operations.push(pass(Command::Once, ProcessFault::Crash(point, 1)));
+        }
+        if self.rng.percent(50) {
+            self.operations.push(once());
+        }
+    }
+
+    /// Accounts leave, by all ways, and IM or the process fails at their removal.
+    fn leaving(&mut self) {
+        for _ in 0..self.rng.between(1, 4) {
+            let account = self.account();
+            let action = match self.rng.below(6) {
+                0 => WriterAction::Gone { account, gone: true },
+                1 => WriterAction::Bot { account, bot: true },
+                2 => WriterAction::Rename { from: account, to: self.settings.accounts + self.rng.below(10) },
+                _ => WriterAction::Delete { account },
+            };
+            self.committed([action]);
+        }
+        let command = Command::Backfill { force: false, allow_removals: self.rng.percent(50) };
+        match self.rng.below(3) {
+            0 => {
+                let point = self.rng.pick(&IN_FULL);
+                self.operations.push(pass(command, ProcessFault::Crash(point, 1)));
+            }
+            1 => {
+                let kind = FaultKind::ApplyThenFail(self.answer());
+                self.operations.extend([
+                    fault(kind, ALWAYS),
+                    pass(command, ProcessFault::None),
+                    Operation::ClearFaults,
+                ]);
+            }
+            _ => self.operations.push(pass(command, ProcessFault::None)),
+        }
+        if self.rng.percent(40) {
+            // Somebody comes back.
+            let account = self.account();
+            self.committed([WriterAction::Insert { account, value: 0 }]);
+        }
+        self.operations.push(pass(Command::Backfill { force: false, allow_removals: true }, ProcessFault::None));
+    }
+
+    /// A full pass is interrupted, and what goes on is asked for something else.
+    fn another_mind(&mut self) {
+        const EDITIONS: [ConfigVersion; 4] =
+            [ConfigVersion::First, ConfigVersion::WithoutLang, ConfigVersion::OtherPlan, ConfigVersion::NarrowFilter];
+        let commands = [
+            Command::Once,
+            Command::Once,
+            Command::Backfill { force: false, allow_removals: true },
+            Command::Backfill { force: true, allow_removals: true },
+        ];
+        if self.rng.percent(70) {
+            // So that there is a middle to be interrupted in.
+            self.operations.push(fault(FaultKind::Slow(150), ALWAYS));
+        }
+        for _ in 0..self.rng.between(1, 3) {
+            let version = self.rng.pick(&EDITIONS);
+            let command = commands[usize::try_from(self.rng.below(4)).expect("a place fits")].clone();
+            let fault = match self.rng.below(3) {
+                0 => ProcessFault::Crash(self.rng.pick(&IN_FULL), 1),
+                1 => ProcessFault::Crash(self.rng.pick(&WITH_CALLS), self.rng.between(1, 8)),
+                _ => ProcessFault::Term(self.rng.between(1_000, 2_500)),
+            };
+            self.operations.extend([Operation::Edit(version), pass(command, fault)]);
+            if self.rng.percent(50) {
+                let action = self.action();
+                self.committed([action]);
+            }
+        }
+        let version = self.rng.pick(&EDITIONS);
+        self.operations.extend([Operation::ClearFaults, Operation::Edit(version), once()]);
+    }
+
+    /// One process after the other sends as fast as it may.
+    fn haste(&mut self) {
+        let again = || Command::Backfill { force: true, allow_removals: false };
+        self.operations.push(Operation::ClearFaults);
+        for _ in 0..2 {
+            let fault = match self.rng.below(3) {
+                0 => ProcessFault::Kill(self.rng.between(1_200, 2_500)),
+                1 => ProcessFault::Crash("call: answered", self.rng.between(10, 25)),
+                _ => ProcessFault::None,
+            };
+            self.operations.push(pass(again(), fault));
+        }
+        self.operations.push(pass(again(), ProcessFault::None));
+    }
+}

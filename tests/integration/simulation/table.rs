@@ -1,0 +1,262 @@
+//! The table of these systems, and what IM should hold by it, worked out a second time.
+//!
+//! Owns: schema, values, `[attributes]` and an independent reading of what they mean. Must not know: `src/mapping`.
+//!
+//! The column `honest` is not mapped: each write says there whether a timestamp can find it, so that a rollback, a
+//! SAVEPOINT or a late commit takes the answer along.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::operation::{ConfigVersion, Watermark, WatermarkUpdate};
+use super::plan::Settings;
+
+/// As the simulator shows users.
+pub(super) type Users = BTreeMap<String, BTreeMap<String, String>>;
+
+pub(super) fn schema(watermark: Watermark) -> String {
+    let kind = match watermark {
+        Watermark::Zoned | Watermark::None => "timestamptz",
+        Watermark::Local => "timestamp",
+        Watermark::Counter => "bigint",
+    };
+    format!(
+        "CREATE SEQUENCE ticks START 1000; CREATE TABLE users (
+         id text PRIMARY KEY, number int NOT NULL, city text, note text, plan text, gender text, tier text, lang text,
+         kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, honest boolean NOT NULL DEFAULT true);
+         CREATE INDEX ON users (updated_at, id);",
+        stamp(watermark, WatermarkUpdate::Now)
+    )
+}
+
+/// The expression that a row is stamped with.
+pub(super) fn stamp(watermark: Watermark, stamp: WatermarkUpdate) -> String {
+    let time = |expression: &str| match watermark {
+        Watermark::Local => format!("timezone('Europe/Berlin', {expression})"),
+        Watermark::Zoned | Watermark::Counter | Watermark::None => expression.to_owned(),
+    };
+    match (stamp, watermark) {
+        (WatermarkUpdate::Untouched, _) => "updated_at".to_owned(),
+        (WatermarkUpdate::Missing, _) => "NULL".to_owned(),
+        (WatermarkUpdate::Old, Watermark::Counter) => "1".to_owned(),
+        (WatermarkUpdate::Now | WatermarkUpdate::Lagging | WatermarkUpdate::Ahead, Watermark::Counter) => {
+            "nextval('ticks')".to_owned()
+        }
+        (WatermarkUpdate::Now, _) => time("now()"),
+        (WatermarkUpdate::Lagging, _) => time("now() - interval '500 milliseconds'"),
+        (WatermarkUpdate::Ahead, _) => time("now() + interval '1 hour'"),
+        (WatermarkUpdate::Old, _) => time("timestamptz '2020-02-02'"),
+    }
+}
+
+/// The `[source]` keys.
+pub(super) fn source(settings: &Settings, version: ConfigVersion) -> String {
+    let watermark = match settings.watermark {
+        Watermark::None => "",
+        Watermark::Zoned | Watermark::Counter => "watermark_column = \"updated_at\"\n",
+        Watermark::Local => "watermark_column = \"updated_at\"\nwatermark_timezone = \"Europe/Berlin\"\n",
+    };
+    let narrow = if version == ConfigVersion::NarrowFilter { " AND number % 5 <> 4" } else { "" };
+    format!(
+        "table = \"public.users\"\naccount_column = \"id\"\n{watermark}watermark_grace = \"1s\"\n\
+         deleted_column = \"deleted_at\"\nfilter = \"kind IS DISTINCT FROM 'bot'{narrow}\"\npage_size = {}\n",
+        settings.page_size
+    )
+}
+
+/// The `[attributes]`: the first version has all rules that a value can meet, over six attributes.
+pub(super) fn attributes(version: ConfigVersion) -> String {
+    match version {
+        ConfigVersion::First | ConfigVersion::NarrowFilter => ATTRIBUTES.to_owned(),
+        ConfigVersion::WithoutLang => ATTRIBUTES.split("[attributes.lang]").next().unwrap_or_default().to_owned(),
+        ConfigVersion::OtherPlan => ATTRIBUTES.replace("silver", "platinum"),
+    }
+}
+
+/// The mapped columns, each with its attribute's name.
+pub(super) const COLUMNS: [(&str, &str); 6] =
+    [("city", "city"), ("note", "note"), ("plan", "plan"), ("gender", "sex"), ("tier", "tier"), ("lang", "lang")];
+
+const ATTRIBUTES: &str = r#"city = "city"
+[attributes.note]
+column = "note"
+too_long = "truncate"
+[attributes.plan]
+column = "plan"
+values = { a = "gold", b = "silver" }
+unlisted = "keep"
+null = "keep"
+[attributes.sex]
+column = "gender"
+values = { a = "male", b = "female" }
+[attributes.tier]
+column = "tier"
+values = { a = "one", b = "two" }
+unlisted = "remove"
+null = "keep"
+[attributes.lang]
+column = "lang"
+values = { a = "Deutsch" }
+unlisted = "send"
+too_long = "truncate"
+"#;
+
+/// A text that a column can hold: itself, and its longest beginning of at most 50 bytes that ends with a whole sign.
+struct ColumnText {
+    raw: &'static str,
+    cut: &'static str,
+}
+
+const fn short(raw: &'static str) -> ColumnText {
+    ColumnText { raw, cut: raw }
+}
+
+/// NULL comes on top, as the last number.
+const TEXTS: [ColumnText; 14] = [
+    short("a"),
+    short("b"),
+    short("Quito"),
+    short("São Tomé"),
+    short(""),
+    short(" "),
+    short("it's \"quoted\" \\ 'twice'"),
+    short("零一二三四五六七八九十一二三四五"),
+    // 50 bytes exactly, and 51.
+    short("01234567890123456789012345678901234567890123456789"),
+    ColumnText {
+        raw: "01234567890123456789012345678901234567890123456789+",
+        cut: "01234567890123456789012345678901234567890123456789",
+    },
+    // 17 signs of three bytes.
+    ColumnText {
+        raw: "零一二三四五六七八九十一二三四五六", cut: "零一二三四五六七八九十一二三四五"
+    },
+    // A sign of 18 bytes (a family), three times.
+    ColumnText {
+        raw: "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", cut: "👨‍👩‍👧👨‍👩‍👧"
+    },
+    // An e and a combining accent at bytes 50 to 52: both go.
+    ColumnText {
+        raw: "0123456789012345678901234567890123456789012345678e\u{301}",
+        cut: "0123456789012345678901234567890123456789012345678",
+    },
+    short("null"),
+];
+
+pub(super) const VALUES: usize = TEXTS.len() + 1;
+
+/// `None` is NULL.
+pub(super) fn value(number: usize) -> Option<&'static str> {
+    TEXTS.get(number).map(|text| text.raw)
+}
+
+/// Accounts from 0 on. Some are awkward; one is longer than IM takes.
+pub(super) fn account(number: u64) -> String {
+    match number {
+        3 => "ü-3, 'three'".to_owned(),
+        5 => "five \"5\" \\".to_owned(),
+        7 => "七七七七七七七七七七".to_owned(),
+        11 => "an-account-of-more-than-thirty-two-bytes".to_owned(),
+        _ => format!("u{number:02}"),
+    }
+}
+
+/// A row as psql shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) values: Vec<Option<String>>,
+    number: i32,
+    /// Soft-deleted, or a bot.
+    gone: bool,
+    pub(super) honest: bool,
+    pub(super) shown: String,
+}
+
+pub(super) async fn rows(connection: &mut PgConnection) -> sqlx::Result<BTreeMap<String, Row>> {
+    type Columns = (String, i32, Vec<Option<String>>, bool, bool, String);
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, honest, \
+         row_to_json(users)::text FROM users",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, number, values, gone, honest, shown)| (id, Row { values, number, gone, honest, shown }))
+        .collect())
+}
+
+/// What one attribute of one account should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExpectedValue {
+    Is(&'static str),
+    Nothing,
+    /// What was there before.
+    Kept,
+    /// What was there before, and the attribute is listed as rejected.
+    Refused,
+}
+
+fn found(raw: &str) -> &'static ColumnText {
+    TEXTS.iter().find(|text| text.raw == raw).expect("columns hold only our texts")
+}
+
+fn expected(attribute: &str, column: Option<&str>, version: ConfigVersion) -> ExpectedValue {
+    let text = column.filter(|raw| !raw.is_empty()).map(found);
+    let sent = |text: &'static ColumnText, truncate: bool| match text.raw.len() <= 50 {
+        true => ExpectedValue::Is(text.raw),
+        false if truncate => ExpectedValue::Is(text.cut),
+        false => ExpectedValue::Refused,
+    };
+    match (attribute, text) {
+        ("city", Some(text)) => sent(text, false),
+        ("plan", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("gold"),
+        ("plan", Some(ColumnText { raw: "b", .. })) if version == ConfigVersion::OtherPlan => {
+            ExpectedValue::Is("platinum")
+        }
+        ("plan", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("silver"),
+        ("plan", _) | ("tier", None) => ExpectedValue::Kept,
+        ("sex", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("male"),
+        ("sex", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("female"),
+        ("sex", Some(_)) => ExpectedValue::Refused,
+        ("tier", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("one"),
+        ("tier", Some(ColumnText { raw: "b", .. })) => ExpectedValue::Is("two"),
+        ("lang", Some(ColumnText { raw: "a", .. })) => ExpectedValue::Is("Deutsch"),
+        ("note" | "lang", Some(text)) => sent(text, true),
+        ("city" | "note" | "sex" | "lang", None) | ("tier", Some(_)) => ExpectedValue::Nothing,
+        (other, _) => panic!("there is no attribute {other}"),
+    }
+}
+
+/// An account that IM cannot have.
+pub(super) fn too_long(account: &str) -> bool {
+    account.len() > 32
+}
+
+impl Row {
+    /// The row counts as gone.
+    pub(super) fn is_gone(&self, version: ConfigVersion) -> bool {
+        self.gone || version == ConfigVersion::NarrowFilter && self.number % 5 == 4
+    }
+}
+
+/// What the account should have, by attribute. `row`: none where the table has none.
+pub(super) fn expected_values(
+    account: &str,
+    row: Option<&Row>,
+    settings: &Settings,
+    version: ConfigVersion,
+) -> BTreeMap<&'static str, ExpectedValue> {
+    let of = |attribute: &'static str, place: usize| match row {
+        _ if too_long(account) => ExpectedValue::Nothing,
+        Some(row) if !row.is_gone(version) => match (attribute, version) {
+            ("lang", ConfigVersion::WithoutLang) if settings.keep_unmapped => ExpectedValue::Kept,
+            ("lang", ConfigVersion::WithoutLang) => ExpectedValue::Nothing,
+            _ => expected(attribute, row.values[place].as_deref(), version),
+        },
+        _ if settings.keep_gone => ExpectedValue::Kept,
+        _ => ExpectedValue::Nothing,
+    };
+    COLUMNS.iter().enumerate().map(|(place, (_, attribute))| (*attribute, of(attribute, place))).collect()
+}

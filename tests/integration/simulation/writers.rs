@@ -1,0 +1,240 @@
+//! Sessions of applications: transactions that stay open over passes, one after the other or prepared.
+//!
+//! Owns: the SQL of each action, and what is open where. Must not know: imsync.
+//!
+//! All sessions are driven by one hand. A statement that would wait for another session's lock fails after a moment and
+//! takes its transaction with it, as a deadlock or an impatient application would.
+
+use std::collections::VecDeque;
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::operation::{Watermark, WatermarkUpdate, WriterAction};
+use super::operation_counts::OperationCounts;
+use super::plan::WRITERS;
+use super::table::{self, COLUMNS};
+use crate::support::Database;
+
+/// Long enough for a statement that does not wait.
+const SETTINGS: &str = "SET lock_timeout = '10ms'";
+
+struct WriterSession {
+    connection: PgConnection,
+    open: bool,
+    savepoints: u32,
+}
+
+/// All of them.
+pub(super) struct Writers {
+    watermark: Watermark,
+    database: String,
+    sessions: Vec<Option<WriterSession>>,
+    /// Global ids of prepared transactions, the oldest first.
+    prepared: VecDeque<String>,
+    count: u32,
+}
+
+fn literal(text: Option<&str>) -> String {
+    text.map_or_else(|| "NULL".to_owned(), |text| format!("'{}'", text.replace('\'', "''")))
+}
+
+fn id(account: u64) -> String {
+    literal(Some(&table::account(account)))
+}
+
+fn stamped(watermark: Watermark, stamp: WatermarkUpdate) -> String {
+    let honest = stamp.honest() || watermark == Watermark::None;
+    format!("updated_at = {}, honest = {honest}", table::stamp(watermark, stamp))
+}
+
+/// The statements of a action that writes.
+fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
+    let now = stamped(watermark, WatermarkUpdate::Now);
+    let set = |column: usize, value: usize| format!("{} = {}", COLUMNS[column].0, literal(table::value(value)));
+    match action {
+        WriterAction::Set { account, column, value, stamp } => {
+            vec![format!(
+                "UPDATE users SET {}, {} WHERE id = {}",
+                set(*column, *value),
+                stamped(watermark, *stamp),
+                id(*account)
+            )]
+        }
+        WriterAction::ThereAndBack { account, column, value } => {
+            let (name, _) = COLUMNS[*column];
+            let id = id(*account);
+            vec![
+                format!("SELECT set_config('test.was', coalesce({name}, 'NULL'), true) FROM users WHERE id = {id}"),
+                format!("UPDATE users SET {}, {now} WHERE id = {id}", set(*column, *value)),
+                format!("UPDATE users SET {name} = nullif(current_setting('test.was'), 'NULL'), {now} WHERE id = {id}"),
+            ]
+        }
+        WriterAction::Bulk { column, value, modulus, rest } => {
+            vec![format!("UPDATE users SET {}, {now} WHERE number % {modulus} = {rest}", set(*column, *value))]
+        }
+        WriterAction::BulkGone { modulus, rest, gone } => {
+            let when = if *gone { "now()" } else { "NULL" };
+            vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE number % {modulus} = {rest}")]
+        }
+        WriterAction::Insert { account, value } => {
+            let (city, other) = (literal(table::value(*value)), literal(table::value(*value % 3)));
+            vec![format!(
+                "INSERT INTO users (id, number, city, note, plan, gender, tier, lang) \
+                 VALUES ({}, {account}, {city}, {other}, {other}, {other}, {other}, {city})",
+                id(*account)
+            )]
+        }
+        WriterAction::Delete { account } => vec![format!("DELETE FROM users WHERE id = {}", id(*account))],
+        WriterAction::Gone { account, gone } => {
+            let when = if *gone { "now()" } else { "NULL" };
+            vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE id = {}", id(*account))]
+        }
+        WriterAction::Bot { account, bot } => {
+            let kind = if *bot { "'bot'" } else { "NULL" };
+            vec![format!("UPDATE users SET kind = {kind}, {now} WHERE id = {}", id(*account))]
+        }
+        WriterAction::Rename { from, to } => {
+            vec![format!("UPDATE users SET id = {}, number = {to}, {now} WHERE id = {}", id(*to), id(*from))]
+        }
+        WriterAction::Savepoint
+        | WriterAction::Release
+        | WriterAction::RollbackTo
+        | WriterAction::Commit
+        | WriterAction::CommitAndChain
+        | WriterAction::Rollback
+        | WriterAction::Prepare
+        | WriterAction::HangUp => Vec::new(),
+    }
+}
+
+impl WriterSession {
+    async fn run(&mut self, sql: String) -> sqlx::Result<()> {
+        self.connection.execute(AssertSqlSafe(sql)).await.map(drop)
+    }
+}
+
+impl Writers {
+    pub(super) fn new(database: String, watermark: Watermark) -> Self {
+        let sessions = std::iter::repeat_with(|| None).take(WRITERS).collect();
+        Self { watermark, database, sessions, prepared: VecDeque::new(), count: 0 }
+    }
+
+    /// Does the action in this session.
+    pub(super) async fn write(
+        &mut self,
+        database: &Database,
+        writer: usize,
+        action: &WriterAction,
+        counts: &mut OperationCounts,
+    ) {
+        if self.sessions[writer].is_none() {
+            let mut connection = database.connect().await;
+            connection.execute(SETTINGS).await.expect("a plain setting");
+            self.sessions[writer] = Some(WriterSession { connection, open: false, savepoints: 0 });
+        }
+        let name = format!("{action:?}");
+        let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
+        match self.try_write(writer, action).await {
+            Ok(()) => counts.count("actions", name),
+            Err(error) => {
+                // Waited for a lock, or a second row with one key: the transaction is over.
+                let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                assert!(
+                    matches!(known.as_deref(), Some("55P03" | "23505" | "40P01")),
+                    "{action:?} in session {writer}: {error}"
+                );
+                let session = self.sessions[writer].as_mut().expect("it is open");
+                session.run("ROLLBACK".to_owned()).await.expect("a transaction can be given up");
+                (session.open, session.savepoints) = (false, 0);
+                counts.count("actions", "given up for a lock or a key");
+            }
+        }
+    }
+
+    async fn try_write(&mut self, writer: usize, action: &WriterAction) -> sqlx::Result<()> {
+        let Some(session) = &mut self.sessions[writer] else { return Ok(()) };
+        if !session.open
+            && !matches!(
+                action,
+                WriterAction::Commit
+                    | WriterAction::Rollback
+                    | WriterAction::Release
+                    | WriterAction::RollbackTo
+                    | WriterAction::HangUp
+            )
+        {
+            // The time is taken here, whenever the first row is written.
+            session.run("BEGIN; SELECT now()".to_owned()).await?;
+            (session.open, session.savepoints) = (true, 0);
+        }
+        for statement in statements(self.watermark, action) {
+            session.run(statement).await?;
+        }
+        match action {
+            WriterAction::Savepoint => {
+                session.savepoints += 1;
+                session.run(format!("SAVEPOINT s{}", session.savepoints)).await?;
+            }
+            WriterAction::Release | WriterAction::RollbackTo if session.savepoints > 0 => {
+                let verb = if *action == WriterAction::Release { "RELEASE" } else { "ROLLBACK TO" };
+                session.run(format!("{verb} s{}", session.savepoints)).await?;
+                session.savepoints -= 1;
+            }
+            WriterAction::Commit | WriterAction::Rollback if session.open => {
+                session.run(if *action == WriterAction::Commit { "COMMIT" } else { "ROLLBACK" }.to_owned()).await?;
+                (session.open, session.savepoints) = (false, 0);
+            }
+            WriterAction::CommitAndChain => {
+                session.run("COMMIT AND CHAIN".to_owned()).await?;
+                session.savepoints = 0;
+            }
+            WriterAction::Prepare => {
+                self.count += 1;
+                let gid = format!("{}_{}", self.database, self.count);
+                session.run(format!("PREPARE TRANSACTION '{gid}'")).await?;
+                (session.open, session.savepoints) = (false, 0);
+                self.prepared.push_back(gid);
+            }
+            WriterAction::HangUp => {
+                if let Some(session) = self.sessions[writer].take() {
+                    // Dropped without a word: the server sees the end of the stream.
+                    drop(session.connection);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends one prepared transaction, if there is one. A session that is in a transaction cannot do it.
+    pub(super) async fn finish(&mut self, other: &mut PgConnection, oldest: bool, commit: bool) {
+        let gid = if oldest { self.prepared.pop_front() } else { self.prepared.pop_back() };
+        let Some(gid) = gid else { return };
+        let verb = if commit { "COMMIT" } else { "ROLLBACK" };
+        other.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("it is prepared");
+    }
+
+    /// Ends everything that is open: one half of it is committed.
+    pub(super) async fn end_all(&mut self, other: &mut PgConnection) {
+        for writer in 0..self.sessions.len() {
+            if let Some(session) = &mut self.sessions[writer]
+                && session.open
+            {
+                let verb = if writer % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
+                session.run(verb.to_owned()).await.expect("an open transaction can be ended");
+                (session.open, session.savepoints) = (false, 0);
+            }
+        }
+        while !self.prepared.is_empty() {
+            let commit = self.prepared.len().is_multiple_of(2);
+            self.finish(other, true, commit).await;
+        }
+    }
+
+    pub(super) async fn close(self) {
+        for session in self.sessions.into_iter().flatten() {
+            // An open transaction ends with its session.
+            let _ = session.connection.close().await;
+        }
+    }
+}
