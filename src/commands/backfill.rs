@@ -150,7 +150,7 @@ impl Progress {
 }
 
 async fn bar(tally: Arc<Tally>, stop: Shutdown) {
-    let bar = logging::bars().add(ProgressBar::no_length());
+    let bar = logging::progress_bars().add(ProgressBar::no_length());
     let known = "{bar:30} {percent:>3}%  {human_pos} of {human_len} rows  {per_sec}  {eta} left  {msg}";
     let style =
         |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
