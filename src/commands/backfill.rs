@@ -26,7 +26,7 @@ use crate::state::{Access, State};
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Arguments {
+pub struct BackfillArgs {
     pub force: bool,
     pub allow_removals: bool,
     pub dry_run: bool,
@@ -37,7 +37,7 @@ pub struct Arguments {
 /// A plain progress line elsewhere than on a terminal, this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
+pub async fn run(global: Global, arguments: BackfillArgs) -> CommandResult {
     let options = FullOptions { force: arguments.force, allow_removals: arguments.allow_removals };
     if arguments.dry_run {
         let config = global.load(false, Voice::OneShot)?;
@@ -72,7 +72,7 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
     .await
 }
 
-async fn dry_run(config: Arc<Config>, arguments: &Arguments, options: FullOptions) -> CommandResult {
+async fn dry_run(config: Arc<Config>, arguments: &BackfillArgs, options: FullOptions) -> CommandResult {
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;

@@ -19,14 +19,14 @@ use crate::state::{Access, State};
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Arguments {
+pub struct PreviewArgs {
     pub full: bool,
     pub limit: Option<u64>,
     pub accounts: Vec<String>,
     pub json: bool,
 }
 
-pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
+pub async fn run(global: Global, arguments: PreviewArgs) -> CommandResult {
     let config = global.load(false, Voice::OneShot)?;
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
