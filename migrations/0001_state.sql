@@ -4,7 +4,7 @@
 CREATE TABLE sync (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
-    bound_to jsonb NOT NULL,
+    binding jsonb NOT NULL,
     attribute_names text[] NOT NULL DEFAULT '{}',
     generation int NOT NULL DEFAULT 1,
     state_server text,
@@ -13,7 +13,7 @@ CREATE TABLE sync (
     watermark text,
     watermark_state jsonb,
     held_back_by jsonb,
-    fresh_as_of timestamptz,
+    current_as_of timestamptz,
     full_pass_due text,
     full_pass_position jsonb,
     full_pass_ended_at timestamptz,
@@ -22,12 +22,12 @@ CREATE TABLE sync (
     last_call_at timestamptz,
     epoch bigint NOT NULL DEFAULT 0,
     holder text,
-    held_since timestamptz
+    lease_taken_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sync IS 'A row a sync: what it is bound to, how far it has read, who holds its lease.';
 COMMENT ON COLUMN sync.id IS 'Stands for the sync in the other tables.';
 COMMENT ON COLUMN sync.name IS 'The name in imsync.toml.';
-COMMENT ON COLUMN sync.bound_to IS 'Table, account column, prefix, format, SDKAppID and service of first use; a configuration that differs is refused.';
+COMMENT ON COLUMN sync.binding IS 'Table, account column, prefix, format, SDKAppID and service of first use; a configuration that differs is refused.';
 COMMENT ON COLUMN sync.attribute_names IS 'Attribute names by slot; account.acknowledged is ordered by it. Names are appended and never move.';
 COMMENT ON COLUMN sync.generation IS 'Raised when nothing acknowledged can be trusted any more (another app, another state server): rows of account with an older one count as unknown.';
 COMMENT ON COLUMN sync.state_server IS 'System identifier and timeline of the state server when it was last used.';
@@ -36,7 +36,7 @@ COMMENT ON COLUMN sync.watermark_fingerprint IS 'Watermark column and time zone 
 COMMENT ON COLUMN sync.watermark IS 'Durable watermark: the lowest of unread and the floors still open.';
 COMMENT ON COLUMN sync.watermark_state IS 'Unread, the members of the last fence with their floors, and the start time of the source server.';
 COMMENT ON COLUMN sync.held_back_by IS 'The transaction that holds the watermark back, and since when it was seen.';
-COMMENT ON COLUMN sync.fresh_as_of IS 'Database time at which the newest complete incremental pass began: everything committed before is in IM, rejected accounts aside.';
+COMMENT ON COLUMN sync.current_as_of IS 'Database time at which the newest complete incremental pass began: everything committed before is in IM, rejected accounts aside.';
 COMMENT ON COLUMN sync.full_pass_due IS 'Why a full pass is due; NULL when none is.';
 COMMENT ON COLUMN sync.full_pass_position IS 'Where an interrupted full pass goes on, with the flags and fingerprints it serves.';
 COMMENT ON COLUMN sync.full_pass_ended_at IS 'When the last full pass ended; [schedule] full_every counts from here.';
@@ -45,25 +45,25 @@ COMMENT ON COLUMN sync.running IS 'The pass under way and its progress; NULL whe
 COMMENT ON COLUMN sync.last_call_at IS 'When the last call to IM started, stored at a clean end; NULL when it is not known.';
 COMMENT ON COLUMN sync.epoch IS 'Raised each time the lease is taken. Every writing transaction first reads it and gives up when it differs.';
 COMMENT ON COLUMN sync.holder IS 'Who took the lease last: host, process id and command.';
-COMMENT ON COLUMN sync.held_since IS 'When the lease was taken.';
+COMMENT ON COLUMN sync.lease_taken_at IS 'When the lease was taken.';
 
 CREATE TABLE account (
     digest bigint NOT NULL,
     acknowledged_at timestamptz NOT NULL,
     sync_id int NOT NULL,
     generation int NOT NULL,
-    in_doubt_due timestamptz,
+    in_doubt_retry_at timestamptz,
     account text COLLATE "C" NOT NULL,
     acknowledged json NOT NULL,
     PRIMARY KEY (sync_id, account)
 ) WITH (fillfactor = 85);
-CREATE INDEX account_in_doubt ON account (sync_id, in_doubt_due) WHERE in_doubt_due IS NOT NULL;
+CREATE INDEX account_in_doubt ON account (sync_id, in_doubt_retry_at) WHERE in_doubt_retry_at IS NOT NULL;
 COMMENT ON TABLE account IS 'What IM acknowledged, a row for each account that holds something of ours. Narrow on purpose: at ten million accounts it is what the sync costs. No foreign key to sync: it would be checked for every row.';
 COMMENT ON COLUMN account.digest IS '64 bits of SHA-256 over acknowledged, to compare without reading it; 0 while an attribute is in doubt.';
 COMMENT ON COLUMN account.acknowledged_at IS 'When the newest outcome was recorded.';
 COMMENT ON COLUMN account.sync_id IS 'The sync.';
 COMMENT ON COLUMN account.generation IS 'The generation of the sync under which it was acknowledged; below sync.generation everything here counts as unknown.';
-COMMENT ON COLUMN account.in_doubt_due IS 'NULL when every value is known; else when the doubt is looked into (infinity: when the row, the mapping or a rejection changes).';
+COMMENT ON COLUMN account.in_doubt_retry_at IS 'NULL when every value is known; else when the doubt is looked into (infinity: when the row, the mapping or a rejection changes).';
 COMMENT ON COLUMN account.account IS 'The IM account (To_Account).';
 COMMENT ON COLUMN account.acknowledged IS 'By slot of sync.attribute_names: a text is the value that IM acknowledged, null is none, 0 is unknown (IM may hold either value).';
 
@@ -72,8 +72,8 @@ CREATE TABLE intent (
     sync_id int NOT NULL,
     stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     accounts text[] NOT NULL,
-    set_slots bigint[] NOT NULL,
-    remove_slots bigint[] NOT NULL
+    set_attributes bigint[] NOT NULL,
+    remove_attributes bigint[] NOT NULL
 );
 CREATE INDEX intent_of_sync ON intent (sync_id);
 COMMENT ON TABLE intent IS 'What is about to be sent, a row a delivery. Stored before the first call, deleted by the transaction that records the outcomes; one that is left over makes its attributes unknown.';
@@ -81,8 +81,8 @@ COMMENT ON COLUMN intent.id IS 'Stands for the delivery.';
 COMMENT ON COLUMN intent.sync_id IS 'The sync.';
 COMMENT ON COLUMN intent.stored_at IS 'When it was stored, before the first call.';
 COMMENT ON COLUMN intent.accounts IS 'The IM accounts.';
-COMMENT ON COLUMN intent.set_slots IS 'For each account the slots to be set, bit n for slot n.';
-COMMENT ON COLUMN intent.remove_slots IS 'For each account the slots to be removed, bit n for slot n.';
+COMMENT ON COLUMN intent.set_attributes IS 'For each account the slots to be set, bit n for slot n.';
+COMMENT ON COLUMN intent.remove_attributes IS 'For each account the slots to be removed, bit n for slot n.';
 
 CREATE TABLE rejection (
     sync_id int NOT NULL,
@@ -123,7 +123,7 @@ CREATE TABLE pass (
     removed bigint NOT NULL,
     rejected bigint NOT NULL,
     calls bigint NOT NULL,
-    mended bigint NOT NULL,
+    repaired bigint NOT NULL,
     error text
 );
 CREATE INDEX pass_of_sync ON pass (sync_id, id);
@@ -140,5 +140,5 @@ COMMENT ON COLUMN pass.pushed IS 'Accounts of which IM acknowledged a set.';
 COMMENT ON COLUMN pass.removed IS 'Accounts of which IM acknowledged a removal.';
 COMMENT ON COLUMN pass.rejected IS 'Accounts refused in this pass.';
 COMMENT ON COLUMN pass.calls IS 'Calls to IM, retries included.';
-COMMENT ON COLUMN pass.mended IS 'Accounts that a full pass had to put right although incremental passes had gone before.';
+COMMENT ON COLUMN pass.repaired IS 'Accounts that a full pass had to put right although incremental passes had gone before.';
 COMMENT ON COLUMN pass.error IS 'Why it failed.';

@@ -5,8 +5,8 @@
 //! Somebody moves to Quito: an application updates a row of `users` and commits. What follows, module by module, in the
 //! order in which they may import each other.
 //!
-//! - [`model`], [`clock`], [`crash`], [`metrics`], [`logging`] are the words and leaves: [`model::Row`], [`model::Desired`],
-//!   [`model::Change`] and [`model::Outcome`] are what the stages hand each other; every look at a clock goes through
+//! - [`model`], [`clock`], [`crash`], [`metrics`], [`logging`] are the words and leaves: [`model::Row`], [`model::DesiredAccount`],
+//!   [`model::Change`] and [`model::AccountOutcome`] are what the stages hand each other; every look at a clock goes through
 //!   [`clock`].
 //! - [`cluster`] and [`simulator`] stand apart: a private PostgreSQL and the vendor's side, for the demo and the tests.
 //!   The simulator imports nothing of ours, so that client and fake cannot be wrong together.
@@ -15,16 +15,16 @@
 //! - [`source`] reads. It takes a fence (the database clock, the running and the prepared transactions), lets
 //!   [`source::watermark`] say from where on a row may not have been read yet, and fetches pages in the order
 //!   (watermark, account) from there. Our row is on one of them, as a [`model::Row`]: texts, as psql shows them.
-//! - [`mapping`] turns the texts into a [`model::Desired`]: for each attribute a value, nothing, "keep", or a refusal
+//! - [`mapping`] turns the texts into a [`model::DesiredAccount`]: for each attribute a value, nothing, "keep", or a refusal
 //!   with its reason (a value over 50 bytes). Pure.
 //! - [`diff`] compares that with what IM acknowledged, and rejections that stand. What is left is a [`model::Change`]:
 //!   set `city`. Most rows leave nothing. Pure.
 //! - [`push`] gathers changes into calls of up to 100 users, keeps the pace, repeats what failed, takes a refused batch
-//!   apart until the culprit stands alone, and tells the fate of every attribute in a [`model::Outcome`]. It knows no SQL.
+//!   apart until the culprit stands alone, and tells the outcome of every attribute in a [`model::AccountOutcome`]. It knows no SQL.
 //! - [`state`] is our own tables. Before the call it stored an intent (this account, this attribute); with the outcome it
 //!   records what IM now holds and deletes the intent, in one transaction that first reads the lease's epoch. Between
 //!   the two a killed process leaves a doubt, never a lie.
-//! - [`pass`] is the conductor, and the only module that names all five stages. [`pass::flow`] is the one queue in which
+//! - [`pass`] is the conductor, and the only module that names all five stages. [`pass::queue`] is the one queue in which
 //!   changes of all passes are delivered: an account is looked at only when its earlier change is recorded. When all that
 //!   a pass read is recorded, the watermark rises.
 //! - [`status`] is what `imsync status` and `/status` show. [`service`] decides when a pass runs: the daemon's loop, the

@@ -27,7 +27,7 @@ pub struct Metrics {
     /// Label: code; the vendor's, or `local` for a value refused here.
     pub rejections: IntCounterVec,
     pub rejected_accounts: IntGauge,
-    pub mended: IntCounter,
+    pub repaired: IntCounter,
     /// Labels: command, code.
     pub im_calls: IntCounterVec,
     /// Label: command.
@@ -86,7 +86,11 @@ impl Metrics {
             ),
             rejections: int_counters(&registry, "imsync_rejections_total", "Rejections recorded, by code.", &["code"]),
             rejected_accounts: int_gauge(&registry, "imsync_rejected_accounts", "Accounts with a standing rejection."),
-            mended: int_counter(&registry, "imsync_mended_total", "Accounts that a full pass had to put right."),
+            repaired: int_counter(
+                &registry,
+                "imsync_full_pass_repairs_total",
+                "Accounts that a full pass had to put right.",
+            ),
             im_calls: int_counters(
                 &registry,
                 "imsync_im_calls_total",

@@ -1,4 +1,4 @@
-//! The words that several rooms share: accounts, slots, wants, changes, outcomes.
+//! The words that several rooms share: accounts, attributes, values, changes, outcomes.
 //!
 //! Owns: plain data and nothing else. Must not know: Postgres, HTTP, the configuration file.
 //! Everything here is a bottom word, so that the stages can speak to each other without importing each other.
@@ -63,16 +63,16 @@ impl AsRef<str> for Account {
 /// Names are appended to that list at first use and never move, so an account's values can be stored
 /// by place instead of by name. It has nothing to do with the vendor's numbering "0" to "9".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Slot(pub u16);
+pub struct AttributeIndex(pub u16);
 
-impl Slot {
+impl AttributeIndex {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// Attribute names by slot.
-pub type Names = Arc<[Arc<str>]>;
+/// Attribute names by attribute.
+pub type AttributeNames = Arc<[Arc<str>]>;
 
 /// A row of the customer's table, every value as the text that psql would show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +88,9 @@ pub struct Row {
     pub values: Vec<Option<Box<str>>>,
 }
 
-/// What the mapping wants of one attribute of one account.
+/// What the mapping values of one attribute of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum DesiredValue {
     /// IM shall hold this value (1 to 50 bytes of UTF-8).
     Value(Box<str>),
     /// IM shall hold no value.
@@ -98,12 +98,12 @@ pub enum Want {
     /// What IM holds stays, whatever it is.
     Keep,
     /// The value cannot be sent; the account's other attributes go all the same.
-    Refused(Refusal),
+    Refused(LocalRefusal),
 }
 
 /// Why a value or an account cannot be sent. Displayed as a sentence that never contains the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum LocalRefusal {
     /// More than 50 bytes of UTF-8, and `too_long = "reject"`.
     ValueTooLong { column: Arc<str>, bytes: usize },
     /// A text that `values` does not list, and `unlisted = "reject"`.
@@ -114,7 +114,7 @@ pub enum Refusal {
     AccountTwice,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for LocalRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ValueTooLong { column, bytes } if *bytes > MAX_LOOKED_AT => write!(
@@ -140,16 +140,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What the table wants IM to hold for one account: one [`Want`] for each configured attribute, in the mapping's order.
+/// What the table values IM to hold for one account: one [`DesiredValue`] for each configured attribute, in the mapping's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
+pub struct DesiredAccount {
     pub account: Account,
-    pub wants: Vec<Want>,
+    pub values: Vec<DesiredValue>,
 }
 
 /// What IM is known to hold for one attribute of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Known {
+pub enum AcknowledgedValue {
     /// IM acknowledged that there is no value, or none was ever sent.
     #[default]
     Absent,
@@ -157,12 +157,12 @@ pub enum Known {
     Value(Box<str>),
     /// In doubt: a call's outcome is not known, or the ground of the state changed.
     Unknown,
-    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a ghost). In doubt
+    /// IM acknowledged this value, or that there is none, but an earlier call may still land over it (a late write). In doubt
     /// until that cannot be any more; then it is sent once more.
     Provisional(Option<Box<str>>),
 }
 
-impl Known {
+impl AcknowledgedValue {
     /// IM may hold something else than it acknowledged.
     pub fn in_doubt(&self) -> bool {
         matches!(self, Self::Unknown | Self::Provisional(_))
@@ -182,17 +182,17 @@ impl Known {
     }
 }
 
-/// What to send for one account. `set` and `remove` never name the same slot; slots are in ascending order.
+/// What to send for one account. `set` and `remove` never name the same attribute; attributes are in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub account: Account,
-    pub set: Vec<(Slot, Box<str>)>,
-    pub remove: Vec<Slot>,
+    pub set: Vec<(AttributeIndex, Box<str>)>,
+    pub remove: Vec<AttributeIndex>,
 }
 
 /// What became of one attribute of a [`Change`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum AttributeOutcome {
     /// IM acknowledged it.
     Done,
     /// IM acknowledged it, but an earlier call that carried it has no known outcome and may still land.
@@ -217,11 +217,11 @@ pub struct VendorRefusal {
 
 /// What became of one account's change, attribute by attribute, in the order `set` then `remove`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct AccountOutcome {
     pub account: Account,
-    pub fates: Vec<(Slot, Fate)>,
+    pub attributes: Vec<(AttributeIndex, AttributeOutcome)>,
     /// Some call with this account has no known outcome: it may still land.
-    pub ghost: bool,
+    pub may_be_overwritten: bool,
 }
 
 /// The two push services of the vendor, with the same five commands and bodies.

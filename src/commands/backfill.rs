@@ -18,8 +18,8 @@ use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::logging;
 use crate::mapping::Mapping;
-use crate::pass::dry::{Onlooker, Scope};
-use crate::pass::{FullOptions, Kind, Tally, guard};
+use crate::pass::dry_run::{DryRun, DryRunScope};
+use crate::pass::{FullOptions, PassKind, PassProgress, guard};
 use crate::service::signals::{self, OnHangup};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -48,8 +48,8 @@ pub async fn run(global: Global, arguments: BackfillArgs) -> CommandResult {
     signals::listen(&shutdown, OnHangup::Stop)?;
     let (lease, mut engine) = lead(&config, &shutdown).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
-    let kind = if accounts.is_empty() { Kind::Full } else { Kind::Selected };
-    let tally = Arc::new(Tally::new(kind));
+    let kind = if accounts.is_empty() { PassKind::Full } else { PassKind::Selected };
+    let tally = Arc::new(PassProgress::new(kind));
     let progress = Progress::start(tally.clone());
     let pass = async {
         if accounts.is_empty() {
@@ -76,9 +76,9 @@ async fn dry_run(config: Arc<Config>, arguments: &BackfillArgs, options: FullOpt
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
-    let mut onlooker = Onlooker::new(config.clone(), mapping, source, state).await?;
+    let mut onlooker = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
-    let scope = if accounts.is_empty() { Scope::Full } else { Scope::Accounts(accounts) };
+    let scope = if accounts.is_empty() { DryRunScope::Full } else { DryRunScope::Accounts(accounts) };
     let forecast = onlooker.walk(scope, options, |_, _| true).await?;
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let seconds = forecast.calls as f64 / f64::from(config.im.calls_per_second);
@@ -131,7 +131,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn start(tally: Arc<Tally>) -> Self {
+    fn start(tally: Arc<PassProgress>) -> Self {
         let done = Shutdown::default();
         let stop = done.clone();
         let task = if std::io::stderr().is_terminal() {
@@ -149,7 +149,7 @@ impl Progress {
     }
 }
 
-async fn bar(tally: Arc<Tally>, stop: Shutdown) {
+async fn bar(tally: Arc<PassProgress>, stop: Shutdown) {
     let bar = logging::progress_bars().add(ProgressBar::no_length());
     let known = "{bar:30} {percent:>3}%  {human_pos} of {human_len} rows  {per_sec}  {eta} left  {msg}";
     let style =
@@ -157,7 +157,7 @@ async fn bar(tally: Arc<Tally>, stop: Shutdown) {
     bar.set_style(style("{spinner} {human_pos} rows  {per_sec}  {msg}"));
     let mut sized = false;
     while !stop.requested() {
-        let (done, total) = (Tally::get(&tally.done), Tally::get(&tally.total));
+        let (done, total) = (PassProgress::get(&tally.done), PassProgress::get(&tally.total));
         if total > 0 {
             if !sized {
                 bar.set_style(style(known));
@@ -173,14 +173,14 @@ async fn bar(tally: Arc<Tally>, stop: Shutdown) {
     bar.finish_and_clear();
 }
 
-fn message(tally: &Tally) -> String {
+fn message(tally: &PassProgress) -> String {
     // Writing to a String cannot fail.
-    let mut text = format!("{} pushed", thousands(Tally::get(&tally.pushed)));
-    let removed = Tally::get(&tally.removed);
+    let mut text = format!("{} pushed", thousands(PassProgress::get(&tally.pushed)));
+    let removed = PassProgress::get(&tally.removed);
     if removed > 0 {
         let _ = write!(text, ", {} removed", thousands(removed));
     }
-    let rejected = Tally::get(&tally.rejected);
+    let rejected = PassProgress::get(&tally.rejected);
     if rejected > 0 {
         let _ = write!(text, ", {} rejected", thousands(rejected));
     }
@@ -190,13 +190,13 @@ fn message(tally: &Tally) -> String {
     text
 }
 
-async fn lines(tally: Arc<Tally>, stop: Shutdown) {
+async fn lines(tally: Arc<PassProgress>, stop: Shutdown) {
     loop {
         stop.sleep(LINE_EVERY).await;
         if stop.requested() {
             return;
         }
-        let (done, total) = (Tally::get(&tally.done), Tally::get(&tally.total));
+        let (done, total) = (PassProgress::get(&tally.done), PassProgress::get(&tally.total));
         let running = tally.running();
         let of = if total > 0 { format!(" of about {}", thousands(total.max(done))) } else { String::new() };
         let left =

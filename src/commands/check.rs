@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::im::Class;
 use crate::mapping::Mapping;
 use crate::pass::binding;
-use crate::service::opening;
+use crate::service::connect;
 use crate::source::Source;
 use crate::state::migrate::LATEST;
 use crate::state::{Access, State};
@@ -86,12 +86,12 @@ fn print(findings: &Findings, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     for Finding { what, verdict, message } in &findings.0 {
-        let mark = match verdict {
+        let sequence = match verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warning => "warn",
             Verdict::Error => "FAIL",
         };
-        printed(say(format!("{mark}  {what}: {message}")))?;
+        printed(say(format!("{sequence}  {what}: {message}")))?;
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
 }
 
 async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
-    let client = match opening::client(config) {
+    let client = match connect::client(config) {
         Ok(client) => client,
         Err(error) => return findings.add("im", Verdict::Error, error.to_string()),
     };

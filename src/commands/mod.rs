@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::logging::{self, Verbosity};
 use crate::model::Account;
-use crate::pass::{Ending, PassError, Report};
-use crate::service::opening::OpenError;
+use crate::pass::{PassError, PassOutcome, PassReport};
+use crate::service::connect::ConnectError;
 use crate::source::SourceError;
 use crate::state::StateError;
 
@@ -74,7 +74,7 @@ macro_rules! failed_from {
         }
     )+};
 }
-failed_from!(OpenError, PassError, SourceError, StateError);
+failed_from!(ConnectError, PassError, SourceError, StateError);
 
 pub type CommandResult = Result<Exit, Failure>;
 
@@ -169,16 +169,16 @@ pub fn printed(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// The exit code of a pass.
-pub fn exit_of(ending: Ending) -> Exit {
+pub fn exit_of(ending: PassOutcome) -> Exit {
     match ending {
-        Ending::Ok => Exit::Done,
-        Ending::Rejected => Exit::Rejected,
-        Ending::Failed | Ending::Guard | Ending::Interrupted => Exit::Failed,
+        PassOutcome::Ok => Exit::Done,
+        PassOutcome::Rejected => Exit::Rejected,
+        PassOutcome::Failed | PassOutcome::Guard | PassOutcome::Interrupted => Exit::Failed,
     }
 }
 
 /// A pass in one sentence for people.
-pub fn sentence(report: &Report) -> String {
+pub fn sentence(report: &PassReport) -> String {
     let row = &report.row;
     let mut text = format!(
         "{} {} read, {} pushed, {} removed, {} rejected, {} in {:.1} s",
@@ -190,7 +190,7 @@ pub fn sentence(report: &Report) -> String {
         calls(row.calls),
         report.seconds
     );
-    if report.ending == Ending::Rejected {
+    if report.ending == PassOutcome::Rejected {
         text.push_str("; rejections stand, `imsync rejected` lists them");
     }
     text

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, harmless, say, thousands};
 use crate::diff;
 use crate::mapping::Mapping;
-use crate::model::Known;
-use crate::pass::dry::{Onlooker, Scope};
-use crate::pass::view::{Item, View};
+use crate::model::AcknowledgedValue;
+use crate::pass::compare::{AccountDiff, PageComparer};
+use crate::pass::dry_run::{DryRun, DryRunScope};
 use crate::pass::{FullOptions, guard};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -31,23 +31,23 @@ pub async fn run(global: Global, arguments: PreviewArgs) -> CommandResult {
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
-    let mut onlooker = Onlooker::new(config.clone(), mapping, source, state).await?;
+    let mut onlooker = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = accounts_named(&config, &arguments.accounts);
     let scope = match (accounts.is_empty(), arguments.full) {
-        (false, _) => Scope::Accounts(accounts),
-        (true, true) => Scope::Full,
-        (true, false) => Scope::Next,
+        (false, _) => DryRunScope::Accounts(accounts),
+        (true, true) => DryRunScope::Full,
+        (true, false) => DryRunScope::Next,
     };
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let mut shown = 0;
     let mut trouble = None;
     let forecast = onlooker
-        .walk(scope, FullOptions::default(), |item, view| {
+        .walk(scope, FullOptions::default(), |item, comparer| {
             if shown >= limit {
                 return false;
             }
             shown += 1;
-            let line = if arguments.json { document(item, view).to_string() } else { line(item, view) };
+            let line = if arguments.json { document(item, comparer).to_string() } else { line(item, comparer) };
             match say(line) {
                 Ok(()) => true,
                 Err(error) => {
@@ -76,30 +76,36 @@ pub async fn run(global: Global, arguments: PreviewArgs) -> CommandResult {
     Ok(Exit::Done)
 }
 
-fn document(item: &Item, view: &View) -> Value {
-    let set: Map<String, Value> =
-        item.change.set.iter().map(|(slot, value)| (view.name_of(*slot).to_owned(), Value::from(&**value))).collect();
-    let remove: Vec<&str> = item.change.remove.iter().map(|slot| view.name_of(*slot)).collect();
-    let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &view.names)
+fn document(item: &AccountDiff, comparer: &PageComparer) -> Value {
+    let set: Map<String, Value> = item
+        .change
+        .set
+        .iter()
+        .map(|(attribute, value)| (comparer.name_of(*attribute).to_owned(), Value::from(&**value)))
+        .collect();
+    let remove: Vec<&str> = item.change.remove.iter().map(|attribute| comparer.name_of(*attribute)).collect();
+    let was: Map<String, Value> = diff::was(&item.change, &item.acknowledged, &comparer.names)
         .into_iter()
         .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
         .collect();
     json!({ "account": item.account(), "set": set, "remove": remove, "was": was })
 }
 
-fn line(item: &Item, view: &View) -> String {
+fn line(item: &AccountDiff, comparer: &PageComparer) -> String {
     let mut text = harmless(item.account().as_str());
-    let old = |slot: crate::model::Slot| match item.acknowledged.get(slot.index()) {
-        Some(Known::Value(value) | Known::Provisional(Some(value))) => format!("\"{}\"", harmless(value)),
-        Some(Known::Unknown) => "(in doubt)".to_owned(),
-        Some(Known::Absent | Known::Provisional(None)) | None => "(none)".to_owned(),
+    let old = |attribute: crate::model::AttributeIndex| match item.acknowledged.get(attribute.index()) {
+        Some(AcknowledgedValue::Value(value) | AcknowledgedValue::Provisional(Some(value))) => {
+            format!("\"{}\"", harmless(value))
+        }
+        Some(AcknowledgedValue::Unknown) => "(in doubt)".to_owned(),
+        Some(AcknowledgedValue::Absent | AcknowledgedValue::Provisional(None)) | None => "(none)".to_owned(),
     };
-    for (slot, value) in &item.change.set {
+    for (attribute, value) in &item.change.set {
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {}: {} → \"{}\"", view.name_of(*slot), old(*slot), harmless(value));
+        let _ = write!(text, "  {}: {} → \"{}\"", comparer.name_of(*attribute), old(*attribute), harmless(value));
     }
-    for slot in &item.change.remove {
-        let _ = write!(text, "  {}: {} → (none)", view.name_of(*slot), old(*slot));
+    for attribute in &item.change.remove {
+        let _ = write!(text, "  {}: {} → (none)", comparer.name_of(*attribute), old(*attribute));
     }
     text
 }

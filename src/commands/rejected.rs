@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, harmless, say, say_json, thousands};
-use crate::state::rejection::Listed;
+use crate::state::rejection::ListedRejection;
 use crate::state::{Access, State};
 
 /// Read in portions, so that a million rejections are listed in little memory.
@@ -71,7 +71,7 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, rejection: Listed) {
+    fn add(&mut self, rejection: ListedRejection) {
         self.count += 1;
         let next_at = rejection.next_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         if self.next_at.is_empty() || next_at < self.next_at {
@@ -86,7 +86,7 @@ impl Group {
     }
 }
 
-fn line(rejection: &Listed) -> String {
+fn line(rejection: &ListedRejection) -> String {
     format!(
         "{}  {}  {}  tried {}×, next {}: {}",
         harmless(&rejection.account),

@@ -11,10 +11,10 @@ use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, printed, say, 
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Tally, guard};
+use crate::pass::{Engine, FullOptions, PassError, PassKind, PassProgress, PassReport, guard};
+use crate::service::connect;
 use crate::service::daemon::{Daemon, GRACE};
 use crate::service::http::{self, HttpState};
-use crate::service::opening;
 use crate::service::readiness::Readiness;
 use crate::service::signals::{self, OnHangup};
 use crate::service::systemd;
@@ -108,7 +108,7 @@ fn status_source(config: Arc<Config>) -> http::Status {
 /// A one-shot command's hold on the sync: lease and engine.
 pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(Lease, Engine), Failure> {
     let metrics = Arc::new(Metrics::new(&config.name));
-    let mut ground = opening::ground(config).await?;
+    let mut ground = connect::ground(config).await?;
     for warning in ground.source.warnings() {
         tracing::warn!("{warning}");
     }
@@ -150,15 +150,15 @@ pub(super) async fn within_bounds<T>(
 pub(super) async fn conclude(
     engine: Engine,
     lease: Lease,
-    report: Report,
+    report: PassReport,
     error: Option<PassError>,
     json: bool,
     how_to_go_on: &str,
 ) -> CommandResult {
     // The next holder waits a whole second where the time of the last call is not known.
-    let _ = engine.say_goodbye().await;
+    let _ = engine.store_last_call().await;
     let tripped = engine.guard().map(guard::sentence);
-    let doubts = engine.doubts_pending();
+    let doubts = engine.in_doubt_pending();
     lease.release().await;
     if json {
         printed(say_json(&report.row))?;
@@ -166,7 +166,7 @@ pub(super) async fn conclude(
         printed(say(sentence(&report)))?;
     }
     if let Some(error) = error {
-        let go_on = if matches!(report.ending, crate::pass::Ending::Interrupted) { how_to_go_on } else { "" };
+        let go_on = if matches!(report.ending, crate::pass::PassOutcome::Interrupted) { how_to_go_on } else { "" };
         return Err(Failure { exit: exit_of(report.ending), message: format!("{error}{go_on}") });
     }
     if let Some(tripped) = tripped {
@@ -190,9 +190,9 @@ pub async fn once(global: Global, json: bool) -> CommandResult {
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
     let pass = async {
         if full {
-            engine.full(FullOptions::default(), Arc::new(Tally::new(Kind::Full))).await
+            engine.full(FullOptions::default(), Arc::new(PassProgress::new(PassKind::Full))).await
         } else {
-            engine.incremental(Arc::new(Tally::new(Kind::Incremental))).await
+            engine.incremental(Arc::new(PassProgress::new(PassKind::Incremental))).await
         }
     };
     let (report, error) = Box::pin(within_bounds(&lease, &shutdown, pass)).await?;
@@ -205,11 +205,11 @@ pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Resu
     let source = crate::source::Source::connect(config, mapping.columns()).await?;
     let binding = crate::pass::binding(config, &source);
     let Some(row) = state.sync_row().await? else { return Ok(false) };
-    if row.bound_to == binding {
+    if row.binding == binding {
         return Ok(false);
     }
     row.check_only_app_differs(&config.name, &binding)?;
-    let (lease, mut writer) = state.take_lease(row.id, &opening::me()).await?.map_err(|holder| {
+    let (lease, mut writer) = state.take_lease(row.id, &connect::me()).await?.map_err(|holder| {
         Failure::failed(format!("{holder} holds the lease of sync \"{}\"; stop it before you rebind", config.name))
     })?;
     writer.rebind(&binding).await?;

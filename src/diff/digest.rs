@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Known, Slot, Want};
+use crate::model::{AcknowledgedValue, AttributeIndex, DesiredValue};
 
 /// The digest of a row in doubt. It equals no digest of known values, so such a row is always read whole.
 pub const IN_DOUBT: i64 = 0;
@@ -20,21 +20,21 @@ fn finish(hasher: Sha256) -> i64 {
     }
 }
 
-fn add(hasher: &mut Sha256, slot: Slot, value: &str) {
-    hasher.update(slot.0.to_be_bytes());
+fn add(hasher: &mut Sha256, attribute: AttributeIndex, value: &str) {
+    hasher.update(attribute.0.to_be_bytes());
     // A value is at most 50 bytes; the length keeps neighbours apart.
     hasher.update((value.len() as u64).to_be_bytes());
     hasher.update(value);
 }
 
-/// Over what IM acknowledged, by slot; [`IN_DOUBT`] when an attribute is in doubt.
-pub fn of_acknowledged(acknowledged: &[Known]) -> i64 {
+/// Over what IM acknowledged, by attribute; [`IN_DOUBT`] when an attribute is in doubt.
+pub fn of_acknowledged(acknowledged: &[AcknowledgedValue]) -> i64 {
     let mut hasher = Sha256::new();
-    for (slot, known) in (0..).map(Slot).zip(acknowledged) {
+    for (attribute, known) in (0..).map(AttributeIndex).zip(acknowledged) {
         match known {
-            Known::Absent => {}
-            Known::Value(value) => add(&mut hasher, slot, value),
-            Known::Unknown | Known::Provisional(_) => return IN_DOUBT,
+            AcknowledgedValue::Absent => {}
+            AcknowledgedValue::Value(value) => add(&mut hasher, attribute, value),
+            AcknowledgedValue::Unknown | AcknowledgedValue::Provisional(_) => return IN_DOUBT,
         }
     }
     finish(hasher)
@@ -42,13 +42,13 @@ pub fn of_acknowledged(acknowledged: &[Known]) -> i64 {
 
 /// What [`of_acknowledged`] will be once the wishes are fulfilled; `None` when they cannot tell
 /// (a value is kept or refused), so that the acknowledged values must be looked at.
-pub fn once_fulfilled(wants: &[Want], slots_in_order: &[(Slot, usize)]) -> Option<i64> {
+pub fn once_fulfilled(values: &[DesiredValue], indexes_in_order: &[(AttributeIndex, usize)]) -> Option<i64> {
     let mut hasher = Sha256::new();
-    for (slot, index) in slots_in_order {
-        match &wants[*index] {
-            Want::Value(value) => add(&mut hasher, *slot, value),
-            Want::Absent => {}
-            Want::Keep | Want::Refused(_) => return None,
+    for (attribute, index) in indexes_in_order {
+        match &values[*index] {
+            DesiredValue::Value(value) => add(&mut hasher, *attribute, value),
+            DesiredValue::Absent => {}
+            DesiredValue::Keep | DesiredValue::Refused(_) => return None,
         }
     }
     Some(finish(hasher))
@@ -62,18 +62,18 @@ pub fn of_value(value: &str) -> i64 {
 }
 
 /// Over all wishes of an account.
-pub fn of_wants(wants: &[Want]) -> i64 {
+pub fn of_desired(values: &[DesiredValue]) -> i64 {
     let mut hasher = Sha256::new();
-    for want in wants {
-        match want {
-            Want::Value(value) => {
+    for desired in values {
+        match desired {
+            DesiredValue::Value(value) => {
                 hasher.update(b"v");
                 hasher.update((value.len() as u64).to_be_bytes());
                 hasher.update(&**value);
             }
-            Want::Absent => hasher.update(b"a"),
-            Want::Keep => hasher.update(b"k"),
-            Want::Refused(_) => hasher.update(b"r"),
+            DesiredValue::Absent => hasher.update(b"a"),
+            DesiredValue::Keep => hasher.update(b"k"),
+            DesiredValue::Refused(_) => hasher.update(b"r"),
         }
     }
     finish(hasher)

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config;
-use crate::model::{Account, Desired, MAX_ACCOUNT_BYTES, MAX_RECORDED_ACCOUNT_BYTES, Refusal, Row};
+use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_ACCOUNT_BYTES, MAX_RECORDED_ACCOUNT_BYTES, Row};
 
 mod fingerprint;
 mod rule;
@@ -34,11 +34,11 @@ pub enum Mapped {
     /// NULL or empty account, or one so long that it cannot even be recorded: counted and skipped.
     NoAccount,
     /// The account cannot be sent at all.
-    Refused(Account, Refusal),
+    Refused(Account, LocalRefusal),
     /// Soft-deleted or filtered out. An account that is too long is reported like this too, not as refused: nothing was
     /// ever sent for it, so its going sends nothing, and a rejection that stood while its row was there can end.
     Gone(Account),
-    Present(Desired),
+    Present(DesiredAccount),
 }
 
 impl Mapping {
@@ -67,12 +67,12 @@ impl Mapping {
         &self.columns
     }
 
-    /// The attribute names, in the order of `Desired::wants`, which is the configuration's.
+    /// The attribute names, in the order of `DesiredAccount::values`, which is the configuration's.
     pub fn names(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// What this row, read with [`Mapping::columns`], wants IM to hold.
+    /// What this row, read with [`Mapping::columns`], values IM to hold.
     ///
     /// Panics on a row that was read with fewer columns: a column that is missing must not pass for NULL, which removes.
     pub fn apply(&self, row: &Row) -> Mapped {
@@ -88,10 +88,10 @@ impl Mapping {
         }
         let bytes = account.as_str().len();
         if bytes > MAX_ACCOUNT_BYTES {
-            return Mapped::Refused(account, Refusal::AccountTooLong { bytes });
+            return Mapped::Refused(account, LocalRefusal::AccountTooLong { bytes });
         }
-        let wants = self.rules.iter().map(|rule| rule.apply(row.values[rule.place].as_deref())).collect();
-        Mapped::Present(Desired { account, wants })
+        let values = self.rules.iter().map(|rule| rule.apply(row.values[rule.place].as_deref())).collect();
+        Mapped::Present(DesiredAccount { account, values })
     }
 
     /// SHA-256 (hex) over everything that decides what a row becomes: attributes, filter, deleted column, removal of gone

@@ -1,4 +1,4 @@
-//! One attribute's way from a column's text to a want.
+//! One attribute's way from a column's text to a desired.
 //!
 //! Owns: the order null, look-up, length. Must not know: accounts, the other attributes.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::config::{self, Null, TooLong, Unlisted};
-use crate::model::{MAX_VALUE_BYTES, Refusal, Want};
+use crate::model::{DesiredValue, LocalRefusal, MAX_VALUE_BYTES};
 
 /// An attribute's rules, ready to apply.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Rule {
     pub(super) place: usize,
     column: Arc<str>,
     /// What each listed text becomes, worked out once; `None` without `values`.
-    listed: Option<HashMap<Box<str>, Want>>,
+    listed: Option<HashMap<Box<str>, DesiredValue>>,
     unlisted: Unlisted,
     too_long: TooLong,
     null: Null,
@@ -41,7 +41,7 @@ impl Rule {
     }
 
     /// NULL and the empty text go by `null`, whatever `values` lists.
-    pub(super) fn apply(&self, text: Option<&str>) -> Want {
+    pub(super) fn apply(&self, text: Option<&str>) -> DesiredValue {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return self.nothing();
         };
@@ -49,37 +49,39 @@ impl Rule {
             return self.send(text);
         };
         match listed.get(text) {
-            Some(want) => want.clone(),
+            Some(desired) => desired.clone(),
             None => match self.unlisted {
-                Unlisted::Reject => Want::Refused(Refusal::Unlisted { column: Arc::clone(&self.column) }),
+                Unlisted::Reject => DesiredValue::Refused(LocalRefusal::Unlisted { column: Arc::clone(&self.column) }),
                 Unlisted::Send => self.send(text),
-                Unlisted::Keep => Want::Keep,
-                Unlisted::Remove => Want::Absent,
+                Unlisted::Keep => DesiredValue::Keep,
+                Unlisted::Remove => DesiredValue::Absent,
             },
         }
     }
 
-    fn nothing(&self) -> Want {
+    fn nothing(&self) -> DesiredValue {
         match self.null {
-            Null::Remove => Want::Absent,
-            Null::Keep => Want::Keep,
+            Null::Remove => DesiredValue::Absent,
+            Null::Keep => DesiredValue::Keep,
         }
     }
 
     /// A text on its way to IM, looked up or as the column has it.
-    fn send(&self, text: &str) -> Want {
+    fn send(&self, text: &str) -> DesiredValue {
         if text.is_empty() {
             // IM knows no empty value; a target of "" in `values` means what an empty column means.
             return self.nothing();
         }
         if text.len() <= MAX_VALUE_BYTES {
-            return Want::Value(text.into());
+            return DesiredValue::Value(text.into());
         }
         match self.too_long {
-            TooLong::Truncate => truncated(text).map(|text| Want::Value(text.into())),
+            TooLong::Truncate => truncated(text).map(|text| DesiredValue::Value(text.into())),
             TooLong::Reject => None,
         }
-        .unwrap_or_else(|| Want::Refused(Refusal::ValueTooLong { column: Arc::clone(&self.column), bytes: text.len() }))
+        .unwrap_or_else(|| {
+            DesiredValue::Refused(LocalRefusal::ValueTooLong { column: Arc::clone(&self.column), bytes: text.len() })
+        })
     }
 }
 

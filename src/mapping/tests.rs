@@ -14,7 +14,7 @@ use crate::config::{
     AccountFormat, Alerts, Attribute, Config, Endpoint, History, Http, Im, KeepOrRemove, Log, LogFormat, LogLevel,
     Null, PgUrl, Removal, Schedule, Source, State, TooLong, Unlisted,
 };
-use crate::model::{Account, Desired, MAX_VALUE_BYTES, Refusal, Region, Row, Service, Want};
+use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, MAX_VALUE_BYTES, Region, Row, Service};
 
 mod fingerprint;
 mod garbage;
@@ -103,23 +103,23 @@ fn row(account: Option<&str>, texts: &[Option<&str>]) -> Row {
 }
 
 /// What one attribute's rules make of one text.
-fn want(attribute: Attribute, text: Option<&str>) -> Want {
+fn desired(attribute: Attribute, text: Option<&str>) -> DesiredValue {
     match Mapping::new(&config(vec![attribute])).apply(&row(Some("u1"), &[text])) {
-        Mapped::Present(desired) => desired.wants.into_iter().next().expect("one attribute, one want"),
+        Mapped::Present(desired) => desired.values.into_iter().next().expect("one attribute, one desired"),
         other => panic!("u1 is present, not {other:?}"),
     }
 }
 
-fn value(text: &str) -> Want {
-    Want::Value(text.into())
+fn value(text: &str) -> DesiredValue {
+    DesiredValue::Value(text.into())
 }
 
-fn too_long(bytes: usize) -> Want {
-    Want::Refused(Refusal::ValueTooLong { column: Arc::from("gender"), bytes })
+fn too_long(bytes: usize) -> DesiredValue {
+    DesiredValue::Refused(LocalRefusal::ValueTooLong { column: Arc::from("gender"), bytes })
 }
 
-fn unlisted() -> Want {
-    Want::Refused(Refusal::Unlisted { column: Arc::from("gender") })
+fn unlisted() -> DesiredValue {
+    DesiredValue::Refused(LocalRefusal::Unlisted { column: Arc::from("gender") })
 }
 
 fn truncating() -> Attribute {
@@ -129,11 +129,11 @@ fn truncating() -> Attribute {
 #[test]
 fn null_and_empty_go_by_null_also_where_values_lists_the_empty_text() {
     for listed in [None, Some(values(&[("", "none"), ("m", "male")]))] {
-        for (null, expected) in [(Null::Remove, Want::Absent), (Null::Keep, Want::Keep)] {
+        for (null, expected) in [(Null::Remove, DesiredValue::Absent), (Null::Keep, DesiredValue::Keep)] {
             for text in [None, Some("")] {
                 for unlisted in [Unlisted::Reject, Unlisted::Send, Unlisted::Keep, Unlisted::Remove] {
                     let attribute = Attribute { values: listed.clone(), null, unlisted, ..attribute("sex", "gender") };
-                    assert_eq!(want(attribute, text), expected, "{text:?} with null = {null:?}");
+                    assert_eq!(desired(attribute, text), expected, "{text:?} with null = {null:?}");
                 }
             }
         }
@@ -143,10 +143,10 @@ fn null_and_empty_go_by_null_also_where_values_lists_the_empty_text() {
 #[test]
 fn a_listed_text_becomes_its_target_and_the_look_up_is_exact() {
     let listed = || Attribute { values: Some(values(&[("m", "male"), ("f", "female")])), ..attribute("sex", "gender") };
-    assert_eq!(want(listed(), Some("m")), value("male"));
-    assert_eq!(want(listed(), Some("f")), value("female"));
+    assert_eq!(desired(listed(), Some("m")), value("male"));
+    assert_eq!(desired(listed(), Some("f")), value("female"));
     for text in ["M", " m", "m ", "mm", "\u{ff4d}", "male"] {
-        assert_eq!(want(listed(), Some(text)), unlisted(), "{text:?}");
+        assert_eq!(desired(listed(), Some(text)), unlisted(), "{text:?}");
     }
 }
 
@@ -156,33 +156,33 @@ fn unlisted_decides_about_every_other_text() {
     for (rule, text, expected) in [
         (Unlisted::Reject, "d", unlisted()),
         (Unlisted::Send, "d", value("d")),
-        (Unlisted::Keep, "d", Want::Keep),
-        (Unlisted::Remove, "d", Want::Absent),
+        (Unlisted::Keep, "d", DesiredValue::Keep),
+        (Unlisted::Remove, "d", DesiredValue::Absent),
         (Unlisted::Reject, long.as_str(), unlisted()),
         (Unlisted::Send, long.as_str(), too_long(51)),
-        (Unlisted::Keep, long.as_str(), Want::Keep),
-        (Unlisted::Remove, long.as_str(), Want::Absent),
+        (Unlisted::Keep, long.as_str(), DesiredValue::Keep),
+        (Unlisted::Remove, long.as_str(), DesiredValue::Absent),
     ] {
         let attribute =
             Attribute { values: Some(values(&[("m", "male")])), unlisted: rule, ..attribute("sex", "gender") };
-        assert_eq!(want(attribute, Some(text)), expected, "{rule:?} {text}");
+        assert_eq!(desired(attribute, Some(text)), expected, "{rule:?} {text}");
     }
     let truncated = Attribute { values: Some(values(&[("m", "male")])), unlisted: Unlisted::Send, ..truncating() };
-    assert_eq!(want(truncated, Some(&long)), value(&long[..50]));
+    assert_eq!(desired(truncated, Some(&long)), value(&long[..50]));
     // No list, nothing unlisted.
     let plain = Attribute { unlisted: Unlisted::Remove, ..attribute("sex", "gender") };
-    assert_eq!(want(plain, Some("d")), value("d"));
+    assert_eq!(desired(plain, Some("d")), value("d"));
 }
 
 #[test]
 fn a_target_of_values_obeys_the_limits_of_a_value() {
     let long = "x".repeat(51);
     let listed = |attribute: Attribute| Attribute { values: Some(values(&[("a", ""), ("b", &long)])), ..attribute };
-    assert_eq!(want(listed(attribute("sex", "gender")), Some("a")), Want::Absent);
+    assert_eq!(desired(listed(attribute("sex", "gender")), Some("a")), DesiredValue::Absent);
     let keep = Attribute { null: Null::Keep, ..attribute("sex", "gender") };
-    assert_eq!(want(listed(keep), Some("a")), Want::Keep);
-    assert_eq!(want(listed(attribute("sex", "gender")), Some("b")), too_long(51));
-    assert_eq!(want(listed(truncating()), Some("b")), value(&long[..50]));
+    assert_eq!(desired(listed(keep), Some("a")), DesiredValue::Keep);
+    assert_eq!(desired(listed(attribute("sex", "gender")), Some("b")), too_long(51));
+    assert_eq!(desired(listed(truncating()), Some("b")), value(&long[..50]));
 }
 
 #[test]
@@ -192,11 +192,11 @@ fn fifty_bytes_pass_and_fifty_one_do_not() {
         ["x".repeat(50), "\u{5317}".repeat(16) + "xy", "\u{0633}".repeat(25), "\u{05d0}".repeat(23) + "\u{200f}y"]
     {
         assert_eq!(fits.len(), 50);
-        assert_eq!(want(attribute("sex", "gender"), Some(&fits)), value(&fits));
-        assert_eq!(want(truncating(), Some(&fits)), value(&fits));
+        assert_eq!(desired(attribute("sex", "gender"), Some(&fits)), value(&fits));
+        assert_eq!(desired(truncating(), Some(&fits)), value(&fits));
         let over = fits.clone() + "z";
-        assert_eq!(want(attribute("sex", "gender"), Some(&over)), too_long(51));
-        assert_eq!(want(truncating(), Some(&over)), value(&fits));
+        assert_eq!(desired(attribute("sex", "gender"), Some(&over)), too_long(51));
+        assert_eq!(desired(truncating(), Some(&over)), value(&fits));
     }
 }
 
@@ -219,15 +219,15 @@ fn truncation_ends_between_graphemes() {
         (format!("{}\u{05d0}", "x".repeat(49)), "x".repeat(49)),
     ] {
         assert!(text.len() > 50);
-        assert_eq!(want(truncating(), Some(&text)), value(&kept), "{text}");
+        assert_eq!(desired(truncating(), Some(&text)), value(&kept), "{text}");
     }
 }
 
 #[test]
 fn a_single_sign_over_fifty_bytes_is_refused_whole() {
     let sign = format!("a{}", "\u{0301}".repeat(25)); // 51 bytes, one grapheme
-    assert_eq!(want(truncating(), Some(&sign)), too_long(51));
-    assert_eq!(want(truncating(), Some(&format!("x{sign}"))), value("x"));
+    assert_eq!(desired(truncating(), Some(&sign)), too_long(51));
+    assert_eq!(desired(truncating(), Some(&format!("x{sign}"))), value("x"));
 }
 
 #[test]
@@ -243,9 +243,9 @@ fn each_attribute_stands_alone_in_the_order_of_the_file() {
     let mapped = mapping.apply(&row(Some("u1"), &[Some("Graz"), Some("?"), None]));
     assert_eq!(
         mapped,
-        Mapped::Present(Desired {
+        Mapped::Present(DesiredAccount {
             account: Account::new("u1"),
-            wants: vec![value("Graz"), unlisted(), value("Graz"), Want::Keep],
+            values: vec![value("Graz"), unlisted(), value("Graz"), DesiredValue::Keep],
         })
     );
 }
@@ -262,7 +262,7 @@ fn rows_without_a_sendable_account() {
         let longer = account + "u";
         assert_eq!(
             mapping.apply(&row(Some(&longer), &[Some("Graz")])),
-            Mapped::Refused(Account::new(longer.as_str()), Refusal::AccountTooLong { bytes: 33 })
+            Mapped::Refused(Account::new(longer.as_str()), LocalRefusal::AccountTooLong { bytes: 33 })
         );
     }
 
@@ -341,7 +341,7 @@ proptest! {
         // Now and then a listed text, so that targets are met too.
         let listed = rules.values.as_ref().and_then(|values| values.keys().nth(pick)).cloned();
         for text in [text, listed] {
-            if let Want::Value(value) = want(rules.clone(), text.as_deref()) {
+            if let DesiredValue::Value(value) = desired(rules.clone(), text.as_deref()) {
                 prop_assert!((1..=MAX_VALUE_BYTES).contains(&value.len()), "{} bytes", value.len());
             }
         }
@@ -356,11 +356,11 @@ proptest! {
             }
             fits.push_str(grapheme);
         }
-        match want(truncating(), Some(&text)) {
-            Want::Value(value) => prop_assert_eq!(&*value, fits),
-            Want::Absent => prop_assert!(text.is_empty()),
-            Want::Refused(_) => prop_assert!(fits.is_empty()),
-            Want::Keep => prop_assert!(false, "nothing asks to keep"),
+        match desired(truncating(), Some(&text)) {
+            DesiredValue::Value(value) => prop_assert_eq!(&*value, fits),
+            DesiredValue::Absent => prop_assert!(text.is_empty()),
+            DesiredValue::Refused(_) => prop_assert!(fits.is_empty()),
+            DesiredValue::Keep => prop_assert!(false, "nothing asks to keep"),
         }
     }
 }

@@ -11,14 +11,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::flow::{Course, Landing};
-use super::guard::Withheld;
-use super::report::{Report, Tally};
-use super::view::{Glance, Retry};
-use super::{Consent, Ending, Engine, PassError, watermark_fingerprint};
+use super::compare::{CompareOptions, RetryRejections};
+use super::guard::PendingRemovals;
+use super::queue::{PassContext, WaitResult};
+use super::report::{PassProgress, PassReport};
+use super::{Engine, PassError, PassOutcome, RemovalPolicy, watermark_fingerprint};
 use crate::clock;
 use crate::crash;
-use crate::source::watermark::Tracker;
+use crate::source::watermark::WatermarkTracker;
 
 /// How a full pass is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct FullOptions {
 /// Where an interrupted full pass goes on: before the first row whose removal had to wait, so that the guard's count
 /// begins anew. It serves only a pass with the same flags, mapping, watermark and reason, and not for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Position {
+struct FullPassPosition {
     options: FullOptions,
     mapping: String,
     watermark: String,
@@ -49,35 +49,35 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// What a step came to.
 #[derive(Debug)]
-pub enum Step {
+pub enum FullPassStep {
     /// There is more to do.
     More,
-    Done(Box<Report>, Option<PassError>),
+    Done(Box<PassReport>, Option<PassError>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum FullPassPhase {
     Table,
     Gone,
-    Ending,
+    PassOutcome,
 }
 
 /// A full pass under way.
 #[derive(Debug)]
 pub struct FullPass {
     options: FullOptions,
-    course: Arc<Course>,
-    phase: Phase,
+    context: Arc<PassContext>,
+    phase: FullPassPhase,
     after: Option<String>,
-    /// Ends of pages whose changes may still be in flight: the flow's mark, the last account column text, rows compared.
+    /// Ends of pages whose changes may still be in flight: the queue's sequence, the last account column text, rows compared.
     ahead: VecDeque<(u64, String, u64)>,
     /// Everything up to here is recorded.
     recorded: Option<(String, u64)>,
     gone_after: Option<String>,
-    withheld: Withheld,
+    pending: PendingRemovals,
     /// How many reasons for a full pass it answers.
     answers: u64,
-    /// The second walk, which removes in portions: too many had to be withheld to remember them.
+    /// The second walk, which removes in portions: too many had to be pending to remember them.
     again: bool,
     /// Accounts in which the walk found a difference, doubts and retries aside.
     differed: u64,
@@ -89,18 +89,22 @@ pub struct FullPass {
 }
 
 impl FullPass {
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.course.tally
+    pub fn progress(&self) -> &Arc<PassProgress> {
+        &self.context.progress
     }
 
-    fn glance(&self) -> Glance {
+    fn compare_options(&self) -> CompareOptions {
         // On the second walk nothing is forced a second time.
-        Glance { force: self.options.force && !self.again, ..Glance::default() }
+        CompareOptions { force: self.options.force && !self.again, ..CompareOptions::default() }
     }
 
     /// Who lets this pass's removals go.
-    fn consent(&self) -> Consent {
-        if self.options.allow_removals { Consent::Given } else { Consent::AsGuarded { retry: Retry::None } }
+    fn consent(&self) -> RemovalPolicy {
+        if self.options.allow_removals {
+            RemovalPolicy::Given
+        } else {
+            RemovalPolicy::AsGuarded { retry: RetryRejections::None }
+        }
     }
 }
 
@@ -109,23 +113,27 @@ impl Engine {
     pub async fn begin_full(
         &mut self,
         options: FullOptions,
-        tally: Arc<Tally>,
-    ) -> Result<FullPass, (Report, PassError)> {
-        match self.try_begin_full(options, tally.clone()).await {
+        progress: Arc<PassProgress>,
+    ) -> Result<FullPass, (PassReport, PassError)> {
+        match self.try_begin_full(options, progress.clone()).await {
             Ok(full) => Ok(full),
             Err(error) => {
-                let (report, error) = self.stillborn(&tally, error).await;
-                Err((report, error.expect("a stillborn pass has an error")))
+                let (report, error) = self.fail_to_start(&progress, error).await;
+                Err((report, error.expect("a fail_to_start pass has an error")))
             }
         }
     }
 
-    async fn try_begin_full(&mut self, options: FullOptions, tally: Arc<Tally>) -> Result<FullPass, PassError> {
-        let course = self.begin_with(tally).await?;
+    async fn try_begin_full(
+        &mut self,
+        options: FullOptions,
+        progress: Arc<PassProgress>,
+    ) -> Result<FullPass, PassError> {
+        let context = self.begin_pass(progress).await?;
         if self.tracker.is_none() && self.source.has_watermark() {
             // The first watermark is stored before the first page: whatever commits from here on is read incrementally.
-            let reading = self.source.reading().await?;
-            let tracker = Tracker::begin(&reading);
+            let transactions = self.source.transactions().await?;
+            let tracker = WatermarkTracker::begin(&transactions);
             let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
             let why = self.full_due.get_or_insert_with(|| "the first pass of this sync".to_owned()).clone();
             self.full_position = None;
@@ -136,19 +144,20 @@ impl Engine {
             self.tracker = Some(tracker);
             crash::point("full: the first watermark is stored");
         }
-        let position = self.full_position.clone().and_then(|value| serde_json::from_value::<Position>(value).ok());
+        let position =
+            self.full_position.clone().and_then(|value| serde_json::from_value::<FullPassPosition>(value).ok());
         let position = position.filter(|position| self.serves(position, options));
         let total = self.source.estimated_rows().await?.unwrap_or(0);
-        course.tally.total.store(total, std::sync::atomic::Ordering::Relaxed);
+        context.progress.total.store(total, std::sync::atomic::Ordering::Relaxed);
         let mut full = FullPass {
             options,
-            course,
-            phase: Phase::Table,
+            context,
+            phase: FullPassPhase::Table,
             after: None,
             ahead: VecDeque::new(),
             recorded: None,
             gone_after: None,
-            withheld: Withheld::default(),
+            pending: PendingRemovals::default(),
             answers: self.full_dues,
             again: false,
             differed: 0,
@@ -158,91 +167,92 @@ impl Engine {
         };
         if let Some(position) = position {
             tracing::info!(rows = position.done, "going on with the full pass that was interrupted");
-            Tally::add(&full.course.tally.done, usize::try_from(position.done).unwrap_or(usize::MAX));
+            PassProgress::add(&full.context.progress.done, usize::try_from(position.done).unwrap_or(usize::MAX));
             full.began_at = position.began_at;
             full.recorded = Some((position.after.clone(), position.done));
             full.after = Some(position.after);
-            full.course.tally.set_resumed();
+            full.context.progress.set_resumed();
         }
         Ok(full)
     }
 
     /// A stored position is one of the pass that is about to begin.
-    fn serves(&self, position: &Position, options: FullOptions) -> bool {
-        let Position { options: flags, mapping, watermark, generation, due, began_at, after: _, done: _ } = position;
+    fn serves(&self, position: &FullPassPosition, options: FullOptions) -> bool {
+        let FullPassPosition { options: flags, mapping, watermark, generation, due, began_at, after: _, done: _ } =
+            position;
         let age = (clock::now_utc() - *began_at).to_std().unwrap_or_default();
         *flags == options
-            && mapping == self.view.mapping.fingerprint()
+            && mapping == self.comparer.mapping.fingerprint()
             && *watermark == watermark_fingerprint(&self.config)
             && *generation == self.writer.generation()
             && *due == self.full_due
             && self.config.schedule.full_every.is_none_or(|every| age < every)
     }
 
-    /// One page further. After [`Step::Done`] the pass is over.
-    pub async fn step_full(&mut self, full: &mut FullPass) -> Step {
+    /// One page further. After [`FullPassStep::Done`] the pass is over.
+    pub async fn step_full(&mut self, full: &mut FullPass) -> FullPassStep {
         match self.try_step(full).await {
             Ok(Some(ending)) => {
                 let (report, error) = self.end_full(full, Ok(ending)).await;
-                Step::Done(report, error)
+                FullPassStep::Done(report, error)
             }
-            Ok(None) => Step::More,
+            Ok(None) => FullPassStep::More,
             Err(error) => {
                 // Nothing of this pass may be in flight when it ends; the first trouble is the one to tell of.
-                let _ = self.flow.drain(&full.course).await;
+                let _ = self.queue.drain(&full.context).await;
                 if !error.lease_lost() {
                     self.park_full(full).await;
                 }
                 let (report, error) = self.end_full(full, Err(error)).await;
-                Step::Done(report, error)
+                FullPassStep::Done(report, error)
             }
         }
     }
 
-    async fn try_step(&mut self, full: &mut FullPass) -> Result<Option<Ending>, PassError> {
-        full.course.check()?;
+    async fn try_step(&mut self, full: &mut FullPass) -> Result<Option<PassOutcome>, PassError> {
+        full.context.check()?;
         if self.shutdown.requested() {
-            return Err(PassError::Stop(crate::push::Stop::Shutdown));
+            return Err(PassError::Stop(crate::push::StopReason::Shutdown));
         }
-        if full.phase != Phase::Ending && !self.flow.room_within(STEP).await {
+        if full.phase != FullPassPhase::PassOutcome && !self.queue.wait_for_capacity_within(STEP).await {
             self.note_position(full);
             return Ok(None);
         }
         match full.phase {
-            Phase::Table => {
+            FullPassPhase::Table => {
                 let page = self.source.all_after(full.after.as_deref()).await?;
-                Tally::add(&full.course.tally.done, page.rows.len());
+                PassProgress::add(&full.context.progress.done, page.rows.len());
                 let last = page.rows.iter().rev().find_map(|row| row.account.clone());
-                let mut withheld = std::mem::take(&mut full.withheld);
-                let (course, glance) = (full.course.clone(), full.glance());
-                let done = self.page(&course, page.rows, Vec::new(), glance, &mut withheld).await;
-                full.withheld = withheld;
+                let mut pending = std::mem::take(&mut full.pending);
+                let (context, options) = (full.context.clone(), full.compare_options());
+                let done = self.page(&context, page.rows, Vec::new(), options, &mut pending).await;
+                full.pending = pending;
                 done?;
                 self.portion(full).await?;
                 if let Some(last) = last {
-                    if full.withheld.count() == 0 && !full.again {
-                        let done = Tally::get(&full.course.tally.done);
-                        full.ahead.push_back((self.flow.mark(), last.to_string(), done));
+                    if full.pending.count() == 0 && !full.again {
+                        let done = PassProgress::get(&full.context.progress.done);
+                        full.ahead.push_back((self.queue.sequence(), last.to_string(), done));
                     }
                     full.after = Some(last.into());
                 }
                 self.note_position(full);
                 let position = self.position(full);
-                self.save_progress(&full.course.tally, position, true).await?;
+                self.save_progress(&full.context.progress, position, true).await?;
                 crash::point("full: a page of the table is done");
                 if page.last {
                     crash::point("full: the table is walked");
-                    full.phase = Phase::Gone;
-                    full.course.tally.set_phase("looking for accounts that are gone");
+                    full.phase = FullPassPhase::Gone;
+                    full.context.progress.set_phase("looking for accounts that are gone");
                 }
                 Ok(None)
             }
-            Phase::Gone => {
+            FullPassPhase::Gone => {
                 let sync_id = self.writer.sync_id();
                 let accounts = self.state.accounts_after(sync_id, full.gone_after.as_deref(), self.page_size()).await?;
                 let Some(last) = accounts.last() else {
                     crash::point("full: the gone are walked");
-                    full.phase = Phase::Ending;
+                    full.phase = FullPassPhase::PassOutcome;
                     return Ok(None);
                 };
                 full.gone_after = Some(last.as_str().to_owned());
@@ -250,42 +260,42 @@ impl Engine {
                 let found = self.accounts_of(&rows);
                 // Rows that are marked as gone were met in the walk over the table.
                 let missing: Vec<_> = accounts.into_iter().filter(|account| !found.contains(account)).collect();
-                let mut withheld = std::mem::take(&mut full.withheld);
-                let (course, glance) = (full.course.clone(), full.glance());
-                let done = self.page(&course, Vec::new(), missing, glance, &mut withheld).await;
-                full.withheld = withheld;
+                let mut pending = std::mem::take(&mut full.pending);
+                let (context, options) = (full.context.clone(), full.compare_options());
+                let done = self.page(&context, Vec::new(), missing, options, &mut pending).await;
+                full.pending = pending;
                 done?;
                 self.portion(full).await?;
-                self.save_progress(&full.course.tally, None, true).await?;
+                self.save_progress(&full.context.progress, None, true).await?;
                 crash::point("full: a page of the gone is done");
                 Ok(None)
             }
-            Phase::Ending => {
-                let course = full.course.clone();
+            FullPassPhase::PassOutcome => {
+                let context = full.context.clone();
                 // In small steps: incremental passes go between them, and the position moves on.
-                match self.flow.land_within(&course, STEP).await {
-                    Landing::NothingInFlight => {}
-                    Landing::NotYet => return Ok(None),
-                    Landing::Landed => {
+                match self.queue.wait_for_completion(&context, STEP).await {
+                    WaitResult::NothingInFlight => {}
+                    WaitResult::NotYet => return Ok(None),
+                    WaitResult::Completed => {
                         self.note_position(full);
                         let position = self.position(full);
-                        self.save_progress(&course.tally, position, true).await?;
-                        crash::point("full: a delivery has landed");
+                        self.save_progress(&context.progress, position, true).await?;
+                        crash::point("full: a delivery has completed");
                         return Ok(None);
                     }
                 }
-                self.flow.drain(&course).await?;
-                let mut withheld = std::mem::take(&mut full.withheld);
+                self.queue.drain(&context).await?;
+                let mut pending = std::mem::take(&mut full.pending);
                 if !full.again {
-                    full.differed = Tally::get(&course.tally.changed);
-                    self.doubts(&course, &mut withheld).await?;
+                    full.differed = PassProgress::get(&context.progress.changed);
+                    self.doubts(&context, &mut pending).await?;
                     self.set_guard_aside(full);
                 }
-                let too_many = self.removals(&course, &mut withheld, full.consent()).await;
-                full.withheld = withheld;
+                let too_many = self.removals(&context, &mut pending, full.consent()).await;
+                full.pending = pending;
                 if too_many? {
                     full.again = true;
-                    full.phase = Phase::Table;
+                    full.phase = FullPassPhase::Table;
                     full.after = None;
                     full.gone_after = None;
                     return Ok(None);
@@ -303,26 +313,26 @@ impl Engine {
         }
     }
 
-    /// On the second walk: what is withheld so far goes, once it is enough for a portion.
+    /// On the second walk: what is pending so far goes, once it is enough for a portion.
     async fn portion(&mut self, full: &mut FullPass) -> Result<(), PassError> {
-        if full.withheld.portion_is_full() {
-            let course = full.course.clone();
-            let mut withheld = std::mem::take(&mut full.withheld);
-            let done = self.removals(&course, &mut withheld, full.consent()).await;
-            full.withheld = withheld;
+        if full.pending.portion_is_full() {
+            let context = full.context.clone();
+            let mut pending = std::mem::take(&mut full.pending);
+            let done = self.removals(&context, &mut pending, full.consent()).await;
+            full.pending = pending;
             done?;
         }
         Ok(())
     }
 
-    async fn last_steps(&mut self, full: &mut FullPass) -> Result<Ending, PassError> {
-        let course = full.course.clone();
+    async fn last_steps(&mut self, full: &mut FullPass) -> Result<PassOutcome, PassError> {
+        let context = full.context.clone();
         if full.options.allow_removals {
             // Before the retries, which the guard judges as always.
             self.writer.forget_removals().await?;
         }
-        self.rejections_due(&course, &mut Withheld::default()).await?;
-        course.answered()?;
+        self.rejections_due(&context, &mut PendingRemovals::default()).await?;
+        context.answered()?;
         if full.guard.is_some() && self.guard.is_none() {
             tracing::info!("the removal guard is lifted");
         }
@@ -331,26 +341,26 @@ impl Engine {
 
     /// Moves the position to the end of the last page before which everything is recorded.
     fn note_position(&mut self, full: &mut FullPass) {
-        self.flow.note_landed();
-        // A pass in trouble may have landed without having recorded.
-        if full.again || full.course.check().is_err() {
+        self.queue.note_completed();
+        // A pass in trouble may have completed without having recorded.
+        if full.again || full.context.check().is_err() {
             return;
         }
         let before = full.ahead.len();
-        while full.ahead.front().is_some_and(|(mark, ..)| self.flow.landed_before(*mark)) {
+        while full.ahead.front().is_some_and(|(sequence, ..)| self.queue.completed_before(*sequence)) {
             full.recorded = full.ahead.pop_front().map(|(_, after, done)| (after, done));
         }
         if full.ahead.len() < before {
-            full.course.tally.note_recorded();
+            full.context.progress.note_recorded();
         }
     }
 
     /// The position as it is stored, once there is one.
     fn position(&self, full: &FullPass) -> Option<Value> {
         let (after, done) = full.recorded.clone()?;
-        serde_json::to_value(Position {
+        serde_json::to_value(FullPassPosition {
             options: full.options,
-            mapping: self.view.mapping.fingerprint().to_owned(),
+            mapping: self.comparer.mapping.fingerprint().to_owned(),
             watermark: watermark_fingerprint(&self.config),
             generation: self.writer.generation(),
             due: full.due.clone(),
@@ -363,11 +373,11 @@ impl Engine {
 
     /// Ends a full pass before its end: calls in flight finish and are recorded, no new one starts, and the next pass of
     /// its kind goes on from its position.
-    pub async fn interrupt_full(&mut self, full: &mut FullPass) -> (Box<Report>, Option<PassError>) {
-        full.course.session.halt();
-        let _ = self.flow.drain(&full.course).await;
+    pub async fn interrupt_full(&mut self, full: &mut FullPass) -> (Box<PassReport>, Option<PassError>) {
+        full.context.session.halt();
+        let _ = self.queue.drain(&full.context).await;
         self.park_full(full).await;
-        self.end_full(full, Err(PassError::Stop(crate::push::Stop::Shutdown))).await
+        self.end_full(full, Err(PassError::Stop(crate::push::StopReason::Shutdown))).await
     }
 
     /// Leaves a full pass where it is: the next one of its kind goes on there.
@@ -387,8 +397,8 @@ impl Engine {
     async fn end_full(
         &mut self,
         full: &mut FullPass,
-        result: Result<Ending, PassError>,
-    ) -> (Box<Report>, Option<PassError>) {
+        result: Result<PassOutcome, PassError>,
+    ) -> (Box<PassReport>, Option<PassError>) {
         let complete = result.is_ok();
         if !complete && self.guard.is_none() {
             // Lifted only by a pass that went through.
@@ -397,8 +407,8 @@ impl Engine {
         if complete {
             if self.settled && !full.options.force {
                 // What the guard still holds back is as wrong as before.
-                let mended = full.differed.saturating_sub(full.withheld.count());
-                Tally::add(&full.course.tally.mended, usize::try_from(mended).unwrap_or(usize::MAX));
+                let repaired = full.differed.saturating_sub(full.pending.count());
+                PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
             self.settled = true;
             if self.full_dues == full.answers {
@@ -410,21 +420,21 @@ impl Engine {
         let mut update = self.watermark_update();
         update.full_pass_ended = complete;
         if complete {
-            update.mapping_fingerprint = Some(self.view.mapping.fingerprint().to_owned());
+            update.mapping_fingerprint = Some(self.comparer.mapping.fingerprint().to_owned());
         }
-        let course = full.course.clone();
-        let (report, error) = self.finish(&course, result, update, true).await;
+        let context = full.context.clone();
+        let (report, error) = self.finish(&context, result, update, true).await;
         (Box::new(report), error)
     }
 
     /// A full pass from begin to end.
-    pub async fn full(&mut self, options: FullOptions, tally: Arc<Tally>) -> (Report, Option<PassError>) {
-        let mut full = match self.begin_full(options, tally).await {
+    pub async fn full(&mut self, options: FullOptions, progress: Arc<PassProgress>) -> (PassReport, Option<PassError>) {
+        let mut full = match self.begin_full(options, progress).await {
             Ok(full) => full,
             Err((report, error)) => return (report, Some(error)),
         };
         loop {
-            if let Step::Done(report, error) = self.step_full(&mut full).await {
+            if let FullPassStep::Done(report, error) = self.step_full(&mut full).await {
                 return (*report, error);
             }
         }

@@ -26,17 +26,17 @@ pub(super) const FEWEST: u64 = 20;
 
 /// Accounts whose removals wait for the guard's decision.
 ///
-/// Kept in memory up to [`Withheld::MOST`] (about 20 MB); of those beyond only the number is kept, and once the guard
+/// Kept in memory up to [`PendingRemovals::MOST`] (about 20 MB); of those beyond only the number is kept, and once the guard
 /// lets removals go, the pass walks the same range again. On that second walk they go in portions, each counted and judged
 /// like those of a pass of its own: what was not met on the first walk does not slip through.
 #[derive(Debug, Default)]
-pub(super) struct Withheld {
+pub(super) struct PendingRemovals {
     accounts: HashSet<Account>,
     beyond: u64,
     second_walk: bool,
 }
 
-impl Withheld {
+impl PendingRemovals {
     const MOST: usize = 200_000;
     /// A portion and the largest page (100,000 rows) together are not more than fit.
     const PORTION: usize = Self::MOST / 2;
@@ -60,7 +60,7 @@ impl Withheld {
         self.beyond > 0
     }
 
-    /// Begins the second walk, with nothing withheld.
+    /// Begins the second walk, with nothing pending.
     pub(super) fn walk_again(&mut self) {
         *self = Self { second_walk: true, ..Self::default() };
     }
@@ -80,7 +80,7 @@ impl Withheld {
         self.beyond > 0 || self.accounts.contains(account)
     }
 
-    /// The accounts in a fixed order; nothing is withheld afterwards.
+    /// The accounts in a fixed order; nothing is pending afterwards.
     pub(super) fn take(&mut self) -> Vec<Account> {
         self.beyond = 0;
         let mut accounts: Vec<Account> = self.accounts.drain().collect();
@@ -100,42 +100,42 @@ const COUNT_SERVES: Duration = Duration::from_mins(10);
 pub(super) async fn judge(
     state: &State,
     sync_id: i32,
-    withheld: &Withheld,
+    pending: &PendingRemovals,
     max_share: f64,
     counted: &mut KnownCount,
 ) -> Result<Option<Value>, StateError> {
-    if withheld.count() == 0 {
+    if pending.count() == 0 {
         return Ok(None);
     }
-    let named: Vec<&str> = withheld.accounts.iter().map(Account::as_str).collect();
-    let earlier = state.let_go_besides(sync_id, &named).await?;
-    let tally = |known| Tally { waiting: withheld.count(), earlier, known };
-    if tally(0).total() < FEWEST {
+    let named: Vec<&str> = pending.accounts.iter().map(Account::as_str).collect();
+    let earlier = state.count_recent_removals_except(sync_id, &named).await?;
+    let share_of = |known| RemovalShare { waiting: pending.count(), earlier, known };
+    if share_of(0).total() < FEWEST {
         return Ok(None);
     }
     // Within this time the known ones cannot have halved but by removals that are counted above, or by a person's word,
     // after which they are counted anew.
     let serves = counted.filter(|(when, _)| when.elapsed() < COUNT_SERVES);
-    if serves.is_some_and(|(_, known)| tally(known).trips(max_share / 2.0).is_none()) {
+    if serves.is_some_and(|(_, known)| share_of(known).trips(max_share / 2.0).is_none()) {
         return Ok(None);
     }
     let known = state.count_accounts(sync_id).await?.known;
     *counted = Some((clock::monotonic(), known));
-    Ok(tally(known + state.let_go_altogether(sync_id).await?).trips(max_share))
+    Ok(share_of(known + state.count_fully_removed(sync_id).await?).trips(max_share))
 }
 
 /// What is weighed, in accounts.
 #[derive(Clone, Copy, Debug)]
-struct Tally {
+struct RemovalShare {
     /// Their removal waits.
     waiting: u64,
     /// Others, that lost something within 24 hours.
     earlier: u64,
-    /// Known now, or known until they lost their last value within 24 hours.
+    /// AcknowledgedValue now, or known until they lost their last value within 24 hours.
     known: u64,
 }
 
-impl Tally {
+impl RemovalShare {
     fn total(self) -> u64 {
         self.waiting + self.earlier
     }
@@ -166,7 +166,7 @@ pub fn sentence(guard: &Value) -> String {
     };
     format!(
         "the removal guard holds removals back: {} of {} known accounts would lose an attribute{earlier}, more than removal.max_share = {} allows; \
-         nothing is removed until it is settled. If that is meant, run `imsync backfill --allow-removals`; if not, look at the filter, \
+         nothing is removed until it is settled. If that is meant, run `imsync backfill --allow-removals`; if not, compare_page at the filter, \
          the mapping and the table (`imsync preview --full` lists the accounts)",
         guard["accounts"], guard["known"], guard["max_share"]
     )
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn few_never_trip_and_a_share_is_a_share() {
-        let trips = |waiting, earlier, known, share| Tally { waiting, earlier, known }.trips(share);
+        let trips = |waiting, earlier, known, share| RemovalShare { waiting, earlier, known }.trips(share);
         assert!(trips(10, 9, 19, 0.0).is_none());
         assert!(trips(20, 0, 20, 1.0).is_none());
         assert!(trips(5, 15, 100, 0.2).is_none(), "at most this share may go");
@@ -192,10 +192,10 @@ mod tests {
 
     #[test]
     fn counts_each_account_once() {
-        let mut withheld = Withheld::default();
-        withheld.note(["a", "b", "a"].into_iter().map(Account::new));
-        assert_eq!(withheld.count(), 2);
-        assert_eq!(withheld.take(), vec![Account::new("a"), Account::new("b")]);
-        assert_eq!(withheld.count(), 0);
+        let mut pending = PendingRemovals::default();
+        pending.note(["a", "b", "a"].into_iter().map(Account::new));
+        assert_eq!(pending.count(), 2);
+        assert_eq!(pending.take(), vec![Account::new("a"), Account::new("b")]);
+        assert_eq!(pending.count(), 0);
     }
 }

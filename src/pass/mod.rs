@@ -1,4 +1,4 @@
-//! One run through the flow: source → mapping → diff → push → state. The only module that names all five.
+//! One run through the queue: source → mapping → diff → push → state. The only module that names all five.
 //!
 //! Owns: the order of the steps of a pass, and what a pass begins and ends with.
 //! Must not know: when passes run, signals, how a report is shown.
@@ -15,33 +15,33 @@ use crate::config::Config;
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::model::{Account, Known, Row, Slot};
-use crate::push::{Probe, Pusher, Stop};
-use crate::source::watermark::{HeldBackBy, Saved, Tracker};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Row};
+use crate::push::{Probe, Pusher, StopReason};
+use crate::source::watermark::{HeldBackBy, SavedWatermark, WatermarkTracker};
 use crate::source::{Source, SourceError};
 use crate::state::sync::{Binding, SyncRow};
-use crate::state::{State, StateError, Writer};
+use crate::state::{State, StateError, StateWriter};
 
-mod aftermath;
-mod closing;
-pub mod dry;
-pub mod flow;
+mod backoff;
+pub mod compare;
+pub mod dry_run;
+mod finish;
+mod follow_up;
 mod full;
 pub mod guard;
 mod incremental;
-mod outcome;
-mod patience;
+pub mod queue;
+mod record_outcome;
 pub mod report;
 mod selected;
-pub mod view;
 
-pub use full::{FullOptions, FullPass, Step};
-pub use report::{Ending, Kind, Report, Tally};
+pub use full::{FullOptions, FullPass, FullPassStep};
+pub use report::{PassKind, PassOutcome, PassProgress, PassReport};
 
-use flow::{Course, Flow};
-use guard::{KnownCount, Withheld};
-use patience::Patience;
-use view::{Glance, Retry, View};
+use backoff::Backoff;
+use compare::{CompareOptions, PageComparer, RetryRejections};
+use guard::{KnownCount, PendingRemovals};
+use queue::{DeliveryQueue, PassContext};
 
 /// Why a pass could not finish.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum PassError {
     #[error("{0}")]
     State(Arc<StateError>),
     #[error("{0}")]
-    Stop(Stop),
+    Stop(StopReason),
     /// There is no watermark yet: only a full pass can run.
     #[error("this sync has no watermark yet; its first pass must be a full one")]
     NoWatermark,
@@ -74,22 +74,27 @@ impl PassError {
     pub fn lease_lost(&self) -> bool {
         match self {
             Self::State(error) => matches!(**error, StateError::LeaseLost),
-            Self::Stop(stop) => *stop == Stop::LeaseLost,
+            Self::Stop(stop) => *stop == StopReason::LeaseLost,
             Self::Source(_) | Self::NoWatermark => false,
         }
     }
 
     /// Trying again at once would only be refused again.
     pub fn needs_a_person(&self) -> bool {
-        matches!(self, Self::Stop(Stop::Credentials { .. } | Stop::Systemic { .. } | Stop::TooManyRejected { .. }))
+        matches!(
+            self,
+            Self::Stop(
+                StopReason::Credentials { .. } | StopReason::Systemic { .. } | StopReason::TooManyRejected { .. }
+            )
+        )
     }
 
-    fn ending(&self) -> Ending {
-        if matches!(self, Self::Stop(Stop::Shutdown)) { Ending::Interrupted } else { Ending::Failed }
+    fn ending(&self) -> PassOutcome {
+        if matches!(self, Self::Stop(StopReason::Shutdown)) { PassOutcome::Interrupted } else { PassOutcome::Failed }
     }
 }
 
-/// An idle daemon brings its watermark and freshness up to date in the state tables at most this often.
+/// An idle daemon brings its watermark and origin up to date in the state tables at most this often.
 const IDLE_SAVE: Duration = Duration::from_mins(1);
 /// Progress is stored at most this often.
 const PROGRESS_SAVE: Duration = Duration::from_secs(1);
@@ -100,15 +105,15 @@ pub struct Engine {
     config: Arc<Config>,
     source: Source,
     state: State,
-    writer: Writer,
+    writer: StateWriter,
     pusher: Arc<Pusher>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
-    view: View,
-    flow: Flow,
-    patience: Arc<Mutex<Patience>>,
+    comparer: PageComparer,
+    queue: DeliveryQueue,
+    patience: Arc<Mutex<Backoff>>,
     /// `None` until the first full pass has begun, and always without a watermark column.
-    tracker: Option<Tracker>,
+    tracker: Option<WatermarkTracker>,
     guard: Option<Value>,
     /// The guard as it is stored: a pass that changes it stores it at once.
     stored_guard: Option<Value>,
@@ -129,27 +134,27 @@ pub struct Engine {
     told_of_holder: Option<HeldBackBy>,
     /// The pusher was given an acknowledged value, if there was one; from then on it finds its own.
     probe_offered: bool,
-    /// Outcomes are unknown that a later pass will settle: until then not everything is in IM.
-    doubts_pending: bool,
+    /// Outcomes are unknown that a later pass will record_refusals: until then not everything is in IM.
+    in_doubt_pending: bool,
 }
 
 /// Who lets removals go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Consent {
+enum RemovalPolicy {
     /// `--allow-removals`.
     Given,
     /// The guard; removals whose rejection stands are tried again as told.
-    AsGuarded { retry: Retry },
+    AsGuarded { retry: RetryRejections },
 }
 
 /// What an [`Engine`] is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct EngineParts {
     pub config: Arc<Config>,
     pub mapping: Arc<Mapping>,
     pub source: Source,
     pub state: State,
-    pub writer: Writer,
+    pub writer: StateWriter,
     pub pusher: Arc<Pusher>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -181,12 +186,12 @@ fn watermark_fingerprint(config: &Config) -> String {
     }
 }
 
-fn saved_tracker(config: &Config, row: &SyncRow) -> Option<Tracker> {
+fn saved_tracker(config: &Config, row: &SyncRow) -> Option<WatermarkTracker> {
     if row.watermark_fingerprint.as_deref() != Some(&watermark_fingerprint(config)) {
         return None;
     }
-    let saved: Saved = serde_json::from_value(row.watermark_state.clone()?).ok()?;
-    Some(Tracker::restore(saved))
+    let saved: SavedWatermark = serde_json::from_value(row.watermark_state.clone()?).ok()?;
+    Some(WatermarkTracker::restore(saved))
 }
 
 /// Why a full pass is due at the start, from what the sync row remembers.
@@ -208,10 +213,10 @@ fn full_due_at_start(config: &Config, mapping: &Mapping, row: &SyncRow) -> Optio
 }
 
 impl Engine {
-    /// Readies a sync for its passes: slots, fingerprints, the server's identity, leftovers of a predecessor.
-    pub async fn assemble(parts: Parts) -> Result<Self, PassError> {
-        let Parts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
-        let slots = writer.slots_of(mapping.names()).await?;
+    /// Readies a sync for its passes: attributes, fingerprints, the server's identity, leftovers of a predecessor.
+    pub async fn assemble(parts: EngineParts) -> Result<Self, PassError> {
+        let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
+        let attributes = writer.attribute_indexes(mapping.names()).await?;
         let server = state.server_identity().await?;
         match &row.state_server {
             None => writer.remember_server(&server).await?,
@@ -243,7 +248,7 @@ impl Engine {
             clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic)
         });
         let ledger = Some((state.clone(), writer.sync_id(), writer.generation()));
-        let view = View::new(&config, mapping, writer.names().clone(), slots, ledger);
+        let comparer = PageComparer::new(&config, mapping, writer.names().clone(), attributes, ledger);
         let counts = state.count_accounts(writer.sync_id()).await?;
         let a_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
         let a_second = a_second.saturating_mul(config.im.users_per_call);
@@ -260,10 +265,10 @@ impl Engine {
             progress_saved_at: None,
             known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
             known_counted: None,
-            doubts_pending: false,
+            in_doubt_pending: false,
             probe_offered: false,
             told_of_holder: None,
-            flow: Flow::new(a_second),
+            queue: DeliveryQueue::new(a_second),
             patience: Arc::default(),
             config,
             source,
@@ -272,7 +277,7 @@ impl Engine {
             pusher,
             metrics,
             shutdown,
-            view,
+            comparer,
         };
         engine.metrics.accounts.set(engine.known_accounts);
         engine.update_gauges().await?;
@@ -302,9 +307,9 @@ impl Engine {
         self.tracker.is_some()
     }
 
-    /// Outcomes are unknown that a later pass will settle.
-    pub fn doubts_pending(&self) -> bool {
-        self.doubts_pending
+    /// Outcomes are unknown that a later pass will record_refusals.
+    pub fn in_doubt_pending(&self) -> bool {
+        self.in_doubt_pending
     }
 
     /// The guard's document while it is tripped.
@@ -322,7 +327,7 @@ impl Engine {
     }
 
     /// Stores the time of the last call, for the next holder of the lease.
-    pub async fn say_goodbye(&self) -> Result<(), PassError> {
+    pub async fn store_last_call(&self) -> Result<(), PassError> {
         let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());
         crash::point("goodbye: about to be stored");
         self.writer.save_last_call(ago).await?;
@@ -330,17 +335,17 @@ impl Engine {
         Ok(())
     }
 
-    async fn begin_with(&mut self, tally: Arc<Tally>) -> Result<Arc<Course>, PassError> {
+    async fn begin_pass(&mut self, progress: Arc<PassProgress>) -> Result<Arc<PassContext>, PassError> {
         crash::point("pass: begins");
         self.probe_offered = false;
         // Fresh changes go before those of a full pass under way.
-        let urgent = tally.kind == Kind::Incremental;
-        let session = self.pusher.begin_pass(self.view.names.clone(), urgent);
-        let course = Course {
-            pass: self.flow.next_pass(),
+        let urgent = progress.kind == PassKind::Incremental;
+        let session = self.pusher.begin_pass(self.comparer.names.clone(), urgent);
+        let context = PassContext {
+            pass: self.queue.next_pass(),
             session,
-            tally,
-            view: self.view.clone(),
+            progress,
+            comparer: self.comparer.clone(),
             writer: self.writer.clone(),
             metrics: self.metrics.clone(),
             retry_after: self.config.schedule.rejected_retry,
@@ -348,10 +353,10 @@ impl Engine {
             patience: self.patience.clone(),
             failure: Mutex::default(),
         };
-        let live = self.flow.live_intents();
+        let live = self.queue.live_intents();
         let live = live.lock().await;
         let answered: Vec<i64> = live.iter().copied().collect();
-        let unsettled = self.writer.settle_intents(&answered, course.doubt).await?;
+        let unsettled = self.writer.settle_intents(&answered, context.doubt).await?;
         drop(live);
         if unsettled > 0 {
             tracing::warn!(
@@ -359,48 +364,53 @@ impl Engine {
                 "found calls whose outcome was never recorded: their attributes count as unknown and are sent again"
             );
         }
-        Ok(Arc::new(course))
+        Ok(Arc::new(context))
     }
 
     /// An acknowledged value that can be sent again without harm.
     async fn probe(&self) -> Result<Option<Probe>, PassError> {
         let found = self.state.any_acknowledged(self.writer.sync_id(), self.writer.generation()).await?;
         Ok(found.and_then(|(account, acknowledged)| {
-            acknowledged.into_iter().zip(0..).find_map(|(known, slot)| match known {
-                Known::Value(value) => Some(Probe { account: account.clone(), slot: Slot(slot), value }),
-                Known::Absent | Known::Unknown | Known::Provisional(_) => None,
+            acknowledged.into_iter().zip(0..).find_map(|(known, attribute)| match known {
+                AcknowledgedValue::Value(value) => {
+                    Some(Probe { account: account.clone(), attribute: AttributeIndex(attribute), value })
+                }
+                AcknowledgedValue::Absent | AcknowledgedValue::Unknown | AcknowledgedValue::Provisional(_) => None,
             })
         }))
     }
 
-    /// One page of the walk over the table into the flow.
+    /// One page of the walk over the table into the queue.
     async fn page(
         &mut self,
-        course: &Arc<Course>,
+        context: &Arc<PassContext>,
         rows: Vec<Row>,
         missing: Vec<Account>,
-        glance: Glance,
-        withheld: &mut Withheld,
+        options: CompareOptions,
+        pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         if self.shutdown.requested() {
-            return Err(PassError::Stop(Stop::Shutdown));
+            return Err(PassError::Stop(StopReason::Shutdown));
         }
         let mut accounts = self.accounts_of(&rows);
         accounts.extend(missing.iter().cloned());
-        Tally::add(&course.tally.rows_read, rows.len());
-        self.flow.note_landed();
-        self.flow.clear_of(accounts.iter()).await;
-        course.check()?;
+        PassProgress::add(&context.progress.rows_read, rows.len());
+        self.queue.note_completed();
+        self.queue.wait_until_idle(accounts.iter()).await;
+        context.check()?;
         crash::point("page: read");
-        let seen = self.view.look(&rows, missing, glance).await?;
+        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
         crash::point("page: compared");
-        if !glance.removals && !withheld.on_second_walk() {
-            Tally::add(&course.tally.without_account, seen.without_account);
-            // Where removals may go, and on the second walk, accounts were counted when their removals were withheld.
-            Tally::add(&course.tally.changed, seen.items.iter().filter(|item| item.sends() || item.withheld).count());
+        if !options.removals && !pending.on_second_walk() {
+            PassProgress::add(&context.progress.without_account, page_diff.without_account);
+            // Where removals may go, and on the second walk, accounts were counted when their removals were pending.
+            PassProgress::add(
+                &context.progress.changed,
+                page_diff.diffs.iter().filter(|diff| diff.sends() || diff.pending).count(),
+            );
         }
-        withheld.note(seen.items.iter().filter(|item| item.withheld).map(|item| item.account().clone()));
-        if !self.probe_offered && seen.items.iter().any(view::Item::sends) {
+        pending.note(page_diff.diffs.iter().filter(|diff| diff.pending).map(|diff| diff.account().clone()));
+        if !self.probe_offered && page_diff.diffs.iter().any(compare::AccountDiff::sends) {
             self.probe_offered = true;
             if !self.pusher.has_probe()
                 && let Some(probe) = self.probe().await?
@@ -408,24 +418,24 @@ impl Engine {
                 self.pusher.offer_probe(probe);
             }
         }
-        self.flow.take(course, seen, glance.freshness);
+        self.queue.take(context, page_diff, options.origin);
         crash::point("page: taken");
-        course.check()
+        context.check()
     }
 
     /// Looks accounts up in the source and delivers what differs; those without a row are gone.
-    async fn look_up(
+    async fn compare_accounts(
         &mut self,
-        course: &Arc<Course>,
+        context: &Arc<PassContext>,
         accounts: &[Account],
-        glance: Glance,
-        withheld: &mut Withheld,
+        options: CompareOptions,
+        pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
-        self.flow.room().await;
+        self.queue.wait_for_capacity().await;
         let rows = self.source.rows_of(accounts).await?;
         let found = self.accounts_of(&rows);
         let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
-        self.page(course, rows, missing, glance, withheld).await
+        self.page(context, rows, missing, options, pending).await
     }
 
     fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {

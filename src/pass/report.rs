@@ -1,6 +1,6 @@
 //! What a pass tells of itself. Log line, metrics, the `pass` table and the JSON documents are all made from it.
 //!
-//! Owns: the tally while a pass runs and the report at its end. Must not know: how either is shown.
+//! Owns: the progress while a pass runs and the report at its end. Must not know: how either is shown.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use crate::state::history::PassRow;
 
 /// The kinds of passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PassKind {
     Incremental,
     Full,
     /// Named accounts.
     Selected,
 }
 
-impl Kind {
+impl PassKind {
     pub fn label(self) -> &'static str {
         match self {
             Self::Incremental => "incremental",
@@ -33,7 +33,7 @@ impl Kind {
 
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum PassOutcome {
     Ok,
     /// Finished; rejections of this sync stand.
     Rejected,
@@ -43,7 +43,7 @@ pub enum Ending {
     Interrupted,
 }
 
-impl Ending {
+impl PassOutcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -57,8 +57,8 @@ impl Ending {
 
 /// What one pass has done so far; shared with its deliveries and with whoever shows its progress.
 #[derive(Debug)]
-pub struct Tally {
-    pub kind: Kind,
+pub struct PassProgress {
+    pub kind: PassKind,
     pub started_at: DateTime<Utc>,
     pub started: Instant,
     pub rows_read: AtomicU64,
@@ -71,7 +71,7 @@ pub struct Tally {
     pub removed: AtomicU64,
     pub rejected: AtomicU64,
     pub calls: AtomicU64,
-    pub mended: AtomicU64,
+    pub repaired: AtomicU64,
     /// Rows with a NULL or empty account, or one too long to be recorded: nothing is sent for them.
     pub without_account: AtomicU64,
     /// Accounts that came to hold something, less those that ceased to.
@@ -85,8 +85,8 @@ pub struct Tally {
     resumed: AtomicBool,
 }
 
-impl Tally {
-    pub fn new(kind: Kind) -> Self {
+impl PassProgress {
+    pub fn new(kind: PassKind) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             kind,
@@ -100,12 +100,12 @@ impl Tally {
             removed: zero(),
             rejected: zero(),
             calls: zero(),
-            mended: zero(),
+            repaired: zero(),
             without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
-            phase: Mutex::new("reading the table"),
-            routine: AtomicBool::new(kind == Kind::Incremental),
+            phase: Mutex::new("transactions the table"),
+            routine: AtomicBool::new(kind == PassKind::Incremental),
             resumed: AtomicBool::new(false),
         }
     }
@@ -137,7 +137,7 @@ impl Tally {
 
     /// A complete pass of this kind has seen everything that was committed before it began.
     pub fn sees_everything(&self) -> bool {
-        self.kind != Kind::Selected && !self.resumed.load(Ordering::Relaxed)
+        self.kind != PassKind::Selected && !self.resumed.load(Ordering::Relaxed)
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -172,9 +172,9 @@ impl Tally {
         })
     }
 
-    /// Closes the tally.
-    pub fn report(&self, ending: Ending, error: Option<String>) -> Report {
-        Report {
+    /// Closes the progress.
+    pub fn report(&self, ending: PassOutcome, error: Option<String>) -> PassReport {
+        PassReport {
             ending,
             began: self.started,
             fresh: false,
@@ -193,7 +193,7 @@ impl Tally {
                 removed: Self::get(&self.removed),
                 rejected: Self::get(&self.rejected),
                 calls: Self::get(&self.calls),
-                mended: Self::get(&self.mended),
+                repaired: Self::get(&self.repaired),
                 error,
             },
         }
@@ -202,9 +202,9 @@ impl Tally {
 
 /// The end of a pass.
 #[derive(Clone, Debug)]
-pub struct Report {
-    pub kind: Kind,
-    pub ending: Ending,
+pub struct PassReport {
+    pub kind: PassKind,
+    pub ending: PassOutcome,
     pub began: Instant,
     /// Everything committed before it began is in IM, rejected accounts aside.
     pub fresh: bool,
@@ -215,13 +215,13 @@ pub struct Report {
     pub row: PassRow,
 }
 
-impl Report {
+impl PassReport {
     /// The pass did something, or it did not end well: worth a row and a line.
     pub fn noteworthy(&self) -> bool {
         !self.routine
             || self.row.calls > 0
             || self.row.rejected > 0
-            || matches!(self.ending, Ending::Failed | Ending::Interrupted)
+            || matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted)
     }
 
     /// One line for the log.
@@ -239,9 +239,9 @@ impl Report {
             };
         }
         match self.ending {
-            Ending::Failed => line!(error),
+            PassOutcome::Failed => line!(error),
             // That it tripped was said when it did; a pass that only finds it tripped is no news.
-            Ending::Guard if self.noteworthy() => line!(warn),
+            PassOutcome::Guard if self.noteworthy() => line!(warn),
             _ if self.noteworthy() => line!(info),
             _ => line!(debug),
         }
@@ -255,8 +255,8 @@ impl Report {
         metrics.rows_read.with_label_values(&[kind]).inc_by(self.row.rows_read);
         metrics.accounts_pushed.with_label_values(&["set"]).inc_by(self.row.pushed);
         metrics.accounts_pushed.with_label_values(&["remove"]).inc_by(self.row.removed);
-        metrics.mended.inc_by(self.row.mended);
-        if !matches!(self.ending, Ending::Failed | Ending::Interrupted) {
+        metrics.repaired.inc_by(self.row.repaired);
+        if !matches!(self.ending, PassOutcome::Failed | PassOutcome::Interrupted) {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double for 285,000 years")]
             metrics.last_success_timestamp.set(self.row.finished_at.timestamp_millis() as f64 / 1000.0);
         }

@@ -2,10 +2,10 @@
 //!
 //! Owns: its steps. Must not know: how the accounts were named.
 
-use super::guard::Withheld;
-use super::report::{Report, Tally};
-use super::view::{Glance, Retry};
-use super::{Consent, Ending, Engine, FullOptions, PassError};
+use super::compare::{CompareOptions, RetryRejections};
+use super::guard::PendingRemovals;
+use super::report::{PassProgress, PassReport};
+use super::{Engine, FullOptions, PassError, PassOutcome, RemovalPolicy};
 use crate::model::Account;
 use std::sync::Arc;
 
@@ -15,31 +15,35 @@ impl Engine {
         &mut self,
         accounts: &[Account],
         options: FullOptions,
-        tally: Arc<Tally>,
-    ) -> (Report, Option<PassError>) {
-        let course = match self.begin_with(tally.clone()).await {
+        progress: Arc<PassProgress>,
+    ) -> (PassReport, Option<PassError>) {
+        let context = match self.begin_pass(progress.clone()).await {
             Ok(begun) => begun,
-            Err(error) => return self.stillborn(&tally, error).await,
+            Err(error) => return self.fail_to_start(&progress, error).await,
         };
-        tally.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        progress.total.store(accounts.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let steps = async {
-            let mut withheld = Withheld::default();
-            let glance = Glance { retry: Retry::All, force: options.force, ..Glance::default() };
+            let mut pending = PendingRemovals::default();
+            let compare =
+                CompareOptions { retry: RetryRejections::All, force: options.force, ..CompareOptions::default() };
             let size = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
             for chunk in accounts.chunks(size) {
-                self.look_up(&course, chunk, glance, &mut withheld).await?;
-                Tally::add(&tally.done, chunk.len());
+                self.compare_accounts(&context, chunk, compare, &mut pending).await?;
+                PassProgress::add(&progress.done, chunk.len());
             }
-            self.flow.drain(&course).await?;
-            let consent =
-                if options.allow_removals { Consent::Given } else { Consent::AsGuarded { retry: Retry::All } };
-            self.removals(&course, &mut withheld, consent).await?;
+            self.queue.drain(&context).await?;
+            let consent = if options.allow_removals {
+                RemovalPolicy::Given
+            } else {
+                RemovalPolicy::AsGuarded { retry: RetryRejections::All }
+            };
+            self.removals(&context, &mut pending, consent).await?;
             self.ending(Some(accounts)).await
         };
-        let result: Result<Ending, PassError> = steps.await;
-        let drained = self.flow.drain(&course).await;
+        let result: Result<PassOutcome, PassError> = steps.await;
+        let drained = self.queue.drain(&context).await;
         let result = result.and_then(|ending| drained.map(|()| ending));
         let update = self.watermark_update();
-        self.finish(&course, result, update, true).await
+        self.finish(&context, result, update, true).await
     }
 }

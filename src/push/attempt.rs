@@ -1,4 +1,4 @@
-//! One call through its attempts: the way out (order, ceiling, pace, lease), pauses, and the end of patience.
+//! One call through its attempts: the way out (order, ceiling, rate_limiter, lease), pauses, and the end of patience.
 //!
 //! Owns: when a call starts, when it is repeated, when that ends. Must not know: what becomes of the accounts it carries.
 
@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::{MutexGuard, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::call::{Call, CallEffect, CallReply};
 use super::decide;
-use super::exchange::{Call, Effect, Reply};
-use super::pace::Slowed;
-use super::session::Session;
-use super::verdict::{self, Verdict};
-use super::{Probe, Stop};
+use super::disposition::{self, Disposition};
+use super::rate_limit::RateCut;
+use super::session::PushSession;
+use super::{Probe, StopReason};
 use crate::clock::monotonic;
 use crate::crash;
 use crate::im::{CallError, Code, Command};
-use crate::model::Names;
+use crate::model::AttributeNames;
 
 /// The longest pause before the first repetition; it doubles with each.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ const LEASE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What has been tried of a call so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tries {
+pub(super) struct Attempts {
     /// When the first attempt started; patience counts from here.
     pub first: Option<Instant>,
     /// When the last attempt started.
@@ -44,7 +44,7 @@ pub(super) struct Tries {
 
 /// Why a call ended without being accepted.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum SendFailure {
     /// IM refuses what it carries.
     Refused(CallError),
     /// Its attempts ran out.
@@ -53,7 +53,7 @@ pub(super) enum Failure {
     Halted,
 }
 
-impl Tries {
+impl Attempts {
     /// The pause before the next attempt, where there may be one: exponential with full jitter (so that batches that
     /// failed together do not come back together), cut at the end of patience so that the last attempt uses it fully.
     pub(super) fn next_pause(
@@ -77,96 +77,107 @@ impl Tries {
 }
 
 /// A call on its way: holds its place under the ceiling until it is answered.
-struct Leave<'a> {
+struct SendPermit<'a> {
     started: Instant,
     _permit: SemaphorePermit<'a>,
-    /// Held by a call that carries the probe's account: the two are never in flight together.
+    /// HeldRefusal by a call that carries the probe's account: the two are never in flight together.
     probe: Option<MutexGuard<'a, Option<Probe>>>,
 }
 
 /// The probe, after a call that carried its account: what it would send must be what IM acknowledged last.
-fn keep_true(probe: &mut Option<Probe>, call: &Call<'_>, answer: &Result<Reply, CallError>, names: &Names) {
+fn refresh_probe(
+    probe: &mut Option<Probe>,
+    call: &Call<'_>,
+    answer: &Result<CallReply, CallError>,
+    names: &AttributeNames,
+) {
     let Some(held) = probe else { return };
-    let Some(effect) = call.effect(&held.account, &names[held.slot.index()]) else { return };
+    let Some(effect) = call.effect(&held.account, &names[held.attribute.index()]) else { return };
     let accepted = match answer {
-        Ok(Reply::Users(accepted)) => accepted.failed.iter().all(|failed| failed.account != held.account.as_str()),
-        Ok(Reply::Names(_)) => return,
+        Ok(CallReply::Users(accepted)) => accepted.failed.iter().all(|failed| failed.account != held.account.as_str()),
+        Ok(CallReply::Names(_)) => return,
         Err(error) if !error.maybe_applied => return,
         Err(_) => false,
     };
     match effect {
-        Effect::Sets(value) if accepted => held.value = value.into(),
-        Effect::Sets(_) | Effect::Removes => *probe = None,
+        CallEffect::Sets(value) if accepted => held.value = value.into(),
+        CallEffect::Sets(_) | CallEffect::Removes => *probe = None,
     }
 }
 
 /// Whether a call is the probe itself, which holds the probe's lock already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Purpose {
+pub(super) enum CallPurpose {
     Deliver,
     Probe,
 }
 
-impl Session {
+impl PushSession {
     /// Sends the call until it is settled. Credentials that IM does not take stop the pass here.
-    pub(super) async fn persist(&self, call: &Call<'_>, tries: &mut Tries, purpose: Purpose) -> Result<Reply, Failure> {
+    pub(super) async fn send_with_retry(
+        &self,
+        call: &Call<'_>,
+        attempts: &mut Attempts,
+        purpose: CallPurpose,
+    ) -> Result<CallReply, SendFailure> {
         let patience = self.pusher.limits.retry_for;
         loop {
-            if !tries.pause.is_zero() && self.unless_stopped(tokio::time::sleep(tries.pause)).await.is_none() {
-                return Err(Failure::Halted);
+            if !attempts.pause.is_zero() && self.unless_stopped(tokio::time::sleep(attempts.pause)).await.is_none() {
+                return Err(SendFailure::Halted);
             }
-            let Some(mut leave) = self.leave(call, purpose).await else { return Err(Failure::Halted) };
-            if tries.count > 0 {
+            let Some(mut leave) = self.leave(call, purpose).await else { return Err(SendFailure::Halted) };
+            if attempts.count > 0 {
                 self.pusher.metrics.im_retries.inc();
                 crash::point("call: about to be repeated");
             }
-            tries.first.get_or_insert(leave.started);
-            tries.last = Some(leave.started);
-            tries.count += 1;
+            attempts.first.get_or_insert(leave.started);
+            attempts.last = Some(leave.started);
+            attempts.count += 1;
             self.count_call();
-            self.pusher.pace(call.command()).called(leave.started);
+            self.pusher.rate_limiter(call.command()).called(leave.started);
             crash::point("call: about to go");
-            tries.maybe |= self.pusher.witness.haunts(call);
+            attempts.maybe |= self.pusher.probe_account.haunts(call);
             let answer = self.pusher.exchange.send(call).await;
             crash::point("call: answered");
             if let Some(probe) = &mut leave.probe {
                 // Before its lock is given back, or an older value could be sent after this newer one.
-                keep_true(probe, call, &answer, &self.names);
+                refresh_probe(probe, call, &answer, &self.names);
             }
             drop(leave);
             let error = match answer {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            tries.maybe |= error.maybe_applied;
+            attempts.maybe |= error.maybe_applied;
             tracing::debug!(
                 command = call.command().label(),
                 code = %error.code,
                 request_id = error.request_id.as_deref().unwrap_or_default(),
-                attempt = tries.count,
+                attempt = attempts.count,
                 "call not accepted"
             );
-            let slower = match verdict::of(error.code) {
-                Verdict::Isolate => return Err(Failure::Refused(error)),
-                Verdict::Stop => {
-                    let refusal = verdict::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
+            let slower = match disposition::of(error.code) {
+                Disposition::Bisect => return Err(SendFailure::Refused(error)),
+                Disposition::Stop => {
+                    let refusal =
+                        disposition::refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
                     self.stop(decide::credentials(error.code, &refusal));
-                    return Err(Failure::Halted);
+                    return Err(SendFailure::Halted);
                 }
-                Verdict::Repeat => false,
-                Verdict::RepeatSlower => true,
+                Disposition::Retry => false,
+                Disposition::RetryThrottled => true,
             };
             if slower {
-                self.slow_down(call.command(), error.code, tries.last);
+                self.slow_down(call.command(), error.code, attempts.last);
             }
             if let Some(asked) = error.retry_after {
                 // It is said of the service, not of this call. A longer pause than the patience ends the batch;
                 // the next pass shall not wait for it any longer than that.
-                self.pusher.pace(call.command()).hold_until(monotonic() + asked.min(patience));
+                self.pusher.rate_limiter(call.command()).hold_until(monotonic() + asked.min(patience));
             }
-            match tries.next_pause(patience, slower, error.retry_after) {
-                Some(pause) => tries.pause = pause,
-                None => return Err(Failure::RanOut(error)),
+            match attempts.next_pause(patience, slower, error.retry_after) {
+                Some(pause) => attempts.pause = pause,
+                None => return Err(SendFailure::RanOut(error)),
             }
         }
     }
@@ -176,10 +187,13 @@ impl Session {
         /// "The app's call rate", over all commands.
         const WHOLE_APP: Code = Code::Vendor(60011);
         let started = started.unwrap_or_else(monotonic);
-        let paces =
-            if code == WHOLE_APP { &self.pusher.paces[..] } else { std::slice::from_ref(self.pusher.pace(command)) };
-        for pace in paces {
-            let Some(Slowed { rate, news }) = pace.slow_down(started) else { continue };
+        let rate_limiters = if code == WHOLE_APP {
+            &self.pusher.rate_limiters[..]
+        } else {
+            std::slice::from_ref(self.pusher.rate_limiter(command))
+        };
+        for rate_limiter in rate_limiters {
+            let Some(RateCut { rate, news }) = rate_limiter.slow_down(started) else { continue };
             let command = command.label();
             if news {
                 tracing::warn!(
@@ -195,26 +209,26 @@ impl Session {
     /// Waits for everything that a call must wait for. The order matters: only the first in the command's line takes a
     /// place under the ceiling, so that one command's line does not use up the places of another's, and the limit
     /// decides last, so that a call starts at the moment that was counted.
-    async fn leave(&self, call: &Call<'_>, purpose: Purpose) -> Option<Leave<'_>> {
-        let pace = self.pusher.pace(call.command());
+    async fn leave(&self, call: &Call<'_>, purpose: CallPurpose) -> Option<SendPermit<'_>> {
+        let rate_limiter = self.pusher.rate_limiter(call.command());
         let leave = self
             .unless_stopped(async {
                 let probe = match purpose {
-                    Purpose::Deliver => self.pusher.witness.guard(call).await,
-                    Purpose::Probe => None,
+                    CallPurpose::Deliver => self.pusher.probe_account.guard(call).await,
+                    CallPurpose::Probe => None,
                 };
-                let turn = pace.turn(self.urgent).await;
+                let turn = rate_limiter.turn(self.urgent).await;
                 let permit = self.pusher.in_flight.acquire().await.expect("the semaphore is never closed");
                 let start = turn.start().await;
                 self.pusher.metrics.throttle_wait.inc_by(start.waited.as_secs_f64());
-                Leave { started: start.at, _permit: permit, probe }
+                SendPermit { started: start.at, _permit: permit, probe }
             })
             .await?;
         if call.command() == Command::SetAttr {
             self.pusher.show_rate();
         }
         if !self.pusher.lease.fresh(LEASE_LIMIT) {
-            self.stop(Stop::LeaseLost);
+            self.stop(StopReason::LeaseLost);
         }
         (!self.halted_now()).then_some(leave)
     }

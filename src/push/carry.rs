@@ -2,64 +2,64 @@
 //!
 //! Owns: what runs side by side within a delivery. Must not know: what becomes of each account.
 
-use super::attempt::{Failure, Purpose};
-use super::batch::{Batch, Op, Part};
-use super::exchange::{Call, Reply};
-use super::session::Session;
-use super::tally::Suspect;
-use super::verdict::ATTRIBUTE_NOT_VALID;
+use super::attempt::{CallPurpose, SendFailure};
+use super::batch::{Batch, BatchEntry, Operation};
+use super::call::{Call, CallReply};
+use super::disposition::ATTRIBUTE_NOT_VALID;
+use super::refusal_stats::Suspect;
+use super::session::PushSession;
 use crate::im::Accepted;
 use crate::model::Change;
 
 /// What the calls of a delivery read while it keeps its books.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load<'a> {
-    pub session: &'a Session,
+pub(super) struct BatchContext<'a> {
+    pub session: &'a PushSession,
     pub changes: &'a [Change],
     pub fresh: bool,
 }
 
 /// Something under way.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum Task {
     Carry(Batch),
     Decide(Suspect),
 }
 
 /// Something that has ended.
 #[derive(Debug)]
-pub(super) enum Event {
-    Carried(Box<(Batch, Result<Accepted, Failure>)>),
+pub(super) enum Completion {
+    Carried(Box<(Batch, Result<Accepted, SendFailure>)>),
     Decided,
 }
 
-impl Load<'_> {
-    pub(super) async fn step(self, job: Job) -> Event {
+impl BatchContext<'_> {
+    pub(super) async fn step(self, job: Task) -> Completion {
         match job {
-            Job::Carry(batch) => self.carry(batch).await,
-            Job::Decide(suspect) => {
+            Task::Carry(batch) => self.carry(batch).await,
+            Task::Decide(suspect) => {
                 self.session.decide(suspect).await;
-                Event::Decided
+                Completion::Decided
             }
         }
     }
 
-    async fn carry(self, mut batch: Batch) -> Event {
+    async fn carry(self, mut batch: Batch) -> Completion {
         let Self { session, changes, fresh } = self;
         let call = Call::of(batch.op, &batch.parts, changes, &session.names);
-        let answer = match session.persist(&call, &mut batch.tries, Purpose::Deliver).await {
-            Ok(Reply::Users(accepted)) => Ok(accepted),
-            Ok(Reply::Names(_)) => Ok(Accepted::default()),
+        let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
+            Ok(CallReply::Users(accepted)) => Ok(accepted),
+            Ok(CallReply::Names(_)) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
         };
-        if let Err(Failure::RanOut(error)) = &answer
+        if let Err(SendFailure::RanOut(error)) = &answer
             && batch.asks
         {
-            session.ask_for_anybody(error, &batch.tries, &call).await;
+            session.check_im_alive(error, &batch.attempts, &call).await;
         }
         if fresh {
-            let suspects: Vec<Part> = match &answer {
-                Err(Failure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
+            let suspects: Vec<BatchEntry> = match &answer {
+                Err(SendFailure::Refused(error)) if error.code == ATTRIBUTE_NOT_VALID => batch.parts.clone(),
                 Ok(accepted) => {
                     let listed = accepted.failed.iter().filter(|failed| failed.code == ATTRIBUTE_NOT_VALID);
                     let accounts: Vec<&str> = listed.map(|failed| failed.account.as_str()).collect();
@@ -70,10 +70,10 @@ impl Load<'_> {
             };
             if !suspects.is_empty() {
                 // Names that a removal takes away need not be known to the app.
-                let set = suspects.iter().filter(|_| batch.op == Op::Set);
-                session.examine_names(set.flat_map(|part| part.slots(batch.op, &changes[part.change]))).await;
+                let set = suspects.iter().filter(|_| batch.op == Operation::Set);
+                session.examine_names(set.flat_map(|part| part.attributes(batch.op, &changes[part.change]))).await;
             }
         }
-        Event::Carried(Box::new((batch, answer)))
+        Completion::Carried(Box::new((batch, answer)))
     }
 }

@@ -1,12 +1,12 @@
 //! How a refused batch comes apart: in halves, or account by account where that is cheaper.
 //!
-//! Owns: which way it goes. Must not know: calls, what an account is refused for, fates.
+//! Owns: which way it goes. Must not know: calls, what an account is refused for, attributes.
 //!
 //! Halving finds one culprit among a hundred with 14 calls, and a hundred culprits with 198. From about a fifth
 //! on it is cheaper to try each alone, and from 38 % on nothing is cheaper than that (Ungar 1960: (3 − √5) / 2). Which of
 //! the two a batch is, a sample of it tells.
 
-use super::batch::{Batch, Op, Part};
+use super::batch::{Batch, BatchEntry, Operation};
 
 /// One of so many accounts of the batch goes into the sample.
 const ONE_IN: usize = 5;
@@ -25,9 +25,9 @@ pub(super) struct SampleId(usize);
 
 #[derive(Debug)]
 struct Sample {
-    op: Op,
+    op: Operation,
     /// Those of the batch that are not in the sample.
-    rest: Vec<Part>,
+    rest: Vec<BatchEntry>,
     /// Accounts that stand alone.
     chosen: usize,
     waiting: usize,
@@ -80,7 +80,7 @@ impl Samples {
     }
 
     /// The accounts that wait for a sample's outcome, which will not come any more.
-    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Part> {
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = BatchEntry> {
         self.open.iter_mut().filter_map(Option::take).flat_map(|sample| sample.rest).collect::<Vec<_>>().into_iter()
     }
 }
@@ -90,7 +90,10 @@ mod tests {
     use super::*;
 
     fn batch(accounts: usize) -> Batch {
-        Batch::new(Op::Set, (0..accounts).map(|change| Part { change, only: None, maybe: false }).collect())
+        Batch::new(
+            Operation::Set,
+            (0..accounts).map(|change| BatchEntry { change, only: None, maybe: false }).collect(),
+        )
     }
 
     fn sizes(batches: &[Batch]) -> Vec<usize> {

@@ -9,39 +9,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{MutexGuard, OnceCell, watch};
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::delivery::Delivery;
-use super::exchange::Call;
-use super::tally::Tally;
-use super::{Freshness, Probe, Pusher, Stop};
+use super::refusal_stats::RefusalStats;
+use super::{ChangeOrigin, Probe, Pusher, StopReason};
 use crate::clock::monotonic;
-use crate::model::{Account, Change, Names, Outcome};
+use crate::model::{Account, AccountOutcome, AttributeNames, Change};
 
 /// One pass's deliveries. Several may be under way at once; the caller sees to it that no account is in two of them.
 #[derive(Debug)]
-pub struct Session {
+pub struct PushSession {
     pub(super) pusher: Arc<Pusher>,
-    pub(super) names: Names,
+    pub(super) names: AttributeNames,
     /// Its calls go before those of other passes.
     pub(super) urgent: bool,
-    pub(super) gate: Gate,
+    pub(super) slow_start: SlowStart,
     /// The names that the app knows, read at the first 90033; `None` where they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
-    /// Held while it is decided if rows or the app are at fault.
+    /// HeldRefusal while it is decided if rows or the app are at fault.
     pub(super) deciding: tokio::sync::Mutex<()>,
-    tally: Mutex<Tally>,
-    stop: watch::Sender<Option<Stop>>,
-    silence: Mutex<Option<Stop>>,
+    stats: Mutex<RefusalStats>,
+    stop: watch::Sender<Option<StopReason>>,
+    silence: Mutex<Option<StopReason>>,
     calls: AtomicU64,
 }
 
-impl Session {
-    pub(super) fn new(pusher: Arc<Pusher>, names: Names, urgent: bool) -> Self {
+impl PushSession {
+    pub(super) fn new(pusher: Arc<Pusher>, names: AttributeNames, urgent: bool) -> Self {
         Self {
-            tally: Mutex::new(Tally::new(pusher.limits.max_rejected_share, names.len())),
+            stats: Mutex::new(RefusalStats::new(pusher.limits.max_rejected_share, names.len())),
             pusher,
             names,
             urgent,
-            gate: Gate::default(),
+            slow_start: SlowStart::default(),
             app_names: OnceCell::new(),
             deciding: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(None),
@@ -50,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Sends the changes (sets first, then removals) and tells the fate of every attribute of every account, in the
-    /// order given. After a stop the rest comes back as not sent; a call in flight is awaited, and its fate is told.
+    /// Sends the changes (sets first, then removals) and tells the outcome of every attribute of every account, in the
+    /// order given. After a stop the rest comes back as not sent; a call in flight is awaited, and its outcome is told.
     ///
     /// No account may stand in two changes, or in two deliveries at a time.
     ///
@@ -62,34 +62,34 @@ impl Session {
     /// - for each of the k, 2 · ⌈log₂ u⌉ (14 of 100) until it stands alone; and one more for each attribute it has, where
     ///   the code is not of the account and it has several;
     /// - ⌈u / 5⌉ for each refused batch, as long as a quarter or more of the last accounts answered for were refused, or
-    ///   fewer than 20 were answered for: a sample of it goes account by account. Known rejections are sampled always.
+    ///   fewer than 20 were answered for: a sample of it goes account by account. AcknowledgedValue rejections are sampled always.
     ///
     /// And where 6 of a sample of 20 are refused, the rest of the batch goes account by account too, so that it costs
     /// 1 + u calls however many of it are bad, attributes aside: 1.01 a refused account when all are, 1.13 at 90 %, 2.1 at
     /// half.
-    pub async fn deliver(&self, changes: Vec<Change>, freshness: Freshness) -> Vec<Outcome> {
-        Delivery::new(self, &changes, freshness).run().await
+    pub async fn deliver(&self, changes: Vec<Change>, origin: ChangeOrigin) -> Vec<AccountOutcome> {
+        Delivery::new(self, &changes, origin).run().await
     }
 
     /// Why the pass must stop, once that is known.
-    pub fn stopped(&self) -> Option<Stop> {
+    pub fn stopped(&self) -> Option<StopReason> {
         self.stop.borrow().clone()
     }
 
-    /// A batch of changes ran out of attempts and nobody else got an answer in the whole pass: IM is away.
-    pub fn nobody_answered(&self) -> Option<Stop> {
+    /// A batch of changes ran out of attempts and nobody else got an answer in the whole pass: IM is unreachable.
+    pub fn nobody_answered(&self) -> Option<StopReason> {
         let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        silence.filter(|_| self.gate.last_success().is_none())
+        silence.filter(|_| self.slow_start.last_success().is_none())
     }
 
     /// What it means that a batch ran out, should nothing be accepted in this pass.
-    pub(super) fn note_silence(&self, away: Stop) {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(away);
+    pub(super) fn note_silence(&self, unreachable: StopReason) {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(unreachable);
     }
 
     /// IM took something in this pass.
     pub fn accepted_something(&self) -> bool {
-        self.gate.last_success().is_some()
+        self.slow_start.last_success().is_some()
     }
 
     /// Calls started in this pass, retries and probes included.
@@ -99,11 +99,11 @@ impl Session {
 
     /// Stops the pass for a reason of the caller's: as a shutdown does, but for this pass alone.
     pub fn halt(&self) {
-        self.stop(Stop::Shutdown);
+        self.stop(StopReason::Shutdown);
     }
 
     /// The first reason stays.
-    pub(super) fn stop(&self, why: Stop) {
+    pub(super) fn stop(&self, why: StopReason) {
         self.stop.send_if_modified(|stop| {
             let first = stop.is_none();
             if first {
@@ -120,7 +120,7 @@ impl Session {
         }
         let shutdown = self.pusher.shutdown.requested();
         if shutdown {
-            self.stop(Stop::Shutdown);
+            self.stop(StopReason::Shutdown);
         }
         shutdown
     }
@@ -133,7 +133,7 @@ impl Session {
             // The sender lives in `self`, so the channel cannot close while we wait.
             _ = stop.wait_for(Option::is_some) => None,
             () = self.pusher.shutdown.wait() => {
-                self.stop(Stop::Shutdown);
+                self.stop(StopReason::Shutdown);
                 None
             }
             outcome = future => Some(outcome),
@@ -144,9 +144,9 @@ impl Session {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        // A tally is only counted up, so one that a panic left half-way is still one.
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn stats(&self) -> std::sync::MutexGuard<'_, RefusalStats> {
+        // A stats is only counted up, so one that a panic left half-way is still one.
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,13 +154,13 @@ impl Session {
 ///
 /// So wrong credentials, an unknown name or an absent IM cost the calls of one batch, not of `max_in_flight`.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct SlowStart {
     open: watch::Sender<bool>,
     lead: tokio::sync::Mutex<()>,
     last_success: Mutex<Option<Instant>>,
 }
 
-impl Gate {
+impl SlowStart {
     pub(super) fn is_open(&self) -> bool {
         *self.open.borrow()
     }
@@ -171,7 +171,7 @@ impl Gate {
         let _ = open.wait_for(|open| *open).await;
     }
 
-    /// The right to send although the gate is closed; `None` when it opened first.
+    /// The right to send although the slow_start is closed; `None` when it opened first.
     pub(super) async fn lead(&self) -> Option<MutexGuard<'_, ()>> {
         tokio::select! {
             biased;
@@ -191,7 +191,7 @@ impl Gate {
         *self.last_success.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// IM seems to have gone away in the middle of the pass: what has not begun waits for one batch to succeed.
+    /// IM seems to have become unreachable in the middle of the pass: what has not begun waits for one batch to succeed.
     pub(super) fn close(&self) {
         self.open.send_if_modified(|open| std::mem::replace(open, false));
     }
@@ -199,14 +199,14 @@ impl Gate {
 
 /// Somebody whose value IM has acknowledged, and who can be sent it again.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct ProbeAccount {
     account: Mutex<Option<Account>>,
     probe: tokio::sync::Mutex<Option<Probe>>,
     /// The account of a probe without a known outcome, and until when that may still land.
-    ghost: Mutex<Option<(Account, Instant)>>,
+    late_write: Mutex<Option<(Account, Instant)>>,
 }
 
-impl Witness {
+impl ProbeAccount {
     /// There is a probe, or one is in use at this moment.
     pub(super) fn known(&self) -> bool {
         self.probe.try_lock().map_or(true, |probe| probe.is_some())
@@ -222,14 +222,14 @@ impl Witness {
     }
 
     /// A probe of this account has no known outcome.
-    pub(super) fn note_ghost(&self, account: &Account, until: Instant) {
-        *self.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some((account.clone(), until));
+    pub(super) fn note_late_write(&self, account: &Account, until: Instant) {
+        *self.late_write.lock().unwrap_or_else(PoisonError::into_inner) = Some((account.clone(), until));
     }
 
     /// A probe may still land over what this call carries.
     pub(super) fn haunts(&self, call: &Call<'_>) -> bool {
-        let ghost = self.ghost.lock().unwrap_or_else(PoisonError::into_inner);
-        ghost.as_ref().is_some_and(|(account, until)| monotonic() < *until && call.carries(account))
+        let late_write = self.late_write.lock().unwrap_or_else(PoisonError::into_inner);
+        late_write.as_ref().is_some_and(|(account, until)| monotonic() < *until && call.carries(account))
     }
 
     pub(super) async fn take_hold(&self) -> MutexGuard<'_, Option<Probe>> {

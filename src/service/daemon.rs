@@ -1,4 +1,4 @@
-//! The daemon: when passes run, who leads, what happens when an end is away.
+//! The daemon: when passes run, who leads, what happens when an end is unreachable.
 //!
 //! Owns: the loop over passes, standing by, reloading, stopping. Must not know: what a pass does.
 //! It never ends for anything that only database or IM can tell: it says why it is not ready, and tries again.
@@ -11,13 +11,13 @@ use futures_util::FutureExt as _;
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
-use super::opening::{self, Ground, OpenError};
+use super::connect::{self, ConnectError, Resources};
 use super::readiness::Readiness;
 use super::systemd;
 use crate::clock::{self, Shutdown};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::pass::{Engine, FullOptions, Kind, PassError, Report, Step, Tally};
+use crate::pass::{Engine, FullOptions, FullPassStep, PassError, PassKind, PassProgress, PassReport};
 use crate::source::Source;
 use crate::state::Lease;
 
@@ -159,7 +159,7 @@ impl Daemon {
     }
 
     async fn open_and_lead(&mut self) -> Ended {
-        let mut ground = match opening::ground(&self.config).await {
+        let mut ground = match connect::ground(&self.config).await {
             Ok(ground) => ground,
             Err(error) => return Ended::Trouble(error.to_string()),
         };
@@ -199,11 +199,11 @@ impl Daemon {
         ended
     }
 
-    async fn lead(&mut self, ground: Ground, lease: &Lease, writer: crate::state::Writer) -> Ended {
+    async fn lead(&mut self, ground: Resources, lease: &Lease, writer: crate::state::StateWriter) -> Ended {
         let fresh = Freshness::from_row(&ground);
         let mut engine = match ground.engine(lease, writer, &self.metrics, &self.shutdown).await {
             Ok(engine) => engine,
-            Err(OpenError::Pass(error)) if error.lease_lost() => return Ended::LeaseLost,
+            Err(ConnectError::Pass(error)) if error.lease_lost() => return Ended::LeaseLost,
             Err(error) => return Ended::Trouble(error.to_string()),
         };
         let gauge = tokio::spawn(keep_lag(self.metrics.clone(), fresh.clone()));
@@ -211,7 +211,7 @@ impl Daemon {
         gauge.abort();
         if matches!(ended, Ended::Shutdown | Ended::Reload) {
             // The next holder waits a whole second where this is not known.
-            let _ = engine.say_goodbye().await;
+            let _ = engine.store_last_call().await;
         }
         ended
     }
@@ -289,7 +289,7 @@ impl Daemon {
     }
 
     async fn incremental(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
-        let tally = Arc::new(Tally::new(Kind::Incremental));
+        let tally = Arc::new(PassProgress::new(PassKind::Incremental));
         let watch = self.watch(&tally);
         let (report, error) = engine.incremental(tally).await;
         watch.abort();
@@ -299,7 +299,7 @@ impl Daemon {
 
     /// A full pass in steps; incremental passes go between them.
     async fn full(&mut self, engine: &mut Engine, fresh: &Freshness) -> Option<PassError> {
-        let tally = Arc::new(Tally::new(Kind::Full));
+        let tally = Arc::new(PassProgress::new(PassKind::Full));
         // Without a watermark this is what every poll is.
         tally.set_routine(!engine.source().has_watermark());
         let watch = self.watch(&tally);
@@ -313,7 +313,7 @@ impl Daemon {
         };
         let mut last_incremental = clock::monotonic();
         let error = loop {
-            if let Step::Done(report, error) = engine.step_full(&mut full).await {
+            if let FullPassStep::Done(report, error) = engine.step_full(&mut full).await {
                 self.note(&report, fresh);
                 break error;
             }
@@ -339,10 +339,10 @@ impl Daemon {
         error
     }
 
-    fn note(&self, report: &Report, fresh: &Freshness) {
+    fn note(&self, report: &PassReport, fresh: &Freshness) {
         report.log();
         let failed =
-            (report.ending == crate::pass::Ending::Failed).then(|| report.row.error.clone().unwrap_or_default());
+            (report.ending == crate::pass::PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
         if report.fresh {
             fresh.set(report.began);
             fresh.show(&self.metrics);
@@ -356,7 +356,7 @@ impl Daemon {
     }
 
     /// Tells readiness of a pass under way and of what it records.
-    fn watch(&self, tally: &Arc<Tally>) -> tokio::task::JoinHandle<()> {
+    fn watch(&self, tally: &Arc<PassProgress>) -> tokio::task::JoinHandle<()> {
         self.readiness.pass_started();
         let readiness = self.readiness.clone();
         let tally = tally.clone();
@@ -379,9 +379,9 @@ impl Daemon {
 struct Freshness(Arc<Mutex<Option<Instant>>>);
 
 impl Freshness {
-    fn from_row(ground: &Ground) -> Self {
+    fn from_row(ground: &Resources) -> Self {
         let fresh = Self::default();
-        if let Some(as_of) = ground.row.fresh_as_of {
+        if let Some(as_of) = ground.row.current_as_of {
             let ago = (ground.row.read_at - as_of).to_std().unwrap_or_default();
             if let Some(moment) = clock::monotonic().checked_sub(ago) {
                 fresh.set(moment);

@@ -153,7 +153,7 @@ pub fn router(state: HttpState) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .with_state(state)
         .layer(from_fn(move |request, next| only_for_this_host(public, request, next)))
-        .layer(map_response(mark))
+        .layer(map_response(sequence))
 }
 
 async fn healthz() -> &'static str {
@@ -209,7 +209,7 @@ fn complain(code: StatusCode, error: &str) -> Response {
 }
 
 /// What is answered is of this moment and is nothing else than its content type says.
-async fn mark(mut response: Response) -> Response {
+async fn sequence(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

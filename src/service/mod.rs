@@ -2,9 +2,9 @@
 //!
 //! Owns: the daemon, signals, readiness, the HTTP server. Must not know: what a pass does.
 
+pub mod connect;
 pub mod daemon;
 pub mod http;
-pub mod opening;
 pub mod readiness;
 pub mod signals;
 pub mod systemd;

@@ -5,7 +5,7 @@
 //! The rule: ready while this instance stands by; a leader is ready when the newest finished pass did not fail (or none
 //! has finished yet), and either it ended less than three intervals ago (at least 5 s) or one under way has recorded
 //! something within three intervals (at least 60 s). So a leader that has just begun is not ready until its first pass
-//! has ended or recorded something: for a table at rest that is a moment, and a database that is away shows from the start.
+//! has ended or recorded something: for a table at rest that is a moment, and a database that is unreachable shows from the start.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -124,7 +124,7 @@ impl Readiness {
         self.facts().become_role(Some(Role::Leader));
     }
 
-    /// What keeps this instance from its work between passes, such as a database that is away. Alone it makes no leader
+    /// What keeps this instance from its work between passes, such as a database that is unreachable. Alone it makes no leader
     /// unready, it explains why it is or will be; but who stands by and has trouble does not know any more whether
     /// somebody else leads. Over with the next finished pass, with [`Readiness::leading`] or [`Readiness::standing_by`].
     pub fn trouble(&self, reason: String) {

@@ -5,9 +5,9 @@
 /// What can go wrong with the source. Displays with table, column or key and the remedy; never with a password.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The database is away or broke off: try again later, with a new connection.
-    #[error("the source database is away: {0}")]
-    Away(String),
+    /// The database is unreachable or broke off: try again later, with a new connection.
+    #[error("the source database is unreachable: {0}")]
+    Unreachable(String),
     /// Table, column, type or privilege: the sentence names it and says what to do.
     #[error("{0}")]
     Unsuitable(String),
@@ -28,15 +28,15 @@ impl From<sqlx::Error> for SourceError {
                 | sqlx::Error::Decode(_)
                 | sqlx::Error::Encode(_)
                 | sqlx::Error::ColumnIndexOutOfBounds { .. } => Self::Refused(error.to_string()),
-                sqlx::Error::Io(reason) => Self::Away(reason.to_string()),
-                other => Self::Away(other.to_string()),
+                sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
+                other => Self::Unreachable(other.to_string()),
             };
         };
         let code = refused.code().unwrap_or_default();
         let message = refused.message();
         match &*code {
-            "57014" => Self::Away(format!("a statement took too long and was cancelled ({message})")),
-            "55P03" => Self::Away(format!("another session holds a lock on the table ({message})")),
+            "57014" => Self::Unreachable(format!("a statement took too long and was cancelled ({message})")),
+            "55P03" => Self::Unreachable(format!("another session holds a lock on the table ({message})")),
             "28000" | "28P01" => {
                 Self::Unsuitable(format!("the source database refuses the login of source.url: {message}"))
             }
@@ -45,11 +45,11 @@ impl From<sqlx::Error> for SourceError {
             "3D000" => Self::Unsuitable(format!("source.url names a database that is not there: {message}")),
             "42501" => Self::Unsuitable(format!("the role of source.url may not read this: {message}")),
             "42P01" | "42703" | "3F000" => Self::Unsuitable(format!("the source table has changed: {message}")),
-            // A standby cancels statements that are in the way of the replay; a deadlock goes away by itself.
-            "40001" | "40P01" => Self::Away(message.to_owned()),
+            // A standby cancels statements that are in the way of the replay; a deadlock resolves by itself.
+            "40001" | "40P01" => Self::Unreachable(message.to_owned()),
             // Connection, resources, operator intervention; an idle session that was ended.
             code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" => {
-                Self::Away(message.to_owned())
+                Self::Unreachable(message.to_owned())
             }
             _ => Self::Refused(format!("{message} ({code})")),
         }

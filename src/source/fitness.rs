@@ -6,7 +6,7 @@ use sqlx::Row;
 
 use super::account::AccountType;
 use super::error::SourceError;
-use super::session::Session;
+use super::session::SourceSession;
 use super::statements::{Shape, Statements};
 use super::table::{Column, RelationKind, Table, WatermarkType, nearest};
 use crate::config::{self, AccountFormat};
@@ -161,7 +161,7 @@ fn privileges(table: &Table, read: &[&Column]) -> Vec<String> {
 }
 
 /// A watermark has to say when a row became visible; a refresh publishes rows with old stamps.
-pub(super) async fn watermark_moves(session: &mut Session, table: &Table) -> Result<(), SourceError> {
+pub(super) async fn watermark_moves(session: &mut SourceSession, table: &Table) -> Result<(), SourceError> {
     let Some((kind, name)) = table.made_of(session).await? else { return Ok(()) };
     let what = kind.name();
     let place = if kind == table.kind { "is".to_owned() } else { format!("reads from {name},") };
@@ -172,7 +172,7 @@ pub(super) async fn watermark_moves(session: &mut Session, table: &Table) -> Res
 }
 
 /// Lets the server judge what only it can: the filter and the zone.
-pub(super) async fn expressions(session: &mut Session, shape: &Shape<'_>) -> Result<(), SourceError> {
+pub(super) async fn expressions(session: &mut SourceSession, shape: &Shape<'_>) -> Result<(), SourceError> {
     if let (Some(check), Some(filter)) = (shape.filter_check(), shape.filter) {
         let refused = |reason: &str| SourceError::Unsuitable(format!("source.filter = {filter:?}: {reason}"));
         match session.prepare(check).await {
@@ -181,7 +181,7 @@ pub(super) async fn expressions(session: &mut Session, shape: &Shape<'_>) -> Res
             Err(error) => {
                 let own = error.as_database_error().map(|error| error.message().to_owned());
                 return Err(match (SourceError::from(error), own) {
-                    (SourceError::Away(reason), _) => SourceError::Away(reason),
+                    (SourceError::Unreachable(reason), _) => SourceError::Unreachable(reason),
                     (_, Some(message)) => refused(&message),
                     (other, None) => other,
                 });
@@ -202,7 +202,7 @@ pub(super) async fn expressions(session: &mut Session, shape: &Shape<'_>) -> Res
 
 /// What works, but not as well as it could.
 pub(super) async fn warnings(
-    session: &mut Session,
+    session: &mut SourceSession,
     table: &Table,
     found: &Found<'_>,
     mapped: &[String],

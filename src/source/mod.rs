@@ -1,9 +1,9 @@
-//! The customer's Postgres table: introspection, keyset pages, look-ups, the fence.
+//! The customer's Postgres table: introspection, keyset pages, look-ups, the transaction list.
 //!
 //! Owns: every statement that touches the source database. Must not know: IM, the state tables, the mapping's rules.
 //!
 //! `session` opens the connection, `table` finds the relation, `fitness` judges it, `statements` writes the SQL; this
-//! file reads pages with it. `fence` and [`watermark`] see to it that no committed row is missed.
+//! file reads pages with it. `transaction_list` and [`watermark`] see to it that no committed row is missed.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::model::{Account, Row};
 
 mod account;
 mod error;
-mod fence;
 mod fitness;
 mod session;
 mod statements;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transaction_list;
 pub mod watermark;
 
 pub use error::SourceError;
-pub use watermark::{Bound, Kind, Reading};
+pub use watermark::{TransactionList, WatermarkBound, WatermarkKind};
 
 use account::text_of;
 use fitness::Found;
-use session::Session;
+use session::SourceSession;
 use statements::{Shape, Statements};
 use table::{Table, WatermarkType};
 
@@ -66,13 +66,13 @@ impl Page {
 }
 
 /// One open connection to the source with the table's description. All statements go through it one after the other,
-/// so that none of our own sessions appears in a fence.
+/// so that none of our own sessions appears in a transaction list.
 ///
-/// After [`SourceError::Away`] it stays unusable: connect anew. After any other error too, since the table may have
+/// After [`SourceError::Unreachable`] it stays unusable: connect anew. After any other error too, since the table may have
 /// changed under its description.
 #[derive(Debug)]
 pub struct Source {
-    session: Session,
+    session: SourceSession,
     config: config::Source,
     table: Table,
     resolved: String,
@@ -91,7 +91,7 @@ impl Source {
     /// Connects, sets the session (`DateStyle` and its like, timeouts, `application_name`), introspects, and checks
     /// what a pass needs. `columns` are the mapped columns (see `Mapping::columns`), in their order.
     pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
-        let mut session = Session::open(&config.source.url, &config.name).await?;
+        let mut session = SourceSession::open(&config.source.url, &config.name).await?;
         let source = config.source.clone();
         let table = Table::find(&mut session, &source.table).await?;
         let found: Found<'_> = fitness::columns(&table, config, columns)?;
@@ -163,15 +163,15 @@ impl Source {
     }
 
     /// Clock (or counter), running and prepared transactions, by separate statements in autocommit and in that order.
-    pub async fn reading(&mut self) -> Result<Reading, SourceError> {
-        fence::take(&mut self.session, self.statements.largest.as_ref()).await
+    pub async fn transactions(&mut self) -> Result<TransactionList, SourceError> {
+        transaction_list::take(&mut self.session, self.statements.largest.as_ref()).await
     }
 
     /// The next page in the order (watermark, account) from `from` on (slack subtracted here), after `after`.
     ///
     /// Without a watermark column the whole table in the order of the account; `from` means nothing then. Rows whose
     /// watermark is NULL are not among them. A row without account may be left out where a page ends: it is no row of IM's.
-    pub async fn changed_since(&mut self, from: Bound, after: Option<&Cursor>) -> Result<Page, SourceError> {
+    pub async fn changed_since(&mut self, from: WatermarkBound, after: Option<&Cursor>) -> Result<Page, SourceError> {
         let (Some(kind), Some(first), Some(next), Some(beyond)) = (
             self.watermark,
             &self.statements.changed_from,
@@ -219,17 +219,17 @@ impl Source {
     }
 
     /// A bound as the server reads it, slack subtracted from a time.
-    fn bound_text(&self, kind: WatermarkType, bound: Bound) -> String {
+    fn bound_text(&self, kind: WatermarkType, bound: WatermarkBound) -> String {
         if kind == WatermarkType::Int8 {
             return match bound {
-                Bound::Beginning => i64::MIN.to_string(),
-                Bound::At(value) => value.to_string(),
+                WatermarkBound::Beginning => i64::MIN.to_string(),
+                WatermarkBound::At(value) => value.to_string(),
             };
         }
         let slack = self.config.watermark_grace.max(LEAST_SLACK);
         match bound.less(i64::try_from(slack.as_micros()).unwrap_or(i64::MAX)) {
-            Bound::Beginning => "-infinity".to_owned(),
-            Bound::At(micros) => time_text(micros),
+            WatermarkBound::Beginning => "-infinity".to_owned(),
+            WatermarkBound::At(micros) => time_text(micros),
         }
     }
 

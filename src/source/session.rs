@@ -54,14 +54,14 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// An open connection. After a failure of the connection itself it stays closed: connect anew.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct SourceSession {
     connection: Option<PgConnection>,
     /// The server's process, as it was when the session was set up.
     pid: i32,
 }
 
 fn lost() -> SourceError {
-    SourceError::Away("the connection was lost".to_owned())
+    SourceError::Unreachable("the connection was lost".to_owned())
 }
 
 fn pooled() -> SourceError {
@@ -71,10 +71,10 @@ fn pooled() -> SourceError {
 /// By the simple protocol: a prepared statement would be missing in the session that a pooler gives next.
 async fn pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
     let rows = tokio::time::timeout(CONNECT, connection.fetch_one(sqlx::raw_sql(sql))).await;
-    Ok(rows.map_err(|_| SourceError::Away(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
+    Ok(rows.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT.as_secs())))??.try_get(0)?)
 }
 
-impl Session {
+impl SourceSession {
     pub(super) async fn open(url: &PgUrl, name: &str) -> Result<Self, SourceError> {
         let options = options(url, name)?;
         let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
@@ -97,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the fence
+    /// A pooler in transaction mode gives each statement another server session: the settings are lost, and the transaction list
     /// would count our own session, or leave another's out. A second connection that is busy for a moment makes it
     /// take another one for ours, then or when both are free again, whichever it prefers.
     async fn refuse_pooler(&mut self, options: &PgConnectOptions) -> Result<(), SourceError> {
@@ -132,9 +132,9 @@ impl Session {
         let rows = match tokio::time::timeout(ANSWER, query.fetch_all(connection)).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SourceError::Away(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => Err(SourceError::Unreachable(format!("no answer within {} s", ANSWER.as_secs()))),
         };
-        if matches!(rows, Err(SourceError::Away(_))) {
+        if matches!(rows, Err(SourceError::Unreachable(_))) {
             self.connection = None;
         }
         rows
@@ -163,7 +163,7 @@ impl Session {
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError> {
     match tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await {
         Ok(connection) => Ok(connection?),
-        Err(_) => Err(SourceError::Away(format!("no connection within {} s", CONNECT.as_secs()))),
+        Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
     }
 }
 

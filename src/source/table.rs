@@ -5,7 +5,7 @@
 use sqlx::Row;
 
 use super::error::SourceError;
-use super::session::Session;
+use super::session::SourceSession;
 use crate::config::{TableName, parse_table_name};
 use crate::quote::shown;
 
@@ -175,7 +175,7 @@ fn kind_of(relkind: &str) -> RelationKind {
 
 impl Table {
     /// Finds the configured relation; says what is similar when there is none.
-    pub(super) async fn find(session: &mut Session, configured: &str) -> Result<Self, SourceError> {
+    pub(super) async fn find(session: &mut SourceSession, configured: &str) -> Result<Self, SourceError> {
         let TableName { schema, table: name, folded: _ } = parse_table_name(configured).map_err(|reason| {
             SourceError::Unsuitable(format!("source.table = {configured:?} is not a table's name: {reason}"))
         })?;
@@ -216,25 +216,32 @@ impl Table {
     }
 
     /// A unique index makes sure that no two rows carry one value of this column.
-    pub(super) async fn is_unique(&self, session: &mut Session, column: &Column) -> Result<bool, SourceError> {
+    pub(super) async fn is_unique(&self, session: &mut SourceSession, column: &Column) -> Result<bool, SourceError> {
         let row = session.row(sqlx::query(UNIQUE).bind(self.oid).bind(column.number)).await?;
         Ok(self.kind.indexed() && row.try_get(0)?)
     }
 
     /// An index gives the rows in the order of these columns.
-    pub(super) async fn is_served(&self, session: &mut Session, columns: &[&Column]) -> Result<bool, SourceError> {
+    pub(super) async fn is_served(
+        &self,
+        session: &mut SourceSession,
+        columns: &[&Column],
+    ) -> Result<bool, SourceError> {
         let numbers: Vec<i16> = columns.iter().map(|column| column.number).collect();
         Ok(session.row(sqlx::query(SERVED).bind(self.oid).bind(numbers)).await?.try_get(0)?)
     }
 
     /// The materialized view or foreign table that it is or that it reads from.
-    pub(super) async fn made_of(&self, session: &mut Session) -> Result<Option<(RelationKind, String)>, SourceError> {
+    pub(super) async fn made_of(
+        &self,
+        session: &mut SourceSession,
+    ) -> Result<Option<(RelationKind, String)>, SourceError> {
         let Some(row) = session.rows(sqlx::query(MADE_OF).bind(self.oid)).await?.pop() else { return Ok(None) };
         let name = format!("{}.{}", shown(&row.try_get::<String, _>(1)?), shown(&row.try_get::<String, _>(2)?));
         Ok(Some((kind_of(&row.try_get::<String, _>(0)?), name)))
     }
 
-    pub(super) async fn estimated_rows(&self, session: &mut Session) -> Result<Option<u64>, SourceError> {
+    pub(super) async fn estimated_rows(&self, session: &mut SourceSession) -> Result<Option<u64>, SourceError> {
         if self.kind == RelationKind::View {
             return Ok(None);
         }
@@ -243,7 +250,7 @@ impl Table {
     }
 }
 
-async fn not_found(session: &mut Session, configured: &str, name: &str) -> Result<SourceError, SourceError> {
+async fn not_found(session: &mut SourceSession, configured: &str, name: &str) -> Result<SourceError, SourceError> {
     let mut names = Vec::new();
     let mut database = String::new();
     for row in session.rows(sqlx::query(SIMILAR).bind(name)).await? {

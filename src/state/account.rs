@@ -9,20 +9,20 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
 use super::acknowledged::{decode, distrust, doubt_provisional};
-use super::{State, StateError, Writer};
+use super::{State, StateError, StateWriter};
 use crate::crash;
-use crate::model::{Account, Known};
+use crate::model::{Account, AcknowledgedValue};
 
 /// What is stored for an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stored {
+pub enum StoredAccount {
     /// Exactly what is wanted (the digests are equal and nothing is in doubt).
     AsWanted,
     Acknowledged {
-        /// By slot.
-        known: Vec<Known>,
+        /// By attribute.
+        known: Vec<AcknowledgedValue>,
         /// So long a call of unknown outcome may still land.
-        ghosts: Option<Duration>,
+        late_write: Option<Duration>,
         /// A call had no known outcome, and that is not settled yet.
         unsettled: bool,
     },
@@ -30,7 +30,7 @@ pub enum Stored {
 
 /// When the doubts of an account are looked into.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Due {
+pub enum RetryDue {
     Now,
     In(Duration),
     /// When the row, the mapping or a rejection changes.
@@ -43,10 +43,10 @@ pub struct AccountRecord {
     pub account: Account,
     /// There is a row already.
     pub exists: bool,
-    pub acknowledged: Vec<Known>,
-    pub due: Due,
+    pub acknowledged: Vec<AcknowledgedValue>,
+    pub due: RetryDue,
     /// So long a call of unknown outcome may still land.
-    pub ghosts: Option<Duration>,
+    pub late_write: Option<Duration>,
 }
 
 /// Numbers about the stored accounts.
@@ -64,7 +64,7 @@ pub(super) async fn read_accounts(
     sync_id: i32,
     generation: i32,
     accounts: &[Account],
-) -> Result<HashMap<Account, Vec<Known>>, StateError> {
+) -> Result<HashMap<Account, Vec<AcknowledgedValue>>, StateError> {
     let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
     let rows = sqlx::query(
         "SELECT account, generation, acknowledged::text FROM account WHERE sync_id = $1 AND account = ANY ($2)",
@@ -94,13 +94,13 @@ impl State {
         sync_id: i32,
         generation: i32,
         wanted: &[(Account, Option<i64>)],
-    ) -> Result<HashMap<Account, Stored>, StateError> {
+    ) -> Result<HashMap<Account, StoredAccount>, StateError> {
         let accounts: Vec<&str> = wanted.iter().map(|(account, _)| account.as_str()).collect();
         let digests: Vec<Option<i64>> = wanted.iter().map(|(_, digest)| *digest).collect();
         let rows = sqlx::query(
             "SELECT a.account, a.generation, \
-             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_due IS NULL THEN NULL ELSE a.acknowledged::text END, \
-             extract(epoch FROM a.ghosts_until - clock_timestamp())::float8, a.in_doubt_due < 'infinity' \
+             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_retry_at IS NULL THEN NULL ELSE a.acknowledged::text END, \
+             extract(epoch FROM a.late_write_until - clock_timestamp())::float8, a.in_doubt_retry_at < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
              JOIN account a ON a.sync_id = $1 AND a.account = w.account",
         )
@@ -116,19 +116,19 @@ impl State {
                 let own: i32 = row.try_get(1)?;
                 let text: Option<&str> = row.try_get(2)?;
                 let stored = match text {
-                    None => Stored::AsWanted,
+                    None => StoredAccount::AsWanted,
                     Some(text) => {
                         let mut known = decode(text);
                         let left: Option<f64> = row.try_get(3)?;
-                        let ghosts = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
-                        if ghosts.is_none() {
+                        let late_write = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+                        if late_write.is_none() {
                             doubt_provisional(&mut known);
                         }
                         if own < generation {
                             distrust(&mut known);
                         }
                         let unsettled: Option<bool> = row.try_get(4)?;
-                        Stored::Acknowledged { known, ghosts, unsettled: unsettled == Some(true) }
+                        StoredAccount::Acknowledged { known, late_write, unsettled: unsettled == Some(true) }
                     }
                 };
                 Ok((Account::new(account), stored))
@@ -165,8 +165,8 @@ impl State {
         limit: i64,
     ) -> Result<Vec<(DateTime<Utc>, Account)>, StateError> {
         let accounts: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
-            "SELECT in_doubt_due, account FROM account WHERE sync_id = $1 AND in_doubt_due <= clock_timestamp() \
-             AND ($2::timestamptz IS NULL OR (in_doubt_due, account) > ($2, $3)) ORDER BY in_doubt_due, account LIMIT $4",
+            "SELECT in_doubt_retry_at, account FROM account WHERE sync_id = $1 AND in_doubt_retry_at <= clock_timestamp() \
+             AND ($2::timestamptz IS NULL OR (in_doubt_retry_at, account) > ($2, $3)) ORDER BY in_doubt_retry_at, account LIMIT $4",
         )
         .bind(sync_id)
         .bind(after.map(|(due, _)| *due))
@@ -182,11 +182,11 @@ impl State {
         &self,
         sync_id: i32,
         generation: i32,
-    ) -> Result<Option<(Account, Vec<Known>)>, StateError> {
+    ) -> Result<Option<(Account, Vec<AcknowledgedValue>)>, StateError> {
         let row = sqlx::query(
             "SELECT account, acknowledged::text FROM \
-             (SELECT account, acknowledged, generation, in_doubt_due FROM account WHERE sync_id = $1 ORDER BY account LIMIT 1000) AS first \
-             WHERE generation = $2 AND in_doubt_due IS NULL LIMIT 1",
+             (SELECT account, acknowledged, generation, in_doubt_retry_at FROM account WHERE sync_id = $1 ORDER BY account LIMIT 1000) AS first \
+             WHERE generation = $2 AND in_doubt_retry_at IS NULL LIMIT 1",
         )
         .bind(sync_id)
         .bind(generation)
@@ -200,11 +200,11 @@ impl State {
         .transpose()
     }
 
-    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a ghost
+    /// Some outcome is not known, and will be looked into by itself. What IM has acknowledged, be it only until a late write
     /// can no longer land, is known.
-    pub async fn doubts_pending(&self, sync_id: i32) -> Result<bool, StateError> {
+    pub async fn in_doubt_pending(&self, sync_id: i32) -> Result<bool, StateError> {
         Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_due < 'infinity' \
+            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND in_doubt_retry_at < 'infinity' \
              AND acknowledged::jsonb @> '0')",
         )
         .bind(sync_id)
@@ -215,7 +215,7 @@ impl State {
     /// Accounts with something in doubt.
     pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
         let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL")
+            sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL")
                 .bind(sync_id)
                 .fetch_one(self.pool())
                 .await?;
@@ -227,7 +227,7 @@ impl State {
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM account WHERE sync_id = $1), \
              count(*), count(*) FILTER (WHERE acknowledged::text NOT LIKE '%\"%') \
-             FROM account WHERE sync_id = $1 AND in_doubt_due IS NOT NULL",
+             FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL",
         )
         .bind(sync_id)
         .fetch_one(self.pool())
@@ -242,15 +242,15 @@ impl State {
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Doubts of these accounts that are still due after they were looked into: no call can settle them now, so they wait
-    /// until the row, the mapping or a rejection changes, or the last ghost is gone.
-    pub async fn put_doubts_aside(&self, accounts: &[Account]) -> Result<(), StateError> {
+    /// until the row, the mapping or a rejection changes, or the last late write can no longer arrive.
+    pub async fn postpone_in_doubt(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE account SET in_doubt_due = CASE WHEN ghosts_until > clock_timestamp() THEN ghosts_until ELSE 'infinity' END \
-             WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_due <= clock_timestamp()",
+            "UPDATE account SET in_doubt_retry_at = CASE WHEN late_write_until > clock_timestamp() THEN late_write_until ELSE 'infinity' END \
+             WHERE sync_id = $1 AND account = ANY ($2) AND in_doubt_retry_at <= clock_timestamp()",
         )
         .bind(self.sync_id())
         .bind(&texts)

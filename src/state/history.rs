@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::{State, StateError, Writer};
+use super::{State, StateError, StateWriter};
 
 /// Passes that are kept of each sync.
 const KEPT: i64 = 500;
@@ -25,14 +25,14 @@ pub struct PassRow {
     pub rejected: u64,
     pub calls: u64,
     pub error: Option<String>,
-    pub mended: u64,
+    pub repaired: u64,
 }
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-impl Writer {
+impl StateWriter {
     /// Adds a pass and drops the oldest ones beyond what is kept.
     pub async fn add_pass(&self, pass: &PassRow) -> Result<(), StateError> {
         let PassRow {
@@ -47,11 +47,11 @@ impl Writer {
             rejected,
             calls,
             error,
-            mended,
+            repaired,
         } = pass;
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "INSERT INTO pass (sync_id, kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, mended, error) \
+            "INSERT INTO pass (sync_id, kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, repaired, error) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(self.sync_id())
@@ -65,7 +65,7 @@ impl Writer {
         .bind(signed(*removed))
         .bind(signed(*rejected))
         .bind(signed(*calls))
-        .bind(signed(*mended))
+        .bind(signed(*repaired))
         .bind(error)
         .execute(&mut *transaction)
         .await?;
@@ -85,7 +85,7 @@ impl State {
     /// The newest passes, newest first.
     pub async fn last_passes(&self, sync_id: i32, limit: i64) -> Result<Vec<PassRow>, StateError> {
         let rows = sqlx::query(
-            "SELECT kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, error, mended \
+            "SELECT kind, outcome, started_at, finished_at, rows_read, changed, pushed, removed, rejected, calls, error, repaired \
              FROM pass WHERE sync_id = $1 ORDER BY id DESC LIMIT $2",
         )
         .bind(sync_id)
@@ -109,7 +109,7 @@ impl State {
                     rejected: count(8)?,
                     calls: count(9)?,
                     error: row.try_get(10)?,
-                    mended: count(11)?,
+                    repaired: count(11)?,
                 })
             })
             .collect()

@@ -7,32 +7,33 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 
-use super::account::{AccountRecord, Due};
+use super::account::{AccountRecord, RetryDue};
 use super::record::write_accounts;
-use super::{StateError, Writer};
+use super::{StateError, StateWriter};
 use crate::crash;
-use crate::model::{Account, Change, Known, Slot};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change};
 
 /// Slots that fit the bit masks of an intent (a bigint without its sign).
-pub const MAX_SLOTS: usize = 63;
+pub const MAX_ATTRIBUTE_NAMES: usize = 63;
 
-fn mask(slots: impl Iterator<Item = Slot>) -> i64 {
-    slots.fold(0, |mask, slot| mask | (1 << slot.0))
+fn mask(attributes: impl Iterator<Item = AttributeIndex>) -> i64 {
+    attributes.fold(0, |mask, attribute| mask | (1 << attribute.0))
 }
 
-fn slots(mask: i64) -> impl Iterator<Item = usize> {
-    (0..MAX_SLOTS).filter(move |slot| mask & (1 << slot) != 0)
+fn attributes(mask: i64) -> impl Iterator<Item = usize> {
+    (0..MAX_ATTRIBUTE_NAMES).filter(move |attribute| mask & (1 << attribute) != 0)
 }
 
-impl Writer {
+impl StateWriter {
     /// Stores what a delivery is about to send. One statement, committed when it returns.
     pub async fn store_intent(&self, changes: &[&Change]) -> Result<i64, StateError> {
         let accounts: Vec<&str> = changes.iter().map(|change| change.account.as_str()).collect();
-        let sets: Vec<i64> = changes.iter().map(|change| mask(change.set.iter().map(|(slot, _)| *slot))).collect();
+        let sets: Vec<i64> =
+            changes.iter().map(|change| mask(change.set.iter().map(|(attribute, _)| *attribute))).collect();
         let removals: Vec<i64> = changes.iter().map(|change| mask(change.remove.iter().copied())).collect();
         sqlx::query_scalar(
             "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND epoch = $2 FOR SHARE) \
-             INSERT INTO intent (sync_id, accounts, set_slots, remove_slots) SELECT id, $3, $4, $5 FROM lease RETURNING id",
+             INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) SELECT id, $3, $4, $5 FROM lease RETURNING id",
         )
         .bind(self.sync_id())
         .bind(self.epoch())
@@ -44,9 +45,9 @@ impl Writer {
         .ok_or(StateError::LeaseLost)
     }
 
-    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. `ghosts`: so long their
+    /// Turns intents that nobody will answer any more (all but the `live` ones) into unknowns. `late_write`: so long their
     /// calls may still land. Returns the accounts touched.
-    pub async fn settle_intents(&self, live: &[i64], ghosts: Duration) -> Result<u64, StateError> {
+    pub async fn settle_intents(&self, live: &[i64], late_write: Duration) -> Result<u64, StateError> {
         // A poll that finds nothing must cost nothing: look before a transaction is begun.
         let left: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM intent WHERE sync_id = $1 AND id <> ALL ($2))")
             .bind(self.sync_id())
@@ -59,7 +60,7 @@ impl Writer {
         let mut touched: u64 = 0;
         let mut transaction = self.begin().await?;
         let intents = sqlx::query(
-            "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_slots, remove_slots",
+            "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_attributes, remove_attributes",
         )
         .bind(self.sync_id())
         .bind(live)
@@ -67,10 +68,10 @@ impl Writer {
         .await?;
         for intent in intents {
             let accounts: Vec<String> = intent.try_get("accounts")?;
-            let sets: Vec<i64> = intent.try_get("set_slots")?;
-            let removals: Vec<i64> = intent.try_get("remove_slots")?;
+            let sets: Vec<i64> = intent.try_get("set_attributes")?;
+            let removals: Vec<i64> = intent.try_get("remove_attributes")?;
             let accounts: Vec<Account> = accounts.into_iter().map(Account::new).collect();
-            let mut stored: HashMap<Account, Vec<Known>> =
+            let mut stored: HashMap<Account, Vec<AcknowledgedValue>> =
                 super::account::read_accounts(&mut transaction, self.sync_id(), self.generation(), &accounts).await?;
             let records: Vec<AccountRecord> = accounts
                 .into_iter()
@@ -79,13 +80,13 @@ impl Writer {
                     let before = stored.remove(&account);
                     let exists = before.is_some();
                     let mut acknowledged = before.unwrap_or_default();
-                    for slot in slots(set | remove) {
-                        if acknowledged.len() <= slot {
-                            acknowledged.resize(slot + 1, Known::Absent);
+                    for attribute in attributes(set | remove) {
+                        if acknowledged.len() <= attribute {
+                            acknowledged.resize(attribute + 1, AcknowledgedValue::Absent);
                         }
-                        acknowledged[slot] = Known::Unknown;
+                        acknowledged[attribute] = AcknowledgedValue::Unknown;
                     }
-                    AccountRecord { account, exists, acknowledged, due: Due::Now, ghosts: Some(ghosts) }
+                    AccountRecord { account, exists, acknowledged, due: RetryDue::Now, late_write: Some(late_write) }
                 })
                 .collect();
             touched += records.len() as u64;

@@ -1,6 +1,6 @@
 //! One at a time: the lease is a session advisory lock on the state database, and an epoch that every write checks.
 //!
-//! Owns: taking, keeping and losing the lease; the [`Writer`], which cannot be had without it.
+//! Owns: taking, keeping and losing the lease; the [`StateWriter`], which cannot be had without it.
 //! Must not know: what is written under it.
 //!
 //! Source: Postgres manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::{State, StateError};
 use crate::clock::{self, Heartbeat};
 use crate::crash;
-use crate::model::Names;
+use crate::model::AttributeNames;
 
 /// The lease's session is asked this often whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -56,19 +56,19 @@ pub struct Lease {
     pub last_call_seconds_ago: Option<f64>,
 }
 
-/// The right to write under one epoch. Every writing transaction starts with [`Writer::begin`].
+/// The right to write under one epoch. Every writing transaction starts with [`StateWriter::begin`].
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub struct StateWriter {
     pool: PgPool,
     sync_id: i32,
     epoch: i64,
     generation: i32,
-    names: Names,
+    names: AttributeNames,
 }
 
 impl State {
     /// Takes the lease if nobody holds it, and raises the epoch.
-    pub async fn take_lease(&self, sync_id: i32, me: &str) -> Result<Result<(Lease, Writer), Holder>, StateError> {
+    pub async fn take_lease(&self, sync_id: i32, me: &str) -> Result<Result<(Lease, StateWriter), Holder>, StateError> {
         let mut connection = self.own_connection().await?;
         // A stopped or unplugged holder loses the lock: the server ends a session that is silent for 4 s.
         sqlx::query(
@@ -86,12 +86,12 @@ impl State {
                 .fetch_one(&mut connection)
                 .await?;
         if !taken {
-            let row = sqlx::query("SELECT holder, held_since FROM sync WHERE id = $1")
+            let row = sqlx::query("SELECT holder, lease_taken_at FROM sync WHERE id = $1")
                 .bind(sync_id)
                 .fetch_optional(&mut connection)
                 .await?;
             let (holder, since) = match row {
-                Some(row) => (row.try_get("holder")?, row.try_get("held_since")?),
+                Some(row) => (row.try_get("holder")?, row.try_get("lease_taken_at")?),
                 None => (None, None),
             };
             return Ok(Err(Holder { holder, since }));
@@ -100,7 +100,7 @@ impl State {
         let (row, last_call_seconds_ago) = raise_epoch(&mut connection, sync_id, me).await?;
         crash::point("lease: the epoch rose");
         let names: Vec<String> = row.try_get("attribute_names")?;
-        let writer = Writer {
+        let writer = StateWriter {
             pool: self.pool().clone(),
             sync_id,
             epoch: row.try_get("epoch")?,
@@ -145,7 +145,7 @@ async fn raise_epoch(
     .fetch_one(&mut *transaction)
     .await?;
     let row = sqlx::query(
-        "UPDATE sync SET epoch = epoch + 1, holder = $2, held_since = clock_timestamp(), last_call_at = NULL, running = NULL \
+        "UPDATE sync SET epoch = epoch + 1, holder = $2, lease_taken_at = clock_timestamp(), last_call_at = NULL, running = NULL \
          WHERE id = $1 RETURNING epoch, generation, attribute_names",
     )
     .bind(sync_id)
@@ -230,7 +230,7 @@ impl Drop for Lease {
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Begins a transaction that rolls back if another holder has taken the lease since.
     pub async fn begin(&self) -> Result<PgTransaction<'static>, StateError> {
         let mut transaction = self.pool.begin().await?;
@@ -266,12 +266,12 @@ impl Writer {
         self.generation = generation;
     }
 
-    /// Attribute names by slot.
-    pub fn names(&self) -> &Names {
+    /// Attribute names by attribute.
+    pub fn names(&self) -> &AttributeNames {
         &self.names
     }
 
-    pub(super) fn set_names(&mut self, names: Names) {
+    pub(super) fn set_names(&mut self, names: AttributeNames) {
         self.names = names;
     }
 }

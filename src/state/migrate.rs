@@ -21,7 +21,7 @@ pub struct Migration {
 /// All migrations, oldest first.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") },
-    Migration { version: 2, name: "ghosts", sql: include_str!("../../migrations/0002_ghosts.sql") },
+    Migration { version: 2, name: "late_write", sql: include_str!("../../migrations/0002_ghosts.sql") },
     Migration { version: 3, name: "removals", sql: include_str!("../../migrations/0003_removals.sql") },
 ];
 

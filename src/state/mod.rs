@@ -24,14 +24,14 @@ pub mod rejection;
 pub mod removal;
 pub mod sync;
 
-pub use lease::{Lease, Writer};
+pub use lease::{Lease, StateWriter};
 
 /// What can go wrong with the state tables. Displays with the remedy, never with a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The database is away or broke off: try again later.
-    #[error("the state database is away: {0}")]
-    Away(String),
+    /// The database is unreachable or broke off: try again later.
+    #[error("the state database is unreachable: {0}")]
+    Unreachable(String),
     /// Schema, binding or privileges: the sentence says what to do.
     #[error("{0}")]
     Unsuitable(String),
@@ -67,7 +67,7 @@ impl From<sqlx::Error> for StateError {
                         || code.starts_with("53")
                         || code == "25P03" =>
                     {
-                        Self::Away(text)
+                        Self::Unreachable(text)
                     }
                     _ => Self::Refused(text),
                 }
@@ -77,7 +77,7 @@ impl From<sqlx::Error> for StateError {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Away(error.to_string()),
+            | sqlx::Error::WorkerCrashed => Self::Unreachable(error.to_string()),
             _ => Self::Refused(error.to_string()),
         }
     }
@@ -103,7 +103,7 @@ pub struct State {
 
 /// Enough for two pages being recorded, a look-up and a status question at once.
 const CONNECTIONS: u32 = 4;
-/// A server that has not taken a connection by then is away.
+/// A server that has not taken a connection by then is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement of ours that takes longer than this waits for something that will not come.
 const STATEMENT_TIMEOUT: &str = "120s";
@@ -157,7 +157,7 @@ impl State {
 /// A connection, or within the time that a living server takes the reason why there is none.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StateError> {
     let asked = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await;
-    Ok(asked.map_err(|_| StateError::Away(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??)
+    Ok(asked.map_err(|_| StateError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??)
 }
 
 async fn prepare_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::account::{AccountRecord, Due};
+use super::account::{AccountRecord, RetryDue};
 use super::acknowledged::encode;
 use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
-use super::{StateError, Writer};
+use super::{StateError, StateWriter};
 use crate::crash;
 use crate::diff::digest;
-use crate::model::{Account, Known};
+use crate::model::{Account, AcknowledgedValue};
 
 /// A transaction that the server rolled back is repeated this often.
 const REPEATS: usize = 3;
 
 /// Everything that one transaction records.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct OutcomeRecord {
     /// The intent whose outcomes these are; none where nothing was sent.
     pub intent: Option<i64>,
     pub accounts: Vec<AccountRecord>,
@@ -28,16 +28,16 @@ pub struct Record {
     pub resolved: Vec<(Account, Option<String>)>,
 }
 
-impl Record {
+impl OutcomeRecord {
     pub fn is_empty(&self) -> bool {
         self.intent.is_none() && self.accounts.is_empty() && self.rejected.is_empty() && self.resolved.is_empty()
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Records in one transaction under the epoch. `retry_after`: the pause before the first retry of a rejection.
     /// Repeated where the server broke a deadlock (`imsync rejected retry` writes beside us).
-    pub async fn record(&self, record: &Record, retry_after: Duration) -> Result<(), StateError> {
+    pub async fn record(&self, record: &OutcomeRecord, retry_after: Duration) -> Result<(), StateError> {
         for _ in 0..REPEATS {
             match self.try_record(record, retry_after).await {
                 Err(StateError::Contended(_)) => {}
@@ -47,8 +47,8 @@ impl Writer {
         self.try_record(record, retry_after).await
     }
 
-    async fn try_record(&self, record: &Record, retry_after: Duration) -> Result<(), StateError> {
-        let Record { intent, accounts, rejected, resolved } = record;
+    async fn try_record(&self, record: &OutcomeRecord, retry_after: Duration) -> Result<(), StateError> {
+        let OutcomeRecord { intent, accounts, rejected, resolved } = record;
         let mut transaction = self.begin().await?;
         write_accounts(&mut transaction, self, accounts).await?;
         delete_rejections(&mut transaction, self.sync_id(), resolved).await?;
@@ -73,7 +73,7 @@ struct Columns<'a> {
     /// Seconds from now; infinite for "not by itself", NULL when nothing is in doubt.
     due: Vec<Option<f64>>,
     /// Seconds from now.
-    ghosts: Vec<Option<f64>>,
+    late_write: Vec<Option<f64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -81,11 +81,11 @@ impl<'a> Columns<'a> {
         self.accounts.push(record.account.as_str());
         self.acknowledged.push(text);
         self.digests.push(digest::of_acknowledged(&record.acknowledged));
-        self.ghosts.push(record.ghosts.map(|ghosts| ghosts.as_secs_f64()));
-        self.due.push(record.acknowledged.iter().any(Known::in_doubt).then_some(match record.due {
-            Due::Now => 0.0,
-            Due::In(pause) => pause.as_secs_f64(),
-            Due::NotByItself => f64::INFINITY,
+        self.late_write.push(record.late_write.map(|late_write| late_write.as_secs_f64()));
+        self.due.push(record.acknowledged.iter().any(AcknowledgedValue::in_doubt).then_some(match record.due {
+            RetryDue::Now => 0.0,
+            RetryDue::In(pause) => pause.as_secs_f64(),
+            RetryDue::NotByItself => f64::INFINITY,
         }));
     }
 }
@@ -94,7 +94,7 @@ impl<'a> Columns<'a> {
 /// Each form touches exactly its rows, or the transaction fails: nobody else writes here under this epoch.
 pub(super) async fn write_accounts(
     connection: &mut PgConnection,
-    writer: &Writer,
+    writer: &StateWriter,
     records: &[AccountRecord],
 ) -> Result<(), StateError> {
     let mut updates = Columns::default();
@@ -111,9 +111,9 @@ pub(super) async fn write_accounts(
     if !updates.accounts.is_empty() {
         let done = sqlx::query(
             "UPDATE account SET digest = n.digest, acknowledged = n.acknowledged::json, acknowledged_at = clock_timestamp(), \
-             generation = $2, in_doubt_due = CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
-             ghosts_until = clock_timestamp() + make_interval(secs => n.ghosts) \
-             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, ghosts) \
+             generation = $2, in_doubt_retry_at = CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
+             late_write_until = clock_timestamp() + make_interval(secs => n.late_write) \
+             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write) \
              WHERE account.sync_id = $1 AND account.account = n.account",
         )
         .bind(writer.sync_id())
@@ -122,18 +122,18 @@ pub(super) async fn write_accounts(
         .bind(&updates.acknowledged)
         .bind(&updates.digests)
         .bind(&updates.due)
-        .bind(&updates.ghosts)
+        .bind(&updates.late_write)
         .execute(&mut *connection)
         .await?;
         expect(done.rows_affected(), updates.accounts.len(), "update")?;
     }
     if !inserts.accounts.is_empty() {
         sqlx::query(
-            "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_due, acknowledged_at, ghosts_until) \
+            "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_retry_at, acknowledged_at, late_write_until) \
              SELECT $1, $2, n.account, n.acknowledged::json, n.digest, \
              CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
-             clock_timestamp(), clock_timestamp() + make_interval(secs => n.ghosts) \
-             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, ghosts)",
+             clock_timestamp(), clock_timestamp() + make_interval(secs => n.late_write) \
+             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write)",
         )
         .bind(writer.sync_id())
         .bind(writer.generation())
@@ -141,7 +141,7 @@ pub(super) async fn write_accounts(
         .bind(&inserts.acknowledged)
         .bind(&inserts.digests)
         .bind(&inserts.due)
-        .bind(&inserts.ghosts)
+        .bind(&inserts.late_write)
         .execute(&mut *connection)
         .await?;
     }

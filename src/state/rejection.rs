@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, Row as _};
 
-use super::{State, StateError, Writer};
+use super::{State, StateError, StateWriter};
 use crate::model::Account;
 
 /// The pause before a retry doubles with each refusal, up to this many times `rejected_retry`.
@@ -29,7 +29,7 @@ pub struct NewRejection {
 
 /// A rejection that stands, as the diff needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct StandingRejection {
     pub attribute: Option<String>,
     pub code: Option<i64>,
     pub desired_digest: i64,
@@ -38,7 +38,7 @@ pub struct Standing {
 
 /// A rejection as it is listed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Listed {
+pub struct ListedRejection {
     pub account: String,
     pub attribute: Option<String>,
     pub code: Option<i64>,
@@ -55,7 +55,7 @@ impl State {
         &self,
         sync_id: i32,
         accounts: &[Account],
-    ) -> Result<HashMap<Account, Vec<Standing>>, StateError> {
+    ) -> Result<HashMap<Account, Vec<StandingRejection>>, StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let rows = sqlx::query(
             "SELECT account, nullif(attribute, ''), code, desired_digest, next_at <= clock_timestamp() \
@@ -65,10 +65,10 @@ impl State {
         .bind(&texts)
         .fetch_all(self.pool())
         .await?;
-        let mut standing: HashMap<Account, Vec<Standing>> = HashMap::new();
+        let mut standing: HashMap<Account, Vec<StandingRejection>> = HashMap::new();
         for row in &rows {
             let account: &str = row.try_get(0)?;
-            standing.entry(Account::new(account)).or_default().push(Standing {
+            standing.entry(Account::new(account)).or_default().push(StandingRejection {
                 attribute: row.try_get(1)?,
                 code: row.try_get(2)?,
                 desired_digest: row.try_get(3)?,
@@ -119,7 +119,7 @@ impl State {
         sync_id: i32,
         after: (&str, &str),
         limit: i64,
-    ) -> Result<Vec<Listed>, StateError> {
+    ) -> Result<Vec<ListedRejection>, StateError> {
         let rows = sqlx::query(
             "SELECT account, nullif(attribute, ''), code, reason, first_at, last_at, attempts, next_at FROM rejection \
              WHERE sync_id = $1 AND (account, attribute) > ($2, $3) ORDER BY account, attribute LIMIT $4",
@@ -132,7 +132,7 @@ impl State {
         .await?;
         rows.iter()
             .map(|row| {
-                Ok(Listed {
+                Ok(ListedRejection {
                     account: row.try_get(0)?,
                     attribute: row.try_get(1)?,
                     code: row.try_get(2)?,
@@ -162,7 +162,7 @@ impl State {
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Rejections of these accounts that are still due after they were tried (no answer came, a removal must wait) get
     /// a pause: else they would be tried in every pass, before all that come after them.
     pub async fn postpone_rejections(&self, accounts: &[Account], pause: Duration) -> Result<(), StateError> {

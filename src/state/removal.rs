@@ -7,15 +7,15 @@
 
 use sqlx::PgConnection;
 
-use super::{State, StateError, Writer};
+use super::{State, StateError, StateWriter};
 use crate::model::Account;
 
 impl State {
     /// Accounts of which something was let go within 24 hours, those named left out: they are counted anyway.
-    pub async fn let_go_besides(&self, sync_id: i32, named: &[&str]) -> Result<u64, StateError> {
+    pub async fn count_recent_removals_except(&self, sync_id: i32, named: &[&str]) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM removal LEFT JOIN unnest($2::text[]) AS named (account) ON named.account = removal.account \
-             WHERE sync_id = $1 AND let_go_at > now() - interval '24 hours' AND named.account IS NULL",
+             WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' AND named.account IS NULL",
         )
         .bind(sync_id)
         .bind(named)
@@ -25,10 +25,10 @@ impl State {
     }
 
     /// Of these accounts, those that hold nothing acknowledged any more: they were known when the 24 hours began.
-    pub async fn let_go_altogether(&self, sync_id: i32) -> Result<u64, StateError> {
+    pub async fn count_fully_removed(&self, sync_id: i32) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM removal LEFT JOIN account USING (sync_id, account) WHERE sync_id = $1 AND let_go_at > now() - interval '24 hours' \
-             AND (acknowledged IS NULL OR (in_doubt_due IS NOT NULL AND acknowledged::text NOT LIKE '%\"%'))",
+            "SELECT count(*) FROM removal LEFT JOIN account USING (sync_id, account) WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' \
+             AND (acknowledged IS NULL OR (in_doubt_retry_at IS NOT NULL AND acknowledged::text NOT LIKE '%\"%'))",
         )
         .bind(sync_id)
         .fetch_one(self.pool())
@@ -37,19 +37,19 @@ impl State {
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Counts these accounts (no two the same) and forgets those that no longer count. To be called before the first call
     /// that removes something of theirs: a process that is killed among them has then counted them all.
     pub async fn count_removals(&self, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM removal WHERE sync_id = $1 AND let_go_at <= now() - interval '24 hours'")
+        sqlx::query("DELETE FROM removal WHERE sync_id = $1 AND removed_at <= now() - interval '24 hours'")
             .bind(self.sync_id())
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
-            "INSERT INTO removal (sync_id, account, let_go_at) SELECT $1, account, now() FROM unnest($2::text[]) AS n (account) \
-             ON CONFLICT (sync_id, account) DO UPDATE SET let_go_at = excluded.let_go_at",
+            "INSERT INTO removal (sync_id, account, removed_at) SELECT $1, account, now() FROM unnest($2::text[]) AS n (account) \
+             ON CONFLICT (sync_id, account) DO UPDATE SET removed_at = excluded.removed_at",
         )
         .bind(self.sync_id())
         .bind(&texts)

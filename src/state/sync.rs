@@ -10,9 +10,9 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgTransaction, Row as _};
 
-use super::{State, StateError, Writer};
+use super::{State, StateError, StateWriter};
 use crate::crash;
-use crate::model::{Names, Slot};
+use crate::model::{AttributeIndex, AttributeNames};
 
 /// What a sync is bound to at first use; resolved names, not spellings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,8 @@ impl Binding {
 #[derive(Clone, Debug)]
 pub struct SyncRow {
     pub id: i32,
-    pub bound_to: Binding,
-    pub attribute_names: Names,
+    pub binding: Binding,
+    pub attribute_names: AttributeNames,
     pub generation: i32,
     pub state_server: Option<String>,
     pub mapping_fingerprint: Option<String>,
@@ -56,7 +56,7 @@ pub struct SyncRow {
     pub watermark: Option<String>,
     pub watermark_state: Option<Value>,
     pub held_back_by: Option<Value>,
-    pub fresh_as_of: Option<DateTime<Utc>>,
+    pub current_as_of: Option<DateTime<Utc>>,
     pub full_pass_due: Option<String>,
     pub full_pass_position: Option<Value>,
     pub full_pass_ended_at: Option<DateTime<Utc>>,
@@ -64,14 +64,14 @@ pub struct SyncRow {
     pub running: Option<Value>,
     pub last_call_at: Option<DateTime<Utc>>,
     pub holder: Option<String>,
-    pub held_since: Option<DateTime<Utc>>,
+    pub lease_taken_at: Option<DateTime<Utc>>,
     /// The state server's clock when the row was read.
     pub read_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str = "SELECT id, bound_to::text, attribute_names, generation, state_server, mapping_fingerprint, \
-    watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, fresh_as_of, full_pass_due, \
-    full_pass_position::text, full_pass_ended_at, guard::text, running::text, last_call_at, holder, held_since, \
+const COLUMNS: &str = "SELECT id, binding::text, attribute_names, generation, state_server, mapping_fingerprint, \
+    watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, current_as_of, full_pass_due, \
+    full_pass_position::text, full_pass_ended_at, guard::text, running::text, last_call_at, holder, lease_taken_at, \
     clock_timestamp() AS read_at FROM sync WHERE name = $1";
 
 fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
@@ -84,11 +84,11 @@ fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
 impl SyncRow {
     fn from_row(row: &PgRow) -> Result<Self, StateError> {
         let names: Vec<String> = row.try_get("attribute_names")?;
-        let bound_to = json(row, "bound_to")?.unwrap_or_default();
+        let binding = json(row, "binding")?.unwrap_or_default();
         Ok(Self {
             id: row.try_get("id")?,
-            bound_to: serde_json::from_value(bound_to).map_err(|error| {
-                StateError::Refused(format!("column sync.bound_to does not hold what imsync wrote: {error}"))
+            binding: serde_json::from_value(binding).map_err(|error| {
+                StateError::Refused(format!("column sync.binding does not hold what imsync wrote: {error}"))
             })?,
             attribute_names: names.into_iter().map(Arc::from).collect(),
             generation: row.try_get("generation")?,
@@ -98,7 +98,7 @@ impl SyncRow {
             watermark: row.try_get("watermark")?,
             watermark_state: json(row, "watermark_state")?,
             held_back_by: json(row, "held_back_by")?,
-            fresh_as_of: row.try_get("fresh_as_of")?,
+            current_as_of: row.try_get("current_as_of")?,
             full_pass_due: row.try_get("full_pass_due")?,
             full_pass_position: json(row, "full_pass_position")?,
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
@@ -106,14 +106,14 @@ impl SyncRow {
             running: json(row, "running")?,
             last_call_at: row.try_get("last_call_at")?,
             holder: row.try_get("holder")?,
-            held_since: row.try_get("held_since")?,
+            lease_taken_at: row.try_get("lease_taken_at")?,
             read_at: row.try_get("read_at")?,
         })
     }
 
     /// Refuses a configuration that is bound elsewhere, with the remedies.
     pub fn check_binding(&self, name: &str, configured: &Binding) -> Result<(), StateError> {
-        let differences = self.bound_to.differences(configured);
+        let differences = self.binding.differences(configured);
         if differences.is_empty() {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl SyncRow {
 
     /// Refuses a rebinding that changes more than the app.
     pub fn check_only_app_differs(&self, name: &str, configured: &Binding) -> Result<(), StateError> {
-        let mut differences = self.bound_to.differences(configured);
+        let mut differences = self.binding.differences(configured);
         differences.retain(|(key, ..)| !key.starts_with("im."));
         if differences.is_empty() { Ok(()) } else { Err(Self::bound_elsewhere(name, &differences)) }
     }
@@ -158,7 +158,7 @@ impl State {
     /// The row of this name, created with this binding at first use.
     pub async fn bind(&self, binding: &Binding) -> Result<SyncRow, StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
-        sqlx::query("INSERT INTO sync (name, bound_to) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING")
+        sqlx::query("INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING")
             .bind(&self.name)
             .bind(json)
             .execute(&self.pool)
@@ -188,7 +188,7 @@ pub struct SyncUpdate {
     pub watermark_state: Option<Value>,
     pub held_back_by: Option<Value>,
     /// Seconds ago at which the complete incremental pass began.
-    pub fresh_seconds_ago: Option<f64>,
+    pub current_seconds_ago: Option<f64>,
     pub guard: Option<Value>,
     pub full_pass_due: Option<String>,
     /// A full pass ended: its time is now, its position is dropped.
@@ -197,29 +197,29 @@ pub struct SyncUpdate {
     pub watermark_fingerprint: Option<String>,
 }
 
-/// The slots of these names in a sync's list, and the list with the new ones appended: names never move.
-pub fn append_names(known: &[Arc<str>], wanted: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<Slot>) {
+/// The attributes of these names in a sync's list, and the list with the new ones appended: names never move.
+pub fn append_names(known: &[Arc<str>], wanted: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<AttributeIndex>) {
     let mut names = known.to_vec();
-    let mut slots = Vec::with_capacity(wanted.len());
+    let mut attributes = Vec::with_capacity(wanted.len());
     for name in wanted {
         let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
             names.push(name.clone());
             names.len() - 1
         });
-        slots.push(Slot(u16::try_from(index).unwrap_or(u16::MAX)));
+        attributes.push(AttributeIndex(u16::try_from(index).unwrap_or(u16::MAX)));
     }
-    (names, slots)
+    (names, attributes)
 }
 
-impl Writer {
-    /// The slots of these names, appended to the sync's list where they are new. Returns all names by slot and the slots.
-    pub async fn slots_of(&mut self, wanted: &[Arc<str>]) -> Result<Vec<Slot>, StateError> {
-        let (names, slots) = append_names(self.names(), wanted);
-        if names.len() > super::intent::MAX_SLOTS {
+impl StateWriter {
+    /// The attributes of these names, appended to the sync's list where they are new. Returns all names by attribute and the attributes.
+    pub async fn attribute_indexes(&mut self, wanted: &[Arc<str>]) -> Result<Vec<AttributeIndex>, StateError> {
+        let (names, attributes) = append_names(self.names(), wanted);
+        if names.len() > super::intent::MAX_ATTRIBUTE_NAMES {
             return Err(StateError::Unsuitable(format!(
                 "this sync has used {} attribute names over time, {} is the most; choose another `name` to begin a fresh sync",
                 names.len(),
-                super::intent::MAX_SLOTS
+                super::intent::MAX_ATTRIBUTE_NAMES
             )));
         }
         if names.len() > self.names().len() {
@@ -231,10 +231,10 @@ impl Writer {
                 .execute(self.pool())
                 .await?;
             Self::expect_one(done.rows_affected())?;
-            crash::point("start: the attributes have slots");
+            crash::point("start: the attributes have attributes");
             self.set_names(names.into());
         }
-        Ok(slots)
+        Ok(attributes)
     }
 
     /// Distrusts everything acknowledged so far: IM or the state is not the one it was. A full pass falls due.
@@ -267,7 +267,7 @@ impl Writer {
         // What was removed in the other app says nothing of this one.
         self.forget_removals_in(&mut transaction).await?;
         let generation: i32 = sqlx::query_scalar(
-            "UPDATE sync SET bound_to = $2::text::jsonb, generation = generation + 1, \
+            "UPDATE sync SET binding = $2::text::jsonb, generation = generation + 1, \
              full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
         )
@@ -354,7 +354,7 @@ impl Writer {
             watermark,
             watermark_state,
             held_back_by,
-            fresh_seconds_ago,
+            current_seconds_ago,
             guard,
             full_pass_due,
             full_pass_ended,
@@ -365,7 +365,7 @@ impl Writer {
             "UPDATE sync SET watermark = coalesce($3, watermark), \
              watermark_state = coalesce($4::text::jsonb, watermark_state), \
              held_back_by = $5::text::jsonb, \
-             fresh_as_of = greatest(clock_timestamp() - make_interval(secs => $6), fresh_as_of), \
+             current_as_of = greatest(clock_timestamp() - make_interval(secs => $6), current_as_of), \
              guard = $7::text::jsonb, full_pass_due = $8, \
              full_pass_ended_at = CASE WHEN $9 THEN clock_timestamp() ELSE full_pass_ended_at END, \
              full_pass_position = CASE WHEN $9 THEN NULL ELSE full_pass_position END, \
@@ -378,7 +378,7 @@ impl Writer {
         .bind(watermark)
         .bind(watermark_state.as_ref().map(Value::to_string))
         .bind(held_back_by.as_ref().map(Value::to_string))
-        .bind(fresh_seconds_ago)
+        .bind(current_seconds_ago)
         .bind(guard.as_ref().map(Value::to_string))
         .bind(full_pass_due)
         .bind(full_pass_ended)
@@ -392,7 +392,7 @@ impl Writer {
     /// At a clean end: seconds since the last call to IM started, for the next holder's pace.
     pub async fn save_last_call(&self, seconds_ago: Option<f64>) -> Result<(), StateError> {
         let done = sqlx::query(
-            "UPDATE sync SET last_call_at = coalesce(clock_timestamp() - make_interval(secs => $3), last_call_at, held_since) \
+            "UPDATE sync SET last_call_at = coalesce(clock_timestamp() - make_interval(secs => $3), last_call_at, lease_taken_at) \
              WHERE id = $1 AND epoch = $2",
         )
         .bind(self.sync_id())

@@ -33,7 +33,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
     let rejected = state.count_rejected(row.id, None).await?;
     let held = state.lease_is_held().await?;
     let passes = state.last_passes(row.id, PASSES).await?;
-    let lag = row.fresh_as_of.map(|as_of| {
+    let lag = row.current_as_of.map(|as_of| {
         #[expect(clippy::cast_precision_loss, reason = "seconds with their thousandths")]
         let millis = (row.read_at - as_of).num_milliseconds().max(0) as f64;
         millis / 1000.0
@@ -48,7 +48,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "in_doubt": accounts.in_doubt,
         "guard": row.guard,
         "schema_version": schema_version,
-        "lease": held.then(|| json!({ "holder": row.holder, "since": row.held_since })),
+        "lease": held.then(|| json!({ "holder": row.holder, "since": row.lease_taken_at })),
         "running": if held { row.running } else { None },
         "full_pass_due": row.full_pass_due,
         "last_passes": passes,

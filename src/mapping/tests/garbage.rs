@@ -2,18 +2,18 @@
 
 use proptest::prelude::*;
 
-use super::{attribute, config, row, rules, value, want};
+use super::{attribute, config, desired, row, rules, value};
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{MAX_LOOKED_AT, MAX_RECORDED_ACCOUNT_BYTES, Want};
+use crate::model::{DesiredValue, MAX_LOOKED_AT, MAX_RECORDED_ACCOUNT_BYTES};
 
 /// What the source reads of a text.
 fn read(text: &str) -> String {
     text.chars().take(MAX_LOOKED_AT + 1).collect()
 }
 
-fn told(want: &Want) -> String {
-    match want {
-        Want::Refused(refusal) => refusal.to_string(),
+fn told(desired: &DesiredValue) -> String {
+    match desired {
+        DesiredValue::Refused(refusal) => refusal.to_string(),
         other => format!("{other:?}"),
     }
 }
@@ -30,7 +30,7 @@ fn long_texts() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn what_is_not_read_changes_nothing(rules in rules(), text in long_texts()) {
-        let (whole, cut) = (want(rules.clone(), Some(&text)), want(rules, Some(&read(&text))));
+        let (whole, cut) = (desired(rules.clone(), Some(&text)), desired(rules, Some(&read(&text))));
         prop_assert_eq!(told(&whole), told(&cut));
     }
 
@@ -55,13 +55,13 @@ proptest! {
 
 #[test]
 fn a_megabyte_is_told_as_more_than_was_looked_at() {
-    let refused = |text: &str| told(&want(attribute("sex", "gender"), Some(text)));
+    let refused = |text: &str| told(&desired(attribute("sex", "gender"), Some(text)));
     assert!(refused(&"x".repeat(1000)).contains("is 1000 bytes"));
     for long in ["x".repeat(1001), "x".repeat(1 << 20), "\u{5317}".repeat(1 << 20)] {
         assert_eq!(refused(&long), refused(&read(&long)));
         assert!(refused(&long).contains("is more than 1000 bytes"));
     }
-    assert_eq!(want(super::truncating(), Some(&read(&"x".repeat(1 << 20)))), value(&"x".repeat(50)));
+    assert_eq!(desired(super::truncating(), Some(&read(&"x".repeat(1 << 20)))), value(&"x".repeat(50)));
 }
 
 /// Nothing could record it: an index takes 2,700 bytes.

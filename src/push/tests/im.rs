@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, CallError, Class, Code, Command, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Fate, Names, Outcome, Slot};
-use crate::push::exchange::Caller;
-use crate::push::{Limits, Probe, Pusher};
+use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
+use crate::push::call::ImTransport;
+use crate::push::{Probe, PushLimits, Pusher};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
 /// How long the IM takes for an answer.
@@ -185,7 +185,7 @@ impl State {
     }
 }
 
-impl Caller for Im {
+impl ImTransport for Im {
     fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
         let users = users.iter().map(|user| {
             let attrs = user.attrs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
@@ -216,16 +216,16 @@ pub(super) struct Stage {
     pub metrics: Arc<Metrics>,
     pub lease: Heartbeat,
     pub shutdown: Shutdown,
-    pub names: Names,
+    pub names: AttributeNames,
 }
 
-pub(super) fn limits() -> Limits {
-    Limits {
+pub(super) fn limits() -> PushLimits {
+    PushLimits {
         users_per_call: 100,
         calls_per_second: 95,
         max_in_flight: 64,
         retry_for: Duration::from_mins(1),
-        ghosts: Duration::from_secs(20),
+        late_write_window: Duration::from_secs(20),
         max_rejected_share: 0.4,
     }
 }
@@ -235,14 +235,14 @@ impl Stage {
         Self::with(limits())
     }
 
-    pub(super) fn with(limits: Limits) -> Self {
+    pub(super) fn with(limits: PushLimits) -> Self {
         let im = Arc::new(Im::default());
         im.state().names = NAMES.map(str::to_owned).to_vec();
         let metrics = Arc::new(Metrics::new("test"));
         let (lease, shutdown) = (Heartbeat::default(), Shutdown::default());
         // Paused time jumps by minutes; a lease that is asked for in the future stays fresh.
         lease.beat(monotonic() + Duration::from_secs(1_000_000));
-        let caller: Arc<dyn Caller> = Arc::<Im>::clone(&im);
+        let caller: Arc<dyn ImTransport> = Arc::<Im>::clone(&im);
         let pusher = Pusher::with(caller, limits, Arc::clone(&metrics), lease.clone(), shutdown.clone());
         Self {
             im,
@@ -254,13 +254,14 @@ impl Stage {
         }
     }
 
-    pub(super) fn pass(&self) -> crate::push::Session {
+    pub(super) fn pass(&self) -> crate::push::PushSession {
         self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
 
     /// A pass with an account whose `city` IM has acknowledged.
-    pub(super) fn pass_with_probe(&self) -> crate::push::Session {
-        let probe = Probe { account: Account::new("witness"), slot: Slot(0), value: "Paris".into() };
+    pub(super) fn pass_with_probe(&self) -> crate::push::PushSession {
+        let probe =
+            Probe { account: Account::new("probe_account"), attribute: AttributeIndex(0), value: "Paris".into() };
         self.pusher.offer_probe(probe);
         self.pusher.begin_pass(Arc::clone(&self.names), false)
     }
@@ -293,7 +294,9 @@ pub(super) fn sets(accounts: usize, attributes: u16) -> Vec<Change> {
 pub(super) fn set(number: usize, attributes: u16) -> Change {
     Change {
         account: Account::new(format!("u{number}")),
-        set: (0..attributes).map(|slot| (Slot(slot), format!("value-{number}-{slot}").into())).collect(),
+        set: (0..attributes)
+            .map(|attribute| (AttributeIndex(attribute), format!("value-{number}-{attribute}").into()))
+            .collect(),
         remove: Vec::new(),
     }
 }
@@ -302,30 +305,30 @@ pub(super) fn number(account: &str) -> usize {
     account.trim_start_matches('u').parse().unwrap_or(usize::MAX)
 }
 
-pub(super) fn count(outcomes: &[Outcome], is: impl Fn(&Fate) -> bool) -> usize {
-    outcomes.iter().flat_map(|outcome| &outcome.fates).filter(|(_, fate)| is(fate)).count()
+pub(super) fn count(outcomes: &[AccountOutcome], is: impl Fn(&AttributeOutcome) -> bool) -> usize {
+    outcomes.iter().flat_map(|outcome| &outcome.attributes).filter(|(_, outcome)| is(outcome)).count()
 }
 
-pub(super) fn refused_with(code: i64) -> impl Fn(&Fate) -> bool {
-    move |fate| matches!(fate, Fate::Refused(refusal) if refusal.code == code)
+pub(super) fn refused_with(code: i64) -> impl Fn(&AttributeOutcome) -> bool {
+    move |outcome| matches!(outcome, AttributeOutcome::Refused(refusal) if refusal.code == code)
 }
 
-pub(super) fn done(fate: &Fate) -> bool {
-    *fate == Fate::Done
+pub(super) fn done(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Done
 }
 
-pub(super) fn acknowledged(fate: &Fate) -> bool {
-    done(fate) || provisional(fate)
+pub(super) fn acknowledged(outcome: &AttributeOutcome) -> bool {
+    done(outcome) || provisional(outcome)
 }
 
-pub(super) fn provisional(fate: &Fate) -> bool {
-    *fate == Fate::Provisional
+pub(super) fn provisional(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Provisional
 }
 
-pub(super) fn not_sent(fate: &Fate) -> bool {
-    *fate == Fate::NotSent
+pub(super) fn not_sent(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::NotSent
 }
 
-pub(super) fn unknown(fate: &Fate) -> bool {
-    *fate == Fate::Unknown
+pub(super) fn unknown(outcome: &AttributeOutcome) -> bool {
+    *outcome == AttributeOutcome::Unknown
 }

@@ -1,4 +1,4 @@
-//! What it costs to find those that IM refuses among those that it takes: the bound of `Session::deliver`, and figures.
+//! What it costs to find those that IM refuses among those that it takes: the bound of `PushSession::deliver`, and figures.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::im::*;
-use crate::model::Outcome;
-use crate::push::Freshness::{self, Fresh, KnownRejection};
-use crate::push::{Limits, Session};
+use crate::model::AccountOutcome;
+use crate::push::ChangeOrigin::{self, New, RejectionRetry};
+use crate::push::{PushLimits, PushSession};
 
 /// Where the bad ones are.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ struct Case {
     code: i64,
     users_per_call: usize,
     deliveries: usize,
-    freshness: Freshness,
+    origin: ChangeOrigin,
     seed: u64,
 }
 
@@ -56,7 +56,7 @@ impl Case {
         }
     }
 
-    /// The bound that `Session::deliver` states, for these places of the bad.
+    /// The bound that `PushSession::deliver` states, for these places of the bad.
     fn dearest(&self, who: &BTreeSet<usize>) -> usize {
         let u = self.users_per_call;
         let halvings = usize::try_from(u.next_power_of_two().ilog2()).expect("small");
@@ -71,18 +71,18 @@ impl Case {
 }
 
 /// Delivers one after the other, as a first pass does while IM refuses much.
-async fn deliver(case: &Case, pass: &Session) -> Vec<Outcome> {
+async fn deliver(case: &Case, pass: &PushSession) -> Vec<AccountOutcome> {
     let changes = sets(case.accounts, case.attributes);
     let mut outcomes = Vec::new();
     for page in changes.chunks(case.accounts.div_ceil(case.deliveries)) {
-        outcomes.extend(pass.deliver(page.to_vec(), case.freshness).await);
+        outcomes.extend(pass.deliver(page.to_vec(), case.origin).await);
     }
     outcomes
 }
 
-/// Calls made, after everybody has met their fate.
+/// Calls made, after everybody has met their outcome.
 async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
-    let stage = Stage::with(Limits { users_per_call: case.users_per_call, max_rejected_share: 1.0, ..limits() });
+    let stage = Stage::with(PushLimits { users_per_call: case.users_per_call, max_rejected_share: 1.0, ..limits() });
     let (bad, code) = (who.clone(), case.code);
     // Where it is not the account, it is one attribute of it.
     stage.refuse(move |account, name, _| {
@@ -91,13 +91,16 @@ async fn calls(case: &Case, who: &BTreeSet<usize>) -> usize {
     let pass = stage.pass_with_probe();
     let outcomes = deliver(case, &pass).await;
     assert_eq!(pass.stopped(), None, "{case:?}");
-    for (at, outcome) in outcomes.iter().enumerate() {
-        for (slot, fate) in &outcome.fates {
-            if who.contains(&at) && (code == OF_ACCOUNT || slot.index() == 0) {
-                assert!(refused_with(code)(fate), "{case:?}: u{at} {slot:?} {fate:?}");
+    for (at, account) in outcomes.iter().enumerate() {
+        for (attribute, outcome) in &account.attributes {
+            if who.contains(&at) && (code == OF_ACCOUNT || attribute.index() == 0) {
+                assert!(refused_with(code)(outcome), "{case:?}: u{at} {attribute:?} {outcome:?}");
             } else {
                 // A code that nobody knows may come from a call that was applied.
-                assert!(done(fate) || (outcome.ghost && provisional(fate)), "{case:?}: u{at} {slot:?} {fate:?}");
+                assert!(
+                    done(outcome) || (account.may_be_overwritten && provisional(outcome)),
+                    "{case:?}: u{at} {attribute:?} {outcome:?}"
+                );
             }
         }
     }
@@ -127,8 +130,8 @@ prop_compose! {
         let bad = (accounts as f64 * share).round() as usize;
         // 90035 is a code of the account as well, but one attribute can bring it about: then the account goes as a whole.
         let code = if code == 90035 { OF_ACCOUNT } else { code };
-        let freshness = if known { KnownRejection } else { Fresh };
-        Case { accounts, bad, place, attributes, code, users_per_call, deliveries, freshness, seed }
+        let origin = if known { RejectionRetry } else { New };
+        Case { accounts, bad, place, attributes, code, users_per_call, deliveries, origin, seed }
     }
 }
 
@@ -161,7 +164,7 @@ fn the_more_are_refused_the_less_each_of_them_costs() {
                 code: OF_ACCOUNT,
                 users_per_call: 100,
                 deliveries: 5,
-                freshness: Fresh,
+                origin: New,
                 seed: 7,
             };
             let who = case.who();
@@ -192,7 +195,7 @@ fn what_was_learned_of_one_part_of_the_table_does_not_make_another_dear() {
             code: OF_ACCOUNT,
             users_per_call: 100,
             deliveries: 10,
-            freshness: Fresh,
+            origin: New,
             seed: 0,
         };
         let calls = paused().block_on(calls(&case, &who));

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::im::*;
 use crate::im::Code;
-use crate::model::{Account, Change, Fate, Slot};
-use crate::push::Freshness::Fresh;
-use crate::push::Limits;
+use crate::model::{Account, AttributeIndex, AttributeOutcome, Change};
+use crate::push::ChangeOrigin::New;
+use crate::push::PushLimits;
 
 /// A pass's changes and what is wrong with whom.
 #[derive(Clone, Debug)]
@@ -63,22 +63,22 @@ prop_compose! {
 impl World {
     fn changes(&self) -> Vec<Change> {
         let changes = self.accounts.iter().enumerate().map(|(number, (sets, removes))| Change {
-            remove: (*sets..4).take(usize::from(*removes)).map(Slot).collect(),
+            remove: (*sets..4).take(usize::from(*removes)).map(AttributeIndex).collect(),
             ..set(number, *sets)
         });
         changes.filter(|change| !change.set.is_empty() || !change.remove.is_empty()).collect()
     }
 
-    fn code(&self, account: &str, slot: u16, sets: bool) -> Option<i64> {
+    fn code(&self, account: &str, attribute: u16, sets: bool) -> Option<i64> {
         let number = number(account);
         if self.bad_accounts.contains(&number) {
             // A removal from an account that does not exist counts as done.
             return sets.then_some(70107);
         }
-        self.bad_attributes.get(&(number, slot)).copied().filter(|_| sets)
+        self.bad_attributes.get(&(number, attribute)).copied().filter(|_| sets)
     }
 
-    /// The bound that `Session::deliver` states, faults and their repetitions aside.
+    /// The bound that `PushSession::deliver` states, faults and their repetitions aside.
     fn dearest(&self, changes: &[Change]) -> usize {
         let size = self.users_per_call;
         let halvings = usize::try_from(size.next_power_of_two().ilog2()).expect("small");
@@ -98,18 +98,18 @@ impl World {
 }
 
 async fn run(world: &World) {
-    let stage = Stage::with(Limits { users_per_call: world.users_per_call, ..limits() });
+    let stage = Stage::with(PushLimits { users_per_call: world.users_per_call, ..limits() });
     stage.im.state().lists = world.lists;
     let refuse = world.clone();
     stage.refuse(move |account, name, value| {
-        if account == "witness" {
+        if account == "probe_account" {
             return None;
         }
         if value.is_none() && refuse.bad_accounts.contains(&number(account)) {
             return Some(70107);
         }
-        let slot = NAMES.iter().position(|known| *known == name).expect("a known name");
-        refuse.code(account, u16::try_from(slot).expect("small"), value.is_some())
+        let attribute = NAMES.iter().position(|known| *known == name).expect("a known name");
+        refuse.code(account, u16::try_from(attribute).expect("small"), value.is_some())
     });
     let faults = Mutex::new(world.faults.clone());
     stage.plan(move |call, _| faults.lock().expect("not poisoned").remove(&call));
@@ -117,28 +117,31 @@ async fn run(world: &World) {
     let changes = world.changes();
     let pass = stage.pass_with_probe();
     let share = changes.len().div_ceil(world.deliveries).max(1);
-    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), Fresh))).await.concat();
+    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), New))).await.concat();
 
     stage.assert_promises();
     assert_eq!(pass.stopped(), None);
     assert_eq!(outcomes.len(), changes.len());
-    for (change, outcome) in changes.iter().zip(&outcomes) {
-        assert_eq!(outcome.account, change.account);
-        let slots: Vec<Slot> = change.set.iter().map(|(slot, _)| *slot).chain(change.remove.iter().copied()).collect();
-        assert_eq!(outcome.fates.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), slots);
-        for (at, (slot, fate)) in outcome.fates.iter().enumerate() {
+    for (change, account) in changes.iter().zip(&outcomes) {
+        assert_eq!(account.account, change.account);
+        let attributes: Vec<AttributeIndex> =
+            change.set.iter().map(|(attribute, _)| *attribute).chain(change.remove.iter().copied()).collect();
+        assert_eq!(account.attributes.iter().map(|(attribute, _)| *attribute).collect::<Vec<_>>(), attributes);
+        for (at, (attribute, outcome)) in account.attributes.iter().enumerate() {
             let sets = at < change.set.len();
-            match world.code(change.account.as_str(), slot.0, sets) {
+            match world.code(change.account.as_str(), attribute.0, sets) {
                 None => {
                     assert!(
-                        done(fate) || (outcome.ghost && provisional(fate)),
-                        "{} {slot:?}: {fate:?}",
+                        done(outcome) || (account.may_be_overwritten && provisional(outcome)),
+                        "{} {attribute:?}: {outcome:?}",
                         change.account
                     );
                 }
-                Some(code) => assert!(refused_with(code)(fate), "{} {slot:?}: {fate:?} for {code}", change.account),
+                Some(code) => {
+                    assert!(refused_with(code)(outcome), "{} {attribute:?}: {outcome:?} for {code}", change.account)
+                }
             }
-            if let Fate::Refused(refusal) = fate {
+            if let AttributeOutcome::Refused(refusal) = outcome {
                 assert!(!refusal.reason.contains("value-"), "{}", refusal.reason);
             }
         }
@@ -155,15 +158,15 @@ async fn run(world: &World) {
 fn assert_holds(stage: &Stage, changes: &[Change], world: &World) {
     let mut expected = BTreeMap::new();
     for change in changes {
-        for (slot, value) in &change.set {
-            if world.code(change.account.as_str(), slot.0, true).is_none() {
-                let key = (change.account.as_str().to_owned(), NAMES[slot.index()].to_owned());
+        for (attribute, value) in &change.set {
+            if world.code(change.account.as_str(), attribute.0, true).is_none() {
+                let key = (change.account.as_str().to_owned(), NAMES[attribute.index()].to_owned());
                 expected.insert(key, value.to_string());
             }
         }
     }
     let mut holds = stage.im.state().holds.clone();
-    holds.retain(|(account, _), _| *account != *Account::new("witness").as_str());
+    holds.retain(|(account, _), _| *account != *Account::new("probe_account").as_str());
     assert_eq!(holds, expected);
 }
 

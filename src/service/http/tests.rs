@@ -112,10 +112,10 @@ async fn readiness_and_its_gauge_tell_the_same() {
         answer.body.lines().find_map(|line| line.strip_prefix("imsync_ready ").map(str::to_owned)).unwrap()
     };
 
-    server.readiness.trouble("the source database is away".into());
+    server.readiness.trouble("the source database is unreachable".into());
     let answer = server.ask("GET", "/readyz").await;
     assert_eq!(answer.code, 503);
-    assert_eq!(answer.json(), json!({"ready": false, "reason": "the source database is away"}));
+    assert_eq!(answer.json(), json!({"ready": false, "reason": "the source database is unreachable"}));
     assert_eq!(gauge().await, "0");
 
     server.readiness.leading();
@@ -134,9 +134,9 @@ async fn the_status_is_what_the_caller_makes_of_it() {
     let answer = start_plain().await.ask("GET", "/status").await;
     assert_eq!((answer.code, answer.json()), (200, json!({"name": "users"})));
 
-    let server = start(false, says(Err("the state database is away".into()))).await;
+    let server = start(false, says(Err("the state database is unreachable".into()))).await;
     let answer = server.ask("GET", "/status").await;
-    assert_eq!((answer.code, answer.json()), (503, json!({"error": "the state database is away"})));
+    assert_eq!((answer.code, answer.json()), (503, json!({"error": "the state database is unreachable"})));
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,15 +39,15 @@ async fn a_start_is_not_ready_and_says_why() {
     let readiness = every(10);
     after(2.0).await;
     not_ready(&readiness, "started 2 s ago and does not know yet whether another instance leads");
-    readiness.trouble("the state database is away: connection refused".into());
-    not_ready(&readiness, "the state database is away: connection refused");
+    readiness.trouble("the state database is unreachable: connection refused".into());
+    not_ready(&readiness, "the state database is unreachable: connection refused");
     readiness.leading();
     not_ready(&readiness, "no pass has ended in the 0 s since this instance took the lease");
-    readiness.trouble("the source database is away: connection refused".into());
+    readiness.trouble("the source database is unreachable: connection refused".into());
     after(130.0).await;
     not_ready(
         &readiness,
-        "no pass has ended in the 2 min since this instance took the lease; now: the source database is away: connection refused",
+        "no pass has ended in the 2 min since this instance took the lease; now: the source database is unreachable: connection refused",
     );
     readiness.pass_started();
     readiness.pass_finished(None);
@@ -154,12 +154,12 @@ async fn a_failed_pass_is_not_ready_until_one_succeeds() {
 async fn trouble_explains_and_does_not_decide_for_a_leader() {
     let readiness = leader(10);
     readiness.pass_finished(None);
-    readiness.trouble("the source database is away: time-out".into());
+    readiness.trouble("the source database is unreachable: time-out".into());
     ready(&readiness);
     after(40.0).await;
-    not_ready(&readiness, "no pass has ended for 40 s; now: the source database is away: time-out");
-    readiness.pass_finished(Some("the source database is away: time-out".into()));
-    not_ready(&readiness, "the last pass failed 0 s ago: the source database is away: time-out");
+    not_ready(&readiness, "no pass has ended for 40 s; now: the source database is unreachable: time-out");
+    readiness.pass_finished(Some("the source database is unreachable: time-out".into()));
+    not_ready(&readiness, "the last pass failed 0 s ago: the source database is unreachable: time-out");
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +168,8 @@ async fn a_standby_is_ready_while_it_can_ask_for_the_lease() {
     readiness.standing_by();
     after(86_400.0).await;
     assert_eq!(readiness.verdict(monotonic()), Verdict::Ready(Role::Standby));
-    readiness.trouble("the state database is away: broken pipe".into());
-    not_ready(&readiness, "the state database is away: broken pipe");
+    readiness.trouble("the state database is unreachable: broken pipe".into());
+    not_ready(&readiness, "the state database is unreachable: broken pipe");
     readiness.standing_by();
     assert_eq!(readiness.verdict(monotonic()), Verdict::Ready(Role::Standby));
 }

@@ -1,13 +1,13 @@
 //! Sessions that are stopped at a certain moment, so that each of these interleavings happens for sure.
 //!
-//! A pass that reads `pg_stat_activity` can be stopped between two statements of its fence: a definition of that view
+//! A pass that reads `pg_stat_activity` can be stopped between two statements of its transaction_list: a definition of that view
 //! which is being changed, in this database alone, and taken back.
 
 use sqlx::PgConnection;
 
-use super::fences::{TABLE, opened, pass, settled};
-use super::{Bound, Database, accounts_of, all, changed, execute};
-use crate::source::watermark::Tracker;
+use super::transaction_lists::{TABLE, opened, pass, settled};
+use super::{Database, WatermarkBound, accounts_of, all, changed, execute};
+use crate::source::watermark::WatermarkTracker;
 
 /// Waits until one session of this database waits for a lock with this condition in `pg_locks`.
 async fn waits(database: &Database, condition: &str) {
@@ -42,7 +42,7 @@ async fn the_clock_is_read_before_the_running_ones_and_those_before_the_prepared
         (database.session().await, database.session().await, database.session().await);
     execute(&mut writer, "BEGIN; INSERT INTO users VALUES ('two-phase')").await;
     shut(&mut door).await;
-    let reading = tokio::spawn(async move { source.reading().await.unwrap() });
+    let transactions = tokio::spawn(async move { source.transactions().await.unwrap() });
     waits(&database, "relation = 'pg_stat_activity'::regclass").await;
     let clock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
     let stopped: i64 = sqlx::query_scalar(clock).fetch_one(&mut watch).await.unwrap();
@@ -50,15 +50,15 @@ async fn the_clock_is_read_before_the_running_ones_and_those_before_the_prepared
     let gid = format!("{}_between", database.name);
     execute(&mut writer, &format!("PREPARE TRANSACTION '{gid}'")).await;
     execute(&mut door, "ROLLBACK").await;
-    let reading = reading.await.unwrap();
-    assert!(reading.prepared.iter().any(|prepared| prepared.gid == gid), "{reading:?}");
+    let transactions = transactions.await.unwrap();
+    assert!(transactions.prepared.iter().any(|prepared| prepared.gid == gid), "{transactions:?}");
     // Who begins after the running ones are read is stamped after that; the clock has to stand before it.
-    assert!(reading.clock <= stopped, "{} is after {stopped}", reading.clock);
+    assert!(transactions.clock <= stopped, "{} is after {stopped}", transactions.clock);
     execute(&mut writer, &format!("ROLLBACK PREPARED '{gid}'")).await;
 }
 
 /// While the list of running transactions is read, one with a larger number commits; one with a smaller number that
-/// begins right after the list is in no fence, and its number must not lie below the candidate.
+/// begins right after the list is in no transaction list, and its number must not lie below the candidate.
 #[tokio::test]
 async fn a_counters_candidate_is_read_before_the_running_ones() {
     let database = Database::create().await;
@@ -66,20 +66,20 @@ async fn a_counters_candidate_is_read_before_the_running_ones() {
     let mut config = database.config("users");
     config.source.watermark_column = Some("version".to_owned());
     let mut source = database.open(&config, &[]).await.unwrap();
-    let mut tracker = Tracker::begin(&settled(&mut source).await);
+    let mut tracker = WatermarkTracker::begin(&settled(&mut source).await);
     let (mut door, mut late, mut quick) =
         (database.session().await, database.session().await, database.session().await);
     shut(&mut door).await;
-    let reading = tokio::spawn(async move { (source.reading().await.unwrap(), source) });
+    let transactions = tokio::spawn(async move { (source.transactions().await.unwrap(), source) });
     waits(&database, "relation = 'pg_stat_activity'::regclass").await;
     execute(&mut quick, "INSERT INTO users VALUES ('quick', 12)").await;
     execute(&mut door, "ROLLBACK").await;
-    let (mut reading, mut source) = reading.await.unwrap();
+    let (mut transactions, mut source) = transactions.await.unwrap();
     execute(&mut late, "BEGIN; INSERT INTO users VALUES ('late', 11)").await;
-    reading.running.retain(|running| running.application.is_some());
-    assert_eq!(reading.candidate, Bound::At(10));
-    tracker.observe(&reading);
-    assert_eq!(accounts_of(&changed(&mut source, tracker.unread()).await), ["old", "quick"]);
+    transactions.running.retain(|running| running.application.is_some());
+    assert_eq!(transactions.candidate, WatermarkBound::At(10));
+    tracker.observe(&transactions);
+    assert_eq!(accounts_of(&changed(&mut source, tracker.read_from()).await), ["old", "quick"]);
     tracker.complete();
     execute(&mut late, "COMMIT").await;
     assert_eq!(pass(&mut source, &mut tracker).await, ["old", "late", "quick"]);
@@ -93,13 +93,13 @@ async fn only_the_session_that_asks_is_left_out() {
     let mut source = opened(&database, None).await;
     let ours = "SELECT current_setting('application_name')";
     let name: String = sqlx::Row::get(&source.session.row(sqlx::query(ours)).await.unwrap(), 0);
-    let mut tracker = Tracker::begin(&settled(&mut source).await);
+    let mut tracker = WatermarkTracker::begin(&settled(&mut source).await);
     let mut namesake = database.session().await;
     execute(&mut namesake, &format!("SET application_name = '{name}'")).await;
     execute(&mut namesake, "BEGIN; INSERT INTO users VALUES ('namesake')").await;
-    let reading = settled(&mut source).await;
-    assert_eq!(reading.running.len(), 1, "{reading:?}");
-    assert_eq!(reading.running[0].application.as_deref(), Some(name.as_str()));
+    let transactions = settled(&mut source).await;
+    assert_eq!(transactions.running.len(), 1, "{transactions:?}");
+    assert_eq!(transactions.running[0].application.as_deref(), Some(name.as_str()));
     pass(&mut source, &mut tracker).await;
     // Another session of ours takes over, as after a lost connection; the one that was ours is somebody else's now.
     let mut source = opened(&database, None).await;
@@ -126,7 +126,7 @@ async fn a_visible_start_finds_several_transactions_of_one_message_and_chained_o
     config.source.watermark_column = Some("updated_at".to_owned());
     config.source.watermark_grace = std::time::Duration::ZERO;
     let mut source = database.open(&config, &["city"]).await.unwrap();
-    let mut tracker = Tracker::begin(&settled(&mut source).await);
+    let mut tracker = WatermarkTracker::begin(&settled(&mut source).await);
 
     for (before, message, then, account) in [
         (

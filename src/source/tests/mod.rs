@@ -1,4 +1,4 @@
-//! The source on a real server: each test has a database of its own, so that no other test is in its fences.
+//! The source on a real server: each test has a database of its own, so that no other test is in its transaction lists.
 //!
 //! The server is a private one, or that of `IMSYNC_TEST_PG_URL`: a superuser's URL, `max_prepared_transactions` above 0.
 
@@ -11,17 +11,17 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{Bound, Cursor, Page, Source, SourceError};
+use super::{Cursor, Page, Source, SourceError, WatermarkBound};
 use crate::cluster::{Cluster, Options};
 use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
-mod fences;
 mod gates;
 mod pages;
 mod refusals;
 mod soak;
 mod texts;
+mod transaction_lists;
 mod types;
 
 /// A superuser's URL of the server to test on: a private one for the run, or a developer's own.
@@ -37,7 +37,7 @@ fn server() -> String {
     cluster.url("postgres")
 }
 
-/// A database that goes away with its test.
+/// A database that becomes unreachable with its test.
 struct Database {
     server: String,
     url: String,
@@ -190,7 +190,7 @@ fn config(url: &str, table: &str) -> Config {
 }
 
 /// All pages of an incremental scan.
-async fn changed(source: &mut Source, from: Bound) -> Vec<Page> {
+async fn changed(source: &mut Source, from: WatermarkBound) -> Vec<Page> {
     let mut pages = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {

@@ -2,11 +2,11 @@
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Bound, Database, Source, accounts, accounts_of, all, changed, execute};
+use super::{Database, Source, WatermarkBound, accounts, accounts_of, all, changed, execute};
 use crate::model::Account;
 
-fn micros(text: &str) -> Bound {
-    Bound::At(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros())
+fn micros(text: &str) -> WatermarkBound {
+    WatermarkBound::At(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros())
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn thousands_of_rows_with_one_stamp_come_once_each() {
     config.source.page_size = 77;
     let mut source = database.open(&config, &["city"]).await.unwrap();
     assert!(source.warnings().is_empty(), "{:?}", source.warnings());
-    let pages = changed(&mut source, Bound::Beginning).await;
+    let pages = changed(&mut source, WatermarkBound::Beginning).await;
     let expected: Vec<String> = (1..=1200).map(|number: u32| number.to_string()).collect();
     assert_eq!(accounts_of(&pages), expected);
     assert!(pages.iter().rev().skip(1).all(|page| page.rows.len() == 77));
@@ -33,7 +33,7 @@ async fn thousands_of_rows_with_one_stamp_come_once_each() {
     // A page that is full to the last row is followed by an empty one.
     config.source.page_size = 1200;
     let mut source = database.open(&config, &["city"]).await.unwrap();
-    let pages = changed(&mut source, Bound::Beginning).await;
+    let pages = changed(&mut source, WatermarkBound::Beginning).await;
     assert_eq!(pages.iter().map(|page| page.rows.len()).collect::<Vec<_>>(), [1200, 0]);
 }
 
@@ -55,7 +55,7 @@ async fn a_bound_is_exact_to_the_microsecond() {
     let from = micros("2026-01-01T12:00:05.123456Z");
     assert_eq!(accounts_of(&changed(&mut source, from).await), ["at", "never"]);
     let everything = ["ever", "old", "before", "at", "never"];
-    for from in [Bound::Beginning, Bound::At(i64::MIN), Bound::At(-62_135_596_800_000_001)] {
+    for from in [WatermarkBound::Beginning, WatermarkBound::At(i64::MIN), WatermarkBound::At(-62_135_596_800_000_001)] {
         assert_eq!(accounts_of(&changed(&mut source, from).await), everything);
     }
     // The grace is never less than a second.
@@ -77,11 +77,11 @@ async fn a_counter_is_read_from_its_value_on() {
     config.source.watermark_column = Some("version".to_owned());
     config.source.page_size = 2;
     let mut source = database.open(&config, &[]).await.unwrap();
-    assert_eq!(accounts_of(&changed(&mut source, Bound::Beginning).await), ["1", "2", "3", "4", "5"]);
-    assert_eq!(accounts_of(&changed(&mut source, Bound::At(5)).await), ["3", "4", "5"], "no slack");
-    assert_eq!(source.reading().await.unwrap().candidate, Bound::At(6));
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["1", "2", "3", "4", "5"]);
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::At(5)).await), ["3", "4", "5"], "no slack");
+    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::At(6));
     database.run("TRUNCATE users").await;
-    assert_eq!(source.reading().await.unwrap().candidate, Bound::Beginning);
+    assert_eq!(source.transactions().await.unwrap().candidate, WatermarkBound::Beginning);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn the_autumn_hour_is_read_twice_rather_than_not() {
     let rows = source.session.rows(query).await.unwrap();
     let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(found, ["winter", "summer"]);
-    assert_eq!(accounts_of(&changed(&mut source, Bound::Beginning).await), ["old", "winter", "summer"]);
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["old", "winter", "summer"]);
 }
 
 #[tokio::test]
@@ -127,7 +127,9 @@ async fn rows_without_an_account_come_along_and_stop_nothing() {
     for page_size in [1, 2, 7, 300] {
         config.source.page_size = page_size;
         let mut source = database.open(&config, &[]).await.unwrap();
-        for (full, pages) in [(false, changed(&mut source, Bound::Beginning).await), (true, all(&mut source).await)] {
+        for (full, pages) in
+            [(false, changed(&mut source, WatermarkBound::Beginning).await), (true, all(&mut source).await)]
+        {
             let mut found = accounts_of(&pages);
             let missing = found.iter().filter(|account| **account == "NULL").count();
             assert!(missing <= 200 && (missing > 0 || !full), "{missing} at {page_size}");
@@ -163,7 +165,7 @@ async fn an_account_that_is_there_twice_is_seen_twice_on_one_page() {
         }
         config.source.watermark_column = Some("updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
-        assert_eq!(accounts_of(&changed(&mut source, Bound::Beginning).await).len(), 40);
+        assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await).len(), 40);
         assert_eq!(source.rows_of(&[Account::new("7")]).await.unwrap().len(), 2);
     }
 }
@@ -177,9 +179,9 @@ async fn without_a_watermark_every_scan_is_of_the_whole_table() {
     let mut source = database.open(&config, &[]).await.unwrap();
     assert!(!source.has_watermark());
     assert!(source.account_is_unique());
-    let pages = changed(&mut source, Bound::At(i64::MAX)).await;
+    let pages = changed(&mut source, WatermarkBound::At(i64::MAX)).await;
     assert_eq!(pages.iter().map(|page| page.rows.len()).collect::<Vec<_>>(), [10, 10, 5]);
-    assert!(source.reading().await.is_ok());
+    assert!(source.transactions().await.is_ok());
 }
 
 #[tokio::test]
@@ -199,7 +201,7 @@ async fn partitions_and_views_are_read_like_tables() {
         config.source.page_size = 20;
         config.source.watermark_column = watermark.then(|| "updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
-        assert_eq!(accounts_of(&changed(&mut source, Bound::Beginning).await).len(), 50, "{table}");
+        assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await).len(), 50, "{table}");
         assert_eq!(source.estimated_rows().await.unwrap(), estimate, "{table}");
         assert_eq!(source.account_is_unique(), table == "users");
     }
@@ -270,8 +272,8 @@ async fn many_columns_of_many_rows_cost_little() {
         let columns = ["a", "b", "a"].map(str::to_owned);
         let mut source = Source::connect(&config, &columns).await.unwrap();
         let pages = all(&mut source).await;
-        source.changed_since(Bound::Beginning, None).await.unwrap();
-        source.reading().await.unwrap();
+        source.changed_since(WatermarkBound::Beginning, None).await.unwrap();
+        source.transactions().await.unwrap();
         (source, pages)
     });
     let (mut source, pages) = scan.await.unwrap();

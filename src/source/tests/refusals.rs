@@ -233,8 +233,8 @@ async fn an_error_names_no_password() {
         let refused = database.open(&config(url, "users"), &[]).await.unwrap_err();
         assert!(!format!("{refused} {refused:?}").contains("s3cret!"), "{refused}");
     }
-    let away = database.open(&config(urls[0], "users"), &[]).await.unwrap_err();
-    assert!(matches!(away, SourceError::Away(_)), "{away}");
+    let unreachable = database.open(&config(urls[0], "users"), &[]).await.unwrap_err();
+    assert!(matches!(unreachable, SourceError::Unreachable(_)), "{unreachable}");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_lost_connection_is_away_and_a_dropped_column_is_not() {
     let mut source = database.open(&config, &["gender"]).await.unwrap();
     database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'imsync test' AND datname = current_database()").await;
     for _ in 0..2 {
-        let away = source.all_after(None).await.unwrap_err();
-        assert!(matches!(away, SourceError::Away(_)), "{away}");
+        let unreachable = source.all_after(None).await.unwrap_err();
+        assert!(matches!(unreachable, SourceError::Unreachable(_)), "{unreachable}");
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::RngExt;
 use sqlx::PgConnection;
 
-use super::{Bound, Database, PgUrl, Source, changed, execute};
+use super::{Database, PgUrl, Source, WatermarkBound, changed, execute};
 use crate::clock;
-use crate::source::watermark::Tracker;
+use crate::source::watermark::WatermarkTracker;
 
 const WRITERS: u32 = 12;
 const USERS: u32 = 3_000;
@@ -76,20 +76,26 @@ async fn stale(session: &mut PgConnection, holds: &HashMap<i32, String>) -> usiz
 }
 
 /// One pass; the rows it read. A failed one reads half a page and records nothing.
-async fn pass(source: &mut Source, tracker: &mut Tracker, holds: &mut HashMap<i32, String>, fails: bool) -> usize {
-    tracker.observe(&source.reading().await.unwrap());
+async fn pass(
+    source: &mut Source,
+    tracker: &mut WatermarkTracker,
+    holds: &mut HashMap<i32, String>,
+    fails: bool,
+) -> usize {
+    tracker.observe(&source.transactions().await.unwrap());
     if fails {
-        return source.changed_since(tracker.unread(), None).await.unwrap().rows.len();
+        return source.changed_since(tracker.read_from(), None).await.unwrap().rows.len();
     }
     let mut read = 0;
-    for page in changed(source, tracker.unread()).await {
+    for page in changed(source, tracker.read_from()).await {
         for row in page.rows {
             read += 1;
             holds.insert(row.account.unwrap().parse().unwrap(), row.values[0].as_deref().unwrap().to_owned());
         }
     }
     tracker.complete();
-    *tracker = Tracker::restore(serde_json::from_str(&serde_json::to_string(&tracker.save()).unwrap()).unwrap());
+    *tracker =
+        WatermarkTracker::restore(serde_json::from_str(&serde_json::to_string(&tracker.save()).unwrap()).unwrap());
     read
 }
 
@@ -109,11 +115,11 @@ async fn no_row_is_stale_after_writers_that_commit_late() {
     let mut config = database.config("users");
     config.source.watermark_column = Some("updated_at".to_owned());
     config.source.watermark_grace = Duration::ZERO;
-    // Without the right to see when a transaction began: only fences tell.
+    // Without the right to see when a transaction began: only transaction lists tell.
     config.source.url = PgUrl(database.url_of(&role).0);
     let mut source = database.open(&config, &["city"]).await.unwrap();
-    let mut tracker = Tracker::begin(&source.reading().await.unwrap());
-    assert!(tracker.unread() > Bound::Beginning);
+    let mut tracker = WatermarkTracker::begin(&source.transactions().await.unwrap());
+    assert!(tracker.read_from() > WatermarkBound::Beginning);
 
     let mut session = database.session().await;
     let mut idle = database.session().await;

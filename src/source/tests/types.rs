@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{AccountFormat, Bound, Database, accounts, all, changed, values};
+use super::{AccountFormat, Database, WatermarkBound, accounts, all, changed, values};
 use crate::model::Account;
 
 /// For each account type: three values in the column's own order, the text of an account that is not there, and one
@@ -152,7 +152,7 @@ async fn weird_names_are_names() {
     assert_eq!(page.rows.iter().map(|row| row.gone).collect::<Vec<_>>(), [true, false]);
     assert_eq!(values(&page.rows[0]), [Some("z"), None, Some("2026-01-02 00:00:00+00")]);
     // The mapped column has the watermark's name: the order is that of the times all the same.
-    assert_eq!(accounts(&changed(&mut source, Bound::Beginning).await[0].rows), ["10", "9"]);
+    assert_eq!(accounts(&changed(&mut source, WatermarkBound::Beginning).await[0].rows), ["10", "9"]);
 }
 
 #[tokio::test]

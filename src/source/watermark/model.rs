@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-use super::{Bound, Kind, LEAST_STEP, Prepared, Reading, Running, Saved, Tracker};
+use super::{
+    LEAST_STEP, PreparedTransaction, RunningTransaction, SavedWatermark, TransactionList, WatermarkBound,
+    WatermarkKind, WatermarkTracker,
+};
 
 /// What a server shows as the id of a prepared transaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +76,7 @@ struct Written {
 }
 
 struct World {
-    kind: Kind,
+    kind: WatermarkKind,
     ids: Ids,
     now: i64,
     /// The poller's monotonic clock.
@@ -92,7 +95,7 @@ struct World {
 }
 
 impl World {
-    fn new(kind: Kind, ids: Ids) -> Self {
+    fn new(kind: WatermarkKind, ids: Ids) -> Self {
         Self {
             kind,
             ids,
@@ -179,18 +182,18 @@ impl World {
         }
     }
 
-    fn candidate(&self) -> Bound {
+    fn candidate(&self) -> WatermarkBound {
         match self.kind {
-            Kind::Timestamp => Bound::At(self.now),
-            Kind::Counter => {
+            WatermarkKind::Timestamp => WatermarkBound::At(self.now),
+            WatermarkKind::Counter => {
                 let largest = self.rows.iter().filter(|row| row.committed).map(|row| row.value).max();
-                largest.map_or(Bound::Beginning, Bound::At)
+                largest.map_or(WatermarkBound::Beginning, WatermarkBound::At)
             }
         }
     }
 
-    fn running_list(&self) -> Vec<Running> {
-        let show = |transaction: &Transaction| Running {
+    fn running_list(&self) -> Vec<RunningTransaction> {
+        let show = |transaction: &Transaction| RunningTransaction {
             id: format!("{}/{}", transaction.backend, transaction.local),
             pid: transaction.backend,
             started: transaction.visible.then_some(transaction.began),
@@ -199,7 +202,7 @@ impl World {
         self.running.iter().map(show).collect()
     }
 
-    fn prepared_list(&self) -> Vec<Prepared> {
+    fn prepared_list(&self) -> Vec<PreparedTransaction> {
         let show = |transaction: &Transaction| {
             let id = match self.ids {
                 _ if self.restarted.contains(&transaction.number) => format!("-1/{}", transaction.number),
@@ -207,25 +210,25 @@ impl World {
                 Ids::Xid => format!("-1/{}", transaction.number),
                 Ids::Other => format!("77/{}", transaction.number),
             };
-            Prepared { id, gid: format!("g{}", transaction.number), prepared_at: self.now }
+            PreparedTransaction { id, gid: format!("g{}", transaction.number), prepared_at: self.now }
         };
         self.prepared.iter().map(show).collect()
     }
 
-    fn reading(&mut self, gaps: &[Vec<Op>; 3]) -> Reading {
+    fn transactions(&mut self, gaps: &[Vec<Op>; 3]) -> TransactionList {
         let (clock, candidate) = (self.now, self.candidate());
         let between = Some((self.monotonic, self.monotonic));
         gaps[0].iter().for_each(|op| self.apply(op));
         let (running, server_start) = (self.running_list(), self.server_start);
         gaps[1].iter().for_each(|op| self.apply(op));
         let prepared = self.prepared_list();
-        Reading { kind: self.kind, clock, candidate, server_start, between, running, prepared }
+        TransactionList { kind: self.kind, clock, candidate, server_start, between, running, prepared }
     }
 
-    fn read(&mut self, from: Bound) -> Vec<usize> {
+    fn read(&mut self, from: WatermarkBound) -> Vec<usize> {
         let from_here = |row: &Written| {
-            let key = if self.kind == Kind::Counter { row.value } else { row.stamp };
-            row.committed && Bound::At(key) >= from
+            let key = if self.kind == WatermarkKind::Counter { row.value } else { row.stamp };
+            row.committed && WatermarkBound::At(key) >= from
         };
         (0..self.rows.len()).filter(|&row| from_here(&self.rows[row])).collect()
     }
@@ -261,28 +264,29 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 struct Poller {
-    tracker: Tracker,
+    tracker: WatermarkTracker,
     stored: String,
     full_due: bool,
-    /// Open at the first fence, start not visible: only the second full pass promises their rows.
+    /// Open at the first transaction list, start not visible: only the second full pass promises their rows.
     excused: HashSet<usize>,
     /// Nobody saw the clock go back before they wrote: only the next full pass promises their rows.
     unseen: HashSet<usize>,
-    /// It has been another process since the last reading.
+    /// It has been another process since the last transactions.
     reborn: bool,
-    /// `World::set_back` at the last reading.
+    /// `World::set_back` at the last transactions.
     set_back: usize,
 }
 
 impl Poller {
     fn begin(world: &mut World, gaps: &[Vec<Op>; 3]) -> Self {
-        let reading = world.reading(gaps);
-        let tracker = Tracker::begin(&reading);
+        let transactions = world.transactions(gaps);
+        let tracker = WatermarkTracker::begin(&transactions);
         let mut excused: HashSet<usize> = HashSet::new();
         // Where the clock was set back before anybody looked, a start is no bound for what takes the wall clock either.
-        let boundless =
-            |transaction: &&Transaction| world.kind == Kind::Counter || !transaction.visible || world.set_back > 0;
-        excused.extend(world.running.iter().filter(boundless).map(|transaction| transaction.number));
+        let unbounded = |transaction: &&Transaction| {
+            world.kind == WatermarkKind::Counter || !transaction.visible || world.set_back > 0
+        };
+        excused.extend(world.running.iter().filter(unbounded).map(|transaction| transaction.number));
         excused.extend(world.prepared.iter().map(|transaction| transaction.number));
         // The first pass is a full one.
         for row in world.committed() {
@@ -310,13 +314,13 @@ impl Poller {
             self.unseen.extend(world.running.iter().chain(&world.prepared).map(|transaction| transaction.number));
             self.unseen.extend(world.rows.iter().filter(|row| !row.read).map(|row| row.by));
         }
-        // Before the gaps: what goes back behind the reading is the next one's to see.
+        // Before the gaps: what goes back behind the transactions is the next one's to see.
         (self.reborn, self.set_back) = (false, world.set_back);
-        let reading = world.reading(gaps);
-        self.tracker.observe(&reading);
+        let transactions = world.transactions(gaps);
+        self.tracker.observe(&transactions);
         let full = self.full_due;
-        if self.tracker.first_fence_cleared() {
-            self.tracker.note_first_fence();
+        if self.tracker.first_list_cleared() {
+            self.tracker.note_first_list_cleared();
             self.full_due = true;
         }
         if stored || self.full_due || self.tracker.stepped_back().is_some() {
@@ -326,7 +330,7 @@ impl Poller {
         if fails {
             return;
         }
-        let rows = if full { world.committed() } else { world.read(self.tracker.unread()) };
+        let rows = if full { world.committed() } else { world.read(self.tracker.read_from()) };
         if full {
             self.full_due = false;
         }
@@ -345,7 +349,7 @@ impl Poller {
     }
 }
 
-fn simulate(kind: Kind, ids: Ids, before: &[Op], ops: &[Op]) {
+fn simulate(kind: WatermarkKind, ids: Ids, before: &[Op], ops: &[Op]) {
     let mut world = World::new(kind, ids);
     for op in before {
         world.apply(op);
@@ -356,7 +360,8 @@ fn simulate(kind: Kind, ids: Ids, before: &[Op], ops: &[Op]) {
         match op {
             Op::Poll { gaps, fails, stored } => poller.poll(&mut world, gaps, *fails, *stored),
             Op::Crash => {
-                poller.tracker = Tracker::restore(serde_json::from_str::<Saved>(&poller.stored).unwrap());
+                poller.tracker =
+                    WatermarkTracker::restore(serde_json::from_str::<SavedWatermark>(&poller.stored).unwrap());
                 poller.reborn = true;
             }
             other => world.apply(other),
@@ -376,7 +381,7 @@ fn simulate(kind: Kind, ids: Ids, before: &[Op], ops: &[Op]) {
     let missed = |row: &&Written| row.committed && !row.read && !poller.unseen.contains(&row.by);
     let left: Vec<&Written> = world.rows.iter().filter(missed).collect();
     assert!(left.is_empty(), "never read: {left:?}");
-    assert_eq!(poller.tracker.durable(), poller.tracker.unread());
+    assert_eq!(poller.tracker.durable(), poller.tracker.read_from());
     assert_eq!(poller.tracker.held_back_by(), None);
 }
 
@@ -386,7 +391,7 @@ proptest! {
     #[test]
     fn a_complete_pass_has_read_what_was_committed_before_it(
         ids in prop_oneof![2 => Just(Ids::Kept), 1 => Just(Ids::Xid), 1 => Just(Ids::Other)],
-        kind in prop_oneof![3 => Just(Kind::Timestamp), 1 => Just(Kind::Counter)],
+        kind in prop_oneof![3 => Just(WatermarkKind::Timestamp), 1 => Just(WatermarkKind::Counter)],
         before in prop::collection::vec(simple(), 0..12),
         ops in prop::collection::vec(any_op(), 1..120),
     ) {

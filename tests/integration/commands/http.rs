@@ -22,7 +22,7 @@ const METRICS: [&str; 27] = [
     "imsync_accounts_pushed_total{op=\"remove\"} 0",
     "imsync_rejections_total{code=",
     "imsync_rejected_accounts 0",
-    "imsync_mended_total 0",
+    "imsync_full_pass_repairs_total 0",
     "imsync_im_calls_total{code=\"0\",command=\"remove_attr\"} 0",
     "imsync_im_call_duration_seconds_bucket{command=\"set_attr\",le=",
     "imsync_im_retries_total 0",

@@ -118,7 +118,7 @@ pub(super) const WALK: &[Job] = &[
     at(Scene::Full, "full: a page of the gone is done", 2),
     at(Scene::Full, "full: the gone are walked", 1),
     at(Scene::Full, "full: a delivery has landed", 1),
-    at(Scene::Incremental, "fence: taken", 1),
+    at(Scene::Incremental, "transaction list: read", 1),
     at(Scene::Incremental, "page: read", 2),
     at(Scene::Incremental, "page: compared", 3),
     at(Scene::Incremental, "page: taken", 2),

@@ -74,7 +74,7 @@ impl World {
         self.expect_no_lie().await;
         let in_flight = self.in_flight(job.scene, "true").await;
         // Those of which something is provisional are looked up when no ghost of theirs can land any more.
-        let due = self.in_flight(job.scene, "in_doubt_due <= clock_timestamp()").await;
+        let due = self.in_flight(job.scene, "in_doubt_retry_at <= clock_timestamp()").await;
         let (held, calls) = (self.stage.handle().users(), self.arrived());
         self.forgive();
         self.execute(&scenes::meanwhile(self.round)).await;
@@ -223,9 +223,9 @@ impl World {
     /// Accounts with something in doubt that will be looked into, for a message.
     async fn in_doubt(&self) -> Vec<String> {
         sqlx::query_scalar(
-            "SELECT concat_ws(' ', a.account, acknowledged, in_doubt_due, r.attribute, r.code, r.next_at, to_jsonb(u)) \
+            "SELECT concat_ws(' ', a.account, acknowledged, in_doubt_retry_at, r.attribute, r.code, r.next_at, to_jsonb(u)) \
              FROM imsync.account a LEFT JOIN imsync.rejection r USING (account) LEFT JOIN users u ON u.id = a.account \
-             WHERE in_doubt_due < 'infinity' ORDER BY 1",
+             WHERE in_doubt_retry_at < 'infinity' ORDER BY 1",
         )
         .fetch_all(&mut *self.connection.lock().await)
         .await
@@ -260,7 +260,7 @@ impl World {
         }
         let accounts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT unnest(accounts) FROM imsync.intent \
-             UNION SELECT account FROM imsync.account WHERE in_doubt_due < 'infinity' AND {doubts}"
+             UNION SELECT account FROM imsync.account WHERE in_doubt_retry_at < 'infinity' AND {doubts}"
         )))
         .fetch_all(&mut *self.connection.lock().await)
         .await

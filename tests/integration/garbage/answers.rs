@@ -96,7 +96,7 @@ async fn fed(flood: Flood) {
     assert!(highest > 0 && highest < MOST_KIB, "{flood:?}: {highest} KiB");
     assert!(matches!(code, Some(0 | 1 | 3)) && !printed.contains("panicked"), "{code:?} {printed}");
     // What was acknowledged is one account's; nobody else may count as done.
-    let known = "SELECT count(*) FROM imsync.account WHERE in_doubt_due IS NULL";
+    let known = "SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NULL";
     assert_eq!(stage.number(known).await, 1, "{printed}");
 }
 

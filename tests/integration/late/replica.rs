@@ -116,7 +116,7 @@ async fn on_a_replica_the_grace_is_the_only_protection() {
     assert_eq!(incremental(&pair.stage).await["calls"], 0);
     assert_eq!(["u5", "u6"].map(|account| city(&pair.stage, account)), ["old", "beside"]);
     let full = pair.stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
-    assert_eq!((&full["changed"], &full["mended"]), (&1.into(), &1.into()), "{full}");
+    assert_eq!((&full["changed"], &full["repaired"]), (&1.into(), &1.into()), "{full}");
     assert_eq!(pair.stage.handle().users(), pair.stage.wanted_of_users().await);
 
     // The daemon says it too.

@@ -8,9 +8,9 @@ use super::{begun, moves, people, run, setup, text};
 use crate::support::{Setup, Stage, USERS};
 
 /// As if the members of the last fence had been seen two hours earlier.
-const SEEN_LONG_AGO: &str = "UPDATE imsync.sync SET watermark_state = jsonb_set(watermark_state, '{members}',
+const SEEN_LONG_AGO: &str = "UPDATE imsync.sync SET watermark_state = jsonb_set(watermark_state, '{open}',
     (SELECT jsonb_agg(member || jsonb_build_object('since', (member->>'since')::bigint - 7200000000))
-     FROM jsonb_array_elements(watermark_state->'members') AS member))";
+     FROM jsonb_array_elements(watermark_state->'open') AS member))";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_holds_the_watermark_for_long_is_told_of_once() {

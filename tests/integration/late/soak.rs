@@ -1,4 +1,4 @@
-//! Twelve writers that commit late, while IM is away for half of the time and the daemon is killed again and again.
+//! Twelve writers that commit late, while IM is unreachable for half of the time and the daemon is killed again and again.
 //!
 //! Owns: the troubles and their order. Must not know: single interleavings.
 //!

@@ -1,4 +1,4 @@
-//! What no stamp tells of: an incremental pass does not find it, the full pass does, and counts it as mended.
+//! What no stamp tells of: an incremental pass does not find it, the full pass does, and counts it as repaired.
 //!
 //! Owns: one change of each such kind. Must not know: how the full pass compares.
 
@@ -48,7 +48,7 @@ async fn what_no_stamp_tells_of_waits_for_the_full_pass_and_is_counted() {
     assert_eq!(incremental(&stage).await["calls"], 0);
     let full = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     let expected = changes.len() + 1;
-    assert_eq!((&full["changed"], &full["mended"]), (&expected.into(), &expected.into()), "{full}");
+    assert_eq!((&full["changed"], &full["repaired"]), (&expected.into(), &expected.into()), "{full}");
     let wanted = "SELECT id, a.name, a.value FROM people, LATERAL (VALUES ('city', city), ('plan', plan), ('sex',
         CASE gender WHEN 'm' THEN 'male' END)) AS a (name, value) WHERE a.value <> ''";
     assert_eq!(stage.handle().users(), stage.wanted(wanted).await);
@@ -64,7 +64,7 @@ async fn what_no_stamp_tells_of_waits_for_the_full_pass_and_is_counted() {
         .await;
     assert_eq!(incremental(&stage).await["calls"], 0);
     let full = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
-    assert_eq!((&full["changed"], &full["mended"]), (&50.into(), &50.into()), "{full}");
+    assert_eq!((&full["changed"], &full["repaired"]), (&50.into(), &50.into()), "{full}");
     assert_eq!(stage.handle().users(), stage.wanted(wanted).await);
 }
 

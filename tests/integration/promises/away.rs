@@ -64,7 +64,7 @@ async fn im_is_out_of_order_for_a_while() {
         stage
             .eventually("503 with the reason", async || {
                 let (code, body) = get(port, "/readyz").await;
-                code == 503 && body.contains("IM is away")
+                code == 503 && body.contains("IM is unreachable")
             })
             .await;
         assert_eq!(get(port, "/healthz").await.0, 200);
@@ -100,9 +100,9 @@ async fn im_cannot_be_reached() {
     let mut daemon = stage.start("run", &["run"]);
     let away = async || {
         let (code, body) = get(port, "/readyz").await;
-        code == 503 && body.contains("IM is away")
+        code == 503 && body.contains("IM is unreachable")
     };
-    stage.eventually("503: IM is away", away).await;
+    stage.eventually("503: IM is unreachable", away).await;
     let backfill_beside = stage.imsync(&["backfill"]).await.expect_code(1);
     assert!(backfill_beside.stderr.contains("holds the lease"), "{backfill_beside:?}");
     stage.im = Simulator::start(options(address)).await.expect("IM comes back");
@@ -112,7 +112,7 @@ async fn im_cannot_be_reached() {
     let spare = Simulator::start(Options::default()).await.expect("a simulator starts");
     std::mem::replace(&mut stage.im, spare).stop().await;
     stage.execute("UPDATE users SET city = 'while away', updated_at = now() WHERE right(id, 1) = '3'").await;
-    stage.eventually("503: IM is away", away).await;
+    stage.eventually("503: IM is unreachable", away).await;
     stage.execute("UPDATE users SET city = 'later', updated_at = now() WHERE right(id, 1) = '4'").await;
     stage.im = Simulator::start(options(address)).await.expect("IM comes back");
     for (account, attributes) in &users {
@@ -210,7 +210,7 @@ async fn postgres_is_killed_and_comes_back() {
     .await
     .expect("the task ends");
     stage
-        .eventually("503: the database is away", async || {
+        .eventually("503: the database is unreachable", async || {
             let (code, body) = get(port, "/readyz").await;
             code == 503 && body.contains("reason")
         })

@@ -11,17 +11,17 @@ use super::guard::settled;
 use super::truth::expect_truth;
 use super::{stage_of, status};
 
-async fn mended(stage: &Stage, arguments: &[&str], code: i32) -> Value {
+async fn repaired(stage: &Stage, arguments: &[&str], code: i32) -> Value {
     stage.imsync(arguments).await.expect_code(code);
-    status(stage).await["last_passes"][0]["mended"].clone()
+    status(stage).await["last_passes"][0]["repaired"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_tells_how_many_accounts_it_had_to_mend() {
     let stage = stage_of(100, Setup::default()).await;
-    assert_eq!(mended(&stage, &["backfill"], 0).await, 0, "a first sync mends nothing");
+    assert_eq!(repaired(&stage, &["backfill"], 0).await, 0, "a first sync mends nothing");
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
-    assert_eq!(mended(&stage, &["backfill"], 0).await, 0);
+    assert_eq!(repaired(&stage, &["backfill"], 0).await, 0);
     stage.comes_to_rest().await;
 
     // No stamp tells of any of these.
@@ -35,11 +35,11 @@ async fn a_pass_tells_how_many_accounts_it_had_to_mend() {
         .await;
     let pass = stage.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
     assert_eq!((&pass["kind"], &pass["changed"]), (&"incremental".into(), &0.into()), "{pass}");
-    assert_eq!(mended(&stage, &["backfill"], 0).await, 9);
+    assert_eq!(repaired(&stage, &["backfill"], 0).await, 9);
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
 
     // What is sent again on request was not wrong.
-    assert_eq!(mended(&stage, &["backfill", "--force"], 0).await, 0);
+    assert_eq!(repaired(&stage, &["backfill", "--force"], 0).await, 0);
     expect_truth(&stage).await;
 }
 
@@ -52,8 +52,8 @@ async fn what_the_guard_holds_back_is_not_mended_until_it_goes() {
              DELETE FROM users WHERE id <= 'u00030'",
         )
         .await;
-    assert_eq!(mended(&stage, &["backfill"], 1).await, 3);
-    assert_eq!(mended(&stage, &["backfill", "--allow-removals"], 0).await, 30);
+    assert_eq!(repaired(&stage, &["backfill"], 1).await, 3);
+    assert_eq!(repaired(&stage, &["backfill", "--allow-removals"], 0).await, 30);
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
 }
 
@@ -70,11 +70,15 @@ async fn the_daemons_metric_counts_it_too() {
     stage.converges(Duration::from_secs(20)).await;
     let full_passes = async || metric(port, "imsync_passes_total{kind=\"full\",outcome=\"ok\"}").await;
     stage.eventually("a full pass that finds nothing", async || full_passes().await >= Some(2.0)).await;
-    assert_eq!(metric(port, "imsync_mended_total").await, Some(0.0));
+    assert_eq!(metric(port, "imsync_full_pass_repairs_total").await, Some(0.0));
     stage.execute("UPDATE users SET city = 'unstamped' WHERE id <= 'u00003'").await;
     stage.converges(Duration::from_secs(20)).await;
     // The pass is counted at its end, a moment after IM has everything.
-    stage.eventually("the metric tells of it", async || metric(port, "imsync_mended_total").await == Some(3.0)).await;
+    stage
+        .eventually("the metric tells of it", async || {
+            metric(port, "imsync_full_pass_repairs_total").await == Some(3.0)
+        })
+        .await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
 }

@@ -144,7 +144,7 @@ async fn an_account_that_always_times_out_holds_up_nobody_else() {
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     // At the very first time-out nobody was known who could be asked instead: all accounts were in that batch.
-    let away = stage.printed("run", "err").matches("IM is away").count();
+    let away = stage.printed("run", "err").matches("IM is unreachable").count();
     assert!(away <= 1, "{}", stage.printed("run", "err"));
     expect_truth(&stage).await;
 }

@@ -35,7 +35,7 @@ async fn trips(stage: &Stage, command: &[&str], accounts: u64, before: u64, know
 
 /// Makes what was counted as old as if it had been so many hours ago.
 async fn hours_later(stage: &Stage, hours: u32) {
-    stage.execute(&format!("UPDATE imsync.removal SET let_go_at = let_go_at - interval '{hours} hours'")).await;
+    stage.execute(&format!("UPDATE imsync.removal SET removed_at = removed_at - interval '{hours} hours'")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

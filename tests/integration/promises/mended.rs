@@ -32,7 +32,7 @@ async fn led(count: u32, setup: Setup) -> (Stage, tokio::process::Child) {
 }
 
 async fn in_doubt(stage: &Stage) -> i64 {
-    stage.number("SELECT count(*) FROM imsync.account WHERE in_doubt_due IS NOT NULL").await
+    stage.number("SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NOT NULL").await
 }
 
 async fn full_passes(stage: &Stage) -> i64 {

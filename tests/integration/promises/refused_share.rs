@@ -44,7 +44,7 @@ async fn most_of_ten_thousand_were_never_imported() {
     let held = stage.handle().users();
     let rejected = stage.number("SELECT count(*) FROM imsync.rejection").await;
     assert!(held.len() >= 100 && rejected >= 900, "{} held, {rejected} rejected", held.len());
-    let acknowledged = "SELECT count(*) FROM imsync.account WHERE in_doubt_due IS NULL";
+    let acknowledged = "SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NULL";
     assert_eq!(stage.number(acknowledged).await, i64::try_from(held.len()).expect("small"));
     expect_truth(&stage).await;
 
@@ -78,7 +78,7 @@ async fn a_share_that_is_too_large_stops_the_pass_and_keeps_what_was_acknowledge
     let refused = stage.number("SELECT count(*) FROM imsync.rejection").await;
     // It stops at the 251st or later, when 1,000 are answered for; what is in flight by then is counted too.
     assert!(refused > 250 && (1_000..=1_100).contains(&(refused + taken)), "{refused} rejected, {taken} taken");
-    assert_eq!(stage.number("SELECT count(*) FROM imsync.account WHERE in_doubt_due IS NULL").await, taken);
+    assert_eq!(stage.number("SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NULL").await, taken);
     // A call for each of thirteen batches, and for each of the refused; some samples were not at their end.
     let calls = i64::try_from(stage.handle().counters().arrived).expect("small");
     assert!(calls <= 13 + refused + refused / 10 + 20, "{calls} calls for {refused} refused");

@@ -90,10 +90,10 @@ async fn the_daemon_goes_on_with_its_first_pass_after_trouble() {
     let mut daemon = stage.start("run", &["run"]);
     stage.handle().wait_until(|counters| counters.users >= 1_000).await;
     position_is_stored(&stage).await;
-    // No call of the incremental pass gets an answer, so to that pass IM is away.
+    // No call of the incremental pass gets an answer, so to that pass IM is unreachable.
     let outage = fault(&stage, "fail:http-502");
     stage.execute("INSERT INTO users (id, city) VALUES ('new', 'now')").await;
-    stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is away")).await;
+    stage.eventually("the pass has failed", async || stage.printed("run", "err").contains("IM is unreachable")).await;
     stage.handle().remove_fault(outage);
     stage
         .eventually("the full pass goes on", async || {

@@ -24,7 +24,7 @@ const BEFORE_CALLS: [&str; 8] = [
     "lease: the epoch rose",
     "intents: settled, not committed",
     "intents: settled",
-    "fence: taken",
+    "transaction list: read",
     "page: read",
     "page: compared",
     "delivery: begins",

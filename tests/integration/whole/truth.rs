@@ -45,7 +45,7 @@ impl State {
              UNION ALL SELECT 'account:' || account.acknowledged_at, account, acknowledged::text, account.generation < sync.generation, NULL
                FROM imsync.account JOIN imsync.sync ON sync.id = sync_id
              UNION ALL SELECT 'intent', i.account, NULL, NULL, i.slots
-               FROM imsync.intent, unnest(accounts, set_slots, remove_slots) AS u (account, sets, removals),
+               FROM imsync.intent, unnest(accounts, set_attributes, remove_attributes) AS u (account, sets, removals),
                     LATERAL (SELECT u.account, u.sets | u.removals) AS i (account, slots)
              UNION ALL SELECT 'rejection', account, attribute, NULL, NULL FROM imsync.rejection",
         )

@@ -218,7 +218,8 @@ impl World {
         let ((), others, ended) = tokio::join!(befall(*mishap, id), others, process.end());
         others?;
         let ended = self.took_place(ended?, *mishap != Mishap::None)?;
-        let reasons = ["removal guard", "IM did not answer", "holds the lease", "IM is away", "has just started"];
+        let reasons =
+            ["removal guard", "IM did not answer", "holds the lease", "IM is unreachable", "has just started"];
         if undisturbed && ended.code == Some(1) && !reasons.iter().any(|reason| ended.stderr.contains(reason)) {
             return Err(format!("a pass that nobody disturbed could not finish: {ended:?}"));
         }

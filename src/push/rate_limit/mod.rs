@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::clock::monotonic;
 
-mod rate;
+mod cubic;
 
-use rate::Rate;
-pub(super) use rate::Slowed;
+use cubic::CubicRate;
+pub(super) use cubic::RateCut;
 
 /// The stretch of time in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -23,13 +23,13 @@ const TOLERANCE: Duration = Duration::from_millis(5);
 /// Added to the window, so that N + 1 calls never touch one second from both ends.
 const MARGIN: Duration = Duration::from_micros(500);
 
-/// The pace of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
+/// The rate_limiter of one vendor command: the generic cell rate algorithm (ITU-T I.371), one cell a call.
 ///
 /// With N calls per second, T = (1 s + tolerance + margin) / N between due times, and no start earlier than the
 /// tolerance before its due time: N + 1 starts span at least N·T − tolerance, which is more than a second. So no
 /// closed window of a second holds more than N, however the calls come; sustained it reaches over 99 % of N.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// Waiters stand in line here; tokio's mutex is first come, first served.
     line: tokio::sync::Mutex<()>,
     /// The line of the urgent; who is first in the other one lets them pass.
@@ -45,38 +45,42 @@ struct State {
     due: Option<Instant>,
     /// When the last call went out.
     last: Option<Instant>,
-    rate: Rate,
+    rate: CubicRate,
 }
 
 /// The right to be the next to start.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    pace: &'a Pace,
+pub(super) struct QueuePosition<'a> {
+    rate_limiter: &'a RateLimiter,
     urgent: bool,
     _line: MutexGuard<'a, ()>,
 }
 
 /// A start, and how long the limit alone held it back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
+pub(super) struct CallStart {
     pub at: Instant,
     pub waited: Duration,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
             line: tokio::sync::Mutex::new(()),
             express: tokio::sync::Mutex::new(()),
             urgent: watch::Sender::new(false),
-            state: Mutex::new(State { due: None, last: None, rate: Rate::new(f64::from(calls_per_second.max(1))) }),
+            state: Mutex::new(State {
+                due: None,
+                last: None,
+                rate: CubicRate::new(f64::from(calls_per_second.max(1))),
+            }),
         }
     }
 
     /// Stand in line. Give the turn up by dropping it.
-    pub(super) async fn turn(&self, urgent: bool) -> Turn<'_> {
+    pub(super) async fn turn(&self, urgent: bool) -> QueuePosition<'_> {
         let line = if urgent { &self.express } else { &self.line };
-        Turn { pace: self, urgent, _line: line.lock().await }
+        QueuePosition { rate_limiter: self, urgent, _line: line.lock().await }
     }
 
     /// No start before this moment.
@@ -105,7 +109,7 @@ impl Pace {
 
     /// A call that started at `started` was answered "slow down". Many calls of one burst are answered so together:
     /// only the first of them lowers the rate. Tells where it was lowered.
-    pub(super) fn slow_down(&self, started: Instant) -> Option<Slowed> {
+    pub(super) fn slow_down(&self, started: Instant) -> Option<RateCut> {
         self.lock().rate.slow_down(started, monotonic())
     }
 
@@ -129,22 +133,22 @@ impl Pace {
     }
 }
 
-impl Turn<'_> {
+impl QueuePosition<'_> {
     /// Wait until the limit allows a call; it counts as started at the moment this returns.
-    pub(super) async fn start(self) -> Start {
+    pub(super) async fn start(self) -> CallStart {
         let begun = monotonic();
         if self.urgent {
             // Only now: whoever lets it pass may hold what it still had to wait for.
-            self.pace.urgent.send_replace(true);
+            self.rate_limiter.urgent.send_replace(true);
         }
-        let mut urgent = self.pace.urgent.subscribe();
+        let mut urgent = self.rate_limiter.urgent.subscribe();
         loop {
             if !self.urgent {
-                // The sender lives in the pace, so the channel cannot close while we wait.
+                // The sender lives in the rate_limiter, so the channel cannot close while we wait.
                 let _ = urgent.wait_for(|urgent| !urgent).await;
             }
-            match self.pace.try_start() {
-                Ok(at) => return Start { at, waited: at.saturating_duration_since(begun) },
+            match self.rate_limiter.try_start() {
+                Ok(at) => return CallStart { at, waited: at.saturating_duration_since(begun) },
                 // Asked again afterwards: somebody may have put the due time off meanwhile.
                 Err(moment) => tokio::time::sleep_until(moment).await,
             }
@@ -152,11 +156,11 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         if self.urgent {
             // It has started, or was given up. The next in its line says so anew.
-            self.pace.urgent.send_replace(false);
+            self.rate_limiter.urgent.send_replace(false);
         }
     }
 }

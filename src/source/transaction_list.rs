@@ -1,4 +1,4 @@
-//! The fence: clock, running and prepared transactions, each by a statement of its own and in that order.
+//! The transaction_list: clock, running and prepared transactions, each by a statement of its own and in that order.
 //!
 //! Owns: the statements over `pg_locks`, `pg_stat_activity` and `pg_prepared_xacts`. Must not know: what is done with them.
 //!
@@ -11,8 +11,8 @@ use std::time::Duration;
 use sqlx::Row;
 
 use super::error::SourceError;
-use super::session::Session;
-use super::watermark::{Bound, Kind, Prepared, Reading, Running};
+use super::session::SourceSession;
+use super::watermark::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind};
 use crate::clock;
 
 /// On a standby the clock of the data is the last replayed commit; where none was replayed since it started, the
@@ -27,7 +27,7 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
        END,
        pg_backend_pid()";
 
-/// A session that is not (or no longer) in `pg_stat_activity` counts: too many members cost a reading, one too few a row.
+/// A session that is not (or no longer) in `pg_stat_activity` counts: too many open cost a transactions, one too few a row.
 const RUNNING: &str = "
 SELECT held.virtualxid, held.pid, (extract(epoch FROM session.xact_start) * 1000000)::int8, session.application_name,
        session.pid IS NULL
@@ -50,8 +50,11 @@ WHERE prepared.database = current_database()";
 const LOGGING_IN: Duration = Duration::from_millis(10);
 const LOGGING_IN_ASKS: usize = 5;
 
-/// Takes a fence. `largest` is the statement for the largest value of a counter.
-pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) -> Result<Reading, SourceError> {
+/// Takes a transaction list. `largest` is the statement for the largest value of a counter.
+pub(super) async fn take(
+    session: &mut SourceSession,
+    largest: Option<&sqlx::SqlStr>,
+) -> Result<TransactionList, SourceError> {
     let asked = clock::monotonic();
     let row = session.row(sqlx::query(CLOCK)).await?;
     let answered = clock::monotonic();
@@ -61,17 +64,17 @@ pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) 
     // What was replayed last stands still while the primary does.
     let between = (!standby).then_some((asked, answered));
     let (kind, candidate) = match largest {
-        None => (Kind::Timestamp, Bound::At(clock)),
+        None => (WatermarkKind::Timestamp, WatermarkBound::At(clock)),
         Some(largest) => {
             let largest: Option<i64> = session.row(sqlx::query(largest.clone())).await?.try_get(0)?;
-            (Kind::Counter, largest.map_or(Bound::Beginning, Bound::At))
+            (WatermarkKind::Counter, largest.map_or(WatermarkBound::Beginning, WatermarkBound::At))
         }
     };
-    let mut reading =
-        Reading { kind, clock, candidate, server_start, between, running: Vec::new(), prepared: Vec::new() };
+    let mut transactions =
+        TransactionList { kind, clock, candidate, server_start, between, running: Vec::new(), prepared: Vec::new() };
     if standby {
         // Its own sessions write nothing, and the primary's are not to be seen here.
-        return Ok(reading);
+        return Ok(transactions);
     }
     let mut running = session.rows(sqlx::query(RUNNING)).await?;
     for _ in 0..LOGGING_IN_ASKS {
@@ -84,7 +87,7 @@ pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) 
         running = session.rows(sqlx::query(RUNNING)).await?;
     }
     for row in running {
-        reading.running.push(Running {
+        transactions.running.push(RunningTransaction {
             id: row.try_get(0)?,
             pid: row.try_get(1)?,
             started: row.try_get(2)?,
@@ -92,7 +95,11 @@ pub(super) async fn take(session: &mut Session, largest: Option<&sqlx::SqlStr>) 
         });
     }
     for row in session.rows(sqlx::query(PREPARED)).await? {
-        reading.prepared.push(Prepared { id: row.try_get(0)?, gid: row.try_get(1)?, prepared_at: row.try_get(2)? });
+        transactions.prepared.push(PreparedTransaction {
+            id: row.try_get(0)?,
+            gid: row.try_get(1)?,
+            prepared_at: row.try_get(2)?,
+        });
     }
-    Ok(reading)
+    Ok(transactions)
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// A point in the watermark column's order. Microseconds since the Unix epoch for a timestamp, the value for a bigint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Bound {
+pub enum WatermarkBound {
     /// Before everything.
     #[serde(rename = "beginning")]
     Beginning,
@@ -16,7 +16,7 @@ pub enum Bound {
     At(i64),
 }
 
-impl Bound {
+impl WatermarkBound {
     /// The bound `by` lower, for a slack or a step of the clock.
     #[must_use]
     pub fn less(self, by: i64) -> Self {
@@ -30,34 +30,34 @@ impl Bound {
 /// What a watermark column counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum WatermarkKind {
     /// Bounds are times: the candidate is the clock, and a transaction's start bounds its rows.
     Timestamp,
     /// Bounds are values of a sequence: the candidate is the largest value, and a transaction's start says nothing.
     Counter,
 }
 
-/// One look at the source: what a fence is made of.
+/// One look at the source: what a transaction list is made of.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct TransactionList {
     /// What `candidate` counts in.
-    pub kind: Kind,
+    pub kind: WatermarkKind,
     /// The database clock before the lists were read, microseconds since the Unix epoch.
     pub clock: i64,
-    /// The candidate for `unread`: the clock, or the largest value of a bigint watermark; the beginning for an empty table.
-    pub candidate: Bound,
+    /// The candidate for `read_from`: the clock, or the largest value of a bigint watermark; the beginning for an empty table.
+    pub candidate: WatermarkBound,
     /// Our monotonic clock before `clock` was asked for and after it was answered. `None` where `clock` is none: on a
     /// standby it is the time of the last replayed commit.
     pub between: Option<(Instant, Instant)>,
     /// `pg_postmaster_start_time()`: virtual ids mean nothing across a restart.
     pub server_start: i64,
-    pub running: Vec<Running>,
-    pub prepared: Vec<Prepared>,
+    pub running: Vec<RunningTransaction>,
+    pub prepared: Vec<PreparedTransaction>,
 }
 
 /// A session in a transaction.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningTransaction {
     /// Virtual transaction id.
     pub id: String,
     pub pid: i32,
@@ -66,7 +66,7 @@ pub struct Running {
     pub application: Option<String>,
 }
 
-impl Running {
+impl RunningTransaction {
     /// What it calls itself, if anything.
     pub(super) fn named(&self) -> Option<String> {
         self.application.clone().filter(|name| !name.is_empty())
@@ -75,7 +75,7 @@ impl Running {
 
 /// A prepared transaction of the source's database.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct PreparedTransaction {
     /// The virtual id under which it ran; `-1/xid` after a server restart.
     pub id: String,
     pub gid: String,

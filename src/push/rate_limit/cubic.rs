@@ -33,7 +33,7 @@ const NEWS: f64 = 0.75;
 
 /// The rate of one vendor command, in calls per second. Never over the configured one.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct CubicRate {
     configured: f64,
     cut: Option<Cut>,
     /// When calls started, oldest first.
@@ -56,7 +56,7 @@ struct Cut {
 
 /// The rate was lowered.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::push) struct Slowed {
+pub(in crate::push) struct RateCut {
     pub rate: f64,
     /// It is worth a line in the log: not one more of the small cuts around a limit that is known.
     pub news: bool,
@@ -77,7 +77,7 @@ impl Cut {
     }
 }
 
-impl Rate {
+impl CubicRate {
     pub(super) fn new(configured: f64) -> Self {
         Self { configured, cut: None, starts: VecDeque::new() }
     }
@@ -111,7 +111,7 @@ impl Rate {
     }
 
     /// A call that started at `started` was answered "slow down".
-    pub(super) fn slow_down(&mut self, started: Instant, now: Instant) -> Option<Slowed> {
+    pub(super) fn slow_down(&mut self, started: Instant, now: Instant) -> Option<RateCut> {
         let rate = self.now(now);
         let taken = match &mut self.cut {
             Some(cut) if cut.blind(started) => {
@@ -128,6 +128,6 @@ impl Rate {
         let news = told.is_none_or(|told| left < told * NEWS);
         let told = if news { left } else { told.unwrap_or(left) };
         self.cut = Some(Cut { at: now, left, found, sent: 0, refused: 0, told });
-        Some(Slowed { rate: left, news })
+        Some(RateCut { rate: left, news })
     }
 }

@@ -1,4 +1,4 @@
-//! Looks at a page: mapped rows beside what is acknowledged become items of work. Reads, never writes.
+//! Looks at a page: mapped rows beside what is acknowledged become diffs of work. Reads, never writes.
 //!
 //! Owns: joining mapping, state and diff for one page. Must not know: sending, recording, cursors.
 
@@ -9,39 +9,41 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::diff::{self, Rejected, Rules, digest};
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{Account, Change, Known, Names, Refusal, Row, Slot, Want};
-use crate::push::Freshness;
-use crate::state::account::Stored;
-use crate::state::rejection::Standing;
+use crate::model::{
+    Account, AcknowledgedValue, AttributeIndex, AttributeNames, Change, DesiredValue, LocalRefusal, Row,
+};
+use crate::push::ChangeOrigin;
+use crate::state::account::StoredAccount;
+use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
 /// One account with something to do.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct AccountDiff {
     /// There is a row for it in the state.
     pub exists: bool,
-    /// By slot, as stored.
-    pub acknowledged: Vec<Known>,
-    /// So long a call of unknown outcome may still land.
-    pub ghosts: Option<Duration>,
+    /// By attribute, as stored.
+    pub acknowledged: Vec<AcknowledgedValue>,
+    /// So long a call of unknown outcome may still record_outcome.
+    pub late_write: Option<Duration>,
     /// A call had no known outcome, and that is not settled yet: it may be an account on which IM never answers.
     pub unsettled: bool,
     pub change: Change,
     /// Removals that the pass must not make yet.
-    pub withheld: bool,
+    pub pending: bool,
     /// Values refused here, to be recorded.
-    pub refused: Vec<(Option<Slot>, Refusal)>,
+    pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer stand.
-    pub resolved: Vec<Option<Slot>>,
-    /// What stood before, by slot.
-    pub standing: Vec<Option<Slot>>,
+    pub resolved: Vec<Option<AttributeIndex>>,
+    /// What stood before, by attribute.
+    pub standing: Vec<Option<AttributeIndex>>,
     /// Key of a rejection of the whole account.
-    pub wants_digest: i64,
+    pub desired_digest: i64,
     /// Doubts that no call settles now.
     pub stuck: bool,
 }
 
-impl Item {
+impl AccountDiff {
     pub fn account(&self) -> &Account {
         &self.change.account
     }
@@ -53,38 +55,38 @@ impl Item {
 
 /// Which standing rejections are tried again although nothing changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Retry {
+pub enum RetryRejections {
     #[default]
     None,
     /// Those whose pause is over.
-    Due,
+    RetryDue,
     /// All: somebody asked for these accounts by name.
     All,
 }
 
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Glance {
+pub struct CompareOptions {
     /// Removals may go at once; else they are only noticed.
     pub removals: bool,
     /// Which standing rejections are tried again although nothing changed.
-    pub retry: Retry,
+    pub retry: RetryRejections,
     /// Every attribute again, whatever is acknowledged.
     pub force: bool,
     /// What the calls that come of it say about IM.
-    pub freshness: Freshness,
+    pub origin: ChangeOrigin,
 }
 
-impl Default for Glance {
+impl Default for CompareOptions {
     fn default() -> Self {
-        Self { removals: false, retry: Retry::None, force: false, freshness: Freshness::Fresh }
+        Self { removals: false, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
     }
 }
 
 /// What a page turned out to be.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub items: Vec<Item>,
+pub struct PageDiff {
+    pub diffs: Vec<AccountDiff>,
     /// Rows with a NULL or empty account.
     pub without_account: usize,
     /// Accounts with a local refusal that stands already.
@@ -93,65 +95,70 @@ pub struct Seen {
 
 /// What all looks of a pass share.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct PageComparer {
     pub mapping: Arc<Mapping>,
     pub rules: Rules,
-    /// Attribute names by slot.
-    pub names: Names,
-    /// Slot and index in the mapping's order, by slot.
-    in_order: Vec<(Slot, usize)>,
+    /// Attribute names by attribute.
+    pub names: AttributeNames,
+    /// AttributeIndex and index in the mapping's order, by attribute.
+    in_order: Vec<(AttributeIndex, usize)>,
     /// Nothing is stored yet where there is no state or no sync row.
-    ledger: Option<Ledger>,
+    ledger: Option<StateRef>,
 }
 
 #[derive(Clone, Debug)]
-struct Ledger {
+struct StateRef {
     state: State,
     sync_id: i32,
     generation: i32,
 }
 
-impl View {
+impl PageComparer {
     /// `ledger`: the state, the sync's id and its generation.
     pub fn new(
         config: &Config,
         mapping: Arc<Mapping>,
-        names: Names,
-        slots: Vec<Slot>,
+        names: AttributeNames,
+        attributes: Vec<AttributeIndex>,
         ledger: Option<(State, i32, i32)>,
     ) -> Self {
-        let mut in_order: Vec<(Slot, usize)> = slots.iter().copied().zip(0..).collect();
+        let mut in_order: Vec<(AttributeIndex, usize)> = attributes.iter().copied().zip(0..).collect();
         in_order.sort();
         Self {
             mapping,
             rules: Rules {
-                slots,
+                attributes,
                 remove_unmapped: config.removal.unmapped == crate::config::KeepOrRemove::Remove,
                 remove_gone: config.removal.gone == crate::config::KeepOrRemove::Remove,
                 force: false,
             },
             names,
             in_order,
-            ledger: ledger.map(|(state, sync_id, generation)| Ledger { state, sync_id, generation }),
+            ledger: ledger.map(|(state, sync_id, generation)| StateRef { state, sync_id, generation }),
         }
     }
 
-    pub fn slot_of(&self, name: &str) -> Option<Slot> {
+    pub fn attribute_of(&self, name: &str) -> Option<AttributeIndex> {
         let index = self.names.iter().position(|known| &**known == name)?;
-        Some(Slot(u16::try_from(index).ok()?))
+        Some(AttributeIndex(u16::try_from(index).ok()?))
     }
 
-    pub fn name_of(&self, slot: Slot) -> &str {
-        self.names.get(slot.index()).map_or("", |name| &**name)
+    pub fn name_of(&self, attribute: AttributeIndex) -> &str {
+        self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
     /// Rows of one snapshot, beside accounts that were looked up and have no row.
-    pub async fn look(&self, rows: &[Row], missing: Vec<Account>, glance: Glance) -> Result<Seen, StateError> {
-        let mut seen = Seen::default();
+    pub async fn compare_page(
+        &self,
+        rows: &[Row],
+        missing: Vec<Account>,
+        options: CompareOptions,
+    ) -> Result<PageDiff, StateError> {
+        let mut page_diff = PageDiff::default();
         let mut mapped: Vec<(Account, Mapped)> = Vec::with_capacity(rows.len() + missing.len());
         for row in rows {
             match self.mapping.apply(row) {
-                Mapped::NoAccount => seen.without_account += 1,
+                Mapped::NoAccount => page_diff.without_account += 1,
                 Mapped::Gone(account) => mapped.push((account.clone(), Mapped::Gone(account))),
                 Mapped::Refused(account, refusal) => mapped.push((account.clone(), Mapped::Refused(account, refusal))),
                 Mapped::Present(desired) => mapped.push((desired.account.clone(), Mapped::Present(desired))),
@@ -160,34 +167,34 @@ impl View {
         mapped.extend(missing.into_iter().map(|account| (account.clone(), Mapped::Gone(account))));
         refuse_twins(&mut mapped);
         if mapped.is_empty() {
-            return Ok(seen);
+            return Ok(page_diff);
         }
 
-        let rules = Rules { force: glance.force, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.known_of(&mapped, glance.force).await?;
+        let rules = Rules { force: options.force, ..self.rules.clone() };
+        let (mut stored, mut standing) = self.known_of(&mapped, options.force).await?;
         for (account, mapped) in mapped {
             let stored = stored.remove(&account);
             let standing = standing.remove(&account).unwrap_or_default();
-            if let Some(item) = self.item(mapped, stored, &standing, &rules, glance, &mut seen.still_refused) {
-                seen.items.push(item);
+            if let Some(diff) = self.diff(mapped, stored, &standing, &rules, options, &mut page_diff.still_refused) {
+                page_diff.diffs.push(diff);
             }
         }
-        Ok(seen)
+        Ok(page_diff)
     }
 
     async fn known_of(
         &self,
         mapped: &[(Account, Mapped)],
         force: bool,
-    ) -> Result<(HashMap<Account, Stored>, HashMap<Account, Vec<Standing>>), StateError> {
-        let Some(Ledger { state, sync_id, generation }) = &self.ledger else {
+    ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
+        let Some(StateRef { state, sync_id, generation }) = &self.ledger else {
             return Ok((HashMap::new(), HashMap::new()));
         };
         let wanted: Vec<(Account, Option<i64>)> = mapped
             .iter()
             .map(|(account, mapped)| {
                 let digest = match mapped {
-                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.wants, &self.in_order),
+                    Mapped::Present(desired) if !force => digest::once_fulfilled(&desired.values, &self.in_order),
                     _ => None,
                 };
                 (account.clone(), digest)
@@ -199,37 +206,37 @@ impl View {
         tokio::try_join!(stored, standing)
     }
 
-    fn item(
+    fn diff(
         &self,
         mapped: Mapped,
-        stored: Option<Stored>,
-        standing: &[Standing],
+        stored: Option<StoredAccount>,
+        standing: &[StandingRejection],
         rules: &Rules,
-        glance: Glance,
+        options: CompareOptions,
         still_refused: &mut usize,
-    ) -> Option<Item> {
+    ) -> Option<AccountDiff> {
         let exists = stored.is_some();
         let rejected: Vec<Rejected> = standing
             .iter()
             .filter_map(|standing| {
-                let slot = match &standing.attribute {
+                let attribute = match &standing.attribute {
                     None => None,
-                    Some(name) => Some(self.slot_of(name)?),
+                    Some(name) => Some(self.attribute_of(name)?),
                 };
-                let due = match glance.retry {
-                    Retry::None => false,
-                    Retry::Due => standing.due,
-                    Retry::All => true,
+                let due = match options.retry {
+                    RetryRejections::None => false,
+                    RetryRejections::RetryDue => standing.due,
+                    RetryRejections::All => true,
                 };
-                Some(Rejected { slot, desired_digest: standing.desired_digest, due })
+                Some(Rejected { attribute, desired_digest: standing.desired_digest, due })
             })
             .collect();
-        let as_wanted = matches!(stored, Some(Stored::AsWanted));
-        let (mut acknowledged, ghosts, unsettled) = match stored {
-            Some(Stored::Acknowledged { known, ghosts, unsettled }) => (known, ghosts, unsettled),
-            Some(Stored::AsWanted) | None => (Vec::new(), None, false),
+        let as_wanted = matches!(stored, Some(StoredAccount::AsWanted));
+        let (mut acknowledged, late_write, unsettled) = match stored {
+            Some(StoredAccount::Acknowledged { known, late_write, unsettled }) => (known, late_write, unsettled),
+            Some(StoredAccount::AsWanted) | None => (Vec::new(), None, false),
         };
-        let mut wants_digest = 0;
+        let mut desired_digest = 0;
         let difference = match mapped {
             Mapped::NoAccount => return None,
             Mapped::Gone(account) => diff::gone(account, &acknowledged, &rejected, rules),
@@ -239,51 +246,53 @@ impl View {
                     if rejected.is_empty() {
                         return None;
                     }
-                    acknowledged = self.as_acknowledged(&desired.wants);
+                    acknowledged = self.as_acknowledged(&desired.values);
                 }
-                wants_digest = digest::of_wants(&desired.wants);
+                desired_digest = digest::of_desired(&desired.values);
                 diff::present(&desired, &acknowledged, &rejected, rules)
             }
         };
         let mut refused = difference.refused;
         let before = refused.len();
-        refused.retain(|(slot, refusal)| {
+        refused.retain(|(attribute, refusal)| {
             let digest = digest::of_value(&refusal.to_string());
-            !rejected.iter().any(|r| r.slot == *slot && r.desired_digest == digest && !r.due)
+            !rejected.iter().any(|r| r.attribute == *attribute && r.desired_digest == digest && !r.due)
         });
         *still_refused += usize::from(refused.len() < before);
 
         let mut change = difference.change;
-        let mut withheld = false;
-        if !glance.removals {
+        let mut pending = false;
+        if !options.removals {
             // What is not known to be there (`--force` removes it all the same) is no loss and needs no guard.
-            let losable = |slot: &Slot| acknowledged.get(slot.index()).is_some_and(Known::may_be_held);
-            withheld = change.remove.iter().any(losable);
-            change.remove.retain(|slot| !losable(slot));
+            let losable = |attribute: &AttributeIndex| {
+                acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
+            };
+            pending = change.remove.iter().any(losable);
+            change.remove.retain(|attribute| !losable(attribute));
         }
-        let item = Item {
+        let diff = AccountDiff {
             exists,
             acknowledged,
-            ghosts,
+            late_write,
             unsettled,
             change,
-            withheld,
+            pending,
             refused,
             resolved: difference.resolved,
-            standing: rejected.iter().map(|r| r.slot).collect(),
-            wants_digest,
+            standing: rejected.iter().map(|r| r.attribute).collect(),
+            desired_digest,
             stuck: difference.stuck,
         };
-        let idle = !item.sends() && !withheld && item.refused.is_empty() && item.resolved.is_empty() && !item.stuck;
-        (!idle).then_some(item)
+        let idle = !diff.sends() && !pending && diff.refused.is_empty() && diff.resolved.is_empty() && !diff.stuck;
+        (!idle).then_some(diff)
     }
 
     /// The acknowledged values of a row whose digest says that it is as wanted.
-    fn as_acknowledged(&self, wants: &[Want]) -> Vec<Known> {
-        let mut acknowledged = vec![Known::Absent; self.names.len()];
-        for (slot, index) in &self.in_order {
-            if let Want::Value(value) = &wants[*index] {
-                acknowledged[slot.index()] = Known::Value(value.clone());
+    fn as_acknowledged(&self, values: &[DesiredValue]) -> Vec<AcknowledgedValue> {
+        let mut acknowledged = vec![AcknowledgedValue::Absent; self.names.len()];
+        for (attribute, index) in &self.in_order {
+            if let DesiredValue::Value(value) = &values[*index] {
+                acknowledged[attribute.index()] = AcknowledgedValue::Value(value.clone());
             }
         }
         acknowledged
@@ -315,7 +324,7 @@ fn refuse_twins(mapped: &mut Vec<(Account, Mapped)>) {
     }
     for index in twins {
         let account = mapped[index].0.clone();
-        mapped[index].1 = Mapped::Refused(account, Refusal::AccountTwice);
+        mapped[index].1 = Mapped::Refused(account, LocalRefusal::AccountTwice);
     }
     let mut index = 0;
     mapped.retain(|_| {

@@ -5,13 +5,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::flow::Course;
-use super::report::{Ending, Report};
+use super::queue::PassContext;
+use super::report::{PassOutcome, PassReport};
 use super::{Engine, PassError, watermark_fingerprint};
 use crate::clock;
 use crate::crash;
 use crate::model::Account;
-use crate::source::Bound;
+use crate::source::WatermarkBound;
 use crate::state::sync::SyncUpdate;
 
 /// A transaction that holds the watermark back for so long is told of in the log.
@@ -19,45 +19,45 @@ const HELD_LONG: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// The ending of a pass that went through.
-    pub(super) async fn ending(&self, only: Option<&[Account]>) -> Result<Ending, PassError> {
+    pub(super) async fn ending(&self, only: Option<&[Account]>) -> Result<PassOutcome, PassError> {
         if self.guard.is_some() {
-            return Ok(Ending::Guard);
+            return Ok(PassOutcome::Guard);
         }
         let sync_id = self.writer.sync_id();
         let rejected = match only {
             None => self.state.rejections_exist(sync_id).await?,
             Some(_) => self.state.count_rejected(sync_id, only).await? > 0,
         };
-        Ok(if rejected { Ending::Rejected } else { Ending::Ok })
+        Ok(if rejected { PassOutcome::Rejected } else { PassOutcome::Ok })
     }
 
     /// Writes the end of a pass down, wherever it is worth it. The caller tells of it.
     pub(super) async fn finish(
         &mut self,
-        course: &Course,
-        result: Result<Ending, PassError>,
+        context: &PassContext,
+        result: Result<PassOutcome, PassError>,
         mut update: SyncUpdate,
         save: bool,
-    ) -> (Report, Option<PassError>) {
-        let tally = &course.tally;
-        tally.calls.store(course.session.calls(), Ordering::Relaxed);
+    ) -> (PassReport, Option<PassError>) {
+        let progress = &context.progress;
+        progress.calls.store(context.session.calls(), Ordering::Relaxed);
         let (ending, mut error) = match result {
             Ok(ending) => (ending, None),
             Err(error) => (error.ending(), Some(error)),
         };
-        self.known_accounts += tally.known_delta.swap(0, Ordering::Relaxed);
+        self.known_accounts += progress.known_delta.swap(0, Ordering::Relaxed);
         self.metrics.accounts.set(self.known_accounts);
-        let mut report = tally.report(ending, error.as_ref().map(ToString::to_string));
+        let mut report = progress.report(ending, error.as_ref().map(ToString::to_string));
         crash::point("pass: all is recorded");
         let written = async {
-            self.doubts_pending = self.state.doubts_pending(self.writer.sync_id()).await?;
-            report.fresh = error.is_none() && tally.sees_everything() && !self.doubts_pending;
+            self.in_doubt_pending = self.state.in_doubt_pending(self.writer.sync_id()).await?;
+            report.fresh = error.is_none() && progress.sees_everything() && !self.in_doubt_pending;
             // A guard that trips (or is lifted) is told of at once, also when nothing was sent.
             let guard_moved = self.guard != self.stored_guard;
             if !save && !guard_moved && !report.noteworthy() {
                 return Ok(());
             }
-            update.fresh_seconds_ago = report.fresh.then(|| tally.started.elapsed().as_secs_f64());
+            update.current_seconds_ago = report.fresh.then(|| progress.started.elapsed().as_secs_f64());
             self.writer.update_sync(&update).await?;
             crash::point("pass: the watermark is stored");
             self.saved_at = Some(clock::monotonic());
@@ -72,7 +72,7 @@ impl Engine {
             report.fresh = false;
             // The first trouble is the one to tell of.
             if error.is_none() {
-                report = tally.report(trouble.ending(), Some(trouble.to_string()));
+                report = progress.report(trouble.ending(), Some(trouble.to_string()));
                 error = Some(trouble);
             }
         }
@@ -105,11 +105,11 @@ impl Engine {
         update
     }
 
-    pub(super) fn show(&self, bound: Bound) -> String {
+    pub(super) fn show(&self, bound: WatermarkBound) -> String {
         match bound {
-            Bound::Beginning => "-infinity".to_owned(),
-            Bound::At(value) if self.source.watermark_is_counter() => value.to_string(),
-            Bound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
+            WatermarkBound::Beginning => "-infinity".to_owned(),
+            WatermarkBound::At(value) if self.source.watermark_is_counter() => value.to_string(),
+            WatermarkBound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
                 .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
         }
     }
@@ -140,7 +140,7 @@ impl Engine {
             );
             self.told_of_holder = Some(held.clone());
         }
-        if let Bound::At(value) = tracker.durable() {
+        if let WatermarkBound::At(value) = tracker.durable() {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let value = value as f64;
             self.metrics.watermark_timestamp.set(if self.source.watermark_is_counter() { value } else { value / 1e6 });

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::batch::{Op, Part};
+use super::batch::{BatchEntry, Operation};
 use crate::clock::monotonic;
 use crate::im::{Accepted, CallError, Client, Command, RemoveUser, SetUser};
 use crate::metrics::Metrics;
-use crate::model::{Account, Change, Names};
+use crate::model::{Account, AttributeNames, Change};
 
 /// Who carries a call to IM: the client, or a test's own IM.
-pub(super) trait Caller: std::fmt::Debug + Send + Sync {
+pub(super) trait ImTransport: std::fmt::Debug + Send + Sync {
     fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
     fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
 }
 
-impl Caller for Client {
+impl ImTransport for Client {
     fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
         Box::pin(self.set_attr(users))
     }
@@ -44,42 +44,44 @@ pub(super) enum Call<'a> {
 
 /// What a call does to an attribute.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Effect<'a> {
+pub(super) enum CallEffect<'a> {
     Sets(&'a str),
     Removes,
 }
 
 /// What an accepted call brought.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum CallReply {
     Users(Accepted),
     Names(Vec<String>),
 }
 
 impl<'a> Call<'a> {
     /// The call that carries these parts of the changes.
-    pub(super) fn of(op: Op, parts: &[Part], changes: &'a [Change], names: &'a Names) -> Self {
+    pub(super) fn of(op: Operation, parts: &[BatchEntry], changes: &'a [Change], names: &'a AttributeNames) -> Self {
         match op {
-            Op::Set => Self::Set(
+            Operation::Set => Self::Set(
                 parts
                     .iter()
                     .map(|part| {
                         let change = &changes[part.change];
                         let attrs = change.set[part.range(op, change)]
                             .iter()
-                            .map(|(slot, value)| (&*names[slot.index()], &**value))
+                            .map(|(attribute, value)| (&*names[attribute.index()], &**value))
                             .collect();
                         SetUser { account: change.account.as_str(), attrs }
                     })
                     .collect(),
             ),
-            Op::Remove => Self::Remove(
+            Operation::Remove => Self::Remove(
                 parts
                     .iter()
                     .map(|part| {
                         let change = &changes[part.change];
-                        let names =
-                            change.remove[part.range(op, change)].iter().map(|slot| &*names[slot.index()]).collect();
+                        let names = change.remove[part.range(op, change)]
+                            .iter()
+                            .map(|attribute| &*names[attribute.index()])
+                            .collect();
                         RemoveUser { account: change.account.as_str(), names }
                     })
                     .collect(),
@@ -106,15 +108,15 @@ impl<'a> Call<'a> {
 
 impl Call<'_> {
     /// What it does to this attribute of this account, if anything.
-    pub(super) fn effect(&self, account: &Account, name: &str) -> Option<Effect<'_>> {
+    pub(super) fn effect(&self, account: &Account, name: &str) -> Option<CallEffect<'_>> {
         match self {
             Self::Set(users) => {
                 let user = users.iter().find(|user| user.account == account.as_str())?;
-                user.attrs.iter().find(|(set, _)| *set == name).map(|(_, value)| Effect::Sets(value))
+                user.attrs.iter().find(|(set, _)| *set == name).map(|(_, value)| CallEffect::Sets(value))
             }
             Self::Remove(users) => {
                 let user = users.iter().find(|user| user.account == account.as_str())?;
-                user.names.contains(&name).then_some(Effect::Removes)
+                user.names.contains(&name).then_some(CallEffect::Removes)
             }
             Self::Names => None,
         }
@@ -129,23 +131,23 @@ impl Call<'_> {
 
 /// The way to IM, with its metrics.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    caller: Arc<dyn Caller>,
+pub(super) struct CallSender {
+    caller: Arc<dyn ImTransport>,
     metrics: Arc<Metrics>,
 }
 
-impl Exchange {
-    pub(super) fn new(caller: Arc<dyn Caller>, metrics: Arc<Metrics>) -> Self {
+impl CallSender {
+    pub(super) fn new(caller: Arc<dyn ImTransport>, metrics: Arc<Metrics>) -> Self {
         Self { caller, metrics }
     }
 
     /// One attempt, from its first byte to its answer.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<CallReply, CallError> {
         let begun = monotonic();
         let answer = match call {
-            Call::Set(users) => self.caller.set_attr(users).await.map(Reply::Users),
-            Call::Remove(users) => self.caller.remove_attr(users).await.map(Reply::Users),
-            Call::Names => self.caller.attr_names().await.map(Reply::Names),
+            Call::Set(users) => self.caller.set_attr(users).await.map(CallReply::Users),
+            Call::Remove(users) => self.caller.remove_attr(users).await.map(CallReply::Users),
+            Call::Names => self.caller.attr_names().await.map(CallReply::Names),
         };
         let command = call.command().label();
         self.metrics.im_call_duration.with_label_values(&[command]).observe(begun.elapsed().as_secs_f64());

@@ -10,22 +10,22 @@ use crate::config::{self, Config};
 use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, Parts, PassError, binding};
-use crate::push::{Limits, Pusher};
+use crate::pass::{Engine, EngineParts, PassError, binding};
+use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::Holder;
 use crate::state::sync::SyncRow;
-use crate::state::{Access, Lease, State, StateError, Writer};
+use crate::state::{Access, Lease, State, StateError, StateWriter};
 
 /// Two syncs that hold the lease one after the other must not call within one second of each other's budget.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A source that has not been introspected by then is away: its server may have vanished without a word.
+/// A source that has not been introspected by then is unreachable: its server may have vanished without a word.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What can keep a sync from being opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ConnectError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub enum OpenError {
 
 /// Source and state, before anybody holds the lease.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Resources {
     pub config: Arc<Config>,
     pub mapping: Arc<Mapping>,
     pub source: Source,
@@ -48,19 +48,20 @@ pub struct Ground {
 }
 
 /// Connects to both databases, readies the state tables and checks what the sync is bound to.
-pub async fn ground(config: &Arc<Config>) -> Result<Ground, OpenError> {
+pub async fn ground(config: &Arc<Config>) -> Result<Resources, ConnectError> {
     let mapping = Arc::new(Mapping::new(config));
     let source = tokio::time::timeout(PATIENCE, Source::connect(config, mapping.columns())).await;
-    let source = source.map_err(|_| SourceError::Away(format!("no answer within {} s", PATIENCE.as_secs())))??;
+    let source =
+        source.map_err(|_| SourceError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs())))??;
     let state = State::open(config, Access::ReadWrite).await?;
     state.ensure_schema(config.state.migrate).await?;
     let row = state.bind(&binding(config, &source)).await?;
-    Ok(Ground { config: config.clone(), mapping, source, state, row })
+    Ok(Resources { config: config.clone(), mapping, source, state, row })
 }
 
-impl Ground {
+impl Resources {
     /// Takes the lease, if nobody holds it. The row is read again afterwards: a former holder may have moved on.
-    pub async fn take_lease(&mut self) -> Result<Result<(Lease, Writer), Holder>, OpenError> {
+    pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), Holder>, ConnectError> {
         let taken = self.state.take_lease(self.row.id, &me()).await?;
         if taken.is_ok() {
             self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
@@ -72,16 +73,16 @@ impl Ground {
     pub async fn engine(
         self,
         lease: &Lease,
-        writer: Writer,
+        writer: StateWriter,
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
-    ) -> Result<Engine, OpenError> {
+    ) -> Result<Engine, ConnectError> {
         let Self { config, mapping, source, state, row } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // Not known: the predecessor may have called until this very moment.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
         pusher.hold_until(clock::monotonic() + PACE_WINDOW.saturating_sub(ago));
-        let parts = Parts {
+        let parts = EngineParts {
             config,
             mapping,
             source,
@@ -97,9 +98,9 @@ impl Ground {
 }
 
 /// A client for the configured app.
-pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
+pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
     let secret_key =
-        config.im.secret_key.clone().ok_or_else(|| OpenError::Client("there is no secret key".to_owned()))?;
+        config.im.secret_key.clone().ok_or_else(|| ConnectError::Client("there is no secret key".to_owned()))?;
     let settings = im::Settings {
         endpoint: match &config.im.endpoint {
             config::Endpoint::Region(region) => im::Endpoint::Region(*region),
@@ -112,7 +113,7 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, OpenError> {
         usersig_lifetime: config.im.usersig_lifetime,
         timeout: config.im.timeout,
     };
-    Ok(Arc::new(im::Client::new(settings).map_err(OpenError::Client)?))
+    Ok(Arc::new(im::Client::new(settings).map_err(ConnectError::Client)?))
 }
 
 fn pusher(
@@ -120,13 +121,13 @@ fn pusher(
     lease: &Lease,
     metrics: &Arc<Metrics>,
     shutdown: &Shutdown,
-) -> Result<Arc<Pusher>, OpenError> {
-    let limits = Limits {
+) -> Result<Arc<Pusher>, ConnectError> {
+    let limits = PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
-        ghosts: config.im.timeout * 2,
+        late_write_window: config.im.timeout * 2,
         max_rejected_share: config.im.max_rejected_share,
     };
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))

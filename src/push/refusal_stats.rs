@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::batch::Op;
+use super::batch::Operation;
 use crate::im::Code;
-use crate::model::Slot;
+use crate::model::AttributeIndex;
 
 /// So many must fail alone, with none accepted, before the app is suspected.
 const SUSPICION: u32 = 20;
@@ -20,7 +20,7 @@ const LATELY: u32 = 256;
 
 /// What is known about a refusal of something that stood alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
+pub(super) enum RefusalCause {
     /// It is the row.
     Row,
     /// It may be the app.
@@ -32,23 +32,23 @@ pub(super) enum Standing {
 /// What is suspected: everything that fails with the code, or one attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Suspect {
-    pub op: Op,
+    pub op: Operation,
     pub code: Code,
     /// `None`: the account's attributes went together.
-    pub slot: Option<Slot>,
+    pub attribute: Option<AttributeIndex>,
 }
 
 /// Too large a share of the pass was refused with one code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TooMany {
+pub(super) struct RejectedShare {
     pub refused: u64,
     pub tried: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct RefusalStats {
     max_rejected_share: f64,
-    /// By kind of call and slot: something with this attribute was accepted.
+    /// By kind of call and attribute: something with this attribute was accepted.
     accepted: [Vec<bool>; 2],
     /// By kind of call: anything was accepted.
     any: [bool; 2],
@@ -57,17 +57,17 @@ pub(super) struct Tally {
     rows: HashSet<Code>,
     tried: u64,
     refused: HashMap<Code, u64>,
-    lately: Lately,
+    lately: RecentAnswers,
 }
 
 /// The last [`LATELY`] accounts answered for, about: older ones count half, a quarter, …
 #[derive(Clone, Copy, Debug, Default)]
-struct Lately {
+struct RecentAnswers {
     tried: u32,
     refused: u32,
 }
 
-impl Tally {
+impl RefusalStats {
     pub(super) fn new(max_rejected_share: f64, names: usize) -> Self {
         Self {
             max_rejected_share,
@@ -77,14 +77,14 @@ impl Tally {
             rows: HashSet::new(),
             tried: 0,
             refused: HashMap::new(),
-            lately: Lately::default(),
+            lately: RecentAnswers::default(),
         }
     }
 
     /// IM accepted this attribute of somebody.
-    pub(super) fn accept(&mut self, op: Op, slot: Slot) {
+    pub(super) fn accept(&mut self, op: Operation, attribute: AttributeIndex) {
         self.any[place(op)] = true;
-        self.accepted[place(op)][slot.index()] = true;
+        self.accepted[place(op)][attribute.index()] = true;
     }
 
     /// The code was found to speak of rows, for the rest of the pass.
@@ -98,20 +98,20 @@ impl Tally {
     }
 
     /// How a refusal of something that stood alone is to be taken now.
-    pub(super) fn standing(&self, suspect: Suspect) -> Standing {
-        let Suspect { op, code, slot } = suspect;
-        let accepted = slot.map_or(self.any[place(op)], |slot| self.accepted[place(op)][slot.index()]);
+    pub(super) fn standing(&self, suspect: Suspect) -> RefusalCause {
+        let Suspect { op, code, attribute } = suspect;
+        let accepted = attribute.map_or(self.any[place(op)], |attribute| self.accepted[place(op)][attribute.index()]);
         if code.of_account() || accepted || self.rows.contains(&code) {
-            return Standing::Row;
+            return RefusalCause::Row;
         }
-        let everybody = Suspect { slot: None, ..suspect };
+        let everybody = Suspect { attribute: None, ..suspect };
         let enough = |suspect| self.alone.get(&suspect).is_some_and(|count| *count >= SUSPICION);
         if enough(suspect) {
-            Standing::Decide(suspect)
+            RefusalCause::Decide(suspect)
         } else if !self.any[place(op)] && enough(everybody) {
-            Standing::Decide(everybody)
+            RefusalCause::Decide(everybody)
         } else {
-            Standing::Open
+            RefusalCause::Open
         }
     }
 
@@ -120,7 +120,7 @@ impl Tally {
         self.tried += 1;
         self.lately.tried += 1;
         if self.lately.tried >= LATELY {
-            self.lately = Lately { tried: self.lately.tried / 2, refused: self.lately.refused / 2 };
+            self.lately = RecentAnswers { tried: self.lately.tried / 2, refused: self.lately.refused / 2 };
         }
     }
 
@@ -136,17 +136,17 @@ impl Tally {
     }
 
     /// Whether the accounts refused with this code are more than the pass may have.
-    pub(super) fn too_many(&self, code: Code) -> Option<TooMany> {
+    pub(super) fn too_many(&self, code: Code) -> Option<RejectedShare> {
         let refused = self.refused.get(&code).copied().unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "counts of accounts are far below 2^52")]
         let over = refused as f64 > self.max_rejected_share * self.tried as f64;
-        (self.tried >= SHARE_COUNTS_FROM && over).then_some(TooMany { refused, tried: self.tried })
+        (self.tried >= SHARE_COUNTS_FROM && over).then_some(RejectedShare { refused, tried: self.tried })
     }
 }
 
-fn place(op: Op) -> usize {
+fn place(op: Operation) -> usize {
     match op {
-        Op::Set => 0,
-        Op::Remove => 1,
+        Operation::Set => 0,
+        Operation::Remove => 1,
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 
-async fn start(pace: &Pace) -> Instant {
-    pace.turn(false).await.start().await.at
+async fn start(rate_limiter: &RateLimiter) -> Instant {
+    rate_limiter.turn(false).await.start().await.at
 }
 
 /// Panics where some second, both ends included, holds more than `limit` starts.
@@ -30,9 +30,9 @@ fn paused() -> tokio::runtime::Runtime {
 #[tokio::test(start_paused = true)]
 async fn the_limit_is_used_to_99_percent_and_never_passed() {
     for rate in [1_u32, 2, 7, 95, 100, 1000] {
-        let pace = Pace::new(rate);
+        let rate_limiter = RateLimiter::new(rate);
         let many = usize::try_from(rate).unwrap() * 20 + 1;
-        let starts = join_all((0..many).map(|_| start(&pace))).await;
+        let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         let took = (starts[many - 1] - starts[0]).as_secs_f64();
         assert!(20.0 / took >= 0.99, "{rate} calls a second: 20 s worth of calls took {took} s");
         assert_any_second(&starts, usize::try_from(rate).unwrap());
@@ -41,12 +41,12 @@ async fn the_limit_is_used_to_99_percent_and_never_passed() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_longest_starts_first() {
-    let pace = Pace::new(50);
+    let rate_limiter = RateLimiter::new(50);
     let order = Mutex::new(Vec::new());
     join_all((0..100).map(|number| {
-        let (pace, order) = (&pace, &order);
+        let (rate_limiter, order) = (&rate_limiter, &order);
         async move {
-            start(pace).await;
+            start(rate_limiter).await;
             order.lock().unwrap().push(number);
         }
     }))
@@ -56,89 +56,89 @@ async fn who_waits_longest_starts_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_given_up_costs_nothing_and_blocks_nobody() {
-    let pace = Pace::new(1);
-    start(&pace).await;
-    let given_up = pace.turn(false).await;
+    let rate_limiter = RateLimiter::new(1);
+    start(&rate_limiter).await;
+    let given_up = rate_limiter.turn(false).await;
     drop(given_up);
-    let waiting = tokio::time::timeout(Duration::from_millis(10), start(&pace)).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(10), start(&rate_limiter)).await;
     assert!(waiting.is_err());
     let begun = monotonic();
-    start(&pace).await;
+    start(&rate_limiter).await;
     assert!(begun.elapsed() < Duration::from_millis(1010));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_starts_before_the_moment_held_for() {
-    let pace = Arc::new(Pace::new(95));
+    let rate_limiter = Arc::new(RateLimiter::new(95));
     let moment = monotonic() + Duration::from_secs(1);
-    pace.hold_until(moment);
-    assert!(start(&pace).await >= moment);
+    rate_limiter.hold_until(moment);
+    assert!(start(&rate_limiter).await >= moment);
 
     // Somebody who waits already is held as well.
     let moment = monotonic() + Duration::from_secs(3);
-    start(&pace).await;
+    start(&rate_limiter).await;
     let waiting = tokio::spawn({
-        let pace = Arc::clone(&pace);
-        async move { start(&pace).await }
+        let rate_limiter = Arc::clone(&rate_limiter);
+        async move { start(&rate_limiter).await }
     });
     tokio::task::yield_now().await;
-    pace.hold_until(moment);
+    rate_limiter.hold_until(moment);
     assert!(waiting.await.unwrap() >= moment);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_the_limit_is_told() {
-    let pace = Pace::new(10);
-    assert_eq!(pace.turn(false).await.start().await.waited, Duration::ZERO);
-    let waited = pace.turn(false).await.start().await.waited;
+    let rate_limiter = RateLimiter::new(10);
+    assert_eq!(rate_limiter.turn(false).await.start().await.waited, Duration::ZERO);
+    let waited = rate_limiter.turn(false).await.start().await.waited;
     assert!(waited > Duration::from_millis(90) && waited < Duration::from_millis(110), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_burst_of_slow_downs_cuts_once_and_is_told_once() {
-    let pace = Pace::new(100);
+    let rate_limiter = RateLimiter::new(100);
     let calls = async |many: usize| {
-        let starts = join_all((0..many).map(|_| start(&pace))).await;
+        let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         for at in &starts {
-            pace.called(*at);
+            rate_limiter.called(*at);
         }
         starts
     };
     let starts = calls(120).await;
-    let cuts: Vec<Slowed> = starts[100..].iter().filter_map(|started| pace.slow_down(*started)).collect();
+    let cuts: Vec<RateCut> = starts[100..].iter().filter_map(|started| rate_limiter.slow_down(*started)).collect();
     assert_eq!(cuts.iter().map(|cut| cut.news).collect::<Vec<_>>(), [true]);
-    assert!((pace.rate() - 90.0).abs() < 1.0, "{}", pace.rate());
+    assert!((rate_limiter.rate() - 90.0).abs() < 1.0, "{}", rate_limiter.rate());
     // One more small cut around the same limit is no news.
     let last = *calls(300).await.last().unwrap();
-    let cut = pace.slow_down(last).expect("a call after the blind second counts");
+    let cut = rate_limiter.slow_down(last).expect("a call after the blind second counts");
     assert!(!cut.news && (75.0..90.0).contains(&cut.rate), "{cut:?}");
 }
 
 /// Where less was asked for than allowed, how much would be too much is not known: a larger cut.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_while_little_is_sent_takes_a_third() {
-    let pace = Pace::new(100);
-    let at = start(&pace).await;
-    pace.called(at);
-    assert!((pace.slow_down(at).unwrap().rate - 67.5).abs() < 0.1);
+    let rate_limiter = RateLimiter::new(100);
+    let at = start(&rate_limiter).await;
+    rate_limiter.called(at);
+    assert!((rate_limiter.slow_down(at).unwrap().rate - 67.5).abs() < 0.1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_comes_back_without_a_step_down_and_only_up_to_the_limit() {
-    let pace = Pace::new(100);
+    let rate_limiter = RateLimiter::new(100);
     for _ in 0..50 {
-        let at = start(&pace).await;
-        pace.called(at);
-        pace.slow_down(at);
+        let at = start(&rate_limiter).await;
+        rate_limiter.called(at);
+        rate_limiter.slow_down(at);
         advance(Duration::from_millis(400)).await;
     }
-    let lowest = pace.rate();
+    let lowest = rate_limiter.rate();
     assert!((2.0..5.0).contains(&lowest), "{lowest}");
     let mut before = lowest;
     let mut seconds = 0;
     while before < 100.0 {
         advance(Duration::from_millis(100)).await;
-        let rate = pace.rate();
+        let rate = rate_limiter.rate();
         assert!(rate >= before && rate - before <= 2.5, "{before} to {rate} in a tenth of a second");
         before = rate;
         seconds += 1;
@@ -146,7 +146,7 @@ async fn the_rate_comes_back_without_a_step_down_and_only_up_to_the_limit() {
     assert!((before - 100.0).abs() < 1e-9, "{before}");
     assert!((100..160).contains(&seconds), "back after {seconds} tenths of a second");
     advance(Duration::from_secs(100)).await;
-    assert!((pace.rate() - 100.0).abs() < 1e-9);
+    assert!((rate_limiter.rate() - 100.0).abs() < 1e-9);
 }
 
 /// A vendor's limit, counted over the second before each call.
@@ -169,7 +169,7 @@ impl Vendor {
 
 /// Calls and refused ones in each second of `seconds`, under a limit by the second; answers take `latency`.
 async fn drive(
-    pace: &Pace,
+    rate_limiter: &RateLimiter,
     seconds: u64,
     latency: Duration,
     strict: bool,
@@ -180,17 +180,17 @@ async fn drive(
     let mut table = vec![(0, 0); usize::try_from(seconds).unwrap()];
     let begun = monotonic();
     loop {
-        let at = start(pace).await;
+        let at = start(rate_limiter).await;
         let second = (at - begun).as_secs();
         let Some((all, refused)) = table.get_mut(usize::try_from(second).unwrap()) else { return table };
-        pace.called(at);
+        rate_limiter.called(at);
         *all += 1;
         if !vendor.takes(at, limit(second)) {
             *refused += 1;
             refusals.push_back(at);
         }
         while let Some(started) = refusals.pop_front_if(|started| at >= *started + latency) {
-            pace.slow_down(started);
+            rate_limiter.slow_down(started);
         }
     }
 }
@@ -203,8 +203,9 @@ fn refused(table: &[(usize, usize)]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_falls_and_returns_is_followed_without_swinging() {
     for latency in [20, 200, 500].map(Duration::from_millis) {
-        let pace = Pace::new(95);
-        let table = drive(&pace, 70, latency, false, |second| if (15..45).contains(&second) { 30 } else { 100 }).await;
+        let rate_limiter = RateLimiter::new(95);
+        let table =
+            drive(&rate_limiter, 70, latency, false, |second| if (15..45).contains(&second) { 30 } else { 100 }).await;
         assert_eq!(refused(&table[..15]), 0);
         let down = table[15..].iter().position(|(all, _)| *all <= 32).unwrap();
         assert!(down <= 3, "answers after {latency:?}: at the lower limit after {down} s: {table:?}");
@@ -225,8 +226,8 @@ async fn a_limit_that_falls_and_returns_is_followed_without_swinging() {
 #[tokio::test(start_paused = true)]
 async fn every_lower_limit_is_found_and_used() {
     for (allowed, strict) in [(5, false), (10, false), (50, false), (80, false), (90, false), (30, true), (50, true)] {
-        let pace = Pace::new(95);
-        let table = drive(&pace, 120, Duration::from_millis(50), strict, |_| allowed).await;
+        let rate_limiter = RateLimiter::new(95);
+        let table = drive(&rate_limiter, 120, Duration::from_millis(50), strict, |_| allowed).await;
         let settled = &table[20..];
         let taken: usize = settled.iter().map(|(all, refused)| all - refused).sum();
         assert!(taken >= allowed * 85, "{allowed}, strict {strict}: {taken} taken in 100 s: {table:?}");
@@ -243,8 +244,9 @@ async fn every_lower_limit_is_found_and_used() {
 /// Nothing is taken for a while: almost nothing is sent.
 #[tokio::test(start_paused = true)]
 async fn while_everything_is_refused_next_to_nothing_is_sent() {
-    let pace = Pace::new(95);
-    let table = drive(&pace, 40, Duration::from_millis(50), false, |second| if second < 20 { 0 } else { 100 }).await;
+    let rate_limiter = RateLimiter::new(95);
+    let table =
+        drive(&rate_limiter, 40, Duration::from_millis(50), false, |second| if second < 20 { 0 } else { 100 }).await;
     assert!(table[6..20].iter().all(|(all, _)| *all <= 3), "{table:?}");
     assert!(table[36..].iter().all(|(all, _)| *all >= 90), "{table:?}");
 }
@@ -275,22 +277,22 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
     ) {
         let starts = paused().block_on(async {
-            let pace = Arc::new(Pace::new(rate));
+            let rate_limiter = Arc::new(RateLimiter::new(rate));
             let mut calls = Vec::new();
             for step in steps {
                 match step {
                     Step::Arrive(many) => {
                         for _ in 0..many {
-                            let pace = Arc::clone(&pace);
-                            calls.push(tokio::spawn(async move { start(&pace).await }));
+                            let rate_limiter = Arc::clone(&rate_limiter);
+                            calls.push(tokio::spawn(async move { start(&rate_limiter).await }));
                         }
                         tokio::task::yield_now().await;
                     }
                     Step::Pass(micros) => sleep(Duration::from_micros(micros)).await,
                     Step::SlowDown => {
-                        pace.slow_down(monotonic());
+                        rate_limiter.slow_down(monotonic());
                     }
-                    Step::Hold(millis) => pace.hold_until(monotonic() + Duration::from_millis(millis)),
+                    Step::Hold(millis) => rate_limiter.hold_until(monotonic() + Duration::from_millis(millis)),
                 }
             }
             let mut starts: Vec<Instant> =
@@ -305,12 +307,12 @@ proptest! {
 /// A stream of calls that wait for the limit, and one of another pass that comes late and goes first.
 #[tokio::test(start_paused = true)]
 async fn who_is_urgent_starts_next() {
-    let pace = Arc::new(Pace::new(10));
+    let rate_limiter = Arc::new(RateLimiter::new(10));
     let order = Arc::new(Mutex::new(Vec::new()));
     let stand = |name: &'static str, urgent: bool| {
-        let (pace, order) = (Arc::clone(&pace), Arc::clone(&order));
+        let (rate_limiter, order) = (Arc::clone(&rate_limiter), Arc::clone(&order));
         tokio::spawn(async move {
-            let start = pace.turn(urgent).await.start().await;
+            let start = rate_limiter.turn(urgent).await.start().await;
             order.lock().unwrap().push(name);
             start.at
         })
@@ -332,11 +334,12 @@ async fn who_is_urgent_starts_next() {
 /// Somebody urgent who gives up must not hold up the others.
 #[tokio::test(start_paused = true)]
 async fn an_urgent_turn_given_up_blocks_nobody() {
-    let pace = Pace::new(1);
-    start(&pace).await;
-    let given_up = tokio::time::timeout(Duration::from_millis(10), async { pace.turn(true).await.start().await }).await;
+    let rate_limiter = RateLimiter::new(1);
+    start(&rate_limiter).await;
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(10), async { rate_limiter.turn(true).await.start().await }).await;
     assert!(given_up.is_err());
     let begun = monotonic();
-    start(&pace).await;
+    start(&rate_limiter).await;
     assert!(begun.elapsed() < Duration::from_millis(1010));
 }

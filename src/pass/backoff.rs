@@ -15,9 +15,9 @@ const MOST: usize = 10_000;
 
 /// By account, how often its doubt was looked into without an answer while IM answered others.
 #[derive(Debug, Default)]
-pub(super) struct Patience(HashMap<Account, u32>);
+pub(super) struct Backoff(HashMap<Account, u32>);
 
-impl Patience {
+impl Backoff {
     /// The pause after another such end, `base` after the first.
     pub(super) fn ended(&mut self, account: &Account, base: Duration) -> Duration {
         if self.0.len() >= MOST && !self.0.contains_key(account) {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_an_hour_and_starts_anew_after_an_answer() {
-        let (mut patience, account, base) = (Patience::default(), Account::new("a"), Duration::from_secs(20));
+        let (mut patience, account, base) = (Backoff::default(), Account::new("a"), Duration::from_secs(20));
         let pauses: Vec<u64> = (0..10).map(|_| patience.ended(&account, base).as_secs()).collect();
         assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
         patience.answered(&account);

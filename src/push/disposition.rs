@@ -1,10 +1,10 @@
 //! What an answer means: from a code to what is done with the call, and the words for a refusal.
 //!
-//! Owns: the decision for each class of code, reasons without values. Must not know: calls, pace, batches.
+//! Owns: the decision for each class of code, reasons without values. Must not know: calls, rate_limiter, batches.
 
 use std::borrow::Cow;
 
-use super::batch::Op;
+use super::batch::Operation;
 use crate::im::{Class, Code};
 use crate::model::VendorRefusal;
 
@@ -15,30 +15,30 @@ const NO_SUCH_ACCOUNT: Code = Code::Vendor(70107);
 
 /// What is done after a code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum Disposition {
     /// The same call again, after a pause.
-    Repeat,
+    Retry,
     /// The same call again, after a longer pause, and all calls slower for a while.
-    RepeatSlower,
+    RetryThrottled,
     /// Nothing can be pushed.
     Stop,
     /// Halves, accounts, attributes, until the culprit stands alone.
-    Isolate,
+    Bisect,
 }
 
-pub(super) fn of(code: Code) -> Verdict {
+pub(super) fn of(code: Code) -> Disposition {
     match code.class() {
         // An error with the code of success is not an answer to rely on.
-        Class::Done | Class::Retry => Verdict::Repeat,
-        Class::SlowDown => Verdict::RepeatSlower,
-        Class::Credentials => Verdict::Stop,
-        Class::Row | Class::Request | Class::Unknown => Verdict::Isolate,
+        Class::Done | Class::Retry => Disposition::Retry,
+        Class::SlowDown => Disposition::RetryThrottled,
+        Class::Credentials => Disposition::Stop,
+        Class::Row | Class::Request | Class::Unknown => Disposition::Bisect,
     }
 }
 
 /// A removal from an account that does not exist has nothing left to do.
-pub(super) fn counts_as_done(op: Op, code: Code) -> bool {
-    op == Op::Remove && code == NO_SUCH_ACCOUNT
+pub(super) fn counts_as_done(op: Operation, code: Code) -> bool {
+    op == Operation::Remove && code == NO_SUCH_ACCOUNT
 }
 
 /// The refusal as it is recorded. `values`: those that the call carried; none of them shows in the reason.
@@ -155,15 +155,15 @@ mod tests {
     #[test]
     fn every_class_has_its_verdict() {
         for (code, verdict) in [
-            (Code::Vendor(91000), Verdict::Repeat),
-            (Code::Timeout, Verdict::Repeat),
-            (Code::Http(502), Verdict::Repeat),
-            (Code::Vendor(60011), Verdict::RepeatSlower),
-            (Code::Http(429), Verdict::RepeatSlower),
-            (Code::Vendor(70003), Verdict::Stop),
-            (Code::Vendor(90018), Verdict::Isolate),
-            (Code::Vendor(70107), Verdict::Isolate),
-            (Code::Vendor(424_242), Verdict::Isolate),
+            (Code::Vendor(91000), Disposition::Retry),
+            (Code::Timeout, Disposition::Retry),
+            (Code::Http(502), Disposition::Retry),
+            (Code::Vendor(60011), Disposition::RetryThrottled),
+            (Code::Http(429), Disposition::RetryThrottled),
+            (Code::Vendor(70003), Disposition::Stop),
+            (Code::Vendor(90018), Disposition::Bisect),
+            (Code::Vendor(70107), Disposition::Bisect),
+            (Code::Vendor(424_242), Disposition::Bisect),
         ] {
             assert_eq!(of(code), verdict, "{code}");
         }
