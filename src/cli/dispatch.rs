@@ -3,14 +3,16 @@
 //! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
 
 use super::args::{Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
-use crate::commands::{self, CommandResult, Global};
+use crate::commands;
+use crate::commands::exit::CommandResult;
+use crate::commands::options::GlobalOptions;
 use crate::config::LogFormat;
 use crate::logging::Verbosity;
 
 impl Cli {
     /// Runs the command and returns its exit code, or why it failed.
     pub async fn run(self) -> CommandResult {
-        let global = Global::from(self.global);
+        let global = GlobalOptions::from(self.global);
         match self.command {
             CliCommand::Run { once: false, .. } => Box::pin(commands::run::daemon(global)).await,
             CliCommand::Run { once: true, json } => Box::pin(commands::run::once(global, json)).await,
@@ -35,7 +37,7 @@ impl Cli {
     }
 }
 
-impl From<GlobalArgs> for Global {
+impl From<GlobalArgs> for GlobalOptions {
     fn from(args: GlobalArgs) -> Self {
         Self {
             verbosity: match (args.quiet, args.verbose) {

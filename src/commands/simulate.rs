@@ -1,11 +1,13 @@
-//! `imsync simulate`: the simulator as a server of its own.
+//! `imsync simulate`: the simulator as a separate process.
 //!
-//! Owns: its flags and what it prints. Must not know: how the simulator works.
+//! Owns: its arguments and output. Must not know: how the simulator works.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{CommandResult, Exit, Failure, Global, say, thousands};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::GlobalOptions;
+use super::output::{calls, print_line, thousands};
 use crate::clock::Shutdown;
 use crate::service::signals::{self, OnHangup};
 use crate::simulator::{FAULT_FORMS, Options, Rule, Simulator};
@@ -33,7 +35,7 @@ pub struct SimulateArgs {
 
 /// Prints the syntax of `--fault`.
 pub fn print_fault_syntax() -> CommandResult {
-    say(format!(
+    print_line(format!(
         "\
 The syntax of `imsync simulate --fault SPEC`, a repeatable flag.
 SPEC is an action with its argument, followed by conditions. A colon separates
@@ -51,12 +53,12 @@ Examples:
 }
 
 /// Serves the simulated IM service until a stop is requested.
-pub async fn run(global: Global, arguments: SimulateArgs) -> CommandResult {
+pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
     global.start_logging();
-    let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, faults } = arguments;
+    let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, faults } = args;
     let faults: Vec<Rule> = faults
         .iter()
-        .map(|text| text.parse().map_err(|error| Failure::usage(format!("--fault {text}: {error}"))))
+        .map(|text| text.parse().map_err(|error| CommandFailure::usage(format!("--fault {text}: {error}"))))
         .collect::<Result<_, _>>()?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
@@ -71,22 +73,22 @@ pub async fn run(global: Global, arguments: SimulateArgs) -> CommandResult {
         faults,
         ..Options::default()
     };
-    let running = Simulator::start(options)
-        .await
-        .map_err(|error| Failure::failed(format!("cannot serve on {listen}: {error}; choose another --listen")))?;
-    say(format!("simulated IM at {}, app {app}, identifier \"{identifier}\"", running.base_url()))?;
+    let running = Simulator::start(options).await.map_err(|error| {
+        CommandFailure::failed(format!("cannot listen on {listen}: {error}; choose another address with --listen"))
+    })?;
+    print_line(format!("simulated IM at {}, app {app}, identifier \"{identifier}\"", running.base_url()))?;
     if attributes.is_empty() {
-        say("it knows no attribute names yet: give --attributes, or set them by im_set_attr_name")?;
+        print_line("the app has no attribute names yet: use --attributes, or set them with im_set_attr_name")?;
     } else {
-        say(format!("attribute names: {}", attributes.join(", ")))?;
+        print_line(format!("attribute names: {}", attributes.join(", ")))?;
     }
-    say("Ctrl-C ends it")?;
+    print_line("press Ctrl-C to stop")?;
     shutdown.wait().await;
     let counters = running.handle().counters();
     running.stop().await;
-    say(format!(
-        "{} calls taken, {} users hold attributes, {} violations of the vendor's rules",
-        thousands(counters.arrived),
+    print_line(format!(
+        "{} received, {} users with attributes, {} violations of the vendor's rules",
+        calls(counters.arrived),
         thousands(counters.users),
         thousands(counters.violations),
     ))?;

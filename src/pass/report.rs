@@ -104,7 +104,7 @@ impl PassProgress {
             without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
-            phase: Mutex::new("transactions the table"),
+            phase: Mutex::new("reading the table"),
             routine: AtomicBool::new(kind == PassKind::Incremental),
             resumed: AtomicBool::new(false),
         }

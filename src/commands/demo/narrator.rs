@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::thousands;
+use crate::commands::output::thousands;
 use crate::simulator::Change;
 
 /// The maximum number of lines a second. Further arrivals are counted, and one line shows the counts.

@@ -18,7 +18,9 @@ use super::narrator::Narrator;
 use super::workload::{CommitTimes, Workload};
 use crate::clock::Shutdown;
 use crate::cluster;
-use crate::commands::{CommandResult, Exit, Failure, Global, thousands};
+use crate::commands::exit::{CommandFailure, CommandResult, Exit};
+use crate::commands::options::GlobalOptions;
+use crate::commands::output::thousands;
 use crate::config::{LogFormat, LogLevel};
 use crate::logging;
 use crate::service::signals::{self, OnHangup};
@@ -41,7 +43,7 @@ struct DemoOptions {
 ///
 /// The exit code is 0 when the table and IM are equal at the end, also when a signal ended the workload early. It is 0 as
 /// well when a signal ended the set-up or the backfill, because there is nothing to compare then. It is 1 when they differ.
-pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
+pub async fn run(global: GlobalOptions, users: u32, seconds: u64) -> CommandResult {
     // The narrator describes on stdout what happens. The log adds warnings only.
     logging::init(LogLevel::Warn, global.log_format.unwrap_or(LogFormat::Auto), global.verbosity);
     let shutdown = Shutdown::default();
@@ -51,7 +53,7 @@ pub async fn run(global: Global, users: u32, seconds: u64) -> CommandResult {
         Ok(exit) => Ok(exit),
         Err(error) => Err(match error.downcast::<io::Error>() {
             Ok(error) => error.into(),
-            Err(error) => Failure::failed(format!("{error:#}")),
+            Err(error) => CommandFailure::failed(format!("{error:#}")),
         }),
     }
 }
