@@ -76,7 +76,8 @@ pub(super) enum CliCommand {
     Run {
         /// Run one pass and exit
         ///
-        /// The pass is incremental, or a full pass when one is due. The exit code is 3 when rejections exist at its end.
+        /// The pass is incremental, or a full pass when one is due. The exit code is 3 when rejections exist at its
+        /// end.
         #[arg(long)]
         once: bool,
         /// Print the report of the pass as JSON
@@ -85,8 +86,8 @@ pub(super) enum CliCommand {
     },
     /// Run a full pass: push every difference and find accounts that are gone
     ///
-    /// A full pass reads the whole table, compares every row with what IM acknowledged last, and pushes the differences.
-    /// An interrupted backfill resumes where it stopped when it is run again with the same flags.
+    /// A full pass reads the whole table, compares every row with what IM acknowledged last, and pushes the
+    /// differences. An interrupted backfill resumes where it stopped when it is run again with the same flags.
     #[command(after_long_help = help::BACKFILL)]
     Backfill {
         /// Send every attribute again, whatever the state tables say
@@ -117,8 +118,8 @@ pub(super) enum CliCommand {
     Check {
         /// Validate the configuration only; no network
         ///
-        /// Reads the arguments, the configuration file, the files it names, and the environment. The exit code is 2 when
-        /// one of them is wrong.
+        /// Reads the arguments, the configuration file, the files it names, and the environment. The exit code is 2
+        /// when one of them is wrong.
         #[arg(long)]
         offline: bool,
         /// Print the findings as JSON
@@ -190,8 +191,8 @@ pub(super) enum CliCommand {
     Simulate(SimulateFlags),
     /// Show imsync at work: private PostgreSQL, simulated IM, generated users
     ///
-    /// Runs a backfill, then the daemon while rows change, and compares the table with IM at the end. The exit code is 1
-    /// when they differ. Needs PostgreSQL's programs on this machine and no configuration, and leaves nothing behind.
+    /// Runs a backfill, then the daemon while rows change, and compares the table with IM at the end. The exit code is
+    /// 1 when they differ. Needs PostgreSQL's programs on this machine and no configuration, and leaves nothing behind.
     #[command(after_long_help = help::DEMO)]
     Demo {
         /// Number of generated users

@@ -56,7 +56,8 @@ impl Findings {
     }
 }
 
-/// Checks the configuration, and without `offline` also the databases and IM. The exit code is 1 when a finding is an error.
+/// Checks the configuration, and without `offline` also the databases and IM. The exit code is 1 when a finding is an
+/// error.
 pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandResult {
     let config = match global.load(true, CommandKind::OneShot) {
         Ok(config) => config,
@@ -207,7 +208,8 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
             "attributes",
             FindingVerdict::Error,
             format!(
-                "the app does not know {}; it knows: {}. Add the missing names in the console (at most ten names), or correct [attributes] in {}",
+                "the app does not know {}; it knows: {}. Add the missing names in the console (at most \
+                 ten names), or correct [attributes] in {}",
                 quoted(&missing),
                 if known.is_empty() { "none".to_owned() } else { quoted(&known) },
                 config.path.display()

@@ -45,7 +45,8 @@ pub async fn run(global: GlobalOptions, print: bool, rebind: bool) -> CommandRes
 
 fn rebound(config: &Config) -> String {
     format!(
-        "sync \"{}\" is now bound to app {} ({}); every acknowledged value counts as unknown, and the next pass is a full pass",
+        "sync \"{}\" is now bound to app {} ({}); every acknowledged value counts as unknown, and \
+         the next pass is a full pass",
         config.name,
         config.im.sdk_app_id,
         match config.im.service {

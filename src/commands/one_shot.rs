@@ -33,7 +33,8 @@ impl LeasedEngine {
         }
         let (lease, writer) = resources.take_lease().await?.map_err(|holder| {
             CommandFailure::failed(format!(
-                "{holder} holds the lease of sync \"{}\", and only the holder may write; stop it, or let it run the sync",
+                "{holder} holds the lease of sync \"{}\", and only the holder may write; stop \
+                 it, or let it run the sync",
                 config.name
             ))
         })?;
@@ -95,7 +96,8 @@ pub(super) async fn run_within_limits<T>(
              lease; no data is lost, run the command again",
         )),
         () = deadline => Err(CommandFailure::failed(format!(
-            "stopped after {} s with calls still in flight; their outcome is unknown, and the next pass sends them again",
+            "stopped after {} s with calls still in flight; their outcome is unknown, and the next pass sends \
+             them again",
             GRACE.as_secs(),
         ))),
     }

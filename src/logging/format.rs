@@ -2,8 +2,8 @@
 //!
 //! Owns: the choice of the format, and the layer that writes it. Must not know: levels and filters.
 //!
-//! A failed write of a log line is not reported. The report would go to the place that has just failed, and a full disk or
-//! a closed pipe behind stderr must not end the daemon.
+//! A failed write of a log line is not reported. The report would go to the place that has just failed, and a full disk
+//! or a closed pipe behind stderr must not end the daemon.
 
 use std::io::IsTerminal;
 

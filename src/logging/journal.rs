@@ -2,9 +2,9 @@
 //!
 //! Owns: `$JOURNAL_STREAM`, the fields and priority of an entry, the socket. Must not know: what an event means.
 //!
-//! Sources: systemd.exec(5) for `$JOURNAL_STREAM`, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/> for entries, sd-daemon(3)
-//! for the priority in front of a line. The crate `tracing-journald` is not used: it stores the fields of an event in
-//! journal fields only, and `journalctl` shows only MESSAGE by default.
+//! Sources: systemd.exec(5) for `$JOURNAL_STREAM`, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/> for entries,
+//! sd-daemon(3) for the priority in front of a line. The crate `tracing-journald` is not used: it stores the fields of
+//! an event in journal fields only, and `journalctl` shows only MESSAGE by default.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};

@@ -1,5 +1,5 @@
-//! Logging: which events are written, in which format, and where. Log lines go to stderr or to the journal; stdout is for
-//! results.
+//! Logging: which events are written, in which format, and where. Log lines go to stderr or to the journal; stdout is
+//! for results.
 //!
 //! Owns: the level filter and the formats. Must not know: which events are worth logging.
 //!

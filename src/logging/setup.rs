@@ -1,7 +1,7 @@
 //! Starting the logging of this process, the level filter, and changing the level later.
 //!
-//! Owns: the one active subscriber; how the configured level and the verbosity flags combine; the limit on other crates.
-//! Must not know: how an event is formatted.
+//! Owns: the one active subscriber; how the configured level and the verbosity flags combine; the limit on other
+//! crates. Must not know: how an event is formatted.
 //!
 //! Other crates log warnings and errors only, at every verbosity. Below that level they may print URLs that contain a
 //! UserSig, or SQL statements that contain the text of a filter. No environment variable changes this.

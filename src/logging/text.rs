@@ -26,8 +26,8 @@ impl FormatTime for UtcTime {
 
 /// `2026-01-31T08:15:00.250Z  INFO pass finished kind=incremental pushed=12`
 ///
-/// DEBUG and TRACE lines also name the module that logged the event. Control characters are escaped, so that an event is
-/// exactly one line and cannot send escape sequences to a terminal.
+/// DEBUG and TRACE lines also name the module that logged the event. Control characters are escaped, so that an event
+/// is exactly one line and cannot send escape sequences to a terminal.
 pub(super) struct TextFormatter;
 
 impl<S, N> FormatEvent<S, N> for TextFormatter

@@ -1,7 +1,7 @@
 //! A child process that ends when the demo ends, however the demo ends.
 //!
-//! Owns: the environment, the stop pipe and the exit status of an imsync child process. Must not know: which command the
-//! child runs.
+//! Owns: the environment, the stop pipe and the exit status of an imsync child process. Must not know: which command
+//! the child runs.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,8 +21,8 @@ const REMOVED_PREFIXES: [&str; 3] = ["IMSYNC_", "PG", "CREDENTIALS_DIRECTORY"];
 #[derive(Debug)]
 pub(super) struct ChildProcess {
     child: Child,
-    /// The write end of the child's standard input. It is taken out of `child` because `Child::wait` closes the standard
-    /// input it owns, and closing this pipe kills the child.
+    /// The write end of the child's standard input. It is taken out of `child` because `Child::wait` closes the
+    /// standard input it owns, and closing this pipe kills the child.
     stop_pipe: Option<ChildStdin>,
 }
 

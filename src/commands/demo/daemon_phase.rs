@@ -1,7 +1,7 @@
 //! The daemon phase: the workload changes rows, and the daemon pushes the changes to the simulated IM service.
 //!
-//! Owns: running workload, daemon and arrivals side by side, and waiting until the table and IM are equal. Must not know:
-//! what the workload changes, and how an arrival is printed.
+//! Owns: running workload, daemon and arrivals side by side, and waiting until the table and IM are equal. Must not
+//! know: what the workload changes, and how an arrival is printed.
 
 use std::io;
 use std::time::Duration;
@@ -70,7 +70,8 @@ impl DaemonPhase<'_> {
 
     /// Waits until the table and IM are equal and returns how long that took.
     ///
-    /// Returns `None` after a time limit that depends on the number of users. The final comparison then lists what differs.
+    /// Returns `None` after a time limit that depends on the number of users. The final comparison then lists what
+    /// differs.
     pub(super) async fn wait_until_equal(&mut self, users: u32) -> anyhow::Result<Option<Duration>> {
         // Time for two full passes at 95 calls of 100 users a second, and 30 seconds more for a busy machine.
         let limit = Duration::from_secs(30 + u64::from(users) / 4_000);

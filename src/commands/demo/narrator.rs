@@ -1,7 +1,7 @@
 //! The output of the demo: headings, and the changes that arrive in IM, at a rate that a person can read.
 //!
-//! Owns: the wording of a line and the limit on lines a second. Must not know: where the changes come from, when the demo
-//! ends.
+//! Owns: the wording of a line and the limit on lines a second. Must not know: where the changes come from, when the
+//! demo ends.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

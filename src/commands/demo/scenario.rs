@@ -41,8 +41,9 @@ struct DemoOptions {
 
 /// Runs the demo with `users` generated users and a workload of `seconds`.
 ///
-/// The exit code is 0 when the table and IM are equal at the end, also when a signal ended the workload early. It is 0 as
-/// well when a signal ended the set-up or the backfill, because there is nothing to compare then. It is 1 when they differ.
+/// The exit code is 0 when the table and IM are equal at the end, also when a signal ended the workload early. It is 0
+/// as well when a signal ended the set-up or the backfill, because there is nothing to compare then. It is 1 when they
+/// differ.
 pub async fn run(global: GlobalOptions, users: u32, seconds: u64) -> CommandResult {
     // The narrator describes on stdout what happens. The log adds warnings only.
     logging::init(LogLevel::Warn, global.log_format.unwrap_or(LogFormat::Auto), global.verbosity);

@@ -24,8 +24,8 @@ const BULK_PAUSE: Duration = Duration::from_secs(5);
 const BULK_LIMIT: i64 = 300;
 /// How long a slow transaction stays open after its changes.
 const SLOW_COMMIT: Duration = Duration::from_millis(1_500);
-/// The number of users at the start of the table that only slow transactions change. Other changes never wait for the row
-/// locks of a slow transaction.
+/// The number of users at the start of the table that only slow transactions change. Other changes never wait for the
+/// row locks of a slow transaction.
 const RESERVED: u32 = 5;
 /// The number of users from which on there are slow transactions.
 const SLOW_COMMIT_MIN_USERS: u32 = 50;
@@ -61,7 +61,8 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    /// Runs until a stop is requested, and commits every transaction before it returns. Returns the number of changed rows.
+    /// Runs until a stop is requested, and commits every transaction before it returns. Returns the number of changed
+    /// rows.
     pub(super) async fn run(self, stop: &Shutdown) -> sqlx::Result<u64> {
         let next_number = AtomicU32::new(self.users + 1);
         let (quick, slow) =
@@ -86,8 +87,8 @@ impl Workload {
         Ok(changed)
     }
 
-    /// Runs transactions that commit late. Their rows have the timestamp of BEGIN and become visible at COMMIT, when the
-    /// daemon has already read newer rows.
+    /// Runs transactions that commit late. Their rows have the timestamp of BEGIN and become visible at COMMIT, when
+    /// the daemon has already read newer rows.
     async fn run_slow_transactions(&self, next_number: &AtomicU32, stop: &Shutdown) -> sqlx::Result<u64> {
         if self.users < SLOW_COMMIT_MIN_USERS {
             return Ok(0);
@@ -123,8 +124,8 @@ struct QuickChanges<'a> {
     present: Vec<String>,
     /// Accounts whose row is marked as deleted.
     deleted: Vec<String>,
-    /// How many more accounts may lose an attribute. Without a limit, the removal guard would stop all removals once more
-    /// than a fifth of the accounts lose one.
+    /// How many more accounts may lose an attribute. Without a limit, the removal guard would stop all removals once
+    /// more than a fifth of the accounts lose one.
     removals_left: u32,
 }
 

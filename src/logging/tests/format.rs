@@ -39,7 +39,7 @@ fn a_debug_line_names_its_module_and_the_fields_of_its_spans() {
     });
     assert_eq!(
         lines.iter().map(|line| without_time(line)).collect::<Vec<_>>(),
-        [r#"DEBUG imsync::logging::tests: page read rows=5 pass=7 from="a b""#]
+        [r#"DEBUG imsync::logging::tests::format: page read rows=5 pass=7 from="a b""#]
     );
 }
 
@@ -76,7 +76,7 @@ fn json_is_one_object_per_line_with_flat_fields() {
     assert_eq!(line["message"], "pass\nfinished");
     assert_eq!(line["kind"], "full");
     assert_eq!(line["pushed"], 12);
-    assert_eq!(line["target"], "imsync::logging::tests");
+    assert_eq!(line["target"], "imsync::logging::tests::format");
     DateTime::parse_from_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
 }

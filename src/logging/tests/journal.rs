@@ -30,7 +30,7 @@ fn a_journal_entry_has_a_message_and_searchable_fields() {
         "PRIORITY=4\n\
          MESSAGE=refused\\nPRIORITY=0 account=u1 db.code=5\n\
          SYSLOG_IDENTIFIER=imsync\n\
-         IMSYNC_TARGET=imsync::logging::tests\n\
+         IMSYNC_TARGET=imsync::logging::tests::journal\n\
          IMSYNC_ACCOUNT=u1\n\
          IMSYNC_DB_CODE=5\n"
     );
