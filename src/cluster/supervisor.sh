@@ -1,53 +1,57 @@
-# Keeps one throw-away PostgreSQL for the process that holds the other end of our standard input.
-# $1: the folder of initdb and postgres.  $2: the cluster's directory, which we own and remove at the end.
-# $3: how to reach the primary of a standby; empty for a cluster of its own.
-# Orders, one a line: start N, INT (stop in order), QUIT (stop at once); N tells the starts apart, in the file `state`
-# too, so that an old answer is never taken for a new one. The end of input, however the holder
-# ended, means: stop and leave nothing behind.
+# Runs one temporary PostgreSQL server for the process that holds the other end of standard input, the owner.
+#
+# $1: the directory of initdb and postgres.
+# $2: the cluster's directory. This script removes it at the end.
+# $3: the connection string of the primary if the server is a standby; otherwise empty.
+#
+# Commands, one per line: "start N"; "INT", a fast shutdown; "QUIT", an immediate shutdown. N is the number of the
+# start. It is written to the file `state` too, so that the owner does not mistake the state after an earlier start for
+# the current one. The end of input means that the owner has ended: stop the server and remove the directory.
 bin=$1
 dir=$2
 primary=$3
-keeper=
+watcher=
 run=
 
-# A Ctrl-C or a closed terminal ends the holder, and that closes our input; only that ends us.
+# A Ctrl-C or a closed terminal ends the owner, which closes the input. Only the end of input ends this script.
 trap '' HUP INT TERM
 umask 077
 cd "$dir" || exit 1
 
-say() {
+write_state() {
     echo "$1" >state.new && mv state.new state
 }
 
-start() {
+start_server() {
     run=$1
     rm -f pid
-    say "starting $run"
+    write_state "starting $run"
     (
         "$bin/postgres" -D "$dir/data" </dev/null >>log 2>&1 &
         echo $! >pid.new && mv pid.new pid
         wait $!
         rm -f pid
-        say "exited $run"
+        write_state "exited $run"
     ) &
-    keeper=$!
+    watcher=$!
 }
 
-halt() {
-    [ -n "$keeper" ] || return 0
-    # Signals are repeated because a postmaster that has just been started does not listen to them yet.
+stop_server() {
+    [ -n "$watcher" ] || return 0
+    # The signal is repeated, because a postmaster that has just been started does not handle signals yet.
     until [ "$(cat state)" = "exited $run" ]; do
         [ -s pid ] && kill -s "$1" "$(cat pid)" 2>/dev/null
         sleep 0.02
     done
-    wait "$keeper"
-    keeper=
+    wait "$watcher"
+    watcher=
 }
 
 initialise() {
     if [ -n "$primary" ]; then
-        # With the primary's postgresql.conf come its include of ../settings.conf, which is ours here, and its roles.
-        # Where initdb is a link into the server's own folder, this program may have none beside it.
+        # The copy has the roles of the primary and its postgresql.conf. That file includes ../settings.conf, which is
+        # the standby's own file here. pg_basebackup is looked up beside the real initdb, because $bin may contain only
+        # links to some of the programs.
         "$(dirname "$(readlink -f "$bin/initdb")")/pg_basebackup" -D "$dir/data" -d "$primary" -R \
             --checkpoint=fast --no-sync </dev/null >>log 2>&1
     else
@@ -58,18 +62,18 @@ initialise() {
 }
 
 if initialise; then
-    say initialised
+    write_state initialised
 else
-    say refused
+    write_state failed
 fi
 
-while read -r order number; do
-    case $order in
-        start) halt INT && start "$number" ;;
-        INT | QUIT) halt "$order" ;;
+while read -r command number; do
+    case $command in
+        start) stop_server INT && start_server "$number" ;;
+        INT | QUIT) stop_server "$command" ;;
     esac
 done
 
-halt QUIT
+stop_server QUIT
 cd /
 rm -rf "$dir"

@@ -10,7 +10,7 @@ use super::options::GlobalOptions;
 use super::output::{calls, print_line, thousands};
 use crate::clock::Shutdown;
 use crate::service::signals::{self, OnHangup};
-use crate::simulator::{FAULT_FORMS, Options, Rule, Simulator};
+use crate::simulator::{FAULT_FORMS, FaultRule, Simulator, SimulatorOptions};
 
 /// The arguments of `imsync simulate`.
 #[derive(Clone, Debug)]
@@ -56,13 +56,13 @@ Examples:
 pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
     global.start_logging();
     let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, faults } = args;
-    let faults: Vec<Rule> = faults
+    let faults: Vec<FaultRule> = faults
         .iter()
         .map(|text| text.parse().map_err(|error| CommandFailure::usage(format!("--fault {text}: {error}"))))
         .collect::<Result<_, _>>()?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
-    let options = Options {
+    let options = SimulatorOptions {
         listen,
         sdk_app_id: app,
         secret_key: key,
@@ -71,7 +71,7 @@ pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
         latency,
         calls_per_second: rate,
         faults,
-        ..Options::default()
+        ..SimulatorOptions::default()
     };
     let running = Simulator::start(options).await.map_err(|error| {
         CommandFailure::failed(format!("cannot listen on {listen}: {error}; choose another address with --listen"))

@@ -1,10 +1,10 @@
-//! One call from its arrival to its answer.
+//! One call, from its arrival to its answer.
 //!
-//! Owns: the order of checks, records, faults and the state's change. Must not know: how a fault is written down, what
-//! the state looks like.
+//! Owns: the order of checks, records, faults and execution. Must not know: how a fault rule is written, how the app's
+//! state is stored.
 //!
-//! A call that nothing holds is recorded, applied and answered under one lock, without waiting. Any other call goes on
-//! in a task of its own, so that it is carried out even when its caller has gone away, as a vendor would.
+//! A call without a delay is recorded, executed and answered under one lock. Every other call continues in a task of
+//! its own, so that it is executed even if its caller disconnects, as it would be at the vendor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,219 +15,230 @@ use axum::http::Method;
 use axum::response::Response;
 use tokio::sync::oneshot;
 
-use super::clock::monotonic;
-use super::code;
-use super::connection::Door;
-use super::endpoint::Endpoint;
-use super::faults::{Gate, Plan, Wrong};
-use super::query::Query;
-use super::reply::{Reply, failure};
-use super::shared::{Shared, World};
-use super::wire;
+use super::answer::VendorAnswer;
+use super::clock;
+use super::connection::ConnectionCloser;
+use super::endpoint::SimulatedEndpoint;
+use super::error_code;
+use super::execute::execute;
+use super::faults::{FaultPlan, FaultyAnswer, ReleaseSignal};
+use super::query::CallQuery;
+use super::reply::{SimulatedReply, failure};
+use super::request::{self, ParsedRequest};
+use super::shared_state::{LockedState, SharedState};
 
-/// A hundred users with ten attributes are far below this, however much of them is escaped.
+/// A body with a hundred users and ten attributes each is far smaller, even if every character is escaped.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// What a call came to when it arrived.
-enum Begun {
-    Answered(Reply),
-    Goes(Box<Plan>),
+/// A recorded call.
+struct RecordedArrival {
+    shared: Arc<SharedState>,
+    id: u64,
+    endpoint: SimulatedEndpoint,
+    body: Bytes,
 }
 
-/// The route of everything that is not the control interface.
-pub(super) async fn call(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(door): ConnectInfo<Door>,
+/// What remains to be done for a call after its arrival.
+enum NextStep {
+    Answer(SimulatedReply),
+    FollowPlan(Box<FaultPlan>),
+}
+
+/// The route of every request outside the control interface.
+pub(super) async fn handle_call(
+    State(shared): State<Arc<SharedState>>,
+    ConnectInfo(connection): ConnectInfo<ConnectionCloser>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    // Assumed: another method than POST is answered as a wrong URL.
-    let endpoint = Endpoint::from_path(parts.uri.path()).filter(|_| parts.method == Method::POST);
+    // Assumed: a method other than POST is answered like a wrong URL.
+    let endpoint = SimulatedEndpoint::from_path(parts.uri.path()).filter(|_| parts.method == Method::POST);
     let Some(endpoint) = endpoint else {
-        shared.world().recorder.wrong_url();
-        shared.progress();
-        return failure(code::WRONG_URL, 0).into_response(&door, 0);
+        shared.lock().recorder.count_wrong_url();
+        shared.notify_waiters();
+        return failure(error_code::WRONG_URL, 0).into_response(&connection, 0);
     };
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return failure(code::BAD_HTTP, 0).into_response(&door, 0);
+        return failure(error_code::BAD_HTTP, 0).into_response(&connection, 0);
     };
-    let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let allowed = query.check(&shared.keys, shared.clock.unix_seconds());
-    let (id, begun) = begin(&shared, endpoint, allowed, query.random(), &body);
-    let reply = match begun {
-        Begun::Answered(reply) => reply,
-        Begun::Goes(plan) => {
-            let (gone_sender, gone) = oneshot::channel();
-            let mut caller = Caller { shared: Arc::clone(&shared), id, answered: false, _gone: gone_sender };
-            let going = tokio::spawn(go_on(shared, id, endpoint, body, *plan, gone));
-            let reply = going.await.unwrap_or_else(|_| Reply::close());
+    let query = CallQuery::parse(parts.uri.query().unwrap_or_default());
+    let allowed = query.check(&shared.credentials, shared.clock.unix_seconds());
+    let (call, next_step) = record_arrival(shared, endpoint, allowed, query.random(), body);
+    let id = call.id;
+    let reply = match next_step {
+        NextStep::Answer(reply) => reply,
+        NextStep::FollowPlan(plan) => {
+            let (disconnect_sender, disconnected) = oneshot::channel();
+            let mut caller = WaitingCaller {
+                shared: Arc::clone(&call.shared),
+                id,
+                answered: false,
+                _disconnect_sender: disconnect_sender,
+            };
+            let task = tokio::spawn(call.follow_plan(*plan, disconnected));
+            let reply = task.await.unwrap_or_else(|_| SimulatedReply::close());
             caller.answered = true;
             reply
         }
     };
-    reply.into_response(&door, id)
+    reply.into_response(&connection, id)
 }
 
-/// Record the call and, when nothing holds it, carry it out.
-fn begin(
-    shared: &Shared,
-    endpoint: Endpoint,
+/// Records the call and, unless a fault or the latency delays it, executes it. `allowed` is the result of the URL
+/// check.
+fn record_arrival(
+    shared: Arc<SharedState>,
+    endpoint: SimulatedEndpoint,
     allowed: Result<(), i64>,
     random: Option<u32>,
-    body: &Bytes,
-) -> (u64, Begun) {
-    let request = allowed.and_then(|()| wire::parse(endpoint, body, shared.limits.users_per_call));
-    let mut world = shared.world();
-    // Read under the lock, so that recorded moments never go backwards.
-    let now = monotonic();
-    let id = world.recorder.arrive(endpoint, now, random, body.clone());
-    let begun = match request {
-        Err(code) => Begun::Answered(failure(code, id)),
+    body: Bytes,
+) -> (RecordedArrival, NextStep) {
+    // `request` borrows from this copy, which shares the bytes.
+    let text = body.clone();
+    let request = allowed.and_then(|()| request::parse(endpoint, &text, shared.limits.users_per_call));
+    let shared_state = Arc::clone(&shared);
+    let mut state = shared_state.lock();
+    // The clock is read under the lock, so that recorded times never go backwards.
+    let now = clock::monotonic();
+    let id = state.recorder.record_arrival(endpoint, now, random, body.clone());
+    let call = RecordedArrival { shared, id, endpoint, body };
+    let next_step = match request {
+        Err(code) => NextStep::Answer(failure(code, id)),
         Ok(request) => {
-            world.recorder.carry(id, endpoint, &request, now);
-            if world.recorder.admit(id, endpoint, now, shared.calls_per_second()) {
-                let plan = world.faults.plan(endpoint, &request, now);
-                if plan.is_immediate() && shared.latency.is_zero() {
-                    Begun::Answered(carry_out(shared, &mut world, id, endpoint, &request, &plan))
+            state.recorder.record_accounts(id, endpoint, &request, now);
+            if state.recorder.check_rate_limit(id, endpoint, now, shared_state.calls_per_second()) {
+                let plan = state.faults.plan(endpoint, &request, now);
+                if plan.is_immediate() && shared_state.latency.is_zero() {
+                    NextStep::Answer(call.execute(&mut state, &request, &plan))
                 } else {
-                    Begun::Goes(Box::new(plan))
+                    NextStep::FollowPlan(Box::new(plan))
                 }
             } else {
-                Begun::Answered(failure(code::TOO_OFTEN, id))
+                NextStep::Answer(failure(error_code::TOO_OFTEN, id))
             }
         }
     };
-    if let Begun::Answered(reply) = &begun {
+    if let NextStep::Answer(reply) = &next_step {
         let (code, broken) = reply.summary();
-        world.recorder.answered(id, endpoint, code, broken);
-        world.recorder.land(id, false, now);
+        state.recorder.record_answer(id, endpoint, code, broken);
+        state.recorder.record_end(id, false, now);
     }
-    drop(world);
-    shared.progress();
-    (id, begun)
+    drop(state);
+    shared_state.notify_waiters();
+    (call, next_step)
 }
 
-/// Carry out what the plan says, apart from its waiting.
-fn carry_out(
-    shared: &Shared,
-    world: &mut World,
-    id: u64,
-    endpoint: Endpoint,
-    request: &wire::Request<'_>,
-    plan: &Plan,
-) -> Reply {
-    if let Some(code) = plan.refuse {
-        return failure(code, id);
-    }
-    if let Some(wrong) = &plan.wrong
-        && !plan.apply_before_wrong
-    {
-        let json = wire::Answer::new(code::OK, id).into_json();
-        return Reply::Wrong { wrong: wrong.clone(), json };
-    }
-    let outcome =
-        shared.publishing(world, |model| model.perform(endpoint.service, request, &plan.refused_accounts, id));
-    if outcome.applied {
-        world.recorder.applied(id, endpoint, &outcome.errors);
-    }
-    match &plan.wrong {
-        Some(wrong) => Reply::Wrong { wrong: wrong.clone(), json: outcome.json },
-        None => Reply::Json { code: outcome.code, json: outcome.json },
-    }
-}
-
-/// Wait as the plan says, carry it out, and give the reply, whether or not the caller is still there.
-async fn go_on(
-    shared: Arc<Shared>,
-    id: u64,
-    endpoint: Endpoint,
-    body: Bytes,
-    mut plan: Plan,
-    gone: oneshot::Receiver<()>,
-) -> Reply {
-    let delay = plan.delay + shared.latency;
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    if let Some(gate) = plan.hold.take() {
-        hold(&shared, gate).await;
-    }
-    if let Some(after) = plan.ghost {
-        wait_for_ghost(&shared, gone, after).await;
-        plan.wrong = Some(Wrong::Close);
-        plan.apply_before_wrong = true;
-    }
-    let reply = {
-        let mut world = shared.world();
-        // The body was read once before; it is read again because what is read borrows from it.
-        match wire::parse(endpoint, &body, shared.limits.users_per_call) {
-            Ok(request) => carry_out(&shared, &mut world, id, endpoint, &request, &plan),
-            Err(code) => failure(code, id),
+impl RecordedArrival {
+    /// Executes the call as the plan requires, without the delays.
+    fn execute(&self, state: &mut LockedState, request: &ParsedRequest<'_>, plan: &FaultPlan) -> SimulatedReply {
+        if let Some(code) = plan.refuse {
+            return failure(code, self.id);
         }
-    };
-    shared.progress();
-    if let Some(gate) = plan.hold_after.take() {
-        hold(&shared, gate).await;
+        if let Some(answer) = &plan.faulty_answer
+            && !plan.apply_before_fault
+        {
+            let json = VendorAnswer::new(error_code::OK, self.id).into_json();
+            return SimulatedReply::Faulty { answer: answer.clone(), json };
+        }
+        let service = self.endpoint.service;
+        let result =
+            self.shared.change_app(state, |app| execute(app, service, request, &plan.refused_accounts, self.id));
+        if result.applied {
+            state.recorder.record_applied(self.id, self.endpoint, &result.refused);
+        }
+        match &plan.faulty_answer {
+            Some(answer) => SimulatedReply::Faulty { answer: answer.clone(), json: result.json },
+            None => SimulatedReply::Json { code: result.code, json: result.json },
+        }
     }
-    let (code, broken) = reply.summary();
-    shared.world().recorder.answered(id, endpoint, code, broken);
-    shared.progress();
-    reply
+
+    /// Waits as the plan requires, executes the call, and returns the reply, even if the caller has disconnected.
+    async fn follow_plan(self, mut plan: FaultPlan, disconnected: oneshot::Receiver<()>) -> SimulatedReply {
+        let shared = &self.shared;
+        let delay = plan.delay + shared.latency;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(signal) = plan.hold.take() {
+            hold(shared, signal).await;
+        }
+        if let Some(delay) = plan.apply_after_disconnect {
+            wait_for_disconnect(shared, disconnected, delay).await;
+            plan.faulty_answer = Some(FaultyAnswer::Close);
+            plan.apply_before_fault = true;
+        }
+        let reply = {
+            let mut state = shared.lock();
+            // Parsed a second time, because the first result borrows from the body and cannot be kept.
+            match request::parse(self.endpoint, &self.body, shared.limits.users_per_call) {
+                Ok(request) => self.execute(&mut state, &request, &plan),
+                Err(code) => failure(code, self.id),
+            }
+        };
+        shared.notify_waiters();
+        if let Some(signal) = plan.hold_answer.take() {
+            hold(shared, signal).await;
+        }
+        let (code, broken) = reply.summary();
+        shared.lock().recorder.record_answer(self.id, self.endpoint, code, broken);
+        shared.notify_waiters();
+        reply
+    }
 }
 
-/// Wait at the gate; a simulator that stops lets everybody go on.
-async fn hold(shared: &Shared, gate: Gate) {
-    let _held = Held::new(shared);
+/// Waits for the release. A simulator that stops releases all calls.
+async fn hold(shared: &SharedState, signal: ReleaseSignal) {
+    let _counted = HeldCallCount::new(shared);
     tokio::select! {
-        () = gate.wait() => {}
-        () = shared.stopping() => {}
+        () = signal.wait() => {}
+        () = shared.wait_for_stop() => {}
     }
 }
 
-/// Wait until the caller has gone away and for `after` more.
-async fn wait_for_ghost(shared: &Shared, gone: oneshot::Receiver<()>, after: Duration) {
-    let _held = Held::new(shared);
-    let gone_for_long = async {
-        // Nothing is ever sent: the channel ends with the caller.
-        let _ = gone.await;
-        tokio::time::sleep(after).await;
+/// Waits until the caller has disconnected, and then for `delay`.
+async fn wait_for_disconnect(shared: &SharedState, disconnected: oneshot::Receiver<()>, delay: Duration) {
+    let _counted = HeldCallCount::new(shared);
+    let wait = async {
+        // Nothing is sent: dropping the sender ends the channel.
+        let _ = disconnected.await;
+        tokio::time::sleep(delay).await;
     };
     tokio::select! {
-        () = gone_for_long => {}
-        () = shared.stopping() => {}
+        () = wait => {}
+        () = shared.wait_for_stop() => {}
     }
 }
 
-/// Counts a held call while it lives.
-struct Held<'a>(&'a Shared);
+/// Counts a call as held until it is dropped.
+struct HeldCallCount<'a>(&'a SharedState);
 
-impl<'a> Held<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.world().recorder.hold();
-        shared.progress();
+impl<'a> HeldCallCount<'a> {
+    fn new(shared: &'a SharedState) -> Self {
+        shared.lock().recorder.record_hold();
+        shared.notify_waiters();
         Self(shared)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldCallCount<'_> {
     fn drop(&mut self) {
-        self.0.world().recorder.release();
-        self.0.progress();
+        self.0.lock().recorder.record_release();
+        self.0.notify_waiters();
     }
 }
 
-/// The caller's side of a call: dropped with its connection, or after the answer.
-struct Caller {
-    shared: Arc<Shared>,
+/// The caller of a call that is not answered at once. The server drops it with the connection, or after the answer.
+struct WaitingCaller {
+    shared: Arc<SharedState>,
     id: u64,
     answered: bool,
-    /// Ends when the caller is gone, which a ghost waits for.
-    _gone: oneshot::Sender<()>,
+    /// Dropped with the caller, which ends [`wait_for_disconnect`].
+    _disconnect_sender: oneshot::Sender<()>,
 }
 
-impl Drop for Caller {
+impl Drop for WaitingCaller {
     fn drop(&mut self) {
-        self.shared.world().recorder.land(self.id, !self.answered, monotonic());
-        self.shared.progress();
+        self.shared.lock().recorder.record_end(self.id, !self.answered, clock::monotonic());
+        self.shared.notify_waiters();
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that the simulator can close in the middle of a call.
 //!
-//! Owns: accepting, and the door of each connection. Must not know: what is said over it.
+//! Owns: accepting connections and closing them. Must not know: what is sent over them.
 
 use std::io;
 use std::pin::Pin;
@@ -14,70 +14,71 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// After an error of `accept` (such as too many open files) wait before the next try, so as not to spin.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Pause after an error of `accept`, such as too many open files, so that the loop does not spin.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Closes its connection: once shut, nothing more is written, and the server gives the connection up.
+/// Closes one connection. After [`ConnectionCloser::close`] every write fails, so the server drops the connection
+/// without sending anything more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Door(Arc<AtomicBool>);
+pub(super) struct ConnectionCloser(Arc<AtomicBool>);
 
-impl Door {
-    pub(super) fn shut(&self) {
+impl ConnectionCloser {
+    pub(super) fn close(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    fn check(&self) -> io::Result<()> {
+    fn check_open(&self) -> io::Result<()> {
         if self.0.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
 
-/// Listens, and gives each connection its door.
-pub(super) struct Doorway(pub(super) TcpListener);
+/// A listener that pairs each connection with its [`ConnectionCloser`].
+pub(super) struct ClosableListener(pub(super) TcpListener);
 
-impl Listener for Doorway {
-    type Io = DoorStream;
-    type Addr = Door;
+impl Listener for ClosableListener {
+    type Io = ClosableStream;
+    type Addr = ConnectionCloser;
 
-    async fn accept(&mut self) -> (DoorStream, Door) {
+    async fn accept(&mut self) -> (ClosableStream, ConnectionCloser) {
         loop {
             match self.0.accept().await {
                 Ok((stream, _)) => {
-                    // Without it small answers wait for acknowledgements; should it fail, they only come later.
+                    // Without this option, small answers wait for acknowledgements. An error only delays them.
                     let _ = stream.set_nodelay(true);
-                    let door = Door::default();
-                    return (DoorStream { stream, door: door.clone() }, door);
+                    let closer = ConnectionCloser::default();
+                    return (ClosableStream { stream, closer: closer.clone() }, closer);
                 }
-                Err(_) => tokio::time::sleep(ACCEPT_AGAIN_AFTER).await,
+                Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<Door> {
-        Ok(Door::default())
+    fn local_addr(&self) -> io::Result<ConnectionCloser> {
+        Ok(ConnectionCloser::default())
     }
 }
 
-impl Connected<IncomingStream<'_, Doorway>> for Door {
-    fn connect_info(stream: IncomingStream<'_, Doorway>) -> Self {
+impl Connected<IncomingStream<'_, ClosableListener>> for ConnectionCloser {
+    fn connect_info(stream: IncomingStream<'_, ClosableListener>) -> Self {
         stream.remote_addr().clone()
     }
 }
 
-/// A connection that fails to write once its door is shut.
-pub(super) struct DoorStream {
+/// A TCP connection whose writes fail once it has been closed.
+pub(super) struct ClosableStream {
     stream: TcpStream,
-    door: Door,
+    closer: ConnectionCloser,
 }
 
-impl AsyncRead for DoorStream {
+impl AsyncRead for ClosableStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for DoorStream {
+impl AsyncWrite for ClosableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.door.check()?;
+        self.closer.check_open()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -94,7 +95,7 @@ impl AsyncWrite for DoorStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.door.check()?;
+        self.closer.check_open()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -1,65 +1,72 @@
-//! The words for what was counted and for what a caller did wrong.
+//! The counters, and the violations of the vendor's rules.
 //!
-//! Owns: the types that handles and the control interface show. Must not know: how they come about.
+//! Owns: the types that the handle and the control interface show. Must not know: when a counter is incremented.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Something the vendor asks callers not to do.
+/// Something in a call that the vendor asks callers not to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
+    /// The number of the call.
     pub call: u64,
+    /// The rule that was broken.
     pub kind: ViolationKind,
-    /// What was seen, for a person.
+    /// A description for a person.
     pub text: String,
 }
 
+/// The rules of which the simulator records violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ViolationKind {
-    /// `random` was used before.
+    /// An earlier call had the same `random`.
     RandomRepeated,
-    /// The call was over the rate limit (and was answered with 60007).
+    /// The call exceeded the rate limit and was answered with 60007.
     RateExceeded,
-    /// An account was in two calls at once, at least one of them writing: their order cannot be known.
+    /// An account was in two calls in flight, of which at least one writes. Their order is undefined.
     AccountInFlightTwice,
-    /// An account was in one writing call twice.
+    /// A writing call named an account twice.
     AccountTwiceInCall,
 }
 
-/// Counts of one address.
+/// Counters of one endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EndpointCounters {
+    /// Calls that arrived.
     pub arrived: u64,
-    /// Answered with code 0, as the vendor answers.
+    /// Calls answered with code 0 in the vendor's JSON.
     pub succeeded: u64,
-    /// Answered with another code.
+    /// Calls answered with another code in the vendor's JSON.
     pub failed: u64,
-    /// Carried out, wholly or in part, whatever was answered.
+    /// Calls applied to all or some of their accounts, whatever the answer.
     pub applied: u64,
-    /// The most calls that arrived within any one second.
+    /// The largest number of calls that arrived within any one second.
     pub max_in_one_second: u64,
 }
 
-/// Counts of everything. `Running::handle().wait_until` shows them to a condition.
+/// Counters of the whole simulator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// By address, such as `timpush/set_attr`; addresses never called are absent.
+    /// Counters by endpoint, such as `timpush/set_attr`; endpoints without calls are omitted.
     pub endpoints: BTreeMap<String, EndpointCounters>,
-    /// Calls in all.
+    /// Calls that arrived.
     pub arrived: u64,
+    /// Calls applied to all or some of their accounts.
     pub applied: u64,
-    /// Calls not yet answered whose caller is still there.
+    /// Calls that have not been answered and whose caller is still connected.
     pub in_flight: u64,
+    /// The largest value of `in_flight` so far.
     pub max_in_flight: u64,
-    /// Calls that a `hold` or `ghost` fault is keeping now.
+    /// Calls that a `hold`, `apply-then-hold` or `ghost` fault holds at the moment.
     pub held: u64,
-    /// Calls whose caller went away before the answer.
+    /// Calls whose caller disconnected before the answer.
     pub given_up: u64,
+    /// Violations of the vendor's rules.
     pub violations: u64,
-    /// Requests to no known address.
+    /// Requests whose URL names no endpoint.
     pub wrong_urls: u64,
-    /// Users that have attributes now.
+    /// Users that have attributes at the moment.
     pub users: u64,
 }

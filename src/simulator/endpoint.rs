@@ -1,29 +1,35 @@
-//! The ten addresses that can be called: two services with five commands each.
+//! The ten endpoints that can be called: two services with five commands each.
 //!
-//! Owns: their names and their order. Must not know: what they do.
+//! Owns: the names and the numbering of the endpoints. Must not know: what the commands do.
 
 use std::fmt;
 
-/// The vendor's two push services, which offer the same commands.
+/// The vendor's two push services. Both offer the same commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// `all_member_push`: a call applies wholly or not at all (assumed).
+pub enum SimulatedService {
+    /// `all_member_push`. Assumed: a call applies to all of its accounts or to none.
     AllMemberPush,
-    /// `timpush`: a call may apply in part, with the other accounts in `ErrorList`.
+    /// `timpush`. A call may apply to a part of its accounts; `ErrorList` names the others.
     TimPush,
 }
 
-/// What a call does, whichever service it is sent to.
+/// A user-attribute command, without the service that it is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Command {
+pub enum SimulatedCommand {
+    /// Sets the app's attribute names.
     SetAttrName,
+    /// Reads the app's attribute names.
     GetAttrName,
+    /// Sets attributes of users.
     SetAttr,
+    /// Reads attributes of users.
     GetAttr,
+    /// Removes attributes of users.
     RemoveAttr,
 }
 
-impl Service {
+impl SimulatedService {
+    /// Both services.
     pub const ALL: [Self; 2] = [Self::AllMemberPush, Self::TimPush];
 
     /// The name in the URL.
@@ -39,10 +45,11 @@ impl Service {
     }
 }
 
-impl Command {
+impl SimulatedCommand {
+    /// All commands.
     pub const ALL: [Self; 5] = [Self::SetAttrName, Self::GetAttrName, Self::SetAttr, Self::GetAttr, Self::RemoveAttr];
 
-    /// The name in `timpush`'s URLs; `all_member_push` puts `im_` before it.
+    /// The name in the URLs of `timpush`; the URLs of `all_member_push` prefix it with `im_`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SetAttrName => "set_attr_name",
@@ -57,47 +64,53 @@ impl Command {
         Self::ALL.into_iter().find(|command| command.name() == name)
     }
 
-    /// The command changes users' attributes.
+    /// Whether the command changes attributes of users.
     pub(super) fn writes_users(self) -> bool {
         matches!(self, Self::SetAttr | Self::RemoveAttr)
     }
 }
 
-/// One address: a service and a command. The vendor's rate limit counts each by itself.
+/// One endpoint: a command of a service. The vendor's rate limit applies to each endpoint separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    pub service: Service,
-    pub command: Command,
+pub struct SimulatedEndpoint {
+    /// The service that the URL names.
+    pub service: SimulatedService,
+    /// The command that the URL names.
+    pub command: SimulatedCommand,
 }
 
-impl Endpoint {
+impl SimulatedEndpoint {
     pub(super) const COUNT: usize = 10;
 
-    /// From a URL's path such as `/v4/timpush/set_attr`; names are case-sensitive.
+    /// The endpoint of a URL path such as `/v4/timpush/set_attr`. Names are case-sensitive.
     pub(super) fn from_path(path: &str) -> Option<Self> {
         let (service, command) = path.strip_prefix("/v4/")?.split_once('/')?;
-        let service = Service::parse(service)?;
+        let service = SimulatedService::parse(service)?;
         let command = match service {
-            Service::AllMemberPush => command.strip_prefix("im_")?,
-            Service::TimPush => command,
+            SimulatedService::AllMemberPush => command.strip_prefix("im_")?,
+            SimulatedService::TimPush => command,
         };
-        Some(Self { service, command: Command::parse(command)? })
+        Some(Self { service, command: SimulatedCommand::parse(command)? })
     }
 
+    /// A number below [`Self::COUNT`], for arrays with one element per endpoint.
     pub(super) fn index(self) -> usize {
-        self.service as usize * Command::ALL.len() + self.command as usize
+        self.service as usize * SimulatedCommand::ALL.len() + self.command as usize
     }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        Service::ALL.into_iter().flat_map(|service| Command::ALL.map(|command| Self { service, command }))
+        SimulatedService::ALL
+            .into_iter()
+            .flat_map(|service| SimulatedCommand::ALL.map(|command| Self { service, command }))
     }
 }
 
-impl fmt::Display for Endpoint {
+/// Such as `timpush/set_attr` or `all_member_push/im_set_attr`.
+impl fmt::Display for SimulatedEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self.service {
-            Service::AllMemberPush => "im_",
-            Service::TimPush => "",
+            SimulatedService::AllMemberPush => "im_",
+            SimulatedService::TimPush => "",
         };
         write!(f, "{}/{prefix}{}", self.service.name(), self.command.name())
     }

@@ -1,4 +1,4 @@
-//! The simulator seen from the process it runs in: looking, editing behind the client's back, adding faults, waiting.
+//! The interface of a simulator for the process that runs it: reading its state, editing users, fault rules, waiting.
 //!
 //! Owns: the in-process interface. Must not know: HTTP.
 
@@ -10,217 +10,214 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::clock::monotonic;
+use super::answer::RefusedAccount;
+use super::app_state::AttributeChange;
+use super::clock;
 use super::counters::{Counters, EndpointCounters, Violation};
-use super::endpoint::{Command, Endpoint, Service};
-use super::faults::{Rule, RuleId};
-use super::model::Change;
-use super::recording::Record;
-use super::shared::Shared;
-use super::wire::{self, AccountError, Request};
+use super::endpoint::{SimulatedCommand, SimulatedEndpoint, SimulatedService};
+use super::faults::{FaultRule, FaultRuleId};
+use super::json::{JsonObject, JsonText};
+use super::recorder::CallRecord;
+use super::request::{self, ParsedRequest, UserToRemove, UserToSet};
+use super::shared_state::{LockedState, SharedState};
 
 /// A call as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Call {
-    /// Counts from 0 in the order of arrival.
+pub struct RecordedCall {
+    /// The number of the call, counted from 0 in the order of arrival.
     pub id: u64,
     /// Milliseconds since the start of the simulator.
     pub at_millis: u128,
-    /// Such as `timpush/set_attr`.
+    /// The endpoint, such as `timpush/set_attr`.
     pub endpoint: String,
-    /// What the call carried, in order; empty for a body that cannot be read.
-    pub users: Vec<CallUser>,
-    /// The body as it came.
+    /// The users in the body, in order; empty if the body cannot be parsed.
+    pub users: Vec<RecordedUser>,
+    /// The body as it was received.
     pub body: String,
-    /// The error code answered; none when the answer was not the vendor's JSON, or has not been given.
+    /// The error code of the answer; `None` if the answer is not the vendor's JSON or has not been sent.
     pub code: Option<i64>,
-    /// What was answered instead of the vendor's JSON: `http`, `html`, `cut`, `close`, `garbage` or `huge`.
+    /// The kind of an answer that is not the vendor's JSON: `http`, `html`, `cut`, `close`, `garbage` or `huge`.
     pub broken: Option<&'static str>,
-    /// Carried out, wholly or but for `errors`.
+    /// The call was applied, except for the accounts in `errors`.
     pub applied: bool,
-    /// Accounts that `timpush` did not apply.
-    pub errors: Vec<AccountError>,
-    /// The caller went away before the answer.
+    /// Accounts to which a `timpush` call was not applied.
+    pub errors: Vec<RefusedAccount>,
+    /// The caller disconnected before the answer.
     pub given_up: bool,
 }
 
-/// A user of a call.
+/// A user in the body of a recorded call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CallUser {
+pub struct RecordedUser {
+    /// The account.
     pub account: String,
-    /// Attribute and value; no value where the attribute is removed. Empty for a call that reads.
+    /// Attribute names and values; the value is `None` if the call removes the attribute. Empty if the call reads.
     pub attributes: Vec<(String, Option<String>)>,
 }
 
-/// Looks into a simulator and edits it. Cheap to clone.
+/// Reads and changes the state of a simulator. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
+pub struct SimulatorHandle {
+    shared: Arc<SharedState>,
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for SimulatorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
+        f.debug_struct("SimulatorHandle").finish_non_exhaustive()
     }
 }
 
-impl Handle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+impl SimulatorHandle {
+    pub(super) fn new(shared: Arc<SharedState>) -> Self {
         Self { shared }
     }
 
     /// All users that have attributes, with their attributes by name.
     pub fn users(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.shared.world().model.users()
+        self.shared.lock().app.users()
     }
 
-    /// One user's attributes by name; empty for a user without any.
+    /// The attributes of one user by name; empty if the user has none.
     pub fn user(&self, account: &str) -> BTreeMap<String, String> {
-        self.shared.world().model.user(account)
+        self.shared.lock().app.user(account)
     }
 
-    /// Make a user's attributes exactly these, behind the client's back and whatever the limits.
+    /// Replaces all attributes of a user without a call, regardless of the limits.
     ///
-    /// Errors: the name of an attribute that is not set in the app.
+    /// # Errors
+    /// The first attribute name that is not set in the app. In this case nothing changes.
     pub fn set_user(&self, account: &str, attributes: &BTreeMap<String, String>) -> Result<(), String> {
-        let mut world = self.shared.world();
-        let result = self.shared.publishing(&mut world, |model| model.replace_user(account, attributes));
-        drop(world);
-        self.shared.progress();
+        let mut state = self.shared.lock();
+        let result = self.shared.change_app(&mut state, |app| app.replace_user(account, attributes));
+        drop(state);
+        self.shared.notify_waiters();
         result
     }
 
-    /// Take all attributes from a user, behind the client's back.
-    pub fn drop_user(&self, account: &str) {
-        // No attribute, so none whose name is not set.
+    /// Removes all attributes of a user without a call.
+    pub fn remove_user(&self, account: &str) {
+        // Without attributes there is no name that could be unknown.
         let _ = self.set_user(account, &BTreeMap::new());
     }
 
     /// The app's attribute names by number.
     pub fn names(&self) -> BTreeMap<u8, String> {
-        self.shared.world().model.names()
+        self.shared.lock().app.names()
     }
 
-    /// Replace the app's attribute names, numbered from 0; at most ten count.
+    /// Replaces the app's attribute names. They are numbered from 0; names after the tenth are ignored.
     pub fn set_names(&self, names: &[String]) {
-        self.shared.world().model.replace_names(names);
+        self.shared.lock().app.replace_names(names);
     }
 
-    /// Make an account exist or not, when the simulator was started with a list of imported accounts.
-    pub fn import(&self, account: &str, exists: bool) {
-        self.shared.world().model.import(account, exists);
+    /// Makes an account exist, or not exist. Has no effect on a simulator without a list of imported accounts.
+    pub fn set_imported(&self, account: &str, exists: bool) {
+        self.shared.lock().app.set_imported(account, exists);
     }
 
-    /// The calls that are kept in the log, oldest first.
-    pub fn calls(&self) -> Vec<Call> {
+    /// The calls in the log, oldest first.
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.last_calls(usize::MAX)
     }
 
     /// The last `count` calls in the log, oldest first.
-    pub fn last_calls(&self, count: usize) -> Vec<Call> {
-        let world = self.shared.world();
-        let mut calls: Vec<_> = world.recorder.records().rev().take(count).map(decode).collect();
+    pub fn last_calls(&self, count: usize) -> Vec<RecordedCall> {
+        let state = self.shared.lock();
+        let mut calls: Vec<_> = state.recorder.records().rev().take(count).map(decode_record).collect();
         calls.reverse();
         calls
     }
 
+    /// The counters of the whole simulator.
     pub fn counters(&self) -> Counters {
-        let world = self.shared.world();
-        world.recorder.counters(world.model.users_with_attributes())
+        count(&self.shared.lock())
     }
 
-    /// Counts of one address.
-    pub fn endpoint(&self, service: Service, command: Command) -> EndpointCounters {
-        self.shared.world().recorder.endpoint(Endpoint { service, command })
+    /// The counters of one endpoint.
+    pub fn endpoint_counters(&self, service: SimulatedService, command: SimulatedCommand) -> EndpointCounters {
+        self.shared.lock().recorder.endpoint_counters(SimulatedEndpoint { service, command })
     }
 
-    /// When calls of one address arrived, since the start (the last two hundred thousand).
-    pub fn arrivals(&self, service: Service, command: Command) -> Vec<Duration> {
-        self.shared.world().recorder.arrivals(Endpoint { service, command })
+    /// The arrival times of an endpoint's last two hundred thousand calls, since the start of the simulator.
+    pub fn arrival_times(&self, service: SimulatedService, command: SimulatedCommand) -> Vec<Duration> {
+        self.shared.lock().recorder.arrival_times(SimulatedEndpoint { service, command })
     }
 
-    /// What callers did that the vendor asks them not to do.
+    /// The recorded violations of the vendor's rules, at most ten thousand.
     pub fn violations(&self) -> Vec<Violation> {
-        self.shared.world().recorder.violations(monotonic())
+        self.shared.lock().recorder.violations(clock::monotonic())
     }
 
-    /// Forget calls, counts and violations; users, names and faults stay.
+    /// Deletes the log, the counters and the violations. Users, names and fault rules stay.
     pub fn clear_records(&self) {
-        self.shared.world().recorder.clear();
-        self.shared.progress();
+        self.shared.lock().recorder.clear();
+        self.shared.notify_waiters();
     }
 
-    /// Misbehave by one more rule from now on.
-    pub fn add_fault(&self, rule: Rule) -> RuleId {
-        self.shared.world().faults.add(rule)
+    /// Adds a fault rule. It applies to the calls that arrive from now on.
+    pub fn add_fault(&self, rule: FaultRule) -> FaultRuleId {
+        self.shared.lock().faults.add(rule)
     }
 
-    /// Remove a rule; the calls it holds go on. False: there is no such rule.
-    pub fn remove_fault(&self, id: RuleId) -> bool {
-        self.shared.world().faults.remove(id)
+    /// Removes a fault rule and releases the calls that it holds. Returns whether the rule existed.
+    pub fn remove_fault(&self, id: FaultRuleId) -> bool {
+        self.shared.lock().faults.remove(id)
     }
 
-    /// Remove all rules; the calls they hold go on.
+    /// Removes all fault rules and releases the calls that they hold.
     pub fn clear_faults(&self) {
-        self.shared.world().faults.clear();
+        self.shared.lock().faults.clear();
     }
 
-    /// The rules in force, with how often each has fired.
-    pub fn faults(&self) -> Vec<(RuleId, Rule, u64)> {
-        self.shared.world().faults.list()
+    /// The fault rules, each with the number of calls that it was applied to.
+    pub fn faults(&self) -> Vec<(FaultRuleId, FaultRule, u64)> {
+        self.shared.lock().faults.list()
     }
 
-    /// Let the calls that a rule holds now go on; later ones are held as before. False: there is no such rule.
-    pub fn release(&self, id: RuleId) -> bool {
-        self.shared.world().faults.release(id)
+    /// Releases the calls that a rule holds now; the rule holds later calls as before. Returns whether the rule exists.
+    pub fn release_held_calls(&self, id: FaultRuleId) -> bool {
+        self.shared.lock().faults.release(id)
     }
 
-    /// Every change of a user's attributes from now on, by calls and by direct edits, in order.
-    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+    /// Receives every change of a user's attributes from now on, by calls and by direct edits, in order.
+    pub fn subscribe(&self) -> broadcast::Receiver<AttributeChange> {
         self.shared.subscribe()
     }
 
-    /// The calls a second of one address above which 60007 is answered; 0: no limit.
+    /// Sets the number of calls per second that one endpoint accepts; further calls are answered with 60007. 0 means no
+    /// limit.
     pub fn set_calls_per_second(&self, limit: u32) {
         self.shared.set_calls_per_second(limit);
     }
 
-    /// Set the vendor's wall clock wrong by so many seconds (it decides whether a UserSig has expired).
+    /// Sets the seconds by which the simulator's wall clock is ahead of this machine's. That clock decides whether a
+    /// UserSig has expired.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.shared.clock.set_offset(seconds);
     }
 
-    /// Wait until the counters satisfy `condition`; give it a time limit of your own.
+    /// Waits until the counters satisfy `condition`. There is no time limit; the caller sets one.
     pub async fn wait_until(&self, mut condition: impl FnMut(&Counters) -> bool) {
-        let counted =
-            |world: &super::shared::World| condition(&world.recorder.counters(world.model.users_with_attributes()));
-        self.shared.wait_until(counted).await;
+        self.shared.wait_until(|state| condition(&count(state))).await;
     }
 }
 
-/// A record with what its body carried, read only now: recording keeps the body as it came.
-fn decode(record: &Record) -> Call {
-    let users = match wire::parse(record.endpoint, &record.body, usize::MAX) {
-        Ok(Request::Set(users)) => {
-            let user = |user: wire::SetUser<'_>| CallUser {
-                account: owned(&user.account),
-                attributes: user.attributes.0.iter().map(|(name, value)| (owned(name), Some(owned(value)))).collect(),
-            };
-            users.into_iter().map(|wire::Object(set)| user(set)).collect()
-        }
-        Ok(Request::Remove(users)) => {
-            let user = |user: wire::RemoveUser<'_>| CallUser {
-                account: owned(&user.account),
-                attributes: user.attributes.iter().map(|name| (owned(name), None)).collect(),
-            };
-            users.into_iter().map(|wire::Object(removed)| user(removed)).collect()
-        }
-        Ok(Request::Get(accounts)) => {
-            accounts.iter().map(|account| CallUser { account: owned(account), attributes: Vec::new() }).collect()
-        }
-        Ok(Request::SetNames { .. } | Request::GetNames) | Err(_) => Vec::new(),
+fn count(state: &LockedState) -> Counters {
+    state.recorder.counters(state.app.count_users_with_attributes())
+}
+
+/// Parses the body of a record. This is done here and not at the arrival, because most records are never read.
+fn decode_record(record: &CallRecord) -> RecordedCall {
+    let users = match request::parse(record.endpoint, &record.body, usize::MAX) {
+        Ok(ParsedRequest::Set(users)) => users.into_iter().map(|JsonObject(user)| decode_set(&user)).collect(),
+        Ok(ParsedRequest::Remove(users)) => users.into_iter().map(|JsonObject(user)| decode_remove(&user)).collect(),
+        Ok(ParsedRequest::Get(accounts)) => accounts
+            .iter()
+            .map(|account| RecordedUser { account: to_string(account), attributes: Vec::new() })
+            .collect(),
+        Ok(ParsedRequest::SetNames { .. } | ParsedRequest::GetNames) | Err(_) => Vec::new(),
     };
-    Call {
+    RecordedCall {
         id: record.id,
         at_millis: record.at.as_millis(),
         endpoint: record.endpoint.to_string(),
@@ -229,11 +226,21 @@ fn decode(record: &Record) -> Call {
         code: record.code,
         broken: record.broken,
         applied: record.applied,
-        errors: record.errors.clone(),
+        errors: record.refused.clone(),
         given_up: record.given_up,
     }
 }
 
-fn owned(text: &wire::Text<'_>) -> String {
+fn decode_set(user: &UserToSet<'_>) -> RecordedUser {
+    let attributes = user.attributes.0.iter().map(|(name, value)| (to_string(name), Some(to_string(value))));
+    RecordedUser { account: to_string(&user.account), attributes: attributes.collect() }
+}
+
+fn decode_remove(user: &UserToRemove<'_>) -> RecordedUser {
+    let attributes = user.attributes.iter().map(|name| (to_string(name), None));
+    RecordedUser { account: to_string(&user.account), attributes: attributes.collect() }
+}
+
+fn to_string(text: &JsonText<'_>) -> String {
     text.get().unwrap_or_default().to_owned()
 }

@@ -1,22 +1,25 @@
-//! The checks of a call's URL: method, parameters, signature.
+//! The query parameters of a call's URL.
 //!
-//! Owns: what the query must carry and the code for what is wrong. Must not know: the body, the state.
+//! Owns: the parameters that a call needs, and the error code for each defect. Must not know: the body, the app's
+//! state.
 
 use std::borrow::Cow;
 
-use super::code;
+use super::error_code;
 use super::usersig;
 
-/// Who may call.
-pub(super) struct Keys {
+/// The app, and who may call it.
+pub(super) struct AppCredentials {
     pub(super) sdk_app_id: u32,
+    /// The app's admin account.
     pub(super) identifier: String,
+    /// The key with which a UserSig is signed.
     pub(super) secret_key: String,
 }
 
-/// The parameters of a call's URL as they came.
+/// The query parameters, percent-decoded but not checked.
 #[derive(Default)]
-pub(super) struct Query<'a> {
+pub(super) struct CallQuery<'a> {
     sdk_app_id: Option<Cow<'a, str>>,
     identifier: Option<Cow<'a, str>>,
     usersig: Option<Cow<'a, str>>,
@@ -24,54 +27,60 @@ pub(super) struct Query<'a> {
     content_type: Option<Cow<'a, str>>,
 }
 
-impl<'a> Query<'a> {
-    /// Read the parameters. Names are case-sensitive; unknown ones are ignored. Assumed: the last of two equal names counts.
+impl<'a> CallQuery<'a> {
+    /// Parses a query string. Names are case-sensitive; unknown names are ignored. Assumed: of two parameters with the
+    /// same name the last one counts.
     pub(super) fn parse(query: &'a str) -> Self {
-        let mut found = Self::default();
+        let mut parsed = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let place = match name.as_ref() {
-                "sdkappid" => &mut found.sdk_app_id,
-                "identifier" => &mut found.identifier,
-                "usersig" => &mut found.usersig,
-                "random" => &mut found.random,
-                "contenttype" => &mut found.content_type,
+            let parameter = match name.as_ref() {
+                "sdkappid" => &mut parsed.sdk_app_id,
+                "identifier" => &mut parsed.identifier,
+                "usersig" => &mut parsed.usersig,
+                "random" => &mut parsed.random,
+                "contenttype" => &mut parsed.content_type,
                 _ => continue,
             };
-            *place = Some(value);
+            *parameter = Some(value);
         }
-        found
+        parsed
     }
 
-    /// The call's `random`, when it is a 32-bit unsigned integer in plain decimal digits.
+    /// The value of `random`, if it is an unsigned 32-bit integer in decimal digits.
     pub(super) fn random(&self) -> Option<u32> {
-        digits(self.random.as_deref()?)
+        parse_digits(self.random.as_deref()?)
     }
 
-    /// Check everything the URL carries; the error is the vendor's code.
+    /// Checks all parameters. `now` is the vendor's time in Unix seconds. The error is the vendor's code.
     ///
-    /// Assumed: the order of the checks; 60009 (wrong URL) for a missing or malformed `random` and for a `contenttype`
-    /// other than `json`; 60006 for an `sdkappid` that is no number and 70020 for one that is another app's; 60010 for
-    /// an identifier that is properly signed but is not the admin.
-    pub(super) fn check(&self, keys: &Keys, now: i64) -> Result<(), i64> {
-        let sdk_app_id = self.sdk_app_id.as_deref().filter(|text| !text.is_empty()).ok_or(code::SDKAPPID_MISSING)?;
-        let sdk_app_id = digits(sdk_app_id).ok_or(code::SDKAPPID_NOT_VALID)?;
-        if sdk_app_id != keys.sdk_app_id {
-            return Err(code::NO_SUCH_APP);
+    /// Assumed: the order of the checks, and these codes: 60009 (wrong URL) for a missing or malformed `random` and for
+    /// a `contenttype` other than `json`; 60006 for an `sdkappid` that is not a number and 70020 for the `sdkappid` of
+    /// another app; 60010 for an identifier that has a valid signature but is not the admin.
+    pub(super) fn check(&self, credentials: &AppCredentials, now: i64) -> Result<(), i64> {
+        let sdk_app_id = required(self.sdk_app_id.as_deref(), error_code::SDKAPPID_MISSING)?;
+        let sdk_app_id = parse_digits(sdk_app_id).ok_or(error_code::SDKAPPID_NOT_VALID)?;
+        if sdk_app_id != credentials.sdk_app_id {
+            return Err(error_code::NO_SUCH_APP);
         }
-        let identifier = self.identifier.as_deref().filter(|text| !text.is_empty()).ok_or(code::IDENTIFIER_MISSING)?;
-        let usersig = self.usersig.as_deref().filter(|text| !text.is_empty()).ok_or(code::USERSIG_MISSING)?;
-        usersig::check(usersig, identifier, sdk_app_id, &keys.secret_key, now)?;
-        if identifier != keys.identifier {
-            return Err(code::NOT_ADMIN);
+        let identifier = required(self.identifier.as_deref(), error_code::IDENTIFIER_MISSING)?;
+        let usersig = required(self.usersig.as_deref(), error_code::USERSIG_MISSING)?;
+        usersig::check(usersig, identifier, sdk_app_id, &credentials.secret_key, now)?;
+        if identifier != credentials.identifier {
+            return Err(error_code::NOT_ADMIN);
         }
         if self.random().is_none() || self.content_type.as_deref() != Some("json") {
-            return Err(code::WRONG_URL);
+            return Err(error_code::WRONG_URL);
         }
         Ok(())
     }
 }
 
-/// A `u32` in plain decimal digits: no sign, no spaces.
-fn digits(text: &str) -> Option<u32> {
+/// The value of a parameter, or `code` if it is missing or empty.
+fn required(value: Option<&str>, code: i64) -> Result<&str, i64> {
+    value.filter(|text| !text.is_empty()).ok_or(code)
+}
+
+/// Parses a number in decimal digits, without sign or spaces.
+fn parse_digits(text: &str) -> Option<u32> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

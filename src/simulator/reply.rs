@@ -1,6 +1,6 @@
-//! Answers as HTTP: the right one, and each of the wrong ones.
+//! Answers as HTTP responses: the right one, and every faulty one.
 //!
-//! Owns: turning a reply into a response or the end of a connection. Must not know: why a reply is wrong.
+//! Owns: turning a reply into a response or into the end of the connection. Must not know: why a reply is faulty.
 
 use std::io;
 use std::time::Duration;
@@ -10,56 +10,54 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 
-use super::code;
-use super::connection::Door;
-use super::faults::Wrong;
+use super::answer::VendorAnswer;
+use super::connection::ConnectionCloser;
+use super::error_code;
+use super::faults::FaultyAnswer;
 
-/// Time for the first half of a cut answer to leave before its connection ends.
-const CUT_AFTER: Duration = Duration::from_millis(30);
+/// Time between the first half of a cut answer and the end of its connection, so that the half is sent.
+const CUT_DELAY: Duration = Duration::from_millis(30);
 static FILLER: [u8; 1 << 16] = [b'a'; 1 << 16];
 const HUGE_START: &[u8] = br#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""#;
 const HUGE_END: &[u8] = br#""}"#;
 const HTML: &str = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";
 
-/// What is sent to the caller.
-pub(super) enum Reply {
-    Json {
-        code: i64,
-        json: Vec<u8>,
-    },
-    /// Wrong, in place of the right answer `json`.
-    Wrong {
-        wrong: Wrong,
-        json: Vec<u8>,
-    },
+/// The reply to a call.
+pub(super) enum SimulatedReply {
+    /// The right answer.
+    Json { code: i64, json: Vec<u8> },
+    /// `answer` replaces the right answer `json`.
+    Faulty { answer: FaultyAnswer, json: Vec<u8> },
 }
 
-impl Reply {
+impl SimulatedReply {
+    /// Closes the connection without an answer.
     pub(super) fn close() -> Self {
-        Self::Wrong { wrong: Wrong::Close, json: Vec::new() }
+        Self::Faulty { answer: FaultyAnswer::Close, json: Vec::new() }
     }
 
-    /// For the record: the code, or what is sent instead of one.
+    /// For the recorder: the code, or the kind of an answer without one.
     pub(super) fn summary(&self) -> (Option<i64>, Option<&'static str>) {
         match self {
-            Self::Json { code, .. } | Self::Wrong { wrong: Wrong::Code(code), .. } => (Some(*code), None),
-            Self::Wrong { wrong: Wrong::Http { .. }, .. } => (None, Some("http")),
-            Self::Wrong { wrong: Wrong::Html, .. } => (None, Some("html")),
-            Self::Wrong { wrong: Wrong::Cut, .. } => (None, Some("cut")),
-            Self::Wrong { wrong: Wrong::Close, .. } => (None, Some("close")),
-            Self::Wrong { wrong: Wrong::Garbage, .. } => (None, Some("garbage")),
-            Self::Wrong { wrong: Wrong::Huge(_), .. } => (None, Some("huge")),
+            Self::Json { code, .. } | Self::Faulty { answer: FaultyAnswer::Code(code), .. } => (Some(*code), None),
+            Self::Faulty { answer: FaultyAnswer::Http { .. }, .. } => (None, Some("http")),
+            Self::Faulty { answer: FaultyAnswer::Html, .. } => (None, Some("html")),
+            Self::Faulty { answer: FaultyAnswer::Cut, .. } => (None, Some("cut")),
+            Self::Faulty { answer: FaultyAnswer::Close, .. } => (None, Some("close")),
+            Self::Faulty { answer: FaultyAnswer::Garbage, .. } => (None, Some("garbage")),
+            Self::Faulty { answer: FaultyAnswer::Huge(_), .. } => (None, Some("huge")),
         }
     }
 
-    pub(super) fn into_response(self, door: &Door, call: u64) -> Response {
-        let (wrong, json) = match self {
+    /// The HTTP response. `call` is the number of the call, for the answer's `RequestId`.
+    pub(super) fn into_response(self, connection: &ConnectionCloser, call: u64) -> Response {
+        let (answer, json) = match self {
             Self::Json { json, .. } => return json_response(StatusCode::OK, json),
-            Self::Wrong { wrong, json } => (wrong, json),
+            Self::Faulty { answer, json } => (answer, json),
         };
-        match wrong {
-            Wrong::Code(code) => json_response(StatusCode::OK, super::wire::Answer::new(code, call).into_json()),
-            Wrong::Http { status, retry_after_seconds } => {
+        match answer {
+            FaultyAnswer::Code(code) => json_response(StatusCode::OK, VendorAnswer::new(code, call).into_json()),
+            FaultyAnswer::Http { status, retry_after_seconds } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 let mut response = text_response(status, "text/plain", status.to_string());
                 if let Some(seconds) = retry_after_seconds {
@@ -67,14 +65,14 @@ impl Reply {
                 }
                 response
             }
-            Wrong::Html => text_response(StatusCode::OK, "text/html", HTML.to_owned()),
-            Wrong::Cut => cut(json),
-            Wrong::Close => {
-                door.shut();
+            FaultyAnswer::Html => text_response(StatusCode::OK, "text/html", HTML.to_owned()),
+            FaultyAnswer::Cut => cut(json),
+            FaultyAnswer::Close => {
+                connection.close();
                 Response::new(Body::empty())
             }
-            Wrong::Garbage => json_response(StatusCode::OK, br#"{"status":"up","items":[1,2,3]}"#.to_vec()),
-            Wrong::Huge(bytes) => huge(bytes),
+            FaultyAnswer::Garbage => json_response(StatusCode::OK, br#"{"status":"up","items":[1,2,3]}"#.to_vec()),
+            FaultyAnswer::Huge(bytes) => huge(bytes),
         }
     }
 }
@@ -86,10 +84,10 @@ pub(super) fn json_response(status: StatusCode, json: Vec<u8>) -> Response {
     response
 }
 
-/// The vendor's JSON with an error code. Assumed: it comes with HTTP 200 for every code.
-pub(super) fn failure(code: i64, call: u64) -> Reply {
-    debug_assert_ne!(code, code::OK, "a failure has a code");
-    Reply::Json { code, json: super::wire::Answer::new(code, call).into_json() }
+/// The vendor's JSON with an error code. Assumed: every code comes with HTTP 200.
+pub(super) fn failure(code: i64, call: u64) -> SimulatedReply {
+    debug_assert_ne!(code, error_code::OK, "a failure has an error code");
+    SimulatedReply::Json { code, json: VendorAnswer::new(code, call).into_json() }
 }
 
 fn text_response(status: StatusCode, content_type: &'static str, text: String) -> Response {
@@ -99,7 +97,7 @@ fn text_response(status: StatusCode, content_type: &'static str, text: String) -
     response
 }
 
-/// Announce the whole, send half, end the connection.
+/// Announces the length of the whole answer, sends the first half, and ends the connection.
 fn cut(mut json: Vec<u8>) -> Response {
     let whole = json.len();
     json.truncate(whole / 2);
@@ -107,7 +105,7 @@ fn cut(mut json: Vec<u8>) -> Response {
         if let Some(half) = state? {
             return Some((Ok(half), Some(None)));
         }
-        tokio::time::sleep(CUT_AFTER).await;
+        tokio::time::sleep(CUT_DELAY).await;
         Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), None))
     });
     let mut response = Response::new(Body::from_stream(body));
@@ -115,7 +113,7 @@ fn cut(mut json: Vec<u8>) -> Response {
     response
 }
 
-/// The vendor's JSON with an endless text in it, of `bytes` in all, made as it is sent.
+/// The vendor's JSON with a long text in it, `bytes` long in total. It is generated while it is sent.
 fn huge(bytes: u64) -> Response {
     let filler = bytes.saturating_sub((HUGE_START.len() + HUGE_END.len()) as u64);
     let middle = stream::unfold(filler, |left| async move {

@@ -1,6 +1,7 @@
-//! The vendor's check of a UserSig (TLSSigAPIv2), written from the format's description alone.
+//! The check of a UserSig (TLSSigAPIv2), written from the description of the format only.
 //!
-//! Owns: decoding a UserSig and saying with which code it is refused. Must not know: HTTP, our signer, the clock.
+//! Owns: decoding a UserSig, and the error code for an invalid one. Must not know: HTTP, the crate's own signer, the
+//! clock.
 
 use std::io::Read;
 
@@ -11,13 +12,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 
-use super::code;
+use super::error_code;
 
-/// A UserSig's JSON is about 250 bytes; whoever sends more is not sending a UserSig.
+/// Upper limit for decompression. The JSON of a UserSig has about 250 bytes.
 const MAX_JSON_BYTES: u64 = 4096;
 
 #[derive(Deserialize)]
-struct Fields {
+struct UsersigFields {
     #[serde(rename = "TLS.ver")]
     version: String,
     #[serde(rename = "TLS.identifier")]
@@ -32,38 +33,37 @@ struct Fields {
     signature: String,
 }
 
-/// Check `usersig` as it stands in the URL (percent-decoded) at `now` (Unix seconds).
+/// Checks `usersig`, percent-decoded, at `now` in Unix seconds. The error is the vendor's code.
 ///
-/// Errors: the vendor's code. Assumed: which of 70003, 70005 and 70009 ("UserSig not valid") stands for which defect,
-/// the order of the checks, that a `TLS.time` in the future is accepted, and that the last second of the lifetime is
-/// still valid.
+/// Assumed: the order of the checks; which of 70003, 70005 and 70009 ("UserSig not valid") belongs to which defect; a
+/// `TLS.time` in the future is valid; the last second of the lifetime is valid.
 pub(super) fn check(usersig: &str, identifier: &str, sdk_app_id: u32, secret_key: &str, now: i64) -> Result<(), i64> {
-    let json = decode(usersig).ok_or(code::USERSIG_UNREADABLE)?;
-    let fields: Fields = serde_json::from_slice(&json).map_err(|_| code::USERSIG_INCOMPLETE)?;
+    let json = decode(usersig).ok_or(error_code::USERSIG_UNREADABLE)?;
+    let fields: UsersigFields = serde_json::from_slice(&json).map_err(|_| error_code::USERSIG_INCOMPLETE)?;
     if fields.version != "2.0" {
-        return Err(code::USERSIG_INCOMPLETE);
+        return Err(error_code::USERSIG_INCOMPLETE);
     }
     if fields.sdk_app_id != sdk_app_id {
-        return Err(code::SDKAPPID_DIFFERS);
+        return Err(error_code::SDKAPPID_DIFFERS);
     }
     if fields.identifier != identifier {
-        return Err(code::IDENTIFIER_DIFFERS);
+        return Err(error_code::IDENTIFIER_DIFFERS);
     }
-    let signature = STANDARD.decode(&fields.signature).map_err(|_| code::USERSIG_WRONG)?;
+    let signature = STANDARD.decode(&fields.signature).map_err(|_| error_code::USERSIG_WRONG)?;
     let signed = format!(
         "TLS.identifier:{}\nTLS.sdkappid:{}\nTLS.time:{}\nTLS.expire:{}\n",
         fields.identifier, fields.sdk_app_id, fields.time, fields.expire
     );
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).map_err(|_| code::USERSIG_WRONG)?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).map_err(|_| error_code::USERSIG_WRONG)?;
     mac.update(signed.as_bytes());
-    mac.verify_slice(&signature).map_err(|_| code::USERSIG_WRONG)?;
+    mac.verify_slice(&signature).map_err(|_| error_code::USERSIG_WRONG)?;
     if now > fields.time.saturating_add(fields.expire) {
-        return Err(code::USERSIG_EXPIRED);
+        return Err(error_code::USERSIG_EXPIRED);
     }
     Ok(())
 }
 
-/// Undo the vendor's alphabet, base64 and zlib.
+/// Decodes the JSON: the vendor's base64 alphabet, base64, zlib.
 fn decode(usersig: &str) -> Option<Vec<u8>> {
     if usersig.contains(['+', '/', '=']) {
         return None;

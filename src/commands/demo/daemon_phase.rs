@@ -17,7 +17,7 @@ use super::environment::DemoEnvironment;
 use super::narrator::Narrator;
 use super::workload::Workload;
 use crate::clock::{Shutdown, monotonic};
-use crate::simulator::Change;
+use crate::simulator::AttributeChange;
 
 /// How long arrivals are collected before they are printed, so that the changes of one call appear together.
 const COLLECT_FOR: Duration = Duration::from_millis(20);
@@ -100,7 +100,10 @@ impl DaemonPhase<'_> {
 /// The first arrival and those that follow it within a short time.
 ///
 /// The simulator reports the changes of one call one by one, and the changes of an account belong on one line.
-async fn collect(first: Result<Change, RecvError>, arrivals: &mut Receiver<Change>) -> anyhow::Result<Vec<Change>> {
+async fn collect(
+    first: Result<AttributeChange, RecvError>,
+    arrivals: &mut Receiver<AttributeChange>,
+) -> anyhow::Result<Vec<AttributeChange>> {
     let mut changes = match first {
         Ok(change) => vec![change],
         // The channel dropped changes because too many arrived at once. They would not have been printed anyway.

@@ -13,7 +13,7 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::users;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::simulator::{self, Simulator};
 
 const SDK_APP_ID: u32 = 1_400_000_000;
@@ -29,7 +29,7 @@ const LOG_TAIL_LINES: usize = 5;
 pub(super) struct DemoEnvironment {
     pub(super) cluster: Cluster,
     /// The simulated IM service.
-    pub(super) im: simulator::Running,
+    pub(super) im: simulator::RunningSimulator,
     /// The URL of the database with the table `users`.
     pub(super) url: String,
     /// The path of the configuration file.
@@ -41,7 +41,7 @@ pub(super) struct DemoEnvironment {
 impl DemoEnvironment {
     /// Starts PostgreSQL and the simulator, and writes `users` generated users and the configuration.
     pub(super) async fn set_up(user_count: u32, seed: u64) -> anyhow::Result<Self> {
-        let cluster = tokio::task::spawn_blocking(|| Cluster::start(Options::default())).await??;
+        let cluster = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default())).await??;
         let url = cluster.create_database("app").await?;
         let mut connection = PgConnection::connect(&url).await.context("cannot connect to the private PostgreSQL")?;
         connection.execute(users::TABLE).await.context("cannot create the table")?;
@@ -51,14 +51,14 @@ impl DemoEnvironment {
         connection.execute("ANALYZE users").await?;
         connection.close().await?;
 
-        let im = Simulator::start(simulator::Options {
+        let im = Simulator::start(simulator::SimulatorOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             sdk_app_id: SDK_APP_ID,
             secret_key: SECRET_KEY.to_owned(),
             attribute_names: ATTRIBUTE_NAMES.map(str::to_owned).to_vec(),
             latency: LATENCY,
             logged_calls: 100,
-            ..simulator::Options::default()
+            ..simulator::SimulatorOptions::default()
         })
         .await
         .context("cannot start the simulated IM service")?;

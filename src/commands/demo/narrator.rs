@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::commands::output::thousands;
-use crate::simulator::Change;
+use crate::simulator::AttributeChange;
 
 /// The maximum number of lines a second. Further arrivals are counted, and one line shows the counts.
 const MAX_LINES_PER_SECOND: u32 = 7;
@@ -51,7 +51,7 @@ impl<W: Write> Narrator<W> {
     /// that has no attributes left in IM.
     pub(super) fn print_arrivals(
         &mut self,
-        changes: &[Change],
+        changes: &[AttributeChange],
         now: Instant,
         since_commit: impl Fn(&str) -> Option<Duration>,
         is_empty: impl Fn(&str) -> bool,
@@ -98,14 +98,14 @@ impl<W: Write> Narrator<W> {
 }
 
 /// Describes the changes of one account.
-fn describe(changes: &[Change], is_empty: bool) -> String {
+fn describe(changes: &[AttributeChange], is_empty: bool) -> String {
     if is_empty && changes.iter().all(|change| change.new.is_none()) {
         let s = if changes.len() == 1 { "" } else { "s" };
         return format!("removed: {} attribute{s}", changes.len());
     }
     if changes.len() > NEW_ACCOUNT_ATTRIBUTES && changes.iter().all(|change| change.old.is_none()) {
         // The name comes first because it is the easiest to recognise.
-        let mut changes: Vec<&Change> = changes.iter().collect();
+        let mut changes: Vec<&AttributeChange> = changes.iter().collect();
         changes.sort_by_key(|change| change.attribute != "name");
         let shown: Vec<String> = changes[..NEW_ACCOUNT_ATTRIBUTES]
             .iter()

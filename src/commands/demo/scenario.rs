@@ -66,7 +66,7 @@ async fn run_phases(
     out: impl io::Write,
 ) -> anyhow::Result<Exit> {
     let DemoOptions { users, seconds } = options;
-    cluster::available()?;
+    cluster::check_installed()?;
     let mut narrator = Narrator::new(out);
     narrator.print(&format!(
         "Setting up a private PostgreSQL with {} generated users, and a simulated IM service.",

@@ -17,7 +17,7 @@ use super::scenario::SEED;
 use super::users::{generate, id};
 use super::workload::{CommitTimes, Workload};
 use crate::clock::{Shutdown, monotonic};
-use crate::simulator::Change;
+use crate::simulator::AttributeChange;
 
 fn by_account(entries: &[(&str, &str, &str)]) -> AttributesByAccount {
     let mut accounts = AttributesByAccount::new();
@@ -59,9 +59,9 @@ fn a_number_always_gives_the_same_user_with_valid_values() {
     assert_ne!(generate(7, 1).name, generate(7, 2).name);
 }
 
-fn change(account: &str, attribute: &str, old: Option<&str>, new: Option<&str>) -> Change {
+fn change(account: &str, attribute: &str, old: Option<&str>, new: Option<&str>) -> AttributeChange {
     let owned = |value: Option<&str>| value.map(str::to_owned);
-    Change { account: account.to_owned(), attribute: attribute.to_owned(), old: owned(old), new: owned(new) }
+    AttributeChange { account: account.to_owned(), attribute: attribute.to_owned(), old: owned(old), new: owned(new) }
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn arrivals_are_printed_by_account_and_counted_above_the_limit() {
         change("u4", "vip", None, Some("no")),
     ];
     narrator.print_arrivals(&first, now, |_| Some(Duration::from_millis(230)), |account| account == "u3").unwrap();
-    let many: Vec<Change> = (0..300).map(|n| change(&id(n), "level", Some("1"), Some("2"))).collect();
+    let many: Vec<AttributeChange> = (0..300).map(|n| change(&id(n), "level", Some("1"), Some("2"))).collect();
     narrator.print_arrivals(&many, now, none, |_| false).unwrap();
     narrator.tick(now + Duration::from_millis(1_001)).unwrap();
     assert_eq!(narrator.arrived, 308);

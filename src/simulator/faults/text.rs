@@ -1,108 +1,120 @@
-//! Fault rules as text: for a command line, for the control interface, and for showing them.
+//! Fault rules as text: for the command line, for the control interface, and for display.
 //!
-//! Owns: the forms that are allowed and the messages for those that are not. Must not know: what a rule does.
+//! Owns: the accepted forms, and the messages for texts of another form. Must not know: how a rule is applied.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::endpoint::{Command, Service};
-use super::{Action, Matcher, Rule, Wrong};
+use super::rule::{CallMatcher, FaultAction, FaultRule, FaultyAnswer};
+use crate::simulator::endpoint::{SimulatedCommand, SimulatedService};
 
-/// The allowed forms, for `--help`. A rule is an action, its argument, and conditions, separated by colons:
+/// The accepted forms, for `--help`. A rule consists of an action, its argument and conditions, separated by colons:
 /// `refuse:70107:account=u17`, `slow:200ms`, `hold:10s:command=set_attr:times=1`, `throttle:30`.
-pub const FORMS: &str = "\
-refuse:CODE            answer with this error code and apply nothing; with account=…:per-account, only those
-                       accounts fail (timpush lists them and applies the others)
-fail:WRONG             apply nothing and answer wrongly
-apply-then-fail:WRONG  apply, then answer wrongly
-                       WRONG: an error code, http-STATUS, html, cut, close, garbage, huge or huge-MEGABYTES
-http:STATUS            short for fail:http-STATUS; retry-after=SECONDS may follow
+pub const FAULT_FORMS: &str = "\
+refuse:CODE            answer with this error code and apply nothing; with
+                       account=…:per-account only those accounts fail (timpush
+                       lists them and applies the call to the others)
+fail:ANSWER            apply nothing and send a wrong answer
+apply-then-fail:ANSWER apply the call, then send a wrong answer
+                       ANSWER: an error code, http-STATUS, html, cut, close,
+                       garbage, huge or huge-MEGABYTES
+http:STATUS            same as fail:http-STATUS; retry-after=SECONDS may follow
 hold[:DURATION]        wait before applying, until released or for this long
-apply-then-hold[:DURATION]  apply at once, then wait with the answer
-slow:DURATION          wait before applying
-throttle:CALLS         let no more than so many calls a second through; others get 60007
-ghost:DURATION         never answer; apply this long after the caller has gone away
+apply-then-hold[:DURATION]
+                       apply the call, then delay the answer in the same way
+slow:DURATION          wait this long before applying
+throttle:CALLS         accept this many calls a second; answer others with 60007
+ghost:DURATION         never answer; apply the call this long after the caller
+                       has disconnected
 Durations: 200ms, 1.5s, 2m. Conditions, each after a colon:
-service=all_member_push|timpush, command=set_attr_name|get_attr_name|set_attr|get_attr|remove_attr,
-account=NAME[,NAME…], attribute=NAME, after=N (skip the first N), every=N, times=N, chance=0…1, seed=N";
+service=all_member_push|timpush,
+command=set_attr_name|get_attr_name|set_attr|get_attr|remove_attr,
+account=NAME[,NAME…], attribute=NAME, after=N (skip the first N), every=N,
+times=N, chance=0…1, seed=N";
 
-/// The size of `huge` when none is given.
-const HUGE_MEGABYTES: u64 = 64;
+/// The size of a `huge` answer if the rule gives none.
+const DEFAULT_HUGE_MEGABYTES: u64 = 64;
 const MEGABYTE: u64 = 1 << 20;
 
-/// Why a text is not a rule.
+/// A text is not a fault rule. The message lists the accepted forms.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("fault \"{rule}\": {problem}. Allowed forms:\n{FORMS}")]
-pub struct RuleError {
+#[error("fault \"{rule}\": {problem}. Accepted forms:\n{FAULT_FORMS}")]
+pub struct FaultRuleError {
+    /// The text.
     pub rule: String,
+    /// What is wrong with it.
     pub problem: String,
 }
 
-impl FromStr for Rule {
-    type Err = RuleError;
+impl FromStr for FaultRule {
+    type Err = FaultRuleError;
 
-    fn from_str(rule: &str) -> Result<Self, RuleError> {
-        parse(rule).map_err(|problem| RuleError { rule: rule.to_owned(), problem })
+    fn from_str(rule: &str) -> Result<Self, FaultRuleError> {
+        parse(rule).map_err(|problem| FaultRuleError { rule: rule.to_owned(), problem })
     }
 }
 
-/// What follows the action: at most one plain argument, then conditions.
+/// The part of a rule after its action: at most one argument, then conditions.
 #[derive(Default)]
-struct Rest<'a> {
+struct RuleArguments<'a> {
     argument: Option<&'a str>,
-    matcher: Matcher,
+    matcher: CallMatcher,
     per_account: bool,
     retry_after_seconds: Option<u64>,
 }
 
-fn parse(rule: &str) -> Result<Rule, String> {
+fn parse(rule: &str) -> Result<FaultRule, String> {
     let (action, rest) = rule.split_once(':').map_or((rule, None), |(action, rest)| (action, Some(rest)));
-    let rest = parse_rest(rest)?;
+    let arguments = parse_arguments(rest)?;
     let argument = |what: &str, example: &str| {
-        rest.argument.ok_or_else(|| format!("{action} needs {what}, such as {action}:{example}"))
+        arguments.argument.ok_or_else(|| format!("{action} needs {what}, such as {action}:{example}"))
     };
-    let wrong = || parse_wrong(argument("what to answer", "http-502")?, rest.retry_after_seconds);
-    let optional_duration = || rest.argument.map(parse_duration).transpose();
+    let answer = || parse_faulty_answer(argument("what to answer", "http-502")?, arguments.retry_after_seconds);
+    let optional_duration = || arguments.argument.map(parse_duration).transpose();
     let action = match action {
         "refuse" => {
-            if rest.per_account && rest.matcher.accounts.is_empty() {
+            if arguments.per_account && arguments.matcher.accounts.is_empty() {
                 return Err("per-account needs account=…".to_owned());
             }
-            Action::Refuse {
+            FaultAction::Refuse {
                 code: parse_number(argument("an error code", "70107")?, "an error code")?,
-                per_account: rest.per_account,
+                per_account: arguments.per_account,
             }
         }
-        "fail" => Action::Fail(wrong()?),
-        "apply-then-fail" => Action::ApplyThenFail(wrong()?),
-        "http" => Action::Fail(parse_http(argument("an HTTP status", "503")?, rest.retry_after_seconds)?),
-        "hold" => Action::Hold(optional_duration()?),
-        "apply-then-hold" => Action::ApplyThenHold(optional_duration()?),
-        "slow" => Action::Slow(parse_duration(argument("a duration", "200ms")?)?),
-        "throttle" => Action::Throttle(parse_number(argument("calls a second", "30")?, "a number of calls a second")?),
-        "ghost" => Action::Ghost(parse_duration(argument("a duration", "200ms")?)?),
-        other => return Err(format!("\"{other}\" is not something the simulator can do")),
+        "fail" => FaultAction::Fail(answer()?),
+        "apply-then-fail" => FaultAction::ApplyThenFail(answer()?),
+        "http" => FaultAction::Fail(parse_http(argument("an HTTP status", "503")?, arguments.retry_after_seconds)?),
+        "hold" => FaultAction::Hold(optional_duration()?),
+        "apply-then-hold" => FaultAction::ApplyThenHold(optional_duration()?),
+        "slow" => FaultAction::Slow(parse_duration(argument("a duration", "200ms")?)?),
+        "throttle" => {
+            FaultAction::Throttle(parse_number(argument("calls a second", "30")?, "a number of calls a second")?)
+        }
+        "ghost" => FaultAction::ApplyAfterDisconnect(parse_duration(argument("a duration", "200ms")?)?),
+        other => return Err(format!("\"{other}\" is not an action of the simulator")),
     };
-    if rest.per_account && !matches!(action, Action::Refuse { .. }) {
-        return Err("per-account goes with refuse only".to_owned());
+    if arguments.per_account && !matches!(action, FaultAction::Refuse { .. }) {
+        return Err("per-account is valid with refuse only".to_owned());
     }
-    let takes_retry_after =
-        matches!(action, Action::Fail(Wrong::Http { .. }) | Action::ApplyThenFail(Wrong::Http { .. }));
-    if rest.retry_after_seconds.is_some() && !takes_retry_after {
-        return Err("retry-after goes with an HTTP status only".to_owned());
+    let takes_retry_after = matches!(
+        action,
+        FaultAction::Fail(FaultyAnswer::Http { .. }) | FaultAction::ApplyThenFail(FaultyAnswer::Http { .. })
+    );
+    if arguments.retry_after_seconds.is_some() && !takes_retry_after {
+        return Err("retry-after is valid with an HTTP status only".to_owned());
     }
-    Ok(Rule { matcher: rest.matcher, action })
+    Ok(FaultRule { matcher: arguments.matcher, action })
 }
 
-fn parse_rest(rest: Option<&str>) -> Result<Rest<'_>, String> {
-    let mut found = Rest::default();
-    for (place, part) in rest.into_iter().flat_map(|rest| rest.split(':')).enumerate() {
+fn parse_arguments(rest: Option<&str>) -> Result<RuleArguments<'_>, String> {
+    let mut arguments = RuleArguments::default();
+    for (index, part) in rest.into_iter().flat_map(|rest| rest.split(':')).enumerate() {
         let Some((name, value)) = part.split_once('=') else {
             match part {
-                "per-account" => found.per_account = true,
-                "" => return Err("there is nothing between or after colons".to_owned()),
-                _ if place == 0 => found.argument = Some(part),
+                "per-account" => arguments.per_account = true,
+                "" => return Err("an argument or a condition is missing after a colon".to_owned()),
+                _ if index == 0 => arguments.argument = Some(part),
                 _ => return Err(format!("\"{part}\" is not a condition")),
             }
             continue;
@@ -110,14 +122,14 @@ fn parse_rest(rest: Option<&str>) -> Result<Rest<'_>, String> {
         if value.is_empty() {
             return Err(format!("{name}= has no value"));
         }
-        let matcher = &mut found.matcher;
+        let matcher = &mut arguments.matcher;
         match name {
             "service" => {
-                let known = Service::parse(value);
+                let known = SimulatedService::parse(value);
                 matcher.service = Some(known.ok_or_else(|| format!("there is no service \"{value}\""))?);
             }
             "command" => {
-                let known = Command::parse(value.strip_prefix("im_").unwrap_or(value));
+                let known = SimulatedCommand::parse(value.strip_prefix("im_").unwrap_or(value));
                 matcher.command = Some(known.ok_or_else(|| format!("there is no command \"{value}\""))?);
             }
             "account" => matcher.accounts.extend(value.split(',').map(str::to_owned)),
@@ -130,40 +142,39 @@ fn parse_rest(rest: Option<&str>) -> Result<Rest<'_>, String> {
                 matcher.chance = Some(chance.ok_or_else(|| format!("chance={value} is not between 0 and 1"))?);
             }
             "seed" => matcher.seed = parse_number(value, "a seed")?,
-            "retry-after" => found.retry_after_seconds = Some(parse_number(value, "a number of seconds")?),
+            "retry-after" => arguments.retry_after_seconds = Some(parse_number(value, "a number of seconds")?),
             _ => return Err(format!("there is no condition \"{name}\"")),
         }
     }
-    Ok(found)
+    Ok(arguments)
 }
 
-fn parse_wrong(text: &str, retry_after_seconds: Option<u64>) -> Result<Wrong, String> {
+fn parse_faulty_answer(text: &str, retry_after_seconds: Option<u64>) -> Result<FaultyAnswer, String> {
     match text {
-        "html" => Ok(Wrong::Html),
-        "cut" => Ok(Wrong::Cut),
-        "close" => Ok(Wrong::Close),
-        "garbage" => Ok(Wrong::Garbage),
-        "huge" => Ok(Wrong::Huge(HUGE_MEGABYTES * MEGABYTE)),
+        "html" => Ok(FaultyAnswer::Html),
+        "cut" => Ok(FaultyAnswer::Cut),
+        "close" => Ok(FaultyAnswer::Close),
+        "garbage" => Ok(FaultyAnswer::Garbage),
+        "huge" => Ok(FaultyAnswer::Huge(DEFAULT_HUGE_MEGABYTES * MEGABYTE)),
         _ => {
             if let Some(status) = text.strip_prefix("http-") {
                 parse_http(status, retry_after_seconds)
             } else if let Some(size) = text.strip_prefix("huge-") {
-                Ok(Wrong::Huge(parse_number::<u64>(size, "a number of megabytes")?.saturating_mul(MEGABYTE)))
+                Ok(FaultyAnswer::Huge(parse_number::<u64>(size, "a number of megabytes")?.saturating_mul(MEGABYTE)))
             } else {
                 let code = text.parse();
-                let code = code.map_err(|_| {
-                    format!("\"{text}\" is neither a wrong answer that the simulator knows nor an error code")
-                });
-                code.map(Wrong::Code)
+                let code = code
+                    .map_err(|_| format!("\"{text}\" is neither an error code nor a wrong answer of the simulator"));
+                code.map(FaultyAnswer::Code)
             }
         }
     }
 }
 
-fn parse_http(status: &str, retry_after_seconds: Option<u64>) -> Result<Wrong, String> {
+fn parse_http(status: &str, retry_after_seconds: Option<u64>) -> Result<FaultyAnswer, String> {
     let known = status.parse().ok().filter(|status| (200..600).contains(status));
     let status = known.ok_or_else(|| format!("\"{status}\" is not an HTTP status from 200 to 599"))?;
-    Ok(Wrong::Http { status, retry_after_seconds })
+    Ok(FaultyAnswer::Http { status, retry_after_seconds })
 }
 
 fn parse_number<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
@@ -171,7 +182,7 @@ fn parse_number<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
 }
 
 fn parse_positive(text: &str, name: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{name}={text} is not a number above 0"))
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{name}={text} is not a positive number"))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -188,28 +199,28 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| format!("\"{text}\" is not a duration such as 200ms, 1.5s or 2m"))
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for FaultRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { matcher, action } = self;
         match action {
-            Action::Refuse { code, per_account } => {
+            FaultAction::Refuse { code, per_account } => {
                 write!(f, "refuse:{code}{}", if *per_account { ":per-account" } else { "" })
             }
-            Action::Fail(wrong) => write!(f, "fail:{wrong}"),
-            Action::ApplyThenFail(wrong) => write!(f, "apply-then-fail:{wrong}"),
-            Action::Hold(None) => f.write_str("hold"),
-            Action::Hold(Some(limit)) => write!(f, "hold:{}ms", limit.as_millis()),
-            Action::ApplyThenHold(None) => f.write_str("apply-then-hold"),
-            Action::ApplyThenHold(Some(limit)) => write!(f, "apply-then-hold:{}ms", limit.as_millis()),
-            Action::Slow(delay) => write!(f, "slow:{}ms", delay.as_millis()),
-            Action::Throttle(calls) => write!(f, "throttle:{calls}"),
-            Action::Ghost(after) => write!(f, "ghost:{}ms", after.as_millis()),
+            FaultAction::Fail(answer) => write!(f, "fail:{answer}"),
+            FaultAction::ApplyThenFail(answer) => write!(f, "apply-then-fail:{answer}"),
+            FaultAction::Hold(None) => f.write_str("hold"),
+            FaultAction::Hold(Some(limit)) => write!(f, "hold:{}ms", limit.as_millis()),
+            FaultAction::ApplyThenHold(None) => f.write_str("apply-then-hold"),
+            FaultAction::ApplyThenHold(Some(limit)) => write!(f, "apply-then-hold:{}ms", limit.as_millis()),
+            FaultAction::Slow(delay) => write!(f, "slow:{}ms", delay.as_millis()),
+            FaultAction::Throttle(calls) => write!(f, "throttle:{calls}"),
+            FaultAction::ApplyAfterDisconnect(after) => write!(f, "ghost:{}ms", after.as_millis()),
         }?;
         write!(f, "{matcher}")
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for FaultyAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "{code}"),
@@ -226,7 +237,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-impl fmt::Display for Matcher {
+impl fmt::Display for CallMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(service) = self.service {
             write!(f, ":service={}", service.name())?;

@@ -1,12 +1,14 @@
-//! The check of signatures against outputs of the vendor's own package (tls-sig-api-v2 1.1).
+//! The UserSig check, against outputs of the vendor's own package (tls-sig-api-v2 1.1).
+//!
+//! Owns: the samples. Must not know: HTTP.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{code, usersig};
 use super::{SECRET_KEY, SIGNED_AT, USERSIG};
+use crate::simulator::{error_code, usersig};
 
-struct Vector {
+struct SignedUsersig {
     sdk_app_id: u32,
     secret_key: &'static str,
     identifier: &'static str,
@@ -15,8 +17,8 @@ struct Vector {
     usersig: &'static str,
 }
 
-const VECTORS: &[Vector] = &[
-    Vector {
+const SAMPLES: &[SignedUsersig] = &[
+    SignedUsersig {
         sdk_app_id: 1_400_000_000,
         secret_key: "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e",
         identifier: "xiaojun",
@@ -24,7 +26,7 @@ const VECTORS: &[Vector] = &[
         expire: 15_552_000,
         usersig: "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkKjIT87NK82CSxSnZiQUFmSlAKUMTAyiAyqVWFGQWpYJkTE1NjRDiJZm5YFFzNPXFmekgG3zKHM1T9D3LzdODi-OKs8vCqpxcAvydnV2SSv2cy03cPcpDnA2SMgu0nUxslWoBHdYzUg__",
     },
-    Vector {
+    SignedUsersig {
         sdk_app_id: 1_400_000_000,
         secret_key: "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e",
         identifier: "administrator",
@@ -32,7 +34,7 @@ const VECTORS: &[Vector] = &[
         expire: 86_400,
         usersig: "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-Myi0uKEkvyi2BKilOyEwsKMlOACgxNDKAAKpdaUZBZlAqUsTAzgQuWZOaChAzNjY2MjI3N4OLFmekgSwwqkqq03f3KUgMSswtctbNNcg30Ew0tTZwsgj3SPSycLbWd87ISvZxCHUNtlWoBMyU0RQ__",
     },
-    Vector {
+    SignedUsersig {
         sdk_app_id: 1_600_012_345,
         secret_key: "0000000000000000000000000000000000000000000000000000000000000000",
         identifier: "admin",
@@ -40,7 +42,7 @@ const VECTORS: &[Vector] = &[
         expire: 604_800,
         usersig: "eJw9zMsKgkAUgOFXkdkWcubS2ATtbBG56AbRcmTG4WDqpGJF9O5pWdv-g-9Jjskh7GxNFgFhIZBp8ClobNlihl-QpsDyR43JtfdoeqASACjjYjaavXusbS8SxBxgrC0WQ6OR5JFU8t8bdMO9up4nOlbIc06TzSne6myVPEzK17c0V7u9cgwujhWdqJbk9QYqqzH0",
     },
-    Vector {
+    SignedUsersig {
         sdk_app_id: 88_888_888,
         secret_key: "e5b39bb1eefb8af3f5832cddb72752a364ee15c152508c7d11bce3fff0582db5",
         identifier: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -48,7 +50,7 @@ const VECTORS: &[Vector] = &[
         expire: 60,
         usersig: "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkEgkAmK7ilOzEgoLMFKAeCyiAyqRWFGQWpQLFzQygIiWZuSC*IUxrZjrIpqyUtJKyCONgD48c8xJjs0r38ijT4AjflEzf3OQ8D3eLMoMybdegsMhi80hbpVoAfLo5tw__",
     },
-    Vector {
+    SignedUsersig {
         sdk_app_id: 1_400_000_001,
         secret_key: "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e",
         identifier: "user with space",
@@ -56,7 +58,7 @@ const VECTORS: &[Vector] = &[
         expire: 3_600,
         usersig: "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkSotTixTKM0syFIoLEpNTYYqKU7ITCwoyU4BKDE0MIMAQKpdaUZBZlAqUMTYzMICKlWTmgkQMzc2Mzc0sEeLFmekgW7wjQ9P0K7ISs0KzXU0DnMsSvV3dHcuMwpLTzFycnE0svbP8PPKKXXIzXE1slWoBW0Y1Mg__",
     },
-    Vector {
+    SignedUsersig {
         sdk_app_id: 4_294_967_295,
         secret_key: "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
         identifier: "管理员",
@@ -67,36 +69,36 @@ const VECTORS: &[Vector] = &[
 ];
 
 #[test]
-fn signatures_of_the_vendors_package_are_valid_until_they_expire() {
-    for Vector { sdk_app_id, secret_key, identifier, time, expire, usersig } in VECTORS {
+fn usersigs_of_the_vendors_package_are_valid_until_expiry() {
+    for SignedUsersig { sdk_app_id, secret_key, identifier, time, expire, usersig } in SAMPLES {
         let check = |now| usersig::check(usersig, identifier, *sdk_app_id, secret_key, now);
         assert_eq!(check(*time), Ok(()), "{identifier} when signed");
         assert_eq!(check(time + expire), Ok(()), "{identifier} at the end of its lifetime");
-        assert_eq!(check(time + expire + 1), Err(code::USERSIG_EXPIRED), "{identifier} after its lifetime");
+        assert_eq!(check(time + expire + 1), Err(error_code::USERSIG_EXPIRED), "{identifier} after its lifetime");
     }
 }
 
 #[test]
-fn a_signature_is_valid_for_its_own_app_account_and_key_alone() {
+fn a_usersig_is_valid_for_its_app_account_and_key_only() {
     let check = |identifier, app, key| usersig::check(USERSIG, identifier, app, key, SIGNED_AT);
     assert_eq!(check("administrator", 1_400_000_000, SECRET_KEY), Ok(()));
-    assert_eq!(check("Administrator", 1_400_000_000, SECRET_KEY), Err(code::IDENTIFIER_DIFFERS));
-    assert_eq!(check("administrator", 1_400_000_001, SECRET_KEY), Err(code::SDKAPPID_DIFFERS));
-    assert_eq!(check("administrator", 1_400_000_000, "another key"), Err(code::USERSIG_WRONG));
+    assert_eq!(check("Administrator", 1_400_000_000, SECRET_KEY), Err(error_code::IDENTIFIER_DIFFERS));
+    assert_eq!(check("administrator", 1_400_000_001, SECRET_KEY), Err(error_code::SDKAPPID_DIFFERS));
+    assert_eq!(check("administrator", 1_400_000_000, "another key"), Err(error_code::USERSIG_WRONG));
 }
 
 #[test]
-fn what_is_not_a_signature_is_not_valid() {
+fn malformed_usersigs_are_refused() {
     let check = |usersig: &str| usersig::check(usersig, "administrator", 1_400_000_000, SECRET_KEY, SIGNED_AT);
     for text in
         ["", "x", "eJyrVg__", &USERSIG[..100], &USERSIG[..196], &USERSIG.replace('_', "="), &USERSIG.replace('-', "/")]
     {
-        assert_eq!(check(text), Err(code::USERSIG_UNREADABLE), "{text}");
+        assert_eq!(check(text), Err(error_code::USERSIG_UNREADABLE), "{text}");
     }
-    assert_eq!(check(&compressed("{}")), Err(code::USERSIG_INCOMPLETE));
+    assert_eq!(check(&compressed("{}")), Err(error_code::USERSIG_INCOMPLETE));
     let longer_lived = r#"{"TLS.ver":"2.0","TLS.identifier":"administrator","TLS.sdkappid":1400000000,"TLS.expire":86401,
         "TLS.time":1732233600,"TLS.sig":"0xbz+GNvePakpE+k4m0/a194B8SHgH8C9+CnjaJBUAU="}"#;
-    assert_eq!(check(&compressed(longer_lived)), Err(code::USERSIG_WRONG), "a lifetime that was not signed");
+    assert_eq!(check(&compressed(longer_lived)), Err(error_code::USERSIG_WRONG), "a lifetime that was not signed");
     assert_eq!(check(&compressed(&longer_lived.replace("86401", "86400"))), Ok(()));
 }
 

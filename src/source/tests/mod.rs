@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Cursor, Page, Source, SourceError, WatermarkBound};
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::config::{self, AccountFormat, Attribute, Config, PgUrl};
 use crate::model::{Region, Row, Service};
 
@@ -32,7 +32,8 @@ fn server() -> String {
     }
     // Never dropped; its supervisor ends it when this process has ended.
     let cluster = PRIVATE.get_or_init(|| {
-        Cluster::start(Options { max_prepared_transactions: 50, ..Options::default() }).expect("a private PostgreSQL")
+        Cluster::start(ClusterOptions { max_prepared_transactions: 50, ..ClusterOptions::default() })
+            .expect("a private PostgreSQL")
     });
     cluster.url("postgres")
 }

@@ -91,12 +91,12 @@ async fn named_accounts_and_force() {
     assert!(im.contains_key("shop-u0005"));
 
     // IM was edited behind our back: only --force sends what the state takes for settled.
-    stage.handle().drop_user("shop-u0010");
+    stage.handle().remove_user("shop-u0010");
     stage.imsync(&["backfill", "--account", "u0010"]).await.expect_code(0);
     assert!(stage.handle().user("shop-u0010").is_empty());
     stage.imsync(&["backfill", "--force", "--account", "u0010"]).await.expect_code(0);
     assert_eq!(stage.handle().user("shop-u0010")["city"], "city 3");
-    stage.handle().drop_user("shop-u0011");
+    stage.handle().remove_user("shop-u0011");
     stage.handle().clear_records();
     let forced = stage.imsync(&["backfill", "--force", "--json"]).await.expect_code(0).json();
     assert_eq!(forced["pushed"], 18, "every account again");

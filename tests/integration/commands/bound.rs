@@ -1,6 +1,6 @@
 //! The state is bound to a table, an account key and an app: another configuration is refused, with the remedies.
 
-use imsync::simulator::{Options, Simulator};
+use imsync::simulator::{Simulator, SimulatorOptions};
 
 use super::{people, state_tables};
 use crate::support::{Setup, Stage};
@@ -11,7 +11,7 @@ async fn another_app_is_refused_until_the_sync_is_rebound() {
     stage.execute(&people(120)).await;
     stage.imsync(&["backfill"]).await.expect_code(0);
     let names = stage.handle().names().into_values().collect();
-    let other = Options { sdk_app_id: 1_400_000_999, attribute_names: names, ..Options::default() };
+    let other = SimulatorOptions { sdk_app_id: 1_400_000_999, attribute_names: names, ..SimulatorOptions::default() };
     let other = Simulator::start(other).await.unwrap();
     stage.edit(&stage.im.base_url(), &other.base_url());
     stage.edit("1400000000", "1400000999");

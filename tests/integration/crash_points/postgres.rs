@@ -5,7 +5,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use imsync::cluster::{Cluster, Options};
+use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::promises::truth::lies;
@@ -52,7 +52,7 @@ async fn kill_backends_of_imsync(url: &str) {
 async fn an_intent_survives_the_server() {
     let stage = Stage::set_up(Setup { im: "timeout = \"20s\"\n".to_owned(), ..Setup::default() }).await;
     let settings = FORGETFUL.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let cluster = blocking(|| Cluster::start(Options { settings, ..Options::default() })).await;
+    let cluster = blocking(|| Cluster::start(ClusterOptions { settings, ..ClusterOptions::default() })).await;
     let mut cluster = cluster.expect("a private server");
     let url = cluster.create_database("app").await.expect("a database");
     stage.edit(stage.database.url(), &url);

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imsync::simulator::Call;
+use imsync::simulator::RecordedCall;
 
 type Users = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Accounts for which at least one call changed nothing: IM held the values already, or nothing where they were removed.
-pub(super) fn needlessly(mut held: Users, calls: &[Call]) -> BTreeSet<String> {
+pub(super) fn needlessly(mut held: Users, calls: &[RecordedCall]) -> BTreeSet<String> {
     let mut needless = BTreeSet::new();
     for call in calls.iter().filter(|call| call.applied) {
         for user in &call.users {
@@ -35,17 +35,17 @@ pub(super) fn needlessly(mut held: Users, calls: &[Call]) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use imsync::simulator::CallUser;
+    use imsync::simulator::RecordedUser;
 
     use super::*;
 
-    fn call(account: &str, attributes: &[(&str, Option<&str>)], applied: bool) -> Call {
+    fn call(account: &str, attributes: &[(&str, Option<&str>)], applied: bool) -> RecordedCall {
         let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)));
-        Call {
+        RecordedCall {
             id: 0,
             at_millis: 0,
             endpoint: "all_member_push/set_attr".to_owned(),
-            users: vec![CallUser { account: account.to_owned(), attributes: attributes.collect() }],
+            users: vec![RecordedUser { account: account.to_owned(), attributes: attributes.collect() }],
             body: String::new(),
             code: None,
             broken: None,

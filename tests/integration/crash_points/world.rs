@@ -161,7 +161,7 @@ impl World {
         if matches!(scene, Scene::First | Scene::SlowFirst) {
             self.execute("DROP SCHEMA IF EXISTS imsync CASCADE").await;
             let handle = self.stage.handle();
-            handle.users().keys().for_each(|account| handle.drop_user(account));
+            handle.users().keys().for_each(|account| handle.remove_user(account));
         } else {
             self.settle().await;
         }

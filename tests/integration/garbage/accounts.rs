@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use imsync::simulator::{Action, Matcher, Rule};
+use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 
 use super::{Held, expect_plain, rejected};
 use crate::support::{Setup, Stage};
@@ -127,9 +127,9 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
 
     // Each has a second change of its own, among them some that IM refuses.
     let refused = ["@TIM#SYSTEM", "\u{202e}evil", "a\r\nb", "''; DROP TABLE users; --", "北京"].map(str::to_owned);
-    let rule = Rule {
-        matcher: Matcher { accounts: refused.to_vec(), ..Matcher::default() },
-        action: Action::Refuse { code: 70402, per_account: true },
+    let rule = FaultRule {
+        matcher: CallMatcher { accounts: refused.to_vec(), ..CallMatcher::default() },
+        action: FaultAction::Refuse { code: 70402, per_account: true },
     };
     let refusal = stage.handle().add_fault(rule);
     stage.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use imsync::simulator::{Action, Matcher, Rule};
+use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 
 use super::daemon::Daemon;
 use super::{Reader, begun, moves, people, run, setup, text};
@@ -94,8 +94,8 @@ async fn a_failed_pass_forgets_no_floor() {
     run(&mut ends, &moves("u1", "late")).await;
     run(&mut ends_after_the_kill, &moves("u2", "later")).await;
     daemon.polls(LONG).await;
-    let action = Action::Refuse { code: 91000, per_account: false };
-    let away = stage.handle().add_fault(Rule { matcher: Matcher::default(), action });
+    let action = FaultAction::Refuse { code: 91000, per_account: false };
+    let away = stage.handle().add_fault(FaultRule { matcher: CallMatcher::default(), action });
     stage.execute(&moves("u3", "tried")).await;
     daemon.failed_polls(1).await;
     // The next fence finds it ended, in a pass that fails, and so does the one after.

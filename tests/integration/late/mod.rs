@@ -25,7 +25,7 @@ mod soak;
 mod uncovered;
 mod writers;
 
-use imsync::cluster::{Cluster, Options};
+use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::support::{Database, Setup, Stage};
@@ -109,7 +109,7 @@ impl Reader {
 async fn own_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -> Cluster {
     let settings = [("autovacuum", "off")].iter().chain(settings);
     let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let options = Options { max_prepared_transactions, settings, ..Options::default() };
+    let options = ClusterOptions { max_prepared_transactions, settings, ..ClusterOptions::default() };
     let started = tokio::task::spawn_blocking(|| Cluster::start(options)).await;
     started.expect("the task ends").expect("a private server")
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use imsync::clock;
-use imsync::simulator::{Action, Matcher, Rule};
+use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 
 use super::daemon::Daemon;
 use super::writers::{Writers, table};
@@ -41,8 +41,8 @@ async fn soak(seconds: u64) {
     let writers = Writers::start(&stage).await;
     let began = clock::monotonic();
     while began.elapsed() < Duration::from_secs(seconds) {
-        let action = Action::Refuse { code: 91000, per_account: false };
-        let away = stage.handle().add_fault(Rule { matcher: Matcher::default(), action });
+        let action = FaultAction::Refuse { code: 91000, per_account: false };
+        let away = stage.handle().add_fault(FaultRule { matcher: CallMatcher::default(), action });
         daemon.failed_polls(1).await;
         killed_and_started(&mut daemon).await;
         daemon.failed_polls(1).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use imsync::cluster::{self, Cluster};
-use imsync::simulator::{Options, Simulator};
+use imsync::simulator::{Simulator, SimulatorOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -92,9 +92,9 @@ async fn im_is_out_of_order_for_a_while() {
 async fn im_cannot_be_reached() {
     let (listen, port) = free_address();
     let mut stage = stage_of(150, watched(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
-    let options = |listen| Options { listen, ..Setup::default().simulator };
+    let options = |listen| SimulatorOptions { listen, ..Setup::default().simulator };
     let address = stage.im.address();
-    let spare = Simulator::start(Options::default()).await.expect("a simulator starts");
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("a simulator starts");
     std::mem::replace(&mut stage.im, spare).stop().await;
 
     let mut daemon = stage.start("run", &["run"]);
@@ -109,7 +109,7 @@ async fn im_cannot_be_reached() {
     stage.converges(Duration::from_secs(20)).await;
 
     let users = stage.handle().users();
-    let spare = Simulator::start(Options::default()).await.expect("a simulator starts");
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("a simulator starts");
     std::mem::replace(&mut stage.im, spare).stop().await;
     stage.execute("UPDATE users SET city = 'while away', updated_at = now() WHERE right(id, 1) = '3'").await;
     stage.eventually("503: IM is unreachable", away).await;
@@ -187,7 +187,7 @@ fn small_pages() -> String {
 async fn postgres_is_killed_and_comes_back() {
     let (listen, port) = free_address();
     let stage = Stage::set_up(watched(listen, "")).await;
-    let mut cluster = tokio::task::spawn_blocking(|| Cluster::start(cluster::Options::default()))
+    let mut cluster = tokio::task::spawn_blocking(|| Cluster::start(cluster::ClusterOptions::default()))
         .await
         .expect("the task ends")
         .expect("a private server");

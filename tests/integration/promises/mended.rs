@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imsync::simulator::{Options, Simulator};
+use imsync::simulator::{Simulator, SimulatorOptions};
 
 use crate::support::{Setup, Stage, ended, signal};
 
@@ -98,7 +98,7 @@ async fn calls_that_find_nobody_arrive_when_im_is_back() {
     fault(&stage, "hold:after=40");
     stage.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
     stage.handle().wait_until(|counters| counters.held >= 1).await;
-    let spare = Simulator::start(Options::default()).await.expect("a simulator starts");
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("a simulator starts");
     let gone = std::mem::replace(&mut stage.im, spare);
     let held = gone.handle().clone();
     gone.stop().await;
@@ -107,13 +107,13 @@ async fn calls_that_find_nobody_arrive_when_im_is_back() {
     assert!(in_doubt(&stage).await > 0);
     // From now on only the doubts lead to them.
     stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
-    let missing = |held: &imsync::simulator::Handle| {
+    let missing = |held: &imsync::simulator::SimulatorHandle| {
         held.users().values().filter(|attributes| attributes["city"] != "moved").count()
     };
     assert!(missing(&held) > 0);
 
     // It comes back with what it held, and takes calls once it has that.
-    let options = Options {
+    let options = SimulatorOptions {
         listen: address,
         faults: vec!["http:503".parse().expect("a form that the simulator knows")],
         ..Setup::default().simulator

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use imsync::clock::monotonic;
-use imsync::simulator::Call;
+use imsync::simulator::RecordedCall;
 
 use crate::support::{Setup, ended, signal};
 
@@ -84,7 +84,7 @@ async fn thousands_of_retries_do_not_hold_a_change_up() {
         let committed = stage.handle().calls().len();
         stage.eventually("the change arrives", async || stage.handle().user("u00001")["city"] == city).await;
         let calls = stage.handle().calls();
-        let carries = |call: &Call| call.users.iter().any(|user| user.account == "u00001");
+        let carries = |call: &RecordedCall| call.users.iter().any(|user| user.account == "u00001");
         let between = calls.iter().skip(committed).position(carries).unwrap_or(0);
         // At 100 calls a second, a few polls.
         assert!(between <= 500, "{between} calls went before the change");

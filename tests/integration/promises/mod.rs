@@ -27,7 +27,7 @@ pub(crate) mod truth;
 
 use std::collections::BTreeMap;
 
-use imsync::simulator::{RuleId, Violation, ViolationKind};
+use imsync::simulator::{FaultRuleId, Violation, ViolationKind};
 use serde_json::Value;
 
 use crate::support::{Setup, Stage};
@@ -53,7 +53,7 @@ async fn stage_of(count: u32, setup: Setup) -> Stage {
     stage
 }
 
-fn fault(stage: &Stage, rule: &str) -> RuleId {
+fn fault(stage: &Stage, rule: &str) -> FaultRuleId {
     stage.handle().add_fault(rule.parse().expect("a form that the simulator knows"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imsync::simulator::{Command, Service};
+use imsync::simulator::{SimulatedCommand, SimulatedService};
 
 use crate::support::{Setup, ended, signal};
 
@@ -23,7 +23,7 @@ async fn never_over_the_configured_rate_nor_over_the_users_of_a_call() {
     signal(&first, "TERM");
     assert_eq!(ended(&mut first).await, Some(1));
     stage.imsync(&["backfill"]).await.expect_code(0);
-    let counters = stage.handle().endpoint(Service::AllMemberPush, Command::SetAttr);
+    let counters = stage.handle().endpoint_counters(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr);
     assert!(counters.max_in_one_second <= u64::from(most), "{counters:?}");
     let calls = stage.handle().calls();
     assert!(calls.iter().all(|call| call.users.len() <= 60));
@@ -34,7 +34,7 @@ async fn never_over_the_configured_rate_nor_over_the_users_of_a_call() {
     assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
 
     // Over a longer time that evens out: 50 a second, and at most half a second's worth of bunching.
-    let arrivals = stage.handle().arrivals(Service::AllMemberPush, Command::SetAttr);
+    let arrivals = stage.handle().arrival_times(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr);
     let took = arrivals.last().expect("calls were made").saturating_sub(arrivals[0]).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a few hundred calls")]
     let count = arrivals.len() as f64;
@@ -56,7 +56,7 @@ async fn throttled_it_slows_down_and_nobody_is_lost() {
     assert!(refused_early > 0, "the throttle was felt");
     stage.handle().remove_fault(rule);
     stage.converges(Duration::from_secs(20)).await;
-    let counters = stage.handle().endpoint(Service::AllMemberPush, Command::SetAttr);
+    let counters = stage.handle().endpoint_counters(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr);
     // Without slowing down every call over the throttle would be refused: about as many as are let through.
     assert!(counters.failed * 2 < counters.succeeded, "{counters:?} after {:?}", daemon_began.elapsed());
     assert_eq!(in_flight_twice(&stage), vec![]);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use imsync::simulator::CallUser;
+use imsync::simulator::RecordedUser;
 use serde_json::Value;
 
 use super::truth::expect_truth;
@@ -15,7 +15,7 @@ use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
 /// What was sent since the last look, by account, in the order of sending: names with their values.
 fn sent(stage: &Stage) -> BTreeMap<String, Vec<(String, Option<String>)>> {
     let mut sent: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for CallUser { account, attributes } in stage.handle().calls().into_iter().flat_map(|call| call.users) {
+    for RecordedUser { account, attributes } in stage.handle().calls().into_iter().flat_map(|call| call.users) {
         sent.entry(account).or_default().extend(attributes);
     }
     stage.handle().clear_records();

@@ -61,7 +61,7 @@ async fn thirty_that_im_refuses_among_ten_thousand() {
     // The cause goes; nothing happens before the pause is over, all of it after `rejected retry`.
     stage.handle().remove_fault(refusal);
     for number in (1..=10_000).filter(|number| number % 700 == 0) {
-        stage.handle().import(&account(number), true);
+        stage.handle().set_imported(&account(number), true);
     }
     stage.imsync(&["run", "--once"]).await.expect_code(3);
     stage.imsync(&["rejected", "retry"]).await.expect_code(0);
@@ -191,7 +191,7 @@ async fn values_that_cannot_be_sent_are_listed_and_their_neighbours_go() {
     }
 }
 
-fn stage_simulator() -> imsync::simulator::Options {
+fn stage_simulator() -> imsync::simulator::SimulatorOptions {
     Setup::default().simulator
 }
 

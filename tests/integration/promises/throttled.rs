@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use imsync::clock::monotonic;
-use imsync::simulator::{Command, Service};
+use imsync::simulator::{SimulatedCommand, SimulatedService};
 
 use super::stage_of;
 use crate::support::{Setup, ended, signal};
@@ -29,7 +29,7 @@ async fn bench_a_limit_that_falls_and_returns() {
     let mut daemon = stage.start("run", &["run"]);
     stage.handle().wait_until(|counters| counters.arrived > 0).await;
     let begun = monotonic();
-    let first = stage.handle().arrivals(Service::AllMemberPush, Command::SetAttr)[0];
+    let first = stage.handle().arrival_times(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr)[0];
     for (second, limit) in [(FALLS, LOW), (RETURNS, 100)] {
         tokio::time::sleep_until(begun + Duration::from_secs(second)).await;
         stage.handle().set_calls_per_second(limit);

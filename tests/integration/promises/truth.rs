@@ -40,7 +40,7 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<(Ledger, HashSet<
 /// Claims that are not so. Looks at the state before and after it looks at IM, and judges only what stood still.
 pub(crate) async fn lies(
     connection: &mut PgConnection,
-    stage: &imsync::simulator::Handle,
+    stage: &imsync::simulator::SimulatorHandle,
 ) -> sqlx::Result<Vec<String>> {
     let (before, moving) = claims(connection).await?;
     let users = stage.users();

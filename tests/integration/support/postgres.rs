@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use imsync::cluster::{self, Cluster, Options};
+use imsync::cluster::{self, Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// A developer's own server; the role must be allowed to create databases.
@@ -35,7 +35,7 @@ fn server() -> &'static Server {
             let settings = [("max_connections", "500"), ("autovacuum", "off")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec();
-            let options = Options { max_prepared_transactions: 50, settings, ..Options::default() };
+            let options = ClusterOptions { max_prepared_transactions: 50, settings, ..ClusterOptions::default() };
             match Cluster::start(options) {
                 Ok(cluster) => Server::Private(cluster),
                 Err(error) => panic!("{error}; or name a server of your own in {OWN_SERVER}"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use imsync::simulator::{Handle, Options, Running, Simulator};
+use imsync::simulator::{RunningSimulator, Simulator, SimulatorHandle, SimulatorOptions};
 use sqlx::AssertSqlSafe;
 use tokio::process::{Child, Command};
 
@@ -47,7 +47,7 @@ pub(crate) struct Setup {
     pub(crate) attributes: String,
     /// Further sections.
     pub(crate) more: String,
-    pub(crate) simulator: Options,
+    pub(crate) simulator: SimulatorOptions,
 }
 
 impl Default for Setup {
@@ -59,12 +59,12 @@ impl Default for Setup {
             im: "timeout = \"10s\"\nretry_for = \"20s\"\n".to_owned(),
             attributes: ATTRIBUTES.to_owned(),
             more: "[schedule]\ninterval = \"200ms\"\n".to_owned(),
-            simulator: Options {
+            simulator: SimulatorOptions {
                 attribute_names: ["city", "plan", "sex"].map(str::to_owned).to_vec(),
                 // Above our own 95 by more than the vendor's 100: on a busy machine calls are longer on their way, some
                 // longer than others, and arrive in bunches. How far apart they start is tested with a paused clock.
                 calls_per_second: 200,
-                ..Options::default()
+                ..SimulatorOptions::default()
             },
         }
     }
@@ -106,7 +106,7 @@ impl Ran {
 
 pub(crate) struct Stage {
     pub(crate) database: Database,
-    pub(crate) im: Running,
+    pub(crate) im: RunningSimulator,
     directory: tempfile::TempDir,
 }
 
@@ -151,7 +151,7 @@ impl Stage {
         self.directory.path()
     }
 
-    pub(crate) fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &SimulatorHandle {
         self.im.handle()
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imsync::simulator::Handle;
+use imsync::simulator::SimulatorHandle;
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -103,7 +103,7 @@ fn claims(acknowledged: &str, old: bool) -> Vec<Claim> {
 
 /// Claims that are not so. The state is read before and after IM, and only what stood still between is judged: whatever
 /// changes at IM has an intent before it changes, and another row or an intent after.
-pub(super) async fn lies(connection: &mut PgConnection, im: &Handle) -> sqlx::Result<Vec<String>> {
+pub(super) async fn lies(connection: &mut PgConnection, im: &SimulatorHandle) -> sqlx::Result<Vec<String>> {
     let before = State::read(connection).await?;
     let users: Users = im.users();
     let after = State::read(connection).await?;

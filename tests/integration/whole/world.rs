@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use imsync::simulator::Options;
+use imsync::simulator::SimulatorOptions;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::operation::{Edition, Mishap, Operation, Pass, Whose};
@@ -64,12 +64,12 @@ impl World {
         let known = (0..settings.accounts + 10).filter(|number| number % 3 != 1).map(table::account);
         let setup = Setup {
             sql: table::schema(settings.watermark),
-            simulator: Options {
+            simulator: SimulatorOptions {
                 attribute_names: table::COLUMNS.map(|(_, attribute)| attribute.to_owned()).to_vec(),
                 imported_accounts: settings.strangers.then(|| known.collect()),
                 logged_calls: 200,
                 calls_per_second: settings.calls_per_second * 3 / 2,
-                ..Options::default()
+                ..SimulatorOptions::default()
             },
             ..configuration(&settings, Edition::First)
         };
@@ -148,7 +148,7 @@ impl World {
                 self.edition = *edition;
                 self.stage.configure(&configuration(&self.settings, *edition));
             }
-            Operation::Import(account) => self.stage.handle().import(&table::account(*account), true),
+            Operation::Import(account) => self.stage.handle().set_imported(&table::account(*account), true),
             Operation::Fault(fault) => {
                 self.stage.handle().add_fault(fault.rule());
             }
@@ -263,7 +263,7 @@ impl World {
 
     pub(super) fn import_all(&self) {
         for number in 0..self.settings.accounts + 10 {
-            self.stage.handle().import(&table::account(number), true);
+            self.stage.handle().set_imported(&table::account(number), true);
         }
     }
 

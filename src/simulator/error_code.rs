@@ -1,8 +1,8 @@
-//! The vendor's error codes that the simulator gives, and the text that goes with each.
+//! The vendor's error codes that the simulator uses, and their texts.
 //!
-//! Owns: numbers and texts. Must not know: when a code is given.
+//! Owns: the numbers and the texts. Must not know: when a code is returned.
 //!
-//! The numbers are documented on the vendor's page "Error Codes"; the texts are in our own words, because nobody may
+//! The numbers are documented on the vendor's page "Error Codes". The texts are not the vendor's: a caller must not
 //! depend on them.
 
 pub(super) const OK: i64 = 0;
@@ -15,7 +15,7 @@ pub(super) const IDENTIFIER_MISSING: i64 = 60004;
 /// The signature in the URL is missing.
 pub(super) const USERSIG_MISSING: i64 = 60005;
 pub(super) const SDKAPPID_NOT_VALID: i64 = 60006;
-/// This command is called too often.
+/// The endpoint was called more often than its rate limit allows.
 pub(super) const TOO_OFTEN: i64 = 60007;
 pub(super) const WRONG_URL: i64 = 60009;
 pub(super) const NOT_ADMIN: i64 = 60010;
@@ -30,16 +30,16 @@ pub(super) const SDKAPPID_DIFFERS: i64 = 70014;
 pub(super) const NO_SUCH_APP: i64 = 70020;
 pub(super) const NOT_IMPORTED: i64 = 70107;
 pub(super) const BAD_PARAMETER: i64 = 70402;
-/// The body is JSON, but not the JSON of this command.
+/// The body is JSON, but does not have the fields and types of this command.
 pub(super) const BAD_BODY: i64 = 90001;
 pub(super) const TOO_MANY_ACCOUNTS: i64 = 90018;
-/// An attribute whose name is not set, or a bad value.
+/// The attribute's name is not set in the app, or its value is not valid.
 pub(super) const BAD_ATTRIBUTE: i64 = 90033;
 /// The attribute belongs to the other account type.
 pub(super) const OTHER_ACCOUNT_TYPE: i64 = 90035;
 
-/// A short text for `ErrorInfo`; empty for success.
-pub(super) fn text(code: i64) -> &'static str {
+/// The text for `ErrorInfo`; empty for success.
+pub(super) fn error_info(code: i64) -> &'static str {
     match code {
         OK => "",
         BAD_HTTP => "the HTTP request is malformed",
@@ -47,7 +47,7 @@ pub(super) fn text(code: i64) -> &'static str {
         IDENTIFIER_MISSING => "identifier is missing",
         USERSIG_MISSING => "usersig is missing",
         SDKAPPID_NOT_VALID => "sdkappid is not valid",
-        TOO_OFTEN => "this command is called too often",
+        TOO_OFTEN => "the command is called too often",
         WRONG_URL => "the URL is wrong",
         NOT_ADMIN => "identifier is not an admin of the app",
         SDKAPPID_MISSING => "sdkappid is missing",
@@ -56,15 +56,15 @@ pub(super) fn text(code: i64) -> &'static str {
         USERSIG_WRONG => "usersig is not valid",
         USERSIG_UNREADABLE => "usersig cannot be read",
         USERSIG_INCOMPLETE => "usersig lacks a field",
-        IDENTIFIER_DIFFERS => "usersig was made for another identifier",
-        SDKAPPID_DIFFERS => "usersig was made for another sdkappid",
+        IDENTIFIER_DIFFERS => "usersig was issued for another identifier",
+        SDKAPPID_DIFFERS => "usersig was issued for another sdkappid",
         NO_SUCH_APP => "there is no app with this sdkappid",
         NOT_IMPORTED => "the account does not exist",
         BAD_PARAMETER => "a parameter is not valid",
-        BAD_BODY => "the body is not what this command takes",
+        BAD_BODY => "the body is not valid for this command",
         TOO_MANY_ACCOUNTS => "too many accounts in one call",
         BAD_ATTRIBUTE => "an attribute is not valid",
         OTHER_ACCOUNT_TYPE => "the attribute belongs to the other account type",
-        _ => "an error",
+        _ => "simulated error",
     }
 }
