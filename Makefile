@@ -9,7 +9,7 @@ SECONDS ?= 45
 help: ## These lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: ## A private PostgreSQL, a pretended IM, made-up people, and imsync keeping them equal (DEMO="--users N --seconds S")
+demo: ## See imsync work: a private PostgreSQL with generated users, and a simulated IM (DEMO="--users N --seconds S")
 	@scripts/ensure-tools build postgres
 	$(CARGO) build --release --locked
 	@$(CARGO) run --release --locked --quiet -- demo $(DEMO)

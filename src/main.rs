@@ -1,4 +1,4 @@
-//! Parse, run, exit code.
+//! The program: parses the arguments, runs the command and returns its exit code.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(cli.run());
-    // A listing that nobody reads any more must not hold the process up.
+    // A blocking task, such as a write to a pipe that is not read, must not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -1,12 +1,14 @@
-//! `imsync check`: examines what a sync depends on, a line for each finding with how to mend it.
+//! `imsync check`: checks everything that a sync depends on, and prints one line for each finding with its remedy.
 //!
-//! Owns: the list of findings. Must not know: how each part is examined in detail.
+//! Owns: the list of findings. Must not know: how each part is checked in detail.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, printed, say, say_json};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::{CommandKind, GlobalOptions};
+use super::output::{ignore_broken_pipe, print_json, print_line};
 use crate::config::Config;
 use crate::im::CodeClass;
 use crate::mapping::Mapping;
@@ -17,18 +19,21 @@ use crate::source::Source;
 use crate::state::migrate::LATEST_VERSION;
 use crate::state::{Access, State};
 
+/// How serious a finding is. The names are values of the JSON output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum FindingVerdict {
     Ok,
     Warning,
     Error,
 }
 
+/// One line of the result. The field names are the keys of the JSON output.
 #[derive(Debug, Serialize)]
 struct Finding {
+    /// What was checked: `configuration`, `source`, `state`, `im`, `credentials` or `attributes`.
     what: &'static str,
-    verdict: Verdict,
+    verdict: FindingVerdict,
     message: String,
 }
 
@@ -36,30 +41,32 @@ struct Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, what: &'static str, verdict: Verdict, message: impl Into<String>) {
+    fn add(&mut self, what: &'static str, verdict: FindingVerdict, message: impl Into<String>) {
         self.0.push(Finding { what, verdict, message: message.into() });
     }
 
-    fn worst(&self) -> Verdict {
+    fn worst(&self) -> FindingVerdict {
         let has = |verdict| self.0.iter().any(|finding| finding.verdict == verdict);
-        if has(Verdict::Error) {
-            Verdict::Error
-        } else if has(Verdict::Warning) {
-            Verdict::Warning
+        if has(FindingVerdict::Error) {
+            FindingVerdict::Error
+        } else if has(FindingVerdict::Warning) {
+            FindingVerdict::Warning
         } else {
-            Verdict::Ok
+            FindingVerdict::Ok
         }
     }
 }
 
-pub async fn run(global: Global, offline: bool, json: bool) -> CommandResult {
-    let config = match global.load(true, Voice::OneShot) {
+/// Checks the configuration, and without `offline` also the databases and IM. The exit code is 1 when a finding is an
+/// error.
+pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandResult {
+    let config = match global.load(true, CommandKind::OneShot) {
         Ok(config) => config,
         Err(failure) => {
             if json {
                 let mut findings = Findings::default();
                 for line in failure.message.lines() {
-                    findings.add("configuration", Verdict::Error, line);
+                    findings.add("configuration", FindingVerdict::Error, line);
                 }
                 print(&findings, true)?;
             }
@@ -67,9 +74,9 @@ pub async fn run(global: Global, offline: bool, json: bool) -> CommandResult {
         }
     };
     let mut findings = Findings::default();
-    findings.add("configuration", Verdict::Ok, format!("{} is complete and consistent", config.path.display()));
+    findings.add("configuration", FindingVerdict::Ok, format!("{} is complete and consistent", config.path.display()));
     for warning in config.unimplemented_key_warnings() {
-        findings.add("configuration", Verdict::Warning, warning);
+        findings.add("configuration", FindingVerdict::Warning, warning);
     }
     if !offline {
         let table = check_source(&config, &mut findings).await;
@@ -77,22 +84,22 @@ pub async fn run(global: Global, offline: bool, json: bool) -> CommandResult {
         check_im(&config, &mut findings).await;
     }
     print(&findings, json)?;
-    Ok(if findings.worst() == Verdict::Error { Exit::Failed } else { Exit::Done })
+    Ok(if findings.worst() == FindingVerdict::Error { Exit::Failed } else { Exit::Done })
 }
 
-fn print(findings: &Findings, json: bool) -> Result<(), Failure> {
+fn print(findings: &Findings, json: bool) -> Result<(), CommandFailure> {
     if json {
-        let document = serde_json::json!({ "ok": findings.worst() != Verdict::Error, "findings": findings });
-        printed(say_json(&document))?;
+        let document = serde_json::json!({ "ok": findings.worst() != FindingVerdict::Error, "findings": findings });
+        ignore_broken_pipe(print_json(&document))?;
         return Ok(());
     }
     for Finding { what, verdict, message } in &findings.0 {
-        let sequence = match verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Warning => "warn",
-            Verdict::Error => "FAIL",
+        let label = match verdict {
+            FindingVerdict::Ok => "ok  ",
+            FindingVerdict::Warning => "warn",
+            FindingVerdict::Error => "FAIL",
         };
-        printed(say(format!("{sequence}  {what}: {message}")))?;
+        ignore_broken_pipe(print_line(format!("{label}  {what}: {message}")))?;
     }
     Ok(())
 }
@@ -104,44 +111,47 @@ async fn check_source(config: &Arc<Config>, findings: &mut Findings) -> Option<S
             let columns = mapping.columns().len() + 1 + usize::from(source.has_watermark());
             findings.add(
                 "source",
-                Verdict::Ok,
-                format!("{} at {}, {columns} columns readable", source.resolved_table(), config.source.url.redacted()),
+                FindingVerdict::Ok,
+                format!("{} at {}, {columns} readable columns", source.resolved_table(), config.source.url.redacted()),
             );
             if !source.has_watermark() {
                 findings.add(
                     "source",
-                    Verdict::Warning,
+                    FindingVerdict::Warning,
                     "source.watermark_column is not set: every pass compares the whole table",
                 );
             }
             for warning in source.warnings() {
-                findings.add("source", Verdict::Warning, warning);
+                findings.add("source", FindingVerdict::Warning, warning);
             }
             Some(source)
         }
         Err(error) => {
-            findings.add("source", Verdict::Error, format!("{error} ({})", config.source.url.redacted()));
+            findings.add("source", FindingVerdict::Error, format!("{error} ({})", config.source.url.redacted()));
             None
         }
     }
 }
 
 async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &mut Findings) {
-    let examined = async {
+    let read = async {
         let state = State::open(config, Access::ReadOnly).await?;
         let version = state.schema_version().await?;
         let row = state.sync_row().await?;
         Ok::<_, crate::state::StateError>((version, row))
     };
-    match examined.await {
+    match read.await {
         Ok((None, _)) if config.state.migrate => findings.add(
             "state",
-            Verdict::Ok,
-            format!("no tables in schema \"{}\" yet; the first `run` or `backfill` creates them", config.state.schema),
+            FindingVerdict::Ok,
+            format!(
+                "no tables in schema \"{}\" yet; the first `imsync run` or `imsync backfill` creates them",
+                config.state.schema
+            ),
         ),
         Ok((version, _)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
             "state",
-            Verdict::Error,
+            FindingVerdict::Error,
             format!(
                 "schema \"{}\" is not at version {LATEST_VERSION} and [state] migrate is false: run `imsync migrate`",
                 config.state.schema
@@ -150,35 +160,37 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
         Ok((_, row)) => {
             findings.add(
                 "state",
-                Verdict::Ok,
+                FindingVerdict::Ok,
                 format!("schema \"{}\" at {}", config.state.schema, config.state.url.redacted()),
             );
             if let (Some(row), Some(source)) = (row, source)
                 && let Err(error) = row.binding.check(&config.name, &binding(config, source))
             {
-                findings.add("state", Verdict::Error, error.to_string());
+                findings.add("state", FindingVerdict::Error, error.to_string());
             }
         }
-        Err(error) => findings.add("state", Verdict::Error, format!("{error} ({})", config.state.url.redacted())),
+        Err(error) => {
+            findings.add("state", FindingVerdict::Error, format!("{error} ({})", config.state.url.redacted()))
+        }
     }
 }
 
 async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
     let client = match connect::client(config) {
         Ok(client) => client,
-        Err(error) => return findings.add("im", Verdict::Error, error.to_string()),
+        Err(error) => return findings.add("im", FindingVerdict::Error, error.to_string()),
     };
     let names = match client.attr_names().await {
         Ok(names) => names,
         Err(error) => {
             let advice = error.code.advice();
             let what = if error.code.class() == CodeClass::Credentials { "credentials" } else { "im" };
-            return findings.add(what, Verdict::Error, format!("{error}; {advice}"));
+            return findings.add(what, FindingVerdict::Error, format!("{error}; {advice}"));
         }
     };
     findings.add(
         "credentials",
-        Verdict::Ok,
+        FindingVerdict::Ok,
         format!("app {} accepts \"{}\"", config.im.sdk_app_id, config.im.identifier),
     );
     let known: Vec<&str> = names.values().map(String::as_str).collect();
@@ -191,15 +203,16 @@ async fn check_im(config: &Arc<Config>, findings: &mut Findings) {
     if missing.is_empty() {
         findings.add(
             "attributes",
-            Verdict::Ok,
+            FindingVerdict::Ok,
             format!("the app knows all {} mapped attributes", config.attributes.len()),
         );
     } else {
         findings.add(
             "attributes",
-            Verdict::Error,
+            FindingVerdict::Error,
             format!(
-                "the app does not know {}; it knows: {}. Set the missing names in the console (ten at most), or correct [attributes] in {}",
+                "the app does not know {}; it knows: {}. Add the missing names in the console (at most \
+                 ten names), or correct [attributes] in {}",
                 quoted_list(&missing),
                 if known.is_empty() { "none".to_owned() } else { quoted_list(&known) },
                 config.path.display()

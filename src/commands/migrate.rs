@@ -1,47 +1,57 @@
-//! `imsync migrate`: creates or upgrades the state tables, prints their SQL, accepts another app.
+//! `imsync migrate`: creates or upgrades the state tables, prints the missing SQL, binds a sync to another app.
 //!
-//! Owns: its messages. Must not know: the SQL.
+//! Owns: the messages of this command. Must not know: the SQL.
 
-use super::run::lead_for_rebind;
-use super::{CommandResult, Exit, Failure, Global, Voice, say};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::one_shot;
+use super::options::{CommandKind, GlobalOptions};
+use super::output::print_line;
+use crate::config::Config;
 use crate::state::{Access, State};
 
-pub async fn run(global: Global, print: bool, rebind: bool) -> CommandResult {
-    let config = global.load(false, Voice::OneShot)?;
+/// Migrates the state tables. `print` only prints the SQL that this database needs; `rebind` then binds the sync to the
+/// configured app.
+pub async fn run(global: GlobalOptions, print: bool, rebind: bool) -> CommandResult {
+    let config = global.load(false, CommandKind::OneShot)?;
+    let schema = &config.state.schema;
     if print {
         let state = State::open(&config, Access::ReadOnly).await?;
         let script = state.pending_sql().await?;
         if script.is_empty() {
-            eprintln!("schema \"{}\" is up to date", config.state.schema);
+            eprintln!("schema \"{schema}\" is up to date");
         } else {
-            say(script.trim_end())?;
+            print_line(script.trim_end())?;
         }
         return Ok(Exit::Done);
     }
     let state = State::open(&config, Access::ReadWrite).await?;
     let (before, after) = state.migrate().await?;
-    match before {
-        None => say(format!("created the state tables in schema \"{}\" (version {after})", config.state.schema))?,
-        Some(before) if before < after => {
-            say(format!("upgraded schema \"{}\" from version {before} to {after}", config.state.schema))?;
-        }
-        Some(_) => say(format!("schema \"{}\" is up to date (version {after})", config.state.schema))?,
-    }
+    print_line(match before {
+        None => format!("created the state tables in schema \"{schema}\" (version {after})"),
+        Some(before) if before < after => format!("upgraded schema \"{schema}\" from version {before} to {after}"),
+        Some(_) => format!("schema \"{schema}\" is up to date (version {after})"),
+    })?;
     if rebind {
-        let changed = lead_for_rebind(&config, &state).await?;
-        if changed {
-            say(format!(
-                "sync \"{}\" now belongs to app {} ({}); every acknowledged value counts as unknown, the next pass is a full one",
-                config.name,
-                config.im.sdk_app_id,
-                config.im.service.as_str(),
-            ))?;
-        } else {
-            return Err(Failure::failed(format!(
-                "sync \"{}\" is bound to this app already; nothing to rebind",
+        if !one_shot::rebind(&config, &state).await? {
+            return Err(CommandFailure::failed(format!(
+                "sync \"{}\" is already bound to this app; there is nothing to rebind",
                 config.name
             )));
         }
+        print_line(rebound(&config))?;
     }
     Ok(Exit::Done)
+}
+
+fn rebound(config: &Config) -> String {
+    format!(
+        "sync \"{}\" is now bound to app {} ({}); every acknowledged value counts as unknown, and \
+         the next pass is a full pass",
+        config.name,
+        config.im.sdk_app_id,
+        match config.im.service {
+            crate::model::Service::AllMemberPush => "all_member_push",
+            crate::model::Service::Timpush => "timpush",
+        }
+    )
 }

@@ -7,104 +7,119 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, calls, harmless, say, thousands};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::{CommandKind, GlobalOptions, parse_accounts};
+use super::output::{accounts, calls, escape_for_terminal, print_line};
 use crate::diff;
 use crate::mapping::Mapping;
-use crate::model::AcknowledgedValue;
-use crate::pass::dry_run::{DryRun, DryRunScope};
+use crate::model::{AcknowledgedValue, AttributeIndex};
+use crate::pass::dry_run::{DryRun, DryRunScope, DryRunSummary};
 use crate::pass::{AccountDiff, PageComparer};
 use crate::pass::{FullOptions, guard};
 use crate::source::Source;
 use crate::state::{Access, State};
 
-/// What was asked for.
+/// The arguments of `imsync preview`.
 #[derive(Clone, Debug, Default)]
-pub struct Arguments {
+pub struct PreviewArgs {
+    /// Show what a backfill would send, including removals for accounts that are gone.
     pub full: bool,
+    /// The maximum number of accounts; `None` means all.
     pub limit: Option<u64>,
+    /// The accounts to show; empty means all.
     pub accounts: Vec<String>,
+    /// Print one JSON object per line.
     pub json: bool,
 }
 
-pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
-    let config = global.load(false, Voice::OneShot)?;
+/// Prints the listing. Notes about it go to stderr.
+pub async fn run(global: GlobalOptions, args: PreviewArgs) -> CommandResult {
+    let config = global.load(false, CommandKind::OneShot)?;
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
     let state = State::open(&config, Access::ReadOnly).await?;
     let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
-    let accounts = accounts_named(&config, &arguments.accounts);
-    let scope = match (accounts.is_empty(), arguments.full) {
-        (false, _) => DryRunScope::Accounts(accounts),
+    let selected = parse_accounts(&config, &args.accounts);
+    let scope = match (selected.is_empty(), args.full) {
+        (false, _) => DryRunScope::Accounts(selected),
         (true, true) => DryRunScope::Full,
         (true, false) => DryRunScope::Next,
     };
-    let limit = arguments.limit.unwrap_or(u64::MAX);
-    let mut shown = 0;
-    let mut trouble = None;
-    let forecast = dry_run
-        .run(scope, FullOptions::default(), |item, comparer| {
-            if shown >= limit {
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let mut printed = 0;
+    let mut print_error = None;
+    let summary = dry_run
+        .run(scope, FullOptions::default(), |diff, comparer| {
+            if printed >= limit {
                 return false;
             }
-            shown += 1;
-            let line = if arguments.json { document(item, comparer).to_string() } else { line(item, comparer) };
-            match say(line) {
-                Ok(()) => true,
-                Err(error) => {
-                    trouble = Some(error);
-                    false
-                }
-            }
+            printed += 1;
+            let line = if args.json { document(diff, comparer).to_string() } else { line(diff, comparer) };
+            print_error = print_line(line).err();
+            print_error.is_none()
         })
         .await?;
-    if let Some(error) = trouble {
-        return Err(Failure::from(error));
+    if let Some(error) = print_error {
+        return Err(CommandFailure::from(error));
     }
-    if !arguments.json {
-        if let Some(why) = &forecast.full_because {
-            eprintln!("the next pass is a full one: {why}");
-        }
-        if shown >= limit {
-            eprintln!("the first {} accounts; there may be more", thousands(shown));
-        } else {
-            eprintln!("{} accounts, {}; nothing was sent", thousands(shown), calls(forecast.calls));
-        }
-        if let Some(tripped) = &forecast.guard {
-            eprintln!("{}", guard::message(tripped));
-        }
+    if !args.json {
+        print_notes(&summary, printed, limit);
     }
     Ok(Exit::Done)
 }
 
-fn document(item: &AccountDiff, comparer: &PageComparer) -> Value {
-    let set: Map<String, Value> = item
+fn print_notes(summary: &DryRunSummary, printed: u64, limit: u64) {
+    if let Some(reason) = &summary.full_because {
+        eprintln!("the next pass is a full pass: {reason}");
+    }
+    if printed >= limit {
+        eprintln!("stopped after {}; there may be more", accounts(printed));
+    } else {
+        eprintln!("{}, {}; nothing was sent", accounts(printed), calls(summary.calls));
+    }
+    if let Some(tripped) = &summary.guard {
+        eprintln!("{}", guard::message(tripped));
+    }
+}
+
+/// The JSON object of an account. The keys are part of the interface.
+fn document(account_diff: &AccountDiff, comparer: &PageComparer) -> Value {
+    let set: Map<String, Value> = account_diff
         .change
         .set
         .iter()
         .map(|(attribute, value)| (comparer.name_of(*attribute).to_owned(), Value::from(&**value)))
         .collect();
-    let remove: Vec<&str> = item.change.remove.iter().map(|attribute| comparer.name_of(*attribute)).collect();
-    let was: Map<String, Value> = diff::previous_values(&item.change, &item.acknowledged, &comparer.names)
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
-        .collect();
-    json!({ "account": item.account(), "set": set, "remove": remove, "was": was })
+    let remove: Vec<&str> = account_diff.change.remove.iter().map(|attribute| comparer.name_of(*attribute)).collect();
+    let was: Map<String, Value> =
+        diff::previous_values(&account_diff.change, &account_diff.acknowledged, &comparer.names)
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value.map_or(Value::Null, |value| Value::from(&*value))))
+            .collect();
+    json!({ "account": account_diff.account(), "set": set, "remove": remove, "was": was })
 }
 
-fn line(item: &AccountDiff, comparer: &PageComparer) -> String {
-    let mut text = harmless(item.account().as_str());
-    let old = |attribute: crate::model::AttributeIndex| match item.acknowledged.get(attribute.index()) {
+/// The line of an account.
+fn line(account_diff: &AccountDiff, comparer: &PageComparer) -> String {
+    let mut text = escape_for_terminal(account_diff.account().as_str());
+    let old = |attribute: AttributeIndex| match account_diff.acknowledged.get(attribute.index()) {
         Some(AcknowledgedValue::Value(value) | AcknowledgedValue::Provisional(Some(value))) => {
-            format!("\"{}\"", harmless(value))
+            format!("\"{}\"", escape_for_terminal(value))
         }
         Some(AcknowledgedValue::Unknown) => "(in doubt)".to_owned(),
         Some(AcknowledgedValue::Absent | AcknowledgedValue::Provisional(None)) | None => "(none)".to_owned(),
     };
-    for (attribute, value) in &item.change.set {
+    for (attribute, value) in &account_diff.change.set {
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {}: {} → \"{}\"", comparer.name_of(*attribute), old(*attribute), harmless(value));
+        let _ = write!(
+            text,
+            "  {}: {} → \"{}\"",
+            comparer.name_of(*attribute),
+            old(*attribute),
+            escape_for_terminal(value)
+        );
     }
-    for attribute in &item.change.remove {
+    for attribute in &account_diff.change.remove {
         let _ = write!(text, "  {}: {} → (none)", comparer.name_of(*attribute), old(*attribute));
     }
     text

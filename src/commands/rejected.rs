@@ -1,114 +1,154 @@
-//! `imsync rejected`: what could not be sent, and trying it again.
+//! `imsync rejected`: lists what could not be sent and why, and makes rejections due.
 //!
-//! Owns: the listing and its groups. Must not know: when retries happen.
+//! Owns: the listing and its groups. Must not know: when rejections are retried.
 
 use std::collections::BTreeMap;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, accounts_named, harmless, say, say_json, thousands};
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::{CommandKind, GlobalOptions, parse_accounts};
+use super::output::{accounts, escape_for_terminal, print_json, print_line, thousands};
 use crate::state::rejection::ListedRejection;
 use crate::state::{Access, State};
 
-/// Read in portions, so that a million rejections are listed in little memory.
-const PORTION: i64 = 5_000;
+/// The number of rejections read by one query. It bounds the memory for a list of a million rejections.
+const READ_ROWS: i64 = 5_000;
+/// The number of accounts that a group names.
+const EXAMPLES_PER_GROUP: usize = 3;
 
-/// Lists rejections: grouped by code and attribute, or each.
-pub async fn list(global: Global, all: bool, json: bool) -> CommandResult {
-    let config = global.load(false, Voice::OneShot)?;
+/// Lists rejections: grouped by code and attribute, or every one with `all` or `json`.
+pub async fn list(global: GlobalOptions, all: bool, json: bool) -> CommandResult {
+    let config = global.load(false, CommandKind::OneShot)?;
     let state = State::open(&config, Access::ReadOnly).await?;
     let Some(row) = state.sync_row().await? else {
         if !json {
-            say("nothing is rejected: this sync has not run yet")?;
+            print_line("nothing is rejected: this sync has not run yet")?;
         }
         return Ok(Exit::Done);
     };
-    let mut groups: BTreeMap<(Option<i64>, Option<String>), Group> = BTreeMap::new();
-    let mut accounts = 0_u64;
-    let mut last: Option<(String, String)> = None;
+    let mut listing = Listing { all, json, ..Listing::default() };
+    // The key of the last rejection that was read: account and attribute.
+    let mut last = (String::new(), String::new());
     loop {
-        let after = last.as_ref().map_or(("", ""), |(account, attribute)| (account.as_str(), attribute.as_str()));
-        let portion = state.list_rejections(row.id, after, PORTION).await?;
-        let Some(end) = portion.last() else { break };
-        let next = (end.account.clone(), end.attribute.clone().unwrap_or_default());
-        for rejection in portion {
-            accounts += u64::from(last.as_ref().is_none_or(|(account, _)| *account != rejection.account));
-            last = Some((rejection.account.clone(), rejection.attribute.clone().unwrap_or_default()));
-            if json {
-                say_json(&rejection)?;
-            } else if all {
-                say(line(&rejection))?;
-            } else {
-                groups.entry((rejection.code, rejection.attribute.clone())).or_default().add(rejection);
-            }
+        let page = state.list_rejections(row.id, (&last.0, &last.1), READ_ROWS).await?;
+        let Some(end) = page.last() else { break };
+        last = (end.account.clone(), end.attribute.clone().unwrap_or_default());
+        for rejection in page {
+            listing.add(rejection)?;
         }
-        last = Some(next);
     }
-    if json {
-        return Ok(Exit::Done);
-    }
-    if accounts == 0 {
-        say("nothing is rejected")?;
-        return Ok(Exit::Done);
-    }
-    for ((code, attribute), group) in groups {
-        let what = attribute.map_or_else(|| "whole account".to_owned(), |name| format!("attribute {name}"));
-        let code = code.map_or_else(|| "refused here".to_owned(), |code| format!("code {code}"));
-        say(format!("{} ({code}, {what}): {}", thousands(group.count), group.reason))?;
-        say(format!("    for example {}; next try {}", group.examples.join(", "), group.next_at))?;
-    }
-    if !all {
-        let all = if accounts == 1 { "1 account".to_owned() } else { format!("{} accounts", thousands(accounts)) };
-        say(format!("{all} in all; `imsync rejected --all` lists each, `imsync rejected retry` tries them again"))?;
+    if !json {
+        listing.print_groups()?;
     }
     Ok(Exit::Done)
 }
 
+/// Rejections as they are read, in the order of their accounts.
 #[derive(Default)]
-struct Group {
-    count: u64,
-    reason: String,
-    examples: Vec<String>,
-    next_at: String,
+struct Listing {
+    all: bool,
+    json: bool,
+    accounts: u64,
+    last_account: Option<String>,
+    /// The groups by code and attribute, when rejections are not listed one by one.
+    groups: BTreeMap<(Option<i64>, Option<String>), RejectionGroup>,
 }
 
-impl Group {
+impl Listing {
+    fn add(&mut self, rejection: ListedRejection) -> Result<(), CommandFailure> {
+        if self.last_account.as_ref() != Some(&rejection.account) {
+            self.accounts += 1;
+            self.last_account = Some(rejection.account.clone());
+        }
+        if self.json {
+            print_json(&rejection)?;
+        } else if self.all {
+            print_line(line(&rejection))?;
+        } else {
+            self.groups.entry((rejection.code, rejection.attribute.clone())).or_default().add(rejection);
+        }
+        Ok(())
+    }
+
+    fn print_groups(self) -> Result<(), CommandFailure> {
+        if self.accounts == 0 {
+            print_line("nothing is rejected")?;
+            return Ok(());
+        }
+        for ((code, attribute), group) in self.groups {
+            let what = attribute.map_or_else(|| "whole account".to_owned(), |name| format!("attribute {name}"));
+            print_line(format!("{} ({}, {what}): {}", thousands(group.count), origin(code), group.reason))?;
+            let next_at = group.next_at.map(shown).unwrap_or_default();
+            print_line(format!("    for example {}; next retry {next_at}", group.examples.join(", ")))?;
+        }
+        if !self.all {
+            print_line(format!(
+                "{} in all; `imsync rejected --all` lists every rejection, `imsync rejected retry` retries them",
+                accounts(self.accounts)
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// Rejections with the same code and attribute.
+#[derive(Default)]
+struct RejectionGroup {
+    count: u64,
+    /// The reason of the first rejection of the group.
+    reason: String,
+    /// The first accounts of the group.
+    examples: Vec<String>,
+    /// The earliest retry.
+    next_at: Option<DateTime<Utc>>,
+}
+
+impl RejectionGroup {
     fn add(&mut self, rejection: ListedRejection) {
         self.count += 1;
-        let next_at = rejection.next_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        if self.next_at.is_empty() || next_at < self.next_at {
-            self.next_at = next_at;
-        }
+        self.next_at = Some(self.next_at.map_or(rejection.next_at, |next_at| next_at.min(rejection.next_at)));
         if self.reason.is_empty() {
             self.reason = rejection.reason;
         }
-        if self.examples.len() < 3 {
-            self.examples.push(harmless(&rejection.account));
+        if self.examples.len() < EXAMPLES_PER_GROUP {
+            self.examples.push(escape_for_terminal(&rejection.account));
         }
     }
 }
 
+/// The line of one rejection.
 fn line(rejection: &ListedRejection) -> String {
     format!(
-        "{}  {}  {}  tried {}×, next {}: {}",
-        harmless(&rejection.account),
+        "{}  {}  {}  attempts {}, next retry {}: {}",
+        escape_for_terminal(&rejection.account),
         rejection.attribute.as_deref().unwrap_or("(whole account)"),
-        rejection.code.map_or_else(|| "refused here".to_owned(), |code| format!("code {code}")),
+        origin(rejection.code),
         rejection.attempts,
-        rejection.next_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        shown(rejection.next_at),
         rejection.reason
     )
 }
 
-/// Makes rejections due: the next pass tries them again.
-pub async fn retry(global: Global, ids: Vec<String>) -> CommandResult {
-    let config = global.load(false, Voice::OneShot)?;
+/// What refused the value: IM with a code, or imsync itself without a call.
+fn origin(code: Option<i64>) -> String {
+    code.map_or_else(|| "refused by imsync".to_owned(), |code| format!("code {code}"))
+}
+
+fn shown(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Makes the rejections of these accounts due, or all rejections when `ids` is empty. The next pass retries them.
+pub async fn retry(global: GlobalOptions, ids: Vec<String>) -> CommandResult {
+    let config = global.load(false, CommandKind::OneShot)?;
     let state = State::open(&config, Access::ReadWrite).await?;
     let Some(row) = state.sync_row().await? else {
-        return Err(Failure::failed("nothing is rejected: this sync has not run yet"));
+        return Err(CommandFailure::failed("nothing is rejected: this sync has not run yet"));
     };
-    let accounts = accounts_named(&config, &ids);
-    let only = (!accounts.is_empty()).then_some(accounts.as_slice());
+    let selected = parse_accounts(&config, &ids);
+    let only = (!selected.is_empty()).then_some(selected.as_slice());
     let count = state.retry_rejections(row.id, only).await?;
-    let due = if count == 1 { "1 account is".to_owned() } else { format!("{} accounts are", thousands(count)) };
-    say(format!("{due} due; the next pass tries again"))?;
+    print_line(format!("the next pass retries the rejections of {}", accounts(count)))?;
     Ok(Exit::Done)
 }

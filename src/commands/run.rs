@@ -1,32 +1,33 @@
 //! `imsync run`: the daemon, or one incremental pass.
 //!
-//! Owns: the daemon's start-up. Must not know: its loop.
+//! Owns: how the daemon starts and what runs beside it. Must not know: the loop of the daemon.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CommandResult, Exit, Failure, Global, Voice, exit_of, printed, say, say_json, sentence};
+use super::exit::{CommandResult, Exit};
+use super::one_shot::{LeasedEngine, run_within_limits};
+use super::options::{CommandKind, GlobalOptions};
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, FullOptions, PassError, PassKind, PassProgress, PassReport, guard};
-use crate::service::connect::{self, Resources};
-use crate::service::daemon::{Daemon, GRACEFUL_STOP_LIMIT};
+use crate::pass::{FullOptions, PassKind, PassProgress};
+use crate::service::daemon::Daemon;
 use crate::service::http::{self, HttpState};
 use crate::service::readiness::Readiness;
 use crate::service::reload::Reloader;
 use crate::service::signals::{self, OnHangup};
 use crate::service::systemd;
-use crate::state::{Access, Lease, State};
+use crate::state::{Access, State};
 use crate::status;
 
-/// An address in use is asked for again this often.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
+/// The interval between two attempts to listen on an HTTP address that is in use.
+const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The daemon: up until it is told to stop.
-pub async fn daemon(global: Global) -> CommandResult {
-    let config = global.load(true, Voice::Daemon)?;
+/// Runs the daemon until a stop is requested.
+pub async fn daemon(global: GlobalOptions) -> CommandResult {
+    let config = global.load(true, CommandKind::Daemon)?;
     for warning in config.unimplemented_key_warnings() {
         tracing::warn!("{warning}");
     }
@@ -36,20 +37,17 @@ pub async fn daemon(global: Global) -> CommandResult {
     let metrics = Arc::new(Metrics::new(&config.name));
     let readiness = Arc::new(Readiness::new(config.schedule.interval));
 
-    // The server outlives the passes: `/healthz` answers until the process ends.
+    // The HTTP server has a shutdown of its own, so that `/healthz` answers until the last pass has ended.
     let server_shutdown = Shutdown::default();
-    let server = match config.http.listen {
-        Some(listen) => {
-            let state = HttpState {
-                readiness: readiness.clone(),
-                metrics: metrics.clone(),
-                status: status_source(config.clone()),
-                public: config.http.public,
-            };
-            Some(tokio::spawn(serve(listen, state, server_shutdown.clone())))
-        }
-        None => None,
-    };
+    let server = config.http.listen.map(|listen| {
+        let state = HttpState {
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            status: status_source(config.clone()),
+            public: config.http.public,
+        };
+        tokio::spawn(serve_http(listen, state, server_shutdown.clone()))
+    });
 
     systemd::ready();
     let reloader = Reloader::new(hangups, Box::new(move || global.reload()));
@@ -57,25 +55,26 @@ pub async fn daemon(global: Global) -> CommandResult {
     Box::pin(daemon.run()).await;
     server_shutdown.request();
     if let Some(server) = server {
-        // It stops by itself within two seconds; a panic in it has been reported.
+        // The server stops within two seconds. If it panicked, the panic has been printed.
         let _ = server.await;
     }
     Ok(Exit::Done)
 }
 
-/// Serves as soon as the address is free: somebody else's port must not keep changes from going.
-async fn serve(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
+/// Serves HTTP as soon as the address is free. An address in use must not keep the daemon from syncing.
+async fn serve_http(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
     let mut logged = false;
     let listener = loop {
         match http::bind(listen).await {
             Ok(listener) => break listener,
             Err(error) if logged => tracing::debug!("{error}"),
             Err(error) => {
-                tracing::error!("{error}; syncing without HTTP, retrying every {} s", BIND_AGAIN.as_secs());
+                let seconds = LISTEN_RETRY_INTERVAL.as_secs();
+                tracing::error!("{error}; imsync runs without HTTP and retries every {seconds} s");
                 logged = true;
             }
         }
-        shutdown.sleep(BIND_AGAIN).await;
+        shutdown.sleep(LISTEN_RETRY_INTERVAL).await;
         if shutdown.requested() {
             return;
         }
@@ -84,101 +83,26 @@ async fn serve(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
     http::serve(listener, state, shutdown).await;
 }
 
-/// Reads the status with a connection of its own, opened at the first question.
+/// Reads the status for the HTTP server, on a database connection that is opened by the first request.
 fn status_source(config: Arc<Config>) -> http::StatusSource {
-    let opened = Arc::new(tokio::sync::OnceCell::<State>::new());
+    let cell = Arc::new(tokio::sync::OnceCell::<State>::new());
     Arc::new(move || {
-        let (config, opened) = (config.clone(), opened.clone());
+        let (config, cell) = (config.clone(), cell.clone());
         Box::pin(async move {
-            let state = opened.get_or_try_init(|| State::open(&config, Access::ReadOnly)).await;
+            let state = cell.get_or_try_init(|| State::open(&config, Access::ReadOnly)).await;
             let state = state.map_err(|error| error.to_string())?;
             status::document(state).await.map_err(|error| error.to_string())
         })
     })
 }
 
-/// A one-shot command's hold on the sync: lease and engine.
-pub(super) async fn lead(config: &Arc<Config>, shutdown: &Shutdown) -> Result<(Lease, Engine), Failure> {
-    let metrics = Arc::new(Metrics::new(&config.name));
-    let mut resources = Resources::connect(config).await?;
-    for warning in resources.source.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let (lease, writer) = match resources.take_lease().await? {
-        Ok(taken) => taken,
-        Err(holder) => {
-            return Err(Failure::failed(format!(
-                "{holder} holds the lease of sync \"{}\"; only one imsync writes at a time. Stop it first, or let it do the work",
-                config.name
-            )));
-        }
-    };
-    let engine = resources.engine(&lease, writer, &metrics, shutdown).await?;
-    Ok((lease, engine))
-}
-
-/// A one-shot pass, unless its lease is lost or a stop that was asked for takes too long.
-pub(super) async fn within_bounds<T>(
-    lease: &Lease,
-    shutdown: &Shutdown,
-    pass: impl Future<Output = T>,
-) -> Result<T, Failure> {
-    let late = async {
-        shutdown.wait().await;
-        tokio::time::sleep(GRACEFUL_STOP_LIMIT).await;
-    };
-    tokio::select! {
-        biased;
-        done = lease.while_held(pass) => done.ok_or_else(|| Failure::failed(
-            "the lease on this sync was lost: the state database does not answer, or another imsync took over; nothing is lost, run it again",
-        )),
-        () = late => Err(Failure::failed(format!(
-            "stopped after {} s with calls still in flight; the next pass settles what they did", GRACEFUL_STOP_LIMIT.as_secs(),
-        ))),
-    }
-}
-
-/// The end of a one-shot pass: the lease is given back, the result printed.
-pub(super) async fn conclude(
-    engine: Engine,
-    lease: Lease,
-    report: PassReport,
-    error: Option<PassError>,
-    json: bool,
-    how_to_go_on: &str,
-) -> CommandResult {
-    // The next holder waits a whole second where the time of the last call is not known.
-    let _ = engine.store_last_call().await;
-    let tripped = engine.guard().map(guard::message);
-    let doubts = engine.in_doubt_pending();
-    lease.release().await;
-    if json {
-        printed(say_json(&report.row))?;
-    } else if error.is_none() {
-        printed(say(sentence(&report)))?;
-    }
-    if let Some(error) = error {
-        let go_on = if matches!(report.outcome, crate::pass::PassOutcome::Interrupted) { how_to_go_on } else { "" };
-        return Err(Failure { exit: exit_of(report.outcome), message: format!("{error}{go_on}") });
-    }
-    if let Some(tripped) = tripped {
-        return Err(Failure::failed(tripped));
-    }
-    if doubts {
-        return Err(Failure::failed(
-            "IM did not answer for some accounts, so what it holds for them is not known (`imsync status` counts them as in doubt); \
-             the next pass sends them again",
-        ));
-    }
-    Ok(exit_of(report.outcome))
-}
-
-/// `run --once`: one incremental pass; a full one where that is due (the first one of a sync always is).
-pub async fn once(global: Global, json: bool) -> CommandResult {
-    let config = global.load(true, Voice::OneShot)?;
+/// Runs one incremental pass (`run --once`), or a full pass when one is due. The first pass of a sync is always full.
+pub async fn once(global: GlobalOptions, json: bool) -> CommandResult {
+    let config = global.load(true, CommandKind::OneShot)?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
-    let (lease, mut engine) = lead(&config, &shutdown).await?;
+    let mut leased = LeasedEngine::start(&config, &shutdown).await?;
+    let LeasedEngine { lease, engine } = &mut leased;
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
     let pass = async {
         if full {
@@ -187,24 +111,6 @@ pub async fn once(global: Global, json: bool) -> CommandResult {
             engine.incremental(Arc::new(PassProgress::new(PassKind::Incremental))).await
         }
     };
-    let (report, error) = Box::pin(within_bounds(&lease, &shutdown, pass)).await?;
-    conclude(engine, lease, report, error, json, "; the next pass goes on where this one stopped").await
-}
-
-/// Binds a sync to the configured app. False when it is bound to it already or has never run.
-pub(super) async fn lead_for_rebind(config: &Arc<Config>, state: &State) -> Result<bool, Failure> {
-    let mapping = crate::mapping::Mapping::new(config);
-    let source = crate::source::Source::connect(config, mapping.columns()).await?;
-    let binding = crate::pass::binding(config, &source);
-    let Some(row) = state.sync_row().await? else { return Ok(false) };
-    if row.binding == binding {
-        return Ok(false);
-    }
-    row.binding.check_except_app(&config.name, &binding)?;
-    let (lease, mut writer) = state.take_lease(row.id, &connect::holder_id()).await?.map_err(|holder| {
-        Failure::failed(format!("{holder} holds the lease of sync \"{}\"; stop it before you rebind", config.name))
-    })?;
-    writer.rebind(&binding).await?;
-    lease.release().await;
-    Ok(true)
+    let result = Box::pin(run_within_limits(lease, &shutdown, pass)).await?;
+    leased.finish(result, json, "; the next pass resumes where this one stopped").await
 }

@@ -1,73 +1,64 @@
-//! `imsync simulate`: the simulator as a server of its own.
+//! `imsync simulate`: the simulator as a separate process.
 //!
-//! Owns: its flags and what it prints. Must not know: how the simulator works.
+//! Owns: its arguments and output. Must not know: how the simulator works.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
-
-use super::{CommandResult, Exit, Failure, Global, say, thousands};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::GlobalOptions;
+use super::output::{calls, print_line, thousands};
 use crate::clock::Shutdown;
-use crate::config::durations;
 use crate::service::signals::{self, OnHangup};
 use crate::simulator::{FAULT_FORMS, FaultRule, Simulator, SimulatorOptions};
 
-pub const EXAMPLES: &str = "\
+/// The arguments of `imsync simulate`.
+#[derive(Clone, Debug)]
+pub struct SimulateArgs {
+    /// The address to listen on. Port 0 picks a free port.
+    pub listen: SocketAddr,
+    /// The SDKAppID of the simulated app.
+    pub app: u32,
+    /// The secret key of the app.
+    pub key: String,
+    /// The administrator of the app, the only user that may call the API.
+    pub identifier: String,
+    /// The attribute names of the app, at most ten.
+    pub attributes: Vec<String>,
+    /// The delay before a call is applied.
+    pub latency: Duration,
+    /// The maximum number of calls per second of each API command; 0 means no limit.
+    pub rate: u32,
+    /// The faults, in the syntax that [`print_fault_syntax`] shows.
+    pub faults: Vec<String>,
+}
+
+/// Prints the syntax of `--fault`.
+pub fn print_fault_syntax() -> CommandResult {
+    print_line(format!(
+        "\
+The syntax of `imsync simulate --fault SPEC`, a repeatable flag.
+SPEC is an action with its argument, followed by conditions. A colon separates
+all parts.
+
+{FAULT_FORMS}
+
 Examples:
-  imsync simulate --attributes sex,city,plan
-  imsync simulate --latency 50ms --rate 100
-  imsync simulate --fault refuse:70107:account=u17 --fault hold:10s:command=set_attr:times=1
-
-Put into imsync.toml, if no flag says otherwise:
-  [im]
-  base_url = \"http://127.0.0.1:8089\"
-  sdk_app_id = 1400000000
-  identifier = \"administrator\"
-  secret_key = \"simulator-secret-key\"
-
-What it holds:
-  curl http://127.0.0.1:8089/_simulator/users";
-
-/// The flags.
-#[derive(Clone, Debug, Args)]
-pub struct Arguments {
-    /// Address and port to serve on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
-    listen: SocketAddr,
-    /// The SDKAppID
-    #[arg(long, value_name = "ID", default_value_t = 1_400_000_000)]
-    app: u32,
-    /// The app's secret key
-    #[arg(long, value_name = "KEY", default_value = "simulator-secret-key")]
-    key: String,
-    /// The app's admin, who alone may call
-    #[arg(long, value_name = "NAME", default_value = "administrator")]
-    identifier: String,
-    /// The app's attribute names, at most ten
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    attributes: Vec<String>,
-    /// Every call waits this long before it is applied (ms, s, m)
-    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = duration)]
-    latency: Duration,
-    /// Calls a second of each command; those above are refused with 60007 (0: no limit)
-    #[arg(long, value_name = "CALLS", default_value_t = 100)]
-    rate: u32,
-    /// Misbehaviour (repeatable); see the forms below
-    #[arg(long = "fault", value_name = "SPEC", long_help = FAULT_FORMS)]
-    faults: Vec<String>,
+  --fault refuse:70107:account=u17
+  --fault slow:200ms
+  --fault hold:10s:command=set_attr:times=1
+  --fault throttle:30"
+    ))?;
+    Ok(Exit::Done)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    durations::parse(text).map_err(str::to_owned)
-}
-
-pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
+/// Serves the simulated IM service until a stop is requested.
+pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
     global.start_logging();
-    let Arguments { listen, app, key, identifier, attributes, latency, rate, faults } = arguments;
+    let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, faults } = args;
     let faults: Vec<FaultRule> = faults
         .iter()
-        .map(|text| text.parse().map_err(|error| Failure::usage(format!("--fault {text}: {error}"))))
+        .map(|text| text.parse().map_err(|error| CommandFailure::usage(format!("--fault {text}: {error}"))))
         .collect::<Result<_, _>>()?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
@@ -82,22 +73,22 @@ pub async fn run(global: Global, arguments: Arguments) -> CommandResult {
         faults,
         ..SimulatorOptions::default()
     };
-    let running = Simulator::start(options)
-        .await
-        .map_err(|error| Failure::failed(format!("cannot serve on {listen}: {error}; choose another --listen")))?;
-    say(format!("simulated IM at {}, app {app}, identifier \"{identifier}\"", running.base_url()))?;
+    let running = Simulator::start(options).await.map_err(|error| {
+        CommandFailure::failed(format!("cannot listen on {listen}: {error}; choose another address with --listen"))
+    })?;
+    print_line(format!("simulated IM at {}, app {app}, identifier \"{identifier}\"", running.base_url()))?;
     if attributes.is_empty() {
-        say("it knows no attribute names yet: give --attributes, or set them by im_set_attr_name")?;
+        print_line("the app has no attribute names yet: use --attributes, or set them with im_set_attr_name")?;
     } else {
-        say(format!("attribute names: {}", attributes.join(", ")))?;
+        print_line(format!("attribute names: {}", attributes.join(", ")))?;
     }
-    say("Ctrl-C ends it")?;
+    print_line("press Ctrl-C to stop")?;
     shutdown.wait().await;
     let counters = running.handle().counters();
     running.stop().await;
-    say(format!(
-        "{} calls taken, {} users hold attributes, {} violations of the vendor's rules",
-        thousands(counters.arrived),
+    print_line(format!(
+        "{} received, {} users with attributes, {} violations of the vendor's rules",
+        calls(counters.arrived),
         thousands(counters.users),
         thousands(counters.violations),
     ))?;

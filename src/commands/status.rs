@@ -1,4 +1,4 @@
-//! `imsync status`: from the state tables, also while no daemon runs.
+//! `imsync status`: the state of a sync, from its state tables. It works while no daemon runs.
 //!
 //! Owns: the layout for people. Must not know: where the fields come from.
 
@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{CommandResult, Exit, Global, Voice, duration, say, say_json, thousands};
+use super::exit::{CommandFailure, CommandResult, Exit};
+use super::options::{CommandKind, GlobalOptions};
+use super::output::{duration, print_json, print_line, thousands};
 use crate::clock::Shutdown;
 use crate::pass::guard;
 use crate::service::signals::{self, OnHangup};
@@ -16,11 +18,15 @@ use crate::source::watermark::HeldBackBy;
 use crate::state::{Access, State};
 use crate::status::document;
 
-/// `--watch` looks again this often.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// The interval between two refreshes of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// The header of the table of passes.
+const PASS_TABLE_HEADER: &str =
+    "passes      ended                 kind         outcome      rows read     pushed  removed  rejected   calls";
 
-pub async fn run(global: Global, json: bool, watch: bool) -> CommandResult {
-    let config = global.load(false, Voice::OneShot)?;
+/// Prints the status, once or until a stop is requested.
+pub async fn run(global: GlobalOptions, json: bool, watch: bool) -> CommandResult {
+    let config = global.load(false, CommandKind::OneShot)?;
     let state = State::open(&config, Access::ReadOnly).await?;
     if !watch {
         show(&document(&state).await?, json)?;
@@ -31,20 +37,20 @@ pub async fn run(global: Global, json: bool, watch: bool) -> CommandResult {
     while !shutdown.requested() {
         let document = document(&state).await?;
         if !json && std::io::stdout().is_terminal() {
-            // Clear the screen and go home, as `watch` does.
+            // Clears the screen and moves the cursor to the top left corner, as `watch` does.
             print!("\x1b[2J\x1b[H");
         }
         show(&document, json)?;
-        shutdown.sleep(WATCH_EVERY).await;
+        shutdown.sleep(WATCH_INTERVAL).await;
     }
     Ok(Exit::Done)
 }
 
-fn show(document: &Value, json: bool) -> Result<(), super::Failure> {
+fn show(document: &Value, json: bool) -> Result<(), CommandFailure> {
     if json {
-        say_json(document)?;
+        print_json(document)?;
     } else {
-        say(layout(document))?;
+        print_line(layout(document).join("\n"))?;
     }
     Ok(())
 }
@@ -53,36 +59,24 @@ fn count(value: &Value) -> String {
     thousands(value.as_u64().unwrap_or(0))
 }
 
-fn text<'a>(value: &'a Value, otherwise: &'a str) -> &'a str {
-    value.as_str().unwrap_or(otherwise)
+fn text<'a>(value: &'a Value, default: &'a str) -> &'a str {
+    value.as_str().unwrap_or(default)
 }
 
-/// The document for people.
-fn layout(document: &Value) -> String {
+/// The lines that show the status document to a person.
+fn layout(document: &Value) -> Vec<String> {
     let mut lines = vec![format!("sync        {}", text(&document["name"], ""))];
     if document["schema_version"].is_null() {
         lines.push("state       no state tables yet: `imsync run` or `imsync backfill` creates them".to_owned());
-        return lines.join("\n");
+        return lines;
     }
     let lease = &document["lease"];
     lines.push(if lease.is_null() {
-        "lease       nobody holds it: no daemon runs".to_owned()
+        "lease       not held: no daemon is running".to_owned()
     } else {
         format!("lease       {}, since {}", text(&lease["holder"], "?"), text(&lease["since"], "?"))
     });
-    lines.push(match document["lag_seconds"].as_f64() {
-        Some(lag) => {
-            format!("lag         {}: everything committed before then is in IM, rejected accounts aside", duration(lag))
-        }
-        None => "lag         no pass has been completed yet".to_owned(),
-    });
-    lines.push(format!("watermark   {}", text(&document["watermark"], "none")));
-    let held = &document["held_back_by"];
-    if !held.is_null() {
-        let who =
-            HeldBackBy::deserialize(held).map_or_else(|_| "an open transaction".to_owned(), |held| held.to_string());
-        lines.push(format!("held back   by {who}, seen since {}", text(&held["since"], "?")));
-    }
+    lines.extend(position_lines(document));
     lines.push(format!(
         "accounts    {} in IM, {} rejected, {} in doubt",
         count(&document["accounts"]),
@@ -95,24 +89,49 @@ fn layout(document: &Value) -> String {
     if !document["guard"].is_null() {
         lines.push(format!("guard       {}", guard::message(&document["guard"])));
     }
-    if let Some(why) = document["full_pass_due"].as_str() {
-        lines.push(format!("full pass   due: {why}"));
+    if let Some(reason) = document["full_pass_due"].as_str() {
+        lines.push(format!("full pass   due: {reason}"));
     }
-    let running = &document["running"];
-    if !running.is_null() {
-        let of = running["total"].as_u64().map(|total| format!(" of about {}", thousands(total))).unwrap_or_default();
-        let left =
-            running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
-        lines.push(format!(
-            "running     {} pass, {} rows{of}{left}",
-            text(&running["kind"], ""),
-            count(&running["done"])
-        ));
+    lines.extend(running_line(&document["running"]));
+    lines.extend(pass_lines(document["last_passes"].as_array().map(Vec::as_slice).unwrap_or_default()));
+    lines
+}
+
+/// How far the sync has read: the lag, the watermark, and the transaction that holds the watermark back.
+fn position_lines(document: &Value) -> Vec<String> {
+    let mut lines = vec![match document["lag_seconds"].as_f64() {
+        Some(lag) => format!(
+            "lag         {}: everything committed before then is in IM, except for rejected accounts",
+            duration(lag)
+        ),
+        None => "lag         no pass has been completed yet".to_owned(),
+    }];
+    lines.push(format!("watermark   {}", text(&document["watermark"], "none")));
+    let held = &document["held_back_by"];
+    if !held.is_null() {
+        let who =
+            HeldBackBy::deserialize(held).map_or_else(|_| "an open transaction".to_owned(), |held| held.to_string());
+        lines.push(format!("held back   by {who}, seen since {}", text(&held["since"], "?")));
     }
-    let passes = document["last_passes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !passes.is_empty() {
-        lines.push("passes      ended                 kind         outcome      rows read     pushed  removed  rejected   calls".to_owned());
+    lines
+}
+
+/// The pass that is running, if one is.
+fn running_line(running: &Value) -> Option<String> {
+    if running.is_null() {
+        return None;
     }
+    let of_total = running["total"].as_u64().map(|total| format!(" of about {}", thousands(total))).unwrap_or_default();
+    let left = running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
+    Some(format!("running     {} pass, {} rows{of_total}{left}", text(&running["kind"], ""), count(&running["done"])))
+}
+
+/// The table of the last passes, with the error of a failed pass below its row.
+fn pass_lines(passes: &[Value]) -> Vec<String> {
+    if passes.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![PASS_TABLE_HEADER.to_owned()];
     for pass in passes {
         let ended = text(&pass["finished_at"], "");
         lines.push(format!(
@@ -130,5 +149,5 @@ fn layout(document: &Value) -> String {
             lines.push(format!("              {error}"));
         }
     }
-    lines.join("\n")
+    lines
 }

@@ -1,10 +1,10 @@
-//! The systemd journal: whether stderr is it, and entries in its own protocol.
+//! The systemd journal: detecting that stderr is connected to it, and entries in its native protocol.
 //!
-//! Owns: `JOURNAL_STREAM`, fields, priorities, the socket. Must not know: what an event means.
+//! Owns: `$JOURNAL_STREAM`, the fields and priority of an entry, the socket. Must not know: what an event means.
 //!
-//! Sources: systemd.exec(5) for `$JOURNAL_STREAM`, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>, sd-daemon(3) for the
-//! priority in front of a line. Written here because `journalctl` shows only MESSAGE: an entry of the usual crate hides
-//! the fields of an event from everybody who does not ask for them.
+//! Sources: systemd.exec(5) for `$JOURNAL_STREAM`, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/> for entries,
+//! sd-daemon(3) for the priority in front of a line. The crate `tracing-journald` is not used: it stores the fields of
+//! an event in journal fields only, and `journalctl` shows only MESSAGE by default.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -22,18 +22,21 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::line::{Escaped, write_event};
 use super::terminal;
+use super::text::{EscapingWriter, write_event};
 
-/// `$JOURNAL_STREAM` names the device and inode of the stream that goes to the journal. It is inherited by children whose
-/// stderr was sent elsewhere, so it counts only when stderr is that stream.
-pub(super) fn is_stderr() -> bool {
+/// True when stderr is connected to the journal.
+///
+/// `$JOURNAL_STREAM` names the device and inode of the stream that goes to the journal. A child process inherits the
+/// variable even when its stderr is redirected, so the device and inode of stderr are compared with it.
+pub(super) fn stderr_is_journal() -> bool {
     let stderr = io::stderr();
     let Ok(descriptor) = stderr.as_fd().try_clone_to_owned() else { return false };
-    is_journal(std::env::var_os("JOURNAL_STREAM"), &File::from(descriptor))
+    is_journal_stream(std::env::var_os("JOURNAL_STREAM"), &File::from(descriptor))
 }
 
-pub(super) fn is_journal(journal_stream: Option<OsString>, file: &File) -> bool {
+/// True when `journal_stream`, the value of `$JOURNAL_STREAM`, names this file.
+pub(super) fn is_journal_stream(journal_stream: Option<OsString>, file: &File) -> bool {
     let Some(stream) = journal_stream.and_then(|stream| stream.into_string().ok()) else { return false };
     let Some((device, inode)) = stream.split_once(':') else { return false };
     file.metadata().is_ok_and(|found| {
@@ -41,11 +44,13 @@ pub(super) fn is_journal(journal_stream: Option<OsString>, file: &File) -> bool 
     })
 }
 
-/// An event as `KEY=value` lines. MESSAGE is what the text form shows after the level; each field of the event is there
-/// a second time by itself (`IMSYNC_ACCOUNT=…`) to search by.
-pub(super) struct Entry;
+/// Formats an event as the `KEY=value` lines of a journal entry.
+///
+/// MESSAGE is what the text format shows after the level. Each field of the event is also a journal field of its own
+/// (`IMSYNC_ACCOUNT=…`), so that `journalctl` can search by it.
+pub(super) struct JournalFormatter;
 
-impl<S, N> FormatEvent<S, N> for Entry
+impl<S, N> FormatEvent<S, N> for JournalFormatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -61,79 +66,85 @@ where
         write!(out, "PRIORITY={priority}\nMESSAGE=")?;
         write_event(context, &mut out, event)?;
         write!(out, "\nSYSLOG_IDENTIFIER=imsync\nIMSYNC_TARGET={}\n", metadata.target())?;
-        let mut fields = Fields { out, result: Ok(()) };
+        let mut fields = JournalFieldVisitor { out, result: Ok(()) };
         event.record(&mut fields);
         fields.result
     }
 }
 
-struct Fields<'w> {
+/// Writes every field of an event except the message as a journal field.
+struct JournalFieldVisitor<'w> {
     out: Writer<'w>,
     result: fmt::Result,
 }
 
-impl Fields<'_> {
-    fn line(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+impl JournalFieldVisitor<'_> {
+    fn write_field(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         if field.name() == "message" || self.result.is_err() {
             return;
         }
-        // The journal takes capitals, digits and underscores, and at most 64 of them.
+        // A journal field name has at most 64 characters: capitals, digits and underscores. The prefix takes 7 of them.
         let name: String = field
             .name()
             .chars()
-            .map(|sign| if sign.is_ascii_alphanumeric() { sign.to_ascii_uppercase() } else { '_' })
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
             .take(50)
             .collect();
         self.result = write!(self.out, "IMSYNC_{name}=")
-            .and_then(|()| Escaped(&mut self.out).write_fmt(value))
+            .and_then(|()| EscapingWriter(&mut self.out).write_fmt(value))
             .and_then(|()| self.out.write_char('\n'));
     }
 }
 
-impl Visit for Fields<'_> {
+impl Visit for JournalFieldVisitor<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.line(field, format_args!("{value:?}"));
+        self.write_field(field, format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.line(field, format_args!("{value}"));
+        self.write_field(field, format_args!("{value}"));
     }
 }
 
-/// Journald's socket. An entry it does not take (journald is not there, a sandbox, a line too long for a datagram) goes to
-/// stderr with its priority in front, which the journal understands there.
-pub(super) struct Socket {
-    /// `None` where not even a socket can be made.
+/// The socket of journald.
+///
+/// When journald does not accept an entry (it is not running, a sandbox hides the socket, the entry is too long for a
+/// datagram), the message goes to stderr, with its priority in front as the journal expects it there.
+pub(super) struct JournalSocket {
+    /// `None` when no socket could be created.
     socket: Option<UnixDatagram>,
     path: Arc<Path>,
 }
 
-impl Socket {
+impl JournalSocket {
+    /// The socket of the system journal.
     pub(super) fn system() -> Self {
         Self::at(PathBuf::from("/run/systemd/journal/socket"))
     }
 
+    /// A socket at another path, for tests.
     pub(super) fn at(path: PathBuf) -> Self {
         Self { socket: UnixDatagram::unbound().ok(), path: path.into() }
     }
 }
 
-impl<'a> MakeWriter<'a> for Socket {
-    type Writer = Sender<'a>;
+impl<'a> MakeWriter<'a> for JournalSocket {
+    type Writer = JournalWriter<'a>;
 
-    fn make_writer(&'a self) -> Sender<'a> {
-        Sender(self)
+    fn make_writer(&'a self) -> JournalWriter<'a> {
+        JournalWriter(self)
     }
 }
 
-pub(super) struct Sender<'a>(&'a Socket);
+/// Sends one entry to journald.
+pub(super) struct JournalWriter<'a>(&'a JournalSocket);
 
-impl Write for Sender<'_> {
+impl Write for JournalWriter<'_> {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        // Addressed anew each time: a connected socket would not find a journald that was restarted.
+        // The address is given with each entry, because a connected socket does not survive a restart of journald.
         let sent = self.0.socket.as_ref().is_some_and(|socket| socket.send_to(entry, &self.0.path).is_ok());
         if !sent {
-            terminal::stderr().write_all(prefixed(entry).as_bytes())?;
+            terminal::stderr().write_all(with_priority_prefix(entry).as_bytes())?;
         }
         Ok(entry.len())
     }
@@ -143,8 +154,8 @@ impl Write for Sender<'_> {
     }
 }
 
-/// `<6>the message`
-pub(super) fn prefixed(entry: &[u8]) -> String {
+/// The message of an entry as a line with its priority in front, such as `<6>pass finished`.
+pub(super) fn with_priority_prefix(entry: &[u8]) -> String {
     let entry = String::from_utf8_lossy(entry);
     let value = |key: &str| entry.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
     format!("<{}>{}\n", value("PRIORITY="), value("MESSAGE="))

@@ -1,6 +1,6 @@
-//! `imsync demo` as a process: it ends in equality, and leaves nothing behind however it ends.
+//! `imsync demo` as a process: the table and IM are equal at the end, and no file or process is left, however it ends.
 //!
-//! Owns: what a newcomer sees first. Must not know: the demo's parts.
+//! Owns: the tests of the whole demo. Must not know: the parts of the demo.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,19 +11,20 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A folder for temporary files like /tmp: root's private PostgreSQL runs as a user of its own, who must write there.
+/// A world-writable directory for temporary files, like /tmp. When root runs the tests, the private PostgreSQL runs as
+/// another user, and that user must be able to write there.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("it is ours");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).expect("the owner can set the mode");
     folder
 }
 
-/// It would go on for ten minutes.
-fn demo(folder: &TempDir) -> Child {
+/// Starts a demo that would run for ten minutes.
+fn start_demo(folder: &TempDir) -> Child {
     Command::new(env!("CARGO_BIN_EXE_imsync"))
         .args(["demo", "--users", "500", "--seconds", "600"])
         .env("TMPDIR", folder.path())
-        // The demo is to be had whatever the environment says.
+        // The demo must not depend on the environment.
         .env("IMSYNC_SOURCE_URL", "postgres://nobody@127.0.0.1:1/nowhere")
         .env("PGSSLMODE", "require")
         .stdin(Stdio::null())
@@ -36,26 +37,27 @@ fn entries(folder: &Path) -> usize {
     fs::read_dir(folder).expect("the folder is there").count()
 }
 
-/// Processes that work in the folder or were told of it: the server, its supervisor, imsync's own children.
+/// The number of processes whose working directory is in the folder or whose arguments name it: the server, its
+/// supervisor, and the imsync child processes.
 fn processes_of(folder: &Path) -> usize {
     let name = folder.to_str().expect("plain characters").as_bytes();
-    let told = |entry: &fs::DirEntry| {
+    let uses_folder = |entry: &fs::DirEntry| {
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
         works_there || arguments.windows(name.len()).any(|part| part == name)
     };
-    fs::read_dir("/proc").expect("Linux").flatten().filter(told).count()
+    fs::read_dir("/proc").expect("Linux").flatten().filter(uses_folder).count()
 }
 
 #[test]
-fn it_ends_with_table_and_im_equal_and_leaves_nothing() {
+fn demo_ends_with_equality_and_leaves_nothing() {
     let folder = folder();
-    let mut child = demo(&folder);
+    let mut child = start_demo(&folder);
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains(" → ")), "something arrives");
-    // As the audience does who has seen enough.
-    let asked = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().expect("kill can be run");
-    assert!(asked.success());
+    assert!(lines.any(|line| line.contains(" → ")), "a change arrives");
+    // The signal of a Ctrl-C in the terminal.
+    let kill = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().expect("kill can be run");
+    assert!(kill.success());
     let rest: Vec<String> = lines.collect();
     let status = child.wait().expect("it is our child");
     assert!(status.success(), "{status}\n{rest:#?}");
@@ -64,12 +66,12 @@ fn it_ends_with_table_and_im_equal_and_leaves_nothing() {
 }
 
 #[test]
-fn killed_it_leaves_nothing() {
+fn a_killed_demo_leaves_nothing() {
     let folder = folder();
-    let mut child = demo(&folder);
+    let mut child = start_demo(&folder);
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let arrived = lines.map_while(Result::ok).any(|line| line.contains(" → "));
-    assert!(arrived, "something arrives before it is killed");
+    assert!(arrived, "a change arrives before the demo is killed");
     assert!(processes_of(folder.path()) > 2);
     child.kill().expect("it runs");
     child.wait().expect("it is our child");

@@ -1,19 +1,19 @@
-//! The comparison of table and IM at the end, account by account.
+//! The comparison of the table with IM, account by account, at the end of the demo.
 //!
-//! Owns: what IM should hold by the table's word, in a query of its own; the differences. Must not know: imsync's
-//! mapping, which would otherwise vouch for itself.
+//! Owns: the query for what IM should hold, and the list of differences. Must not know: imsync's mapping. If the
+//! comparison used it, a defect in the mapping would stay hidden.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use sqlx::PgConnection;
 
-/// Attributes by name, by account. Accounts without any are left out.
-pub(super) type Holdings = BTreeMap<String, BTreeMap<String, String>>;
+/// For each account, its attribute values by attribute name. Accounts without attributes are left out.
+pub(super) type AttributesByAccount = BTreeMap<String, BTreeMap<String, String>>;
 
-/// What the configuration in `stage` asks for, said once more in SQL: NULL and empty texts are no attribute, people who
-/// are deleted have none.
-const EXPECTED: &str = "
+/// The mapping of the configuration in `environment`, written a second time in SQL: NULL and empty texts are not
+/// attributes, and deleted users have none.
+const EXPECTED_ATTRIBUTES: &str = "
 SELECT id, attribute, value
 FROM users,
      LATERAL (VALUES ('name', name), ('city', city), ('language', language), ('plan', plan),
@@ -21,57 +21,59 @@ FROM users,
                      ('level', level::text), ('vip', CASE WHEN vip THEN 'yes' ELSE 'no' END)) AS a (attribute, value)
 WHERE deleted_at IS NULL AND value <> ''";
 
-/// What the table says that IM should hold.
-pub(super) async fn expected(connection: &mut PgConnection) -> sqlx::Result<Holdings> {
-    let mut accounts = Holdings::new();
-    let rows: Vec<(String, String, String)> = sqlx::query_as(EXPECTED).fetch_all(connection).await?;
+/// Reads from the table what IM should hold.
+pub(super) async fn expected_attributes(connection: &mut PgConnection) -> sqlx::Result<AttributesByAccount> {
+    let mut accounts = AttributesByAccount::new();
+    let rows: Vec<(String, String, String)> = sqlx::query_as(EXPECTED_ATTRIBUTES).fetch_all(connection).await?;
     for (account, attribute, value) in rows {
         accounts.entry(account).or_default().insert(attribute, value);
     }
     Ok(accounts)
 }
 
-/// One attribute of one account that is not the same on both sides.
+/// One attribute of one account whose value in the table is not its value in IM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct AttributeDifference {
     pub(super) account: String,
     pub(super) attribute: String,
-    pub(super) table: Option<String>,
-    pub(super) im: Option<String>,
+    /// The value that the table asks for; `None` when IM should hold no value.
+    pub(super) in_table: Option<String>,
+    /// The value that IM holds, if any.
+    pub(super) in_im: Option<String>,
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for AttributeDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |value: &Option<String>| value.as_ref().map_or("nothing".to_owned(), |value| format!("{value:?}"));
-        let Self { account, attribute, table, im } = self;
-        write!(f, "{account}: {attribute} is {} in the table and {} in IM", shown(table), shown(im))
+        let shown = |value: &Option<String>| value.as_ref().map_or("not set".to_owned(), |value| format!("{value:?}"));
+        let Self { account, attribute, in_table, in_im } = self;
+        write!(f, "{account}: {attribute} is {} in the table and {} in IM", shown(in_table), shown(in_im))
     }
 }
 
-/// Everything that differs, in the order of the accounts.
-pub(super) fn differences(table: &Holdings, im: &Holdings) -> Vec<Difference> {
+/// All differences between the table and IM, ordered by account.
+pub(super) fn differences(table: &AttributesByAccount, im: &AttributesByAccount) -> Vec<AttributeDifference> {
     let none = BTreeMap::new();
     let accounts: BTreeSet<&String> = table.keys().chain(im.keys()).collect();
     let mut found = Vec::new();
     for account in accounts {
-        let (wanted, held) = (table.get(account).unwrap_or(&none), im.get(account).unwrap_or(&none));
-        if wanted == held {
+        let (expected, held) = (table.get(account).unwrap_or(&none), im.get(account).unwrap_or(&none));
+        if expected == held {
             continue;
         }
-        let attributes: BTreeSet<&String> = wanted.keys().chain(held.keys()).collect();
-        found.extend(attributes.into_iter().filter(|name| wanted.get(*name) != held.get(*name)).map(|name| {
-            Difference {
+        let attributes: BTreeSet<&String> = expected.keys().chain(held.keys()).collect();
+        found.extend(attributes.into_iter().filter(|name| expected.get(*name) != held.get(*name)).map(|name| {
+            AttributeDifference {
                 account: account.clone(),
                 attribute: name.clone(),
-                table: wanted.get(name).cloned(),
-                im: held.get(name).cloned(),
+                in_table: expected.get(name).cloned(),
+                in_im: held.get(name).cloned(),
             }
         }));
     }
     found
 }
 
-/// How many accounts differ.
-pub(super) fn accounts(differences: &[Difference]) -> usize {
+/// The number of accounts with at least one difference.
+pub(super) fn count_accounts(differences: &[AttributeDifference]) -> usize {
     differences.iter().map(|difference| &difference.account).collect::<BTreeSet<_>>().len()
 }

@@ -23,7 +23,7 @@ async fn listed_with_reasons_and_tried_again_beside_a_daemon() {
     grouped.expect_all(&[
         "2 (code 70107, whole account)",
         "u0020, u0021",
-        "3 (refused here, attribute sex)",
+        "3 (refused by imsync, attribute sex)",
         "u0010, u0011, u0012",
         "5 accounts in all",
         "imsync rejected retry",

@@ -25,7 +25,7 @@ async fn an_interrupted_backfill_shows_progress_and_is_gone_on_with() {
     signal(&backfill, "TERM");
     assert_eq!(ended(&mut backfill).await, Some(1), "a one-shot command that had not finished");
     let said = stage.printed("backfill", "err");
-    assert!(said.contains("`imsync backfill` with the same flags goes on where it stopped"), "{said}");
+    assert!(said.contains("`imsync backfill` with the same flags resumes where it stopped"), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\r'), "plain lines where no terminal is: {said:?}");
     assert!(said.contains("pushed"), "{said}");
     assert_eq!(stage.printed("backfill", "out"), "");

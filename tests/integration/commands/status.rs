@@ -76,7 +76,7 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
     assert_time(&pass["finished_at"]);
     assert!(pass["error"].is_null());
     stage.imsync(&["status"]).await.expect_code(0).expect_all(&[
-        "nobody holds it",
+        "not held",
         "30 in IM",
         &format!("pid {pid}"),
         "a batch job",

@@ -1,4 +1,6 @@
-//! Wrong usage and wrong configuration end with 2, before anything is touched; help and version.
+//! Wrong usage and wrong configuration exit with 2 before any connection is made; help texts and the version.
+//!
+//! Owns: what the command line and the configuration file alone decide. Must not know: databases, IM.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -7,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{Ran, binary, run};
 
-/// A directory with a configuration that is right, for a database and an IM at this port.
+/// A directory with a valid configuration whose database and IM are at this port.
 fn configured(port: u16) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let text = format!(
@@ -42,11 +44,11 @@ const EVERY_COMMAND: [&[&str]; 13] = [
     &["migrate", "--rebind"],
 ];
 
-/// Stands where database and IM are meant to be, and sees who comes.
-struct ConnectionDetector(TcpListener);
+/// A listener at the address of the database and IM that detects connections.
+struct ConnectionProbe(TcpListener);
 
-impl ConnectionDetector {
-    fn stand() -> Self {
+impl ConnectionProbe {
+    fn bind() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         Self(listener)
@@ -57,15 +59,15 @@ impl ConnectionDetector {
     }
 
     #[track_caller]
-    fn saw_nobody(&self) {
-        assert!(self.0.accept().is_err(), "somebody connected although the command line or configuration is wrong");
+    fn assert_unused(&self) {
+        assert!(self.0.accept().is_err(), "imsync connected although the command line or the configuration is wrong");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_ends_with_2() {
-    let bystander = ConnectionDetector::stand();
-    let directory = configured(bystander.port());
+async fn a_wrong_command_line_exits_with_2() {
+    let probe = ConnectionProbe::bind();
+    let directory = configured(probe.port());
     let wrong: [&[&str]; 12] = [
         &[],
         &["frobnicate"],
@@ -82,19 +84,19 @@ async fn a_wrong_command_line_ends_with_2() {
     ];
     for arguments in wrong {
         let ran = imsync(directory.path(), arguments).await.expect_code(2);
-        assert!(ran.stdout.is_empty(), "complaints go to stderr: {ran:?}");
-        assert!(!ran.stderr.is_empty(), "imsync {arguments:?} says nothing");
+        assert!(ran.stdout.is_empty(), "errors go to stderr: {ran:?}");
+        assert!(!ran.stderr.is_empty(), "imsync {arguments:?} prints no error");
     }
     for later in ["explain", "verify", "attributes", "init", "history", "forget", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
-    bystander.saw_nobody();
+    probe.assert_unused();
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_ends_every_command_with_2_and_all_that_is_wrong() {
-    let bystander = ConnectionDetector::stand();
-    let directory = configured(bystander.port());
+async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
+    let probe = ConnectionProbe::bind();
+    let directory = configured(probe.port());
     let file = directory.path().join("imsync.toml");
     let right = std::fs::read_to_string(&file).unwrap();
     let wrong = right
@@ -124,8 +126,8 @@ async fn a_wrong_configuration_ends_every_command_with_2_and_all_that_is_wrong()
     for arguments in calling {
         imsync(directory.path(), arguments).await.expect_code(2).expect_all(&["im.secret_key_file", "secret_key"]);
     }
-    bystander.saw_nobody();
-    drop(bystander);
+    probe.assert_unused();
+    drop(probe);
     let reading: [&[&str]; 7] = [
         &["status"],
         &["preview"],
@@ -137,12 +139,12 @@ async fn a_wrong_configuration_ends_every_command_with_2_and_all_that_is_wrong()
     ];
     for arguments in reading {
         let ran = imsync(directory.path(), arguments).await.expect_code(1);
-        assert!(ran.stderr.contains("refused"), "a database that is away is 1, and the reason is told: {ran:?}");
+        assert!(ran.stderr.contains("refused"), "an unreachable database is exit code 1 with its reason: {ran:?}");
     }
 }
 
 #[tokio::test]
-async fn the_configuration_is_found_where_it_is_said_to_be() {
+async fn the_configuration_is_searched_in_the_documented_order() {
     let directory = configured(1);
     let elsewhere = tempfile::tempdir().unwrap();
     let offline = |environment: &[(&str, &Path)], arguments: &[&str]| {
@@ -158,7 +160,7 @@ async fn the_configuration_is_found_where_it_is_said_to_be() {
 
     imsync(directory.path(), &["check", "--offline"]).await.expect_code(0);
     offline(&[], &[]).await.expect_code(2).expect_all(&["IMSYNC_CONFIG", "/etc/imsync/imsync.toml"]);
-    // The path taken is logged; the key file is looked up beside the configuration, wherever the command runs.
+    // The path of the configuration is logged. The key file is read from the directory of the configuration file.
     offline(&[("IMSYNC_CONFIG", &file)], &[]).await.expect_code(0).expect_all(&["configuration read", &shown]);
     offline(&[("IMSYNC_CONFIG", Path::new("missing.toml"))], &[])
         .await
@@ -167,7 +169,7 @@ async fn the_configuration_is_found_where_it_is_said_to_be() {
     offline(&[("IMSYNC_CONFIG", Path::new("missing.toml"))], &["-c", &shown]).await.expect_code(0);
     offline(&[], &["-c", "nowhere.toml"]).await.expect_code(2).expect_all(&["nowhere.toml"]);
 
-    // Credentials that systemd hands over are the place for relative names.
+    // With `$CREDENTIALS_DIRECTORY` from systemd, relative names are looked up there.
     let credentials = tempfile::tempdir().unwrap();
     let places = [("IMSYNC_CONFIG", file.as_path()), ("CREDENTIALS_DIRECTORY", credentials.path())];
     offline(&places, &[]).await.expect_code(2).expect_all(&["secret_key"]);
@@ -179,22 +181,40 @@ async fn the_configuration_is_found_where_it_is_said_to_be() {
         .expect_code(0);
 }
 
+/// The maximum width of a help text, in columns.
+const HELP_WIDTH: usize = 100;
+
+/// The arguments that print a help text, and the file that pins the text.
+fn help_texts() -> Vec<(Vec<&'static str>, String)> {
+    let commands = ["", "run", "backfill", "check", "status", "preview", "rejected", "rejected retry", "migrate"];
+    let mut texts = Vec::new();
+    for command in commands.into_iter().chain(["simulate", "demo"]) {
+        let name = if command.is_empty() { "imsync".to_owned() } else { command.replace(' ', "-") };
+        for (flag, file) in [("--help", format!("{name}.txt")), ("-h", format!("{name}-short.txt"))] {
+            texts.push((command.split_whitespace().chain([flag]).collect(), file));
+        }
+    }
+    texts.push((vec!["simulate", "--help-faults"], "simulate-faults.txt".to_owned()));
+    texts
+}
+
 #[tokio::test]
-async fn version_and_help_are_as_they_were() {
+async fn version_and_help_texts_are_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let version = imsync(directory.path(), &["--version"]).await.expect_code(0);
     assert_eq!(version.stdout, format!("imsync {}\n", env!("CARGO_PKG_VERSION")));
 
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/help");
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/help");
     let update = std::env::var_os("UPDATE_HELP").is_some();
     let mut differing = Vec::new();
-    let commands = ["", "run", "backfill", "check", "status", "preview", "rejected", "rejected retry", "migrate"];
-    for command in commands.into_iter().chain(["simulate", "demo"]) {
-        let mut asked = binary(directory.path());
-        asked.args(command.split_whitespace()).arg("--help").env("COLUMNS", "100");
-        let help = run(asked).await.expect_code(0).stdout;
-        let name = if command.is_empty() { "imsync".to_owned() } else { command.replace(' ', "-") };
-        let file = place.join(format!("{name}.txt"));
+    for (arguments, file) in help_texts() {
+        let mut command = binary(directory.path());
+        command.args(&arguments).env("COLUMNS", HELP_WIDTH.to_string());
+        let help = run(command).await.expect_code(0).stdout;
+        for line in help.lines() {
+            assert!(line.chars().count() <= HELP_WIDTH, "imsync {arguments:?}: this line is too long: {line}");
+        }
+        let file = pinned.join(file);
         if update {
             std::fs::write(&file, &help).unwrap();
         } else if std::fs::read_to_string(&file).unwrap_or_default() != help {
@@ -203,7 +223,23 @@ async fn version_and_help_are_as_they_were() {
     }
     assert!(
         differing.is_empty(),
-        "help texts changed; if that is meant, run this test with UPDATE_HELP=1:\n{}",
+        "help texts have changed; if that is intended, run this test with UPDATE_HELP=1:\n{}",
         differing.join("\n")
     );
+}
+
+#[tokio::test]
+async fn every_help_text_groups_the_global_options() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, _) in help_texts() {
+        if arguments.contains(&"--help-faults") {
+            continue;
+        }
+        let help = imsync(directory.path(), &arguments).await.expect_code(0).stdout;
+        let (own, global) = help.split_once("\nGlobal options:\n").unwrap();
+        for flag in ["--config", "--verbose", "--quiet", "--log-format", "-h, --help"] {
+            assert!(global.contains(flag) && !own.contains(&format!("  {flag}")), "{arguments:?}: {flag}: {help}");
+        }
+        assert_eq!(help.contains("\nExamples:\n"), arguments.contains(&"--help"), "{arguments:?}: {help}");
+    }
 }

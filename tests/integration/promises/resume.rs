@@ -48,7 +48,7 @@ async fn an_interrupted_backfill_goes_on_where_it_stopped() {
     stage.begins_to_stop(&backfill, "run").await;
     stage.handle().remove_fault(hold);
     assert_eq!(ended(&mut backfill).await, Some(1));
-    assert!(stage.printed("run", "err").contains("goes on where it stopped"), "{}", stage.printed("run", "err"));
+    assert!(stage.printed("run", "err").contains("resumes where it stopped"), "{}", stage.printed("run", "err"));
     assert_eq!(status(&stage).await["last_passes"][0]["outcome"], "interrupted");
     let before = stage.handle().counters().arrived;
     goes_on(&stage).await;

@@ -1,6 +1,6 @@
-# Runs "$@" for the process that holds the other end of our standard input. A line from there asks it to stop in order
-# (SIGTERM, after half a minute SIGKILL). The end of input means that its holder is no more, and nothing is worth
-# waiting for: SIGKILL.
+# Runs "$@" as a child of this shell. Standard input is the stop pipe, and the demo holds its other end. A line on the pipe
+# means: stop gracefully (SIGTERM, and SIGKILL after 30 seconds). End of input means that the demo process no longer exists,
+# so the child is killed at once (SIGKILL).
 exec 3<&0 </dev/null
 "$@" 3<&- &
 child=$!

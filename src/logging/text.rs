@@ -1,6 +1,6 @@
-//! The text form of an event: time, level, message, key=value.
+//! The text format of an event: time, level, message, `key=value` pairs.
 //!
-//! Owns: layout, quoting, escaping. Must not know: where lines go.
+//! Owns: layout, quoting, escaping. Must not know: where a line is written.
 
 use std::fmt::{self, Write as _};
 
@@ -15,10 +15,10 @@ use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use crate::clock;
 
-/// RFC 3339 in UTC, to the millisecond.
-pub(super) struct Utc;
+/// The current time in UTC, in the format of RFC 3339 with milliseconds.
+pub(super) struct UtcTime;
 
-impl FormatTime for Utc {
+impl FormatTime for UtcTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         writer.write_str(&clock::now_utc().to_rfc3339_opts(SecondsFormat::Millis, true))
     }
@@ -26,11 +26,11 @@ impl FormatTime for Utc {
 
 /// `2026-01-31T08:15:00.250Z  INFO pass finished kind=incremental pushed=12`
 ///
-/// Debug and trace lines also say which module speaks. Control characters are escaped, so that an event is one line and
-/// cannot steer a terminal.
-pub(super) struct Text;
+/// DEBUG and TRACE lines also name the module that logged the event. Control characters are escaped, so that an event
+/// is exactly one line and cannot send escape sequences to a terminal.
+pub(super) struct TextFormatter;
 
-impl<S, N> FormatEvent<S, N> for Text
+impl<S, N> FormatEvent<S, N> for TextFormatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -41,10 +41,10 @@ where
         let level = *event.metadata().level();
         if out.has_ansi_escapes() {
             out.write_str(DIM)?;
-            Utc.format_time(&mut out)?;
+            UtcTime.format_time(&mut out)?;
             write!(out, "{RESET} {}{level:>5}{RESET} ", colour(level))?;
         } else {
-            Utc.format_time(&mut out)?;
+            UtcTime.format_time(&mut out)?;
             write!(out, " {level:>5} ")?;
         }
         if level >= Level::DEBUG {
@@ -70,17 +70,17 @@ fn colour(level: Level) -> &'static str {
     }
 }
 
-/// Message and fields of the event, then the fields of the spans around it, outermost first.
+/// Writes the message and the fields of the event, then the fields of the enclosing spans, outermost span first.
 pub(super) fn write_event<S, N>(context: &FmtContext<'_, S, N>, out: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    // Two rounds, because the message need not be the first of the fields.
-    let mut message = Message { out: &mut *out, result: Ok(()) };
+    // Two passes over the fields, because the message is not always the first of them.
+    let mut message = MessageVisitor { out: &mut *out, result: Ok(()) };
     event.record(&mut message);
     message.result?;
-    let mut fields = Fields { out: &mut *out, first: false, result: Ok(()) };
+    let mut fields = PairVisitor { out: &mut *out, first: false, result: Ok(()) };
     event.record(&mut fields);
     fields.result?;
     for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
@@ -94,74 +94,77 @@ where
     Ok(())
 }
 
-/// The fields of a span as key=value.
-pub(super) struct Pairs;
+/// Formats the fields of a span as `key=value` pairs.
+pub(super) struct SpanFields;
 
-impl<'writer> FormatFields<'writer> for Pairs {
+impl<'writer> FormatFields<'writer> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut out: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut visitor = Fields { out: &mut out, first: true, result: Ok(()) };
+        let mut visitor = PairVisitor { out: &mut out, first: true, result: Ok(()) };
         fields.record(&mut visitor);
         visitor.result
     }
 }
 
+/// The name of the field that holds the message of an event.
 const MESSAGE: &str = "message";
 
-struct Message<'a, 'w> {
+/// Writes the message and skips all other fields.
+struct MessageVisitor<'a, 'w> {
     out: &'a mut Writer<'w>,
     result: fmt::Result,
 }
 
-impl Visit for Message<'_, '_> {
+impl Visit for MessageVisitor<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == MESSAGE && self.result.is_ok() {
-            self.result = write!(Escaped(self.out), "{value:?}");
+            self.result = write!(EscapingWriter(self.out), "{value:?}");
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == MESSAGE && self.result.is_ok() {
-            self.result = Escaped(self.out).write_str(value);
+            self.result = EscapingWriter(self.out).write_str(value);
         }
     }
 }
 
-struct Fields<'a, 'w> {
+/// Writes every field except the message as a `key=value` pair.
+struct PairVisitor<'a, 'w> {
     out: &'a mut Writer<'w>,
-    /// Nothing stands before the next pair.
+    /// True before the first pair, which needs no separating space.
     first: bool,
     result: fmt::Result,
 }
 
-impl Fields<'_, '_> {
-    fn pair(&mut self, field: &Field, text: &str) {
+impl PairVisitor<'_, '_> {
+    fn write_pair(&mut self, field: &Field, text: &str) {
         if field.name() == MESSAGE || self.result.is_err() {
             return;
         }
         let space = if self.first { "" } else { " " };
         self.first = false;
         self.result = write!(self.out, "{space}{}=", field.name()).and_then(|()| {
-            // A text that comes quoted (the Debug of a string) is not quoted again.
+            // The Debug form of a string is quoted already and must not be quoted again.
             let quote = text.is_empty() || (text.contains(char::is_whitespace) && !text.starts_with('"'));
-            if quote { write!(self.out, "{text:?}") } else { Escaped(self.out).write_str(text) }
+            if quote { write!(self.out, "{text:?}") } else { EscapingWriter(self.out).write_str(text) }
         });
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for PairVisitor<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.pair(field, &format!("{value:?}"));
+        self.write_pair(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.pair(field, value);
+        self.write_pair(field, value);
     }
 }
 
-/// Passes text on with control characters escaped.
-pub(super) struct Escaped<'a, W>(pub(super) &'a mut W);
+/// Escapes the control characters of the text that is written through it.
+pub(super) struct EscapingWriter<'a, W>(pub(super) &'a mut W);
 
-impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
+impl<W: fmt::Write> fmt::Write for EscapingWriter<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         while let Some(at) = rest.find(char::is_control) {

@@ -1,0 +1,257 @@
+//! The arguments, declared for clap. The doc comments of this file are help texts.
+//!
+//! Owns: commands, flags, defaults, allowed ranges, and the first part of each help text. Must not know: what a command
+//! does with its arguments.
+//!
+//! `-h` prints the first paragraph of each doc comment. `--help` prints all paragraphs, and the examples of `help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use super::help;
+use crate::config::durations;
+
+/// Keep the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a PostgreSQL table
+#[derive(Debug, Parser)]
+#[command(
+    name = "imsync",
+    version,
+    after_long_help = help::IMSYNC,
+    arg_required_else_help = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(super) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) command: CliCommand,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = GLOBAL_OPTIONS, display_order = 1000)]
+    version: Option<bool>,
+}
+
+/// The heading of the options that every command takes.
+const GLOBAL_OPTIONS: &str = "Global options";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = GLOBAL_OPTIONS)]
+pub(super) struct GlobalArgs {
+    /// Read the configuration from this file
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// Log more: -v for debug, -vv for trace
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Set the log format
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub(super) log_format: Option<LogFormatArg>,
+    /// Print help: -h prints a summary, --help prints details and examples
+    #[arg(short, long, action = ArgAction::Help, global = true)]
+    help: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormatArg {
+    Auto,
+    Text,
+    Json,
+    Journald,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CliCommand {
+    /// Run the daemon: read changed rows and push them to IM until stopped
+    ///
+    /// The daemon starts a pass every `schedule.interval`, or at once when it is notified. It keeps running while a
+    /// database or IM is unreachable, and retries. Where another imsync holds the lease of this sync, it stands by.
+    #[command(after_long_help = help::RUN)]
+    Run {
+        /// Run one pass and exit
+        ///
+        /// The pass is incremental, or a full pass when one is due. The exit code is 3 when rejections exist at its
+        /// end.
+        #[arg(long)]
+        once: bool,
+        /// Print the report of the pass as JSON
+        #[arg(long, requires = "once")]
+        json: bool,
+    },
+    /// Run a full pass: push every difference and find accounts that are gone
+    ///
+    /// A full pass reads the whole table, compares every row with what IM acknowledged last, and pushes the
+    /// differences. An interrupted backfill resumes where it stopped when it is run again with the same flags.
+    #[command(after_long_help = help::BACKFILL)]
+    Backfill {
+        /// Send every attribute again, whatever the state tables say
+        #[arg(long)]
+        force: bool,
+        /// Push only this account (repeatable)
+        ///
+        /// An account that is no longer in the table is treated as gone.
+        #[arg(long = "account", value_name = "ID")]
+        accounts: Vec<String>,
+        /// Print what the pass would do; send and change nothing
+        ///
+        /// Prints counts, the number of calls, the time they take at the configured rate, and whether the removal guard
+        /// would trip. The exit code is the one that the pass itself would have.
+        #[arg(long)]
+        dry_run: bool,
+        /// Lift the removal guard for this pass
+        #[arg(long)]
+        allow_removals: bool,
+        /// Print the report of the pass as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check configuration, databases, table, credentials and attribute names
+    ///
+    /// Prints one line for each finding, with a remedy where something is wrong. Changes nothing.
+    #[command(after_long_help = help::CHECK)]
+    Check {
+        /// Validate the configuration only; no network
+        ///
+        /// Reads the arguments, the configuration file, the files it names, and the environment. The exit code is 2
+        /// when one of them is wrong.
+        #[arg(long)]
+        offline: bool,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show lag, watermark, accounts, rejections, lease and last passes
+    ///
+    /// Reads the state tables. It works while no daemon runs.
+    #[command(after_long_help = help::STATUS)]
+    Status {
+        /// Refresh every two seconds
+        #[arg(long)]
+        watch: bool,
+        /// Print the status as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the next pass would send, account by account, old → new
+    ///
+    /// Sends and changes nothing.
+    #[command(after_long_help = help::PREVIEW)]
+    Preview {
+        /// Show what a backfill would send, including removals for accounts that are gone
+        #[arg(long)]
+        full: bool,
+        /// Show at most this many accounts
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Show only this account (repeatable)
+        #[arg(long = "account", value_name = "ID", conflicts_with = "full")]
+        accounts: Vec<String>,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// List rejected accounts and values with their reasons, or retry them
+    ///
+    /// A rejection is an account or an attribute that imsync could not send, because its value is not valid or because
+    /// IM refused it. imsync retries rejections on its own at growing intervals.
+    #[command(after_long_help = help::REJECTED, args_conflicts_with_subcommands = true)]
+    Rejected {
+        #[command(subcommand)]
+        action: Option<RejectedAction>,
+        /// List every rejection instead of groups
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create or upgrade the state tables
+    #[command(after_long_help = help::MIGRATE)]
+    Migrate {
+        /// Print the SQL that this database needs; do not run it
+        #[arg(long, conflicts_with = "rebind")]
+        print: bool,
+        /// Bind this sync to the configured app
+        ///
+        /// imsync then treats every acknowledged value as unknown, and the next pass is a full pass.
+        #[arg(long)]
+        rebind: bool,
+    },
+    /// Serve a simulated IM service for local tests
+    ///
+    /// The simulator implements the API calls that imsync uses, with the limits and error codes of the vendor. It keeps
+    /// everything in memory.
+    #[command(after_long_help = help::SIMULATE)]
+    Simulate(SimulateFlags),
+    /// Show imsync at work: private PostgreSQL, simulated IM, generated users
+    ///
+    /// Runs a backfill, then the daemon while rows change, and compares the table with IM at the end. The exit code is
+    /// 1 when they differ. Needs PostgreSQL's programs on this machine and no configuration, and leaves nothing behind.
+    #[command(after_long_help = help::DEMO)]
+    Demo {
+        /// Number of generated users
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+        users: u32,
+        /// How long rows change before the comparison, in seconds
+        #[arg(long, value_name = "S", default_value_t = 20, value_parser = value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RejectedAction {
+    /// Make rejections due, so that the next pass retries them
+    ///
+    /// This works while a daemon runs.
+    #[command(after_long_help = help::REJECTED_RETRY)]
+    Retry {
+        /// Retry only this account (repeatable)
+        #[arg(long = "account", value_name = "ID")]
+        accounts: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateFlags {
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8089")]
+    pub(super) listen: SocketAddr,
+    /// SDKAppID of the simulated app
+    #[arg(long, value_name = "ID", default_value_t = 1_400_000_000)]
+    pub(super) app: u32,
+    /// Secret key of the app
+    #[arg(long, value_name = "KEY", default_value = "simulator-secret-key")]
+    pub(super) key: String,
+    /// Administrator of the app
+    ///
+    /// The simulator accepts calls of this user only, as IM does.
+    #[arg(long, value_name = "NAME", default_value = "administrator")]
+    pub(super) identifier: String,
+    /// Attribute names of the app, at most ten
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) attributes: Vec<String>,
+    /// Delay before a call is applied (units: ms, s, m)
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = duration)]
+    pub(super) latency: Duration,
+    /// Maximum calls per second of each command (0: no limit)
+    ///
+    /// The simulator refuses further calls with the code 60007.
+    #[arg(long, value_name = "CALLS", default_value_t = 100)]
+    pub(super) rate: u32,
+    /// Make calls fail (repeatable); --help-faults shows the syntax
+    #[arg(long = "fault", value_name = "SPEC")]
+    pub(super) faults: Vec<String>,
+    /// Print the syntax of --fault and exit
+    #[arg(long)]
+    pub(super) help_faults: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    durations::parse(text).map_err(str::to_owned)
+}

@@ -1,0 +1,71 @@
+//! From parsed arguments to the command.
+//!
+//! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
+
+use super::args::{Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
+use crate::commands;
+use crate::commands::exit::CommandResult;
+use crate::commands::options::GlobalOptions;
+use crate::config::LogFormat;
+use crate::logging::Verbosity;
+
+impl Cli {
+    /// Runs the command and returns its exit code, or why it failed.
+    pub async fn run(self) -> CommandResult {
+        let global = GlobalOptions::from(self.global);
+        match self.command {
+            CliCommand::Run { once: false, .. } => Box::pin(commands::run::daemon(global)).await,
+            CliCommand::Run { once: true, json } => Box::pin(commands::run::once(global, json)).await,
+            CliCommand::Backfill { force, accounts, dry_run, allow_removals, json } => {
+                let args = commands::backfill::BackfillArgs { force, allow_removals, dry_run, accounts, json };
+                Box::pin(commands::backfill::run(global, args)).await
+            }
+            CliCommand::Check { offline, json } => commands::check::run(global, offline, json).await,
+            CliCommand::Status { watch, json } => commands::status::run(global, json, watch).await,
+            CliCommand::Preview { full, limit, accounts, json } => {
+                commands::preview::run(global, commands::preview::PreviewArgs { full, limit, accounts, json }).await
+            }
+            CliCommand::Rejected { action: None, all, json } => commands::rejected::list(global, all, json).await,
+            CliCommand::Rejected { action: Some(RejectedAction::Retry { accounts }), .. } => {
+                commands::rejected::retry(global, accounts).await
+            }
+            CliCommand::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
+            CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),
+            CliCommand::Simulate(flags) => commands::simulate::run(global, flags.into()).await,
+            CliCommand::Demo { users, seconds } => commands::demo::run(global, users, seconds).await,
+        }
+    }
+}
+
+impl From<GlobalArgs> for GlobalOptions {
+    fn from(args: GlobalArgs) -> Self {
+        Self {
+            verbosity: match (args.quiet, args.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, 0) => Verbosity::AsConfigured,
+                (false, 1) => Verbosity::Debug,
+                (false, _) => Verbosity::Trace,
+            },
+            log_format: args.log_format.map(LogFormat::from),
+            config: args.config,
+        }
+    }
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Auto => Self::Auto,
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+            LogFormatArg::Journald => Self::Journald,
+        }
+    }
+}
+
+impl From<SimulateFlags> for commands::simulate::SimulateArgs {
+    fn from(flags: SimulateFlags) -> Self {
+        let SimulateFlags { listen, app, key, identifier, attributes, latency, rate, faults, help_faults: _ } = flags;
+        Self { listen, app, key, identifier, attributes, latency, rate, faults }
+    }
+}

@@ -1,0 +1,92 @@
+//! Options that several commands share: the global options, and accounts given by ID.
+//!
+//! Owns: loading the configuration and starting the log as these options say. Must not know: the command line's syntax.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::exit::CommandFailure;
+use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::logging::{self, Verbosity};
+use crate::model::Account;
+
+/// The options that every command takes.
+#[derive(Clone, Debug)]
+pub struct GlobalOptions {
+    /// The path of the configuration file; `None` means the documented search order.
+    pub config: Option<PathBuf>,
+    /// The verbosity flags.
+    pub verbosity: Verbosity,
+    /// The log format; `None` means the format of the configuration.
+    pub log_format: Option<LogFormat>,
+}
+
+/// Whether a command runs until it is stopped. This decides the default log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// Logs at the configured level.
+    Daemon,
+    /// Prints a result, and logs warnings and errors only if the configured level is `info`.
+    OneShot,
+}
+
+impl GlobalOptions {
+    fn load_request(&self, needs_secret_key: bool) -> config::LoadRequest {
+        config::LoadRequest {
+            path: self.config.clone(),
+            environment: config::Environment::of_process(),
+            working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            needs_secret_key,
+        }
+    }
+
+    /// Starts logging for a command that reads no configuration.
+    pub fn start_logging(&self) {
+        logging::init(LogLevel::Info, self.log_format.unwrap_or(LogFormat::Auto), self.verbosity);
+    }
+
+    /// Loads and validates the configuration, and starts logging as it says.
+    ///
+    /// The failure has the exit code 2 and lists all problems of the configuration.
+    pub fn load(&self, needs_secret_key: bool, kind: CommandKind) -> Result<Arc<Config>, CommandFailure> {
+        let loaded = config::load(&self.load_request(needs_secret_key)).map_err(CommandFailure::usage)?;
+        let config = loaded.config;
+        let level = match (kind, config.log.level) {
+            (CommandKind::OneShot, LogLevel::Info) => LogLevel::Warn,
+            (_, level) => level,
+        };
+        logging::init(level, self.log_format.unwrap_or(config.log.format), self.verbosity);
+        tracing::info!(file = %config.path.display(), "configuration read");
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Arc::new(config))
+    }
+
+    /// Loads the configuration again for a running daemon. The error lists all problems.
+    pub fn reload(&self) -> Result<Config, String> {
+        let loaded = config::load(&self.load_request(true)).map_err(|problems| problems.to_string())?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded.config)
+    }
+}
+
+/// The accounts that `--account` names, sorted and without duplicates.
+///
+/// An ID is an IM account, or the text of the account column where it cannot be taken for an IM account.
+pub(super) fn parse_accounts(config: &Config, ids: &[String]) -> Vec<Account> {
+    let source = &config.source;
+    let mut accounts: Vec<Account> = ids
+        .iter()
+        .map(|id| {
+            let lacks_prefix = !source.account_prefix.is_empty() && !id.starts_with(&source.account_prefix);
+            let has_hyphens = source.account_format == config::AccountFormat::Hex && id.contains('-');
+            if lacks_prefix || has_hyphens { source.account_of(id) } else { Account::new(id.as_str()) }
+        })
+        .collect();
+    accounts.sort();
+    accounts.dedup();
+    accounts
+}
