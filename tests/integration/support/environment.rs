@@ -261,7 +261,7 @@ impl Stage {
     /// The end of the first fence and the reason for a full pass are stored in one statement, so no moment lies between.
     pub(crate) async fn no_full_pass_is_to_come(&self) -> bool {
         let at_rest = "SELECT count(*) FROM imsync.sync
-            WHERE full_pass_due IS NULL AND watermark_state->>'first_list_pending' IS DISTINCT FROM 'true'";
+            WHERE full_pass_due IS NULL AND watermark_state->>'initial_pending' IS DISTINCT FROM 'true'";
         self.number(at_rest).await == 1
     }
 
