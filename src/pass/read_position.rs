@@ -179,9 +179,8 @@ impl ReadPosition {
             return;
         }
         tracing::warn!(
-            "{} has been open since {} or longer and holds the watermark back; other changes are sent all the same, and what \
+            "{held} has been open since {} or longer and holds the watermark back; other changes are sent all the same, and what \
              was written since then is read once more when it ends",
-            name_of_transaction(held),
             held.since.to_rfc3339_opts(SecondsFormat::Secs, true)
         );
         self.logged = Some(held.clone());
@@ -194,16 +193,5 @@ fn text_of(bound: WatermarkBound, column: WatermarkColumn) -> String {
         WatermarkBound::At(value) if column == WatermarkColumn::Counter => value.to_string(),
         WatermarkBound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
             .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Micros, true)),
-    }
-}
-
-fn name_of_transaction(held: &HeldBackBy) -> String {
-    match (held.pid, &held.prepared) {
-        (Some(pid), _) => {
-            let application = held.application.as_deref().unwrap_or("unknown application");
-            format!("the transaction of pid {pid} ({application})")
-        }
-        (None, Some(gid)) => format!("the prepared transaction \"{gid}\""),
-        (None, None) => "an open transaction".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ReadPosition, WatermarkColumn, name_of_transaction, text_of};
+use super::{ReadPosition, WatermarkColumn, text_of};
 use crate::clock;
 use crate::source::WatermarkBound;
 use crate::source::watermark::{HeldBackBy, RunningTransaction, TransactionList, WatermarkKind, WatermarkTracker};
@@ -118,8 +118,8 @@ fn bounds_and_transactions_have_texts() {
         application: application.map(str::to_owned),
         since: clock::now_utc(),
     };
-    assert_eq!(name_of_transaction(&held(Some(7), None, Some("psql"))), "the transaction of pid 7 (psql)");
-    assert_eq!(name_of_transaction(&held(Some(7), None, None)), "the transaction of pid 7 (unknown application)");
-    assert_eq!(name_of_transaction(&held(None, Some("g1"), None)), "the prepared transaction \"g1\"");
-    assert_eq!(name_of_transaction(&held(None, None, None)), "an open transaction");
+    assert_eq!(held(Some(7), None, Some("psql")).to_string(), "the transaction of pid 7 (psql)");
+    assert_eq!(held(Some(7), None, None).to_string(), "the transaction of pid 7 (unknown application)");
+    assert_eq!(held(None, Some("g1"), None).to_string(), "the prepared transaction \"g1\"");
+    assert_eq!(held(None, None, None).to_string(), "an open transaction");
 }
