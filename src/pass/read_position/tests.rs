@@ -17,7 +17,7 @@ fn list(kind: WatermarkKind, at: i64) -> TransactionList {
         kind,
         clock: at,
         taken_at: WatermarkBound::At(at),
-        between: None,
+        read_between: None,
         server_start: 1,
         running: Vec::new(),
         prepared: Vec::new(),
