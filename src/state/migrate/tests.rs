@@ -59,11 +59,11 @@ fn server() -> String {
     PRIVATE.get_or_init(|| Cluster::start(ClusterOptions::default()).expect("a private PostgreSQL")).url("postgres")
 }
 
-struct TestDatabase {
+struct MigrationDatabase {
     url: String,
 }
 
-impl TestDatabase {
+impl MigrationDatabase {
     async fn create() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(server).await.unwrap();
@@ -126,7 +126,7 @@ fn versions_count_from_one_and_name_their_files() {
 
 #[tokio::test]
 async fn a_pending_migration_keeps_every_row() {
-    let (database, state) = TestDatabase::filled().await;
+    let (database, state) = MigrationDatabase::filled().await;
     let before = database.text(CONTENT).await;
     let migrations = first_and(vec![SECOND]);
     let migrator = Migrator { state: &state, migrations: &migrations };
@@ -145,7 +145,7 @@ async fn a_pending_migration_keeps_every_row() {
 
 #[tokio::test]
 async fn a_failing_migration_changes_nothing() {
-    let (database, state) = TestDatabase::filled().await;
+    let (database, state) = MigrationDatabase::filled().await;
     let before = database.text(CONTENT).await;
     let migrations = first_and(vec![SECOND, FAILING]);
     let migrator = Migrator { state: &state, migrations: &migrations };
@@ -162,7 +162,7 @@ async fn a_failing_migration_changes_nothing() {
 
 #[tokio::test]
 async fn an_older_binary_refuses_a_newer_schema() {
-    let (database, state) = TestDatabase::filled().await;
+    let (database, state) = MigrationDatabase::filled().await;
     let newer = first_and(vec![SECOND]);
     Migrator { state: &state, migrations: &newer }.migrate().await.unwrap();
     let before = database.text(CONTENT).await;
@@ -181,7 +181,7 @@ async fn an_older_binary_refuses_a_newer_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_together_apply_each_once() {
-    let database = TestDatabase::create().await;
+    let database = MigrationDatabase::create().await;
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..8 {
         // A state of its own stands for a process of its own: the connections are not shared.
@@ -199,7 +199,7 @@ async fn processes_that_start_together_apply_each_once() {
 
 #[tokio::test]
 async fn the_printed_sql_is_what_is_pending() {
-    let (database, state) = TestDatabase::filled().await;
+    let (database, state) = MigrationDatabase::filled().await;
     let before = database.text(CONTENT).await;
     let migrations = first_and(vec![SECOND]);
     let script = Migrator { state: &state, migrations: &migrations }.pending_sql().await.unwrap();
@@ -213,7 +213,7 @@ async fn the_printed_sql_is_what_is_pending() {
 
 #[tokio::test]
 async fn an_outdated_schema_is_upgraded_only_when_allowed() {
-    let (database, state) = TestDatabase::filled().await;
+    let (database, state) = MigrationDatabase::filled().await;
     let migrations = first_and(vec![SECOND]);
     let migrator = Migrator { state: &state, migrations: &migrations };
     expect_refusal(

@@ -47,7 +47,10 @@ pub(super) fn imports(file: &Path, text: &str) -> Vec<Import> {
             at += length;
             continue;
         }
-        let starts_path = word(1) == "::" && (at == 0 || !matches!(tokens[at - 1].text.as_str(), "::" | "."));
+        let before = |count: usize| at.checked_sub(count).map_or("", |at| tokens[at].text.as_str());
+        // `pub(in crate::push)` limits who sees an item; it imports nothing.
+        let limits_visibility = before(1) == "in" && before(2) == "(";
+        let starts_path = word(1) == "::" && !matches!(before(1), "::" | ".") && !limits_visibility;
         let mark = Mark { line: tokens[at].line, in_test: scope.in_test() };
         at = match word(0) {
             "sqlx" if starts_path => {
