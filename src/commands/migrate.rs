@@ -49,9 +49,6 @@ fn rebound(config: &Config) -> String {
          the next pass is a full pass",
         config.name,
         config.im.sdk_app_id,
-        match config.im.service {
-            crate::model::Service::AllMemberPush => "all_member_push",
-            crate::model::Service::Timpush => "timpush",
-        }
+        config.im.service.as_str(),
     )
 }

@@ -45,9 +45,9 @@ const EVERY_COMMAND: [&[&str]; 13] = [
 ];
 
 /// A listener at the address of the database and IM that detects connections.
-struct ConnectionProbe(TcpListener);
+struct ConnectionDetector(TcpListener);
 
-impl ConnectionProbe {
+impl ConnectionDetector {
     fn bind() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -66,8 +66,8 @@ impl ConnectionProbe {
 
 #[tokio::test]
 async fn a_wrong_command_line_exits_with_2() {
-    let probe = ConnectionProbe::bind();
-    let directory = configured(probe.port());
+    let detector = ConnectionDetector::bind();
+    let directory = configured(detector.port());
     let wrong: [&[&str]; 12] = [
         &[],
         &["frobnicate"],
@@ -90,13 +90,13 @@ async fn a_wrong_command_line_exits_with_2() {
     for later in ["explain", "verify", "attributes", "init", "history", "forget", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
-    probe.assert_unused();
+    detector.assert_unused();
 }
 
 #[tokio::test]
 async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
-    let probe = ConnectionProbe::bind();
-    let directory = configured(probe.port());
+    let detector = ConnectionDetector::bind();
+    let directory = configured(detector.port());
     let file = directory.path().join("imsync.toml");
     let right = std::fs::read_to_string(&file).unwrap();
     let wrong = right
@@ -126,8 +126,8 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     for arguments in calling {
         imsync(directory.path(), arguments).await.expect_code(2).expect_all(&["im.secret_key_file", "secret_key"]);
     }
-    probe.assert_unused();
-    drop(probe);
+    detector.assert_unused();
+    drop(detector);
     let reading: [&[&str]; 7] = [
         &["status"],
         &["preview"],
