@@ -42,7 +42,7 @@ impl Engine {
         full.context.check()?;
         self.check_shutdown()?;
         if full.phase != FullPassPhase::FollowUp && !self.queue.wait_for_capacity_within(STEP_WAIT).await {
-            self.advance_position(full);
+            self.save_position(full).await?;
             return Ok(None);
         }
         match full.phase {
@@ -67,8 +67,7 @@ impl Engine {
             let done = PassProgress::get(&full.context.progress.done);
             full.pages.add(self.queue.sequence(), PageEnd { after, done });
         }
-        self.advance_position(full);
-        self.save_progress(&full.context.progress, full.position(), true).await?;
+        self.save_position(full).await?;
         crash::point("full: a page of the table is done");
         if is_last {
             crash::point("full: the table is read");
@@ -105,10 +104,12 @@ impl Engine {
     async fn step_follow_up(&mut self, full: &mut FullPass) -> Result<Option<PassOutcome>, PassError> {
         match self.queue.wait_for_completion(&full.context, STEP_WAIT).await {
             WaitResult::NothingInFlight => {}
-            WaitResult::TimedOut => return Ok(None),
+            WaitResult::TimedOut => {
+                self.save_position(full).await?;
+                return Ok(None);
+            }
             WaitResult::Completed => {
-                self.advance_position(full);
-                self.save_progress(&full.context.progress, full.position(), true).await?;
+                self.save_position(full).await?;
                 crash::point("full: a delivery has completed");
                 return Ok(None);
             }
@@ -139,6 +140,13 @@ impl Engine {
             tracing::info!("the removal guard is lifted");
         }
         self.complete_outcome(None).await
+    }
+
+    /// Advances the position and stores it with the progress, at most once a second. A step that only waits calls this too:
+    /// one slow call must not keep the position of everything before it out of the state.
+    async fn save_position(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        self.advance_position(full);
+        self.save_progress(&full.context.progress, full.position(), true).await
     }
 
     /// Moves the position to the end of the last page up to which everything is recorded.
