@@ -38,7 +38,7 @@ pub(super) struct PassContext {
 }
 
 impl PassContext {
-    /// Fails once a delivery has failed or the push stage has stop_reason. Nothing may be read or sent then.
+    /// Fails once a delivery has failed or the push stage has stopped. Nothing may be read or sent then.
     pub(super) fn check(&self) -> Result<(), PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
         failed.or_else(|| self.session.stop_reason().map(PassError::Stop)).map_or(Ok(()), Err)

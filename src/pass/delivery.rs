@@ -29,10 +29,12 @@ pub(super) async fn deliver(
     let mut builder = RecordBuilder::new(context.names.clone());
     let changes: Vec<&Change> = diffs.iter().filter(|diff| diff.sends()).map(|diff| &diff.change).collect();
     let intent = if changes.is_empty() {
-        diffs.iter().for_each(|diff| builder.add_refusals(diff));
+        for diff in &diffs {
+            builder.add_refusals(diff);
+        }
         None
     } else {
-        // If the pass has been stop_reason meanwhile, nothing is sent, so nothing needs an intent.
+        // If the pass has been stopped meanwhile, nothing is sent, so nothing needs an intent.
         context.check()?;
         crash::point("delivery: begins");
         let mut live = live_intents.lock().await;

@@ -129,8 +129,8 @@ impl WatermarkTracker {
         if self.saved.kind == WatermarkKind::Counter {
             return 0;
         }
-        let last = ClockReading { clock: self.saved.clock, read_between: self.read_between };
-        ClockReading { clock: list.clock, read_between: list.read_between }.set_back_since(last)
+        let previous = ClockReading { clock: self.saved.clock, read_between: self.read_between };
+        ClockReading { clock: list.clock, read_between: list.read_between }.set_back_since(previous)
     }
 
     /// What was written since the last list carries a stamp of at least that list's position less the step. That holds

@@ -14,11 +14,11 @@ use crate::clock;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum PreparedIds {
     /// The virtual id under which it ran, as `PostgreSQL` does.
-    KeptVirtualId,
+    KeptVirtual,
     /// `-1/xid` from the beginning, as after a restart.
-    TransactionId,
+    Transaction,
     /// An id that looks like a virtual id, under which nothing ran.
-    UnrelatedId,
+    Unrelated,
 }
 
 /// One step of a schedule. An index selects a running or prepared transaction, modulo their number.
@@ -204,9 +204,9 @@ impl SimulatedPostgres {
         let listed = |transaction: &SimulatedTransaction| {
             let id = match self.ids {
                 _ if self.restarted.contains(&transaction.number) => format!("-1/{}", transaction.number),
-                PreparedIds::KeptVirtualId => format!("{}/{}", transaction.backend, transaction.local),
-                PreparedIds::TransactionId => format!("-1/{}", transaction.number),
-                PreparedIds::UnrelatedId => format!("77/{}", transaction.number),
+                PreparedIds::KeptVirtual => format!("{}/{}", transaction.backend, transaction.local),
+                PreparedIds::Transaction => format!("-1/{}", transaction.number),
+                PreparedIds::Unrelated => format!("77/{}", transaction.number),
             };
             PreparedTransaction { id, gid: format!("g{}", transaction.number), prepared_at: self.now }
         };
