@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
-use super::duplicates::refuse_duplicates;
+use super::one_row_per_account::keep_one_row_per_account;
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
 use crate::mapping::{MappedRow, Mapping};
@@ -110,7 +110,7 @@ impl PageComparer {
             }
         }
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
-        refuse_duplicates(&mut mapped);
+        keep_one_row_per_account(&mut mapped);
         if mapped.is_empty() {
             return Ok(page_diff);
         }

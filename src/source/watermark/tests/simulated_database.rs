@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind};
+use super::super::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint};
 use crate::clock;
 
 /// What the server lists as the id of a prepared transaction.
@@ -180,12 +180,12 @@ impl SimulatedPostgres {
         }
     }
 
-    fn taken_at(&self) -> WatermarkBound {
+    fn taken_at(&self) -> WatermarkPoint {
         match self.kind {
-            WatermarkKind::Timestamp => WatermarkBound::At(self.now),
+            WatermarkKind::Timestamp => WatermarkPoint::At(self.now),
             WatermarkKind::Counter => {
                 let largest = self.rows.iter().filter(|row| row.committed).map(|row| row.value).max();
-                largest.map_or(WatermarkBound::Beginning, WatermarkBound::At)
+                largest.map_or(WatermarkPoint::Beginning, WatermarkPoint::At)
             }
         }
     }
@@ -223,10 +223,10 @@ impl SimulatedPostgres {
         TransactionList { kind: self.kind, clock, taken_at, server_start, read_between, running, prepared }
     }
 
-    pub(super) fn read(&mut self, from: WatermarkBound) -> Vec<usize> {
+    pub(super) fn read(&mut self, from: WatermarkPoint) -> Vec<usize> {
         let in_range = |row: &SimulatedRow| {
             let key = if self.kind == WatermarkKind::Counter { row.value } else { row.stamp };
-            row.committed && WatermarkBound::At(key) >= from
+            row.committed && WatermarkPoint::At(key) >= from
         };
         (0..self.rows.len()).filter(|&row| in_range(&self.rows[row])).collect()
     }
