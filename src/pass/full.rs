@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::account_diff::RetryRejections;
 use super::context::PassContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::{FulfilledRequests, FullOptions, FullPassKey, FullPassPosition};
+use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;

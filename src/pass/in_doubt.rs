@@ -28,7 +28,7 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             context.progress.set_phase(PassPhase::ResendingInDoubt);
             let accounts = page.looked_up.clone();
-            self.enqueue_page(context, page, options, pending).await?;
+            self.compare_and_enqueue_page(context, page, options, pending).await?;
             crash::point("in doubt: looked up");
             self.queue.drain(context).await?;
             // An account whose removal is pending is resolved when the removal is sent. While the guard is tripped none is

@@ -4,17 +4,17 @@
 
 use std::sync::Arc;
 
-use super::account_diff::RetryRejections;
 use super::context::PassContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use super::removals::{RemovalPolicy, RemovalResult};
 use super::report::{PassOutcome, PassReport};
 use crate::crash;
-use crate::source::WatermarkBound;
+use crate::source::WatermarkPoint;
 
 const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { retry: RetryRejections::None };
 
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Takes a transaction list, and returns from where the pass reads.
-    async fn take_transaction_list(&mut self) -> Result<WatermarkBound, PassError> {
+    async fn take_transaction_list(&mut self) -> Result<WatermarkPoint, PassError> {
         let transactions = self.reader.source.transactions().await?;
         // The daemon runs full passes until there is a position. Without a watermark column it runs nothing else.
         let start = self.read_position.observe(&transactions).ok_or(PassError::NoWatermark)?;
@@ -107,7 +107,7 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             PassProgress::add(&context.progress.done, page.scanned);
             let is_last = page.is_last;
-            self.enqueue_page(context, page, options, pending).await?;
+            self.compare_and_enqueue_page(context, page, options, pending).await?;
             if pending.batch_is_full() {
                 self.send_removals(context, pending, GUARDED).await?;
             }

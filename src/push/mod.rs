@@ -1,7 +1,8 @@
 //! The push stage: sends changes to IM and reports the outcome of every attribute.
 //!
-//! Owns: everything between a list of changes and their outcomes: batches, the rate limit, retries, the isolation of
-//! accounts that IM refuses, and the reasons to stop a pass. Must not know: SQL, rows, the mapping.
+//! This file lists the files of the module and re-exports what other modules use. The module owns everything between a list
+//! of changes and their outcomes: batches, the rate limit, retries, the isolation of accounts that IM refuses, and the reasons
+//! to stop a pass. It must not know SQL, rows or the mapping.
 //!
 //! The files from the bottom to the top; each imports only from files above it in this list:
 //!

@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::bound::{WatermarkBound, WatermarkKind};
 use super::open_transaction::{OpenTransaction, lowest_started_after};
+use super::point::{WatermarkKind, WatermarkPoint};
 use super::saved::SavedWatermark;
 use super::transaction_list::{PreparedTransaction, RunningTransaction, TransactionList};
 
@@ -23,7 +23,7 @@ pub(super) struct MatchedTransactions {
     /// The transactions that are open now.
     pub(super) open: Vec<OpenTransaction>,
     /// The lowest `started_after` of those that have ended; `None` when none has, or none of them has a bound.
-    pub(super) lowest_ended: Option<WatermarkBound>,
+    pub(super) lowest_ended: Option<WatermarkPoint>,
     /// See `SavedWatermark::keeps_virtual_ids`.
     pub(super) keeps_virtual_ids: bool,
 }
@@ -52,7 +52,7 @@ pub(super) fn match_transactions(saved: &SavedWatermark, list: &TransactionList)
 struct Matcher<'a> {
     list: &'a TransactionList,
     /// `taken_at` of the last list: what was not open then began after it.
-    last_taken_at: WatermarkBound,
+    last_taken_at: WatermarkPoint,
     restarted: bool,
     keeps_virtual_ids: bool,
     /// The transactions of the last list that have not been found in the next one so far, by id.
@@ -72,7 +72,7 @@ impl<'a> Matcher<'a> {
             return;
         }
         let started_after = match (kind, running.started) {
-            (WatermarkKind::Timestamp, Some(started)) => self.last_taken_at.min(WatermarkBound::At(started)),
+            (WatermarkKind::Timestamp, Some(started)) => self.last_taken_at.min(WatermarkPoint::At(started)),
             _ => self.last_taken_at,
         };
         self.open.push(OpenTransaction::from_running(running, started_after, self.list.clock));

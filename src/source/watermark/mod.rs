@@ -18,18 +18,18 @@
 //! | `clock_step` | whether the database clock was set back between two lists |
 //! | `tracker` | the watermark itself |
 
-mod bound;
 mod clock_step;
 mod matching;
 mod open_transaction;
+mod point;
 mod saved;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod transaction_list;
 
-pub use bound::{WatermarkBound, WatermarkKind};
 pub use open_transaction::HeldBackBy;
+pub use point::{WatermarkKind, WatermarkPoint};
 pub use saved::SavedWatermark;
 pub use tracker::WatermarkTracker;
 pub use transaction_list::{PreparedTransaction, RunningTransaction, TransactionList};

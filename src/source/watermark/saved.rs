@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bound::{WatermarkBound, WatermarkKind};
 use super::open_transaction::{OpenTransaction, is_false};
+use super::point::{WatermarkKind, WatermarkPoint};
 
 /// The version that this release writes.
 pub(super) const SAVED_VERSION: u32 = 1;
@@ -20,11 +20,11 @@ pub struct SavedWatermark {
     pub(super) version: u32,
     pub(super) kind: WatermarkKind,
     /// Every row below this bound is recorded, those of open transactions aside.
-    pub(super) read_from: WatermarkBound,
+    pub(super) read_from: WatermarkPoint,
     /// `TransactionList::clock` of the last list.
     pub(super) clock: i64,
     /// `TransactionList::taken_at` of the last list, lowered by what the clock has been set back since.
-    pub(super) taken_at: WatermarkBound,
+    pub(super) taken_at: WatermarkPoint,
     /// `TransactionList::server_start` of the last list.
     #[serde(rename = "start")]
     pub(super) server_start: i64,

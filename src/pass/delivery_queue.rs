@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::account_diff::{AccountDiff, PageDiff};
 use super::context::PassContext;
-use super::delivery::{LiveIntents, deliver};
+use super::deliver_and_record::{LiveIntents, deliver_and_record};
 use super::error::PassError;
+use super::page_diff::{AccountDiff, PageDiff};
 use crate::crash;
 use crate::model::Account;
 use crate::push::ChangeOrigin;
@@ -98,7 +98,7 @@ impl DeliveryQueue {
     }
 
     /// Waits until none of these accounts is in flight or pending, so that they can be compared.
-    pub(super) async fn wait_until_idle<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
+    pub(super) async fn wait_until_recorded<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
         let contains_one =
             |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
         if self.pending.as_ref().is_some_and(contains_one) {
@@ -111,7 +111,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_idle`].
+    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_recorded`].
     ///
     /// Accounts with an unknown outcome are delivered apart from the others, because IM may never answer for one of them.
     /// So are those that IM did not answer for when they were sent again.
@@ -121,7 +121,7 @@ impl DeliveryQueue {
             (ChangeOrigin::UnknownOutcome, Vec::new()),
             (ChangeOrigin::Unresponsive, Vec::new()),
         ];
-        let backoff = context.lock_backoff();
+        let backoff = context.lock_account_backoff();
         for diff in page_diff.diffs {
             let in_doubt =
                 origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.retry_scheduled);
@@ -178,8 +178,8 @@ impl DeliveryQueue {
         let live_intents = self.live_intents.clone();
         self.deliveries.spawn(async move {
             let accounts = diffs.iter().map(|diff| diff.account().clone()).collect();
-            if let Err(error) = deliver(&context, diffs, origin, &live_intents).await {
-                context.fail(error);
+            if let Err(error) = deliver_and_record(&context, diffs, origin, &live_intents).await {
+                context.record_first_error(error);
             }
             Completed { accounts, number }
         });
