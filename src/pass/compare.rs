@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::one_row_per_account::keep_one_row_per_account;
+use super::ambiguous_accounts::refuse_ambiguous_accounts;
 use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
@@ -110,7 +110,7 @@ impl PageComparer {
             }
         }
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
-        keep_one_row_per_account(&mut mapped);
+        refuse_ambiguous_accounts(&mut mapped);
         if mapped.is_empty() {
             return Ok(page_diff);
         }

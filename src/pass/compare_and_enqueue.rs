@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::page_diff::{AccountDiff, CompareOptions};
@@ -27,7 +27,7 @@ impl Engine {
     /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`.
     pub(super) async fn compare_and_enqueue_page(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         page: ReadPage,
         options: CompareOptions,
         pending: &mut PendingRemovals,
@@ -62,7 +62,7 @@ impl Engine {
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.
     pub(super) async fn look_up_and_enqueue_accounts(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: CompareOptions,
         pending: &mut PendingRemovals,

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::context::PassContext;
+use super::build_record::{OutcomeCounts, RecordBuilder};
+use super::delivery_context::DeliveryContext;
 use super::error::PassError;
 use super::page_diff::AccountDiff;
 use super::progress::PassProgress;
-use super::record_outcome::{OutcomeCounts, RecordBuilder};
 use crate::crash;
 use crate::model::Change;
 use crate::push::ChangeOrigin;
@@ -21,7 +21,7 @@ pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// Delivers the diffs. An intent that an error leaves behind is resolved by the next pass.
 pub(super) async fn deliver_and_record(
-    context: &PassContext,
+    context: &DeliveryContext,
     diffs: Vec<AccountDiff>,
     origin: ChangeOrigin,
     live_intents: &LiveIntents,
@@ -60,7 +60,7 @@ pub(super) async fn deliver_and_record(
 }
 
 async fn send(
-    context: &PassContext,
+    context: &DeliveryContext,
     diffs: &[AccountDiff],
     changes: Vec<Change>,
     origin: ChangeOrigin,
@@ -78,7 +78,7 @@ async fn send(
     }
 }
 
-fn count(context: &PassContext, counts: OutcomeCounts) {
+fn count(context: &DeliveryContext, counts: OutcomeCounts) {
     let progress = &context.progress;
     progress.note_recorded();
     PassProgress::add(&progress.pushed, counts.pushed);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::context::PassContext;
 use super::deliver_and_record::{LiveIntents, deliver_and_record};
+use super::delivery_context::DeliveryContext;
 use super::error::PassError;
 use super::page_diff::{AccountDiff, PageDiff};
 use crate::crash;
@@ -32,7 +32,7 @@ struct Completed {
 
 /// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
 struct PendingDelivery {
-    context: Arc<PassContext>,
+    context: Arc<DeliveryContext>,
     origin: ChangeOrigin,
     diffs: Vec<AccountDiff>,
     accounts: HashSet<Account>,
@@ -115,7 +115,7 @@ impl DeliveryQueue {
     ///
     /// Accounts with an unknown outcome are delivered apart from the others, because IM may never answer for one of them.
     /// So are those that IM did not answer for when they were sent again.
-    pub(super) fn enqueue(&mut self, context: &Arc<PassContext>, page_diff: PageDiff, origin: ChangeOrigin) {
+    pub(super) fn enqueue(&mut self, context: &Arc<DeliveryContext>, page_diff: PageDiff, origin: ChangeOrigin) {
         let mut groups = [
             (origin, Vec::new()),
             (ChangeOrigin::UnknownOutcome, Vec::new()),
@@ -136,7 +136,7 @@ impl DeliveryQueue {
         }
     }
 
-    fn add_to_pending(&mut self, context: &Arc<PassContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
+    fn add_to_pending(&mut self, context: &Arc<DeliveryContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
         if self.pending.as_ref().is_some_and(|p| p.context.pass != context.pass || p.origin != origin) {
             self.send();
         }
@@ -186,7 +186,7 @@ impl DeliveryQueue {
     }
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
-    pub(super) async fn drain(&mut self, context: &PassContext) -> Result<(), PassError> {
+    pub(super) async fn drain(&mut self, context: &DeliveryContext) -> Result<(), PassError> {
         crash::point("drain: begins");
         self.send();
         while self.outstanding.values().any(|pass| *pass == context.pass) {
@@ -199,7 +199,7 @@ impl DeliveryQueue {
     }
 
     /// Sends what is pending and waits until a delivery has completed, at most this long.
-    pub(super) async fn wait_for_completion(&mut self, context: &PassContext, limit: Duration) -> WaitResult {
+    pub(super) async fn wait_for_completion(&mut self, context: &DeliveryContext, limit: Duration) -> WaitResult {
         self.send();
         if !self.outstanding.values().any(|pass| *pass == context.pass) {
             return WaitResult::NothingInFlight;

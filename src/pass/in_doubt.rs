@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::pages::PageScan;
@@ -18,7 +18,7 @@ impl Engine {
     /// still due afterwards cannot be resolved by a call now; they are postponed.
     pub(super) async fn resend_in_doubt(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::page_diff::RetryRejections;
@@ -49,7 +49,7 @@ impl Engine {
         self.finish(&context, result, update, save).await
     }
 
-    async fn incremental_steps(&mut self, context: &Arc<PassContext>) -> Result<PassOutcome, PassError> {
+    async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
         let from = self.take_transaction_list().await?;
         let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
         let mut pending = PendingRemovals::default();
@@ -97,7 +97,7 @@ impl Engine {
 
     async fn enqueue_changes(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::page_diff::RetryRejections;
@@ -24,7 +24,7 @@ impl Engine {
     /// changes of the next pass must not wait for thousands of accounts that are refused again.
     pub(super) async fn retry_rejections(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         mut scan: PageScan,
     ) -> Result<(), PassError> {
         let began = clock::monotonic();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::guard::{self, GuardDecision};
@@ -37,7 +37,7 @@ impl Engine {
     /// Asks the removal guard, and sends the pending removals if it allows them.
     pub(super) async fn send_removals(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         pending: &mut PendingRemovals,
         policy: RemovalPolicy,
     ) -> Result<RemovalResult, PassError> {

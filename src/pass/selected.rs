@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::FullOptions;
@@ -43,7 +43,7 @@ impl Engine {
 
     async fn selected_steps(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: FullOptions,
     ) -> Result<PassOutcome, PassError> {

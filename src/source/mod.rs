@@ -13,13 +13,12 @@
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `column_type` | the types that an account column and a watermark column may have |
-//! | `account_to_column` | an IM account as the text of the account column |
+//! | `unmap_account` | an IM account as the text of the account column |
 //! | `statements` | the SQL over the customer's table |
 //! | `list_transactions` | reads the clock and the open transactions |
 //! | [`watermark`] | from which point on a row may not have been read yet |
 //! | `error` | [`SourceError`] |
 
-mod account_to_column;
 mod column_type;
 mod error;
 mod list_transactions;
@@ -32,6 +31,7 @@ mod statements;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unmap_account;
 mod warnings;
 pub mod watermark;
 

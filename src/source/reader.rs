@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::DateTime;
 use sqlx::postgres::PgRow;
 
-use super::account_to_column::account_to_column_text;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::list_transactions::list_transactions;
@@ -16,6 +15,7 @@ use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
 use super::statements::{StatementInputs, Statements};
 use super::table::Table;
+use super::unmap_account::strip_account_format;
 use super::warnings::WarningInputs;
 use super::watermark::{TransactionList, WatermarkPoint};
 use crate::config;
@@ -189,7 +189,7 @@ impl Source {
     pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<Vec<Row>, SourceError> {
         let texts: Vec<String> = accounts
             .iter()
-            .filter_map(|account| account_to_column_text(&self.config, self.account_type, account))
+            .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
             .collect();
         if texts.is_empty() {
             return Ok(Vec::new());

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::open_transaction::{OpenTransaction, is_false};
 use super::point::{WatermarkKind, WatermarkPoint};
+use super::remembered_transaction::{RememberedTransaction, is_false};
 
 /// The version that this release writes.
 pub(super) const SAVED_VERSION: u32 = 1;
@@ -38,7 +38,7 @@ pub struct SavedWatermark {
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) counter_decreased: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) open: Vec<OpenTransaction>,
+    pub(super) open: Vec<RememberedTransaction>,
 }
 
 fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

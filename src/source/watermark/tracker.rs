@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::clock_step::ClockReading;
 use super::matching::{LISTS_TO_CONTINUE, MatchedTransactions, match_transactions};
-use super::open_transaction::{HeldBackBy, OpenTransaction};
 use super::point::{WatermarkKind, WatermarkPoint};
+use super::remembered_transaction::{HeldBackBy, RememberedTransaction};
 use super::saved::{SAVED_VERSION, SavedWatermark};
 use super::transaction_list::TransactionList;
 
@@ -34,16 +34,16 @@ impl WatermarkTracker {
     /// has to be read by a full pass. The start of an open transaction is its bound where it is visible; the others
     /// have none.
     pub fn begin(list: &TransactionList) -> Self {
-        let mut open: Vec<OpenTransaction> = Vec::new();
+        let mut open: Vec<RememberedTransaction> = Vec::new();
         for running in &list.running {
             let started_after = match (list.kind, running.started) {
                 (WatermarkKind::Timestamp, Some(started)) => WatermarkPoint::At(started),
                 _ => WatermarkPoint::Beginning,
             };
-            open.push(OpenTransaction {
+            open.push(RememberedTransaction {
                 initial: true,
                 unbounded: started_after == WatermarkPoint::Beginning,
-                ..OpenTransaction::from_running(running, started_after, list.clock)
+                ..RememberedTransaction::from_running(running, started_after, list.clock)
             });
         }
         let mut keeps_virtual_ids = false;
@@ -52,11 +52,11 @@ impl WatermarkTracker {
                 transaction.prepared = Some(prepared.gid.clone());
                 keeps_virtual_ids = true;
             } else {
-                open.push(OpenTransaction {
+                open.push(RememberedTransaction {
                     initial: true,
                     unbounded: true,
                     may_continue_for: LISTS_TO_CONTINUE,
-                    ..OpenTransaction::from_prepared(prepared, WatermarkPoint::Beginning, list.clock)
+                    ..RememberedTransaction::from_prepared(prepared, WatermarkPoint::Beginning, list.clock)
                 });
             }
         }
@@ -107,7 +107,7 @@ impl WatermarkTracker {
         self.saved.server_start = list.server_start;
     }
 
-    fn observe_counter(&mut self, largest: WatermarkPoint, open: &mut [OpenTransaction]) {
+    fn observe_counter(&mut self, largest: WatermarkPoint, open: &mut [RememberedTransaction]) {
         if largest < self.saved.taken_at {
             // The counter was set back, or the newest row was deleted, which looks the same. An open transaction may
             // hold values that are smaller than every known bound.

@@ -12,7 +12,7 @@ use crate::model::{Account, LocalRefusal};
 ///
 /// If several rows of an account are present, it cannot be decided which one counts: they are replaced by one refusal. If
 /// one row is present and the others are gone, the present row counts.
-pub(super) fn keep_one_row_per_account(mapped: &mut Vec<(Account, MappedRow)>) {
+pub(super) fn refuse_ambiguous_accounts(mapped: &mut Vec<(Account, MappedRow)>) {
     let mut kept: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
     let mut dropped = vec![false; mapped.len()];
     let mut ambiguous: Vec<usize> = Vec::new();
@@ -57,7 +57,7 @@ mod tests {
     }
 
     fn shown(mut mapped: Vec<(Account, MappedRow)>) -> Vec<String> {
-        keep_one_row_per_account(&mut mapped);
+        refuse_ambiguous_accounts(&mut mapped);
         let show = |(account, mapped): &(Account, MappedRow)| match mapped {
             MappedRow::Present(_) => format!("{account} present"),
             MappedRow::Gone(_) => format!("{account} gone"),

@@ -40,7 +40,7 @@ impl fmt::Display for HeldBackBy {
 
 /// A transaction that was open in the last transaction list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OpenTransaction {
+pub(super) struct RememberedTransaction {
     pub(super) id: String,
     /// The rows that it writes carry no smaller watermark than this.
     pub(super) started_after: WatermarkPoint,
@@ -66,7 +66,7 @@ pub(super) struct OpenTransaction {
     pub(super) may_continue_for: u8,
 }
 
-impl OpenTransaction {
+impl RememberedTransaction {
     /// A running transaction that is listed for the first time, by a list with the clock `since`.
     pub(super) fn from_running(running: &RunningTransaction, started_after: WatermarkPoint, since: i64) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl OpenTransaction {
 
 /// The smallest `started_after` of these transactions, those without a bound left out.
 pub(super) fn lowest_started_after<'a>(
-    transactions: impl IntoIterator<Item = &'a OpenTransaction>,
+    transactions: impl IntoIterator<Item = &'a RememberedTransaction>,
 ) -> Option<WatermarkPoint> {
     let bounded = transactions.into_iter().filter(|transaction| !transaction.unbounded);
     bounded.map(|transaction| transaction.started_after).min()

@@ -8,7 +8,7 @@ use crate::model::Account;
 
 /// The text of the account column for this IM account: the inverse of [`config::SourceConfig::account_of`]. `None` when no
 /// row can have this account.
-pub(super) fn account_to_column_text(
+pub(super) fn strip_account_format(
     config: &config::SourceConfig,
     column_type: AccountType,
     account: &Account,

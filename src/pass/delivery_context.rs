@@ -1,15 +1,15 @@
 //! What a pass and its deliveries share.
 //!
-//! Owns: [`PassContext`], the first error of a pass, and when accounts in doubt are retried.
+//! Owns: [`DeliveryContext`], the first error of a pass, and when accounts in doubt are retried.
 //! Must not know: the queue, the steps of a pass.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::account_backoff::AccountBackoff;
+use super::build_record::InDoubtDelays;
 use super::error::PassError;
 use super::progress::PassProgress;
-use super::record_outcome::InDoubtDelays;
 use crate::metrics::Metrics;
 use crate::model::{AccountOutcome, AttributeNames, AttributeOutcome};
 use crate::push::{ChangeOrigin, PushSession};
@@ -17,7 +17,7 @@ use crate::state::StateWriter;
 
 /// What a pass and its deliveries share.
 #[derive(Debug)]
-pub(super) struct PassContext {
+pub(super) struct DeliveryContext {
     /// The pass's number in the queue.
     pub(super) pass: u64,
     pub(super) session: PushSession,
@@ -37,7 +37,7 @@ pub(super) struct PassContext {
     pub(super) failure: Mutex<Option<PassError>>,
 }
 
-impl PassContext {
+impl DeliveryContext {
     /// Fails once a delivery has failed or the push stage has stopped. Nothing may be read or sent then.
     pub(super) fn check(&self) -> Result<(), PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
