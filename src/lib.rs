@@ -28,7 +28,7 @@
 //!   outcome, it records what IM now holds and deletes the intent, in one transaction that first reads the epoch of the
 //!   lease. If the process is killed between the two, the attribute is in doubt and is sent again.
 //! - [`pass`] runs the stages in their order, and is the only module that names all five. Changes of all passes go through
-//!   one queue, [`pass::queue`]: an account is compared only after its previous change has been recorded. When everything
+//!   one queue, `pass::delivery_queue`: an account is compared only after its previous change has been recorded. When everything
 //!   that a pass read is recorded, the watermark rises.
 //! - [`status`] is what `imsync status` and `/status` show. [`service`] decides when a pass runs: the loop of the daemon,
 //!   the lease, standby, readiness, HTTP, signals, systemd.

@@ -19,7 +19,6 @@ use crate::config::{AccountFormat, Config};
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::model::Service;
 use crate::push::Pusher;
 use crate::source::Source;
 use crate::state::binding::Binding;
@@ -60,10 +59,7 @@ pub fn binding(config: &Config, source: &Source) -> Binding {
             AccountFormat::Hex => "hex".to_owned(),
         },
         sdk_app_id: config.im.sdk_app_id,
-        service: match config.im.service {
-            Service::AllMemberPush => "all_member_push".to_owned(),
-            Service::Timpush => "timpush".to_owned(),
-        },
+        service: config.im.service.as_str().to_owned(),
     }
 }
 

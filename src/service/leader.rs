@@ -122,7 +122,7 @@ impl Leader<'_> {
         {
             return PassEnd::Failed(error);
         }
-        // Without a watermark every pass is a full one; the reason is logged once.
+        // Without a watermark every poll is a full pass; while these fail, the reason is not repeated.
         if self.engine.has_watermark() || !self.full_pass_failed {
             tracing::info!("a full pass begins: {why}");
         }
