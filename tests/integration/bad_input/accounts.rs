@@ -1,4 +1,4 @@
-//! Account ids of every kind, from the table to IM and away again.
+//! Account ids of every kind, from the table to IM and their removal.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 use super::{HeldValues, expect_plain, rejected};
 use crate::support::{Setup, TestEnvironment};
 
-/// Odd ids; those of 1 to 32 bytes are IM's to judge, all others ours.
-fn odd() -> Vec<String> {
+/// Unusual ids. IM decides about those of 1 to 32 bytes, and imsync rejects longer ones.
+fn unusual_ids() -> Vec<String> {
     let mut ids: Vec<String> = [
         "",
         " ",
@@ -74,11 +74,11 @@ fn odd() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    // At the edge, in letters of one to four bytes, and with a letter across it.
-    for (sign, bytes) in [("x", 1), ("é", 2), ("北", 3), ("👍", 4), ("\u{1}", 1)] {
+    // Lengths around the limit, in characters of one to four bytes, also with a character across the limit.
+    for (character, bytes) in [("x", 1), ("é", 2), ("北", 3), ("👍", 4), ("\u{1}", 1)] {
         for total in [31, 32, 33, 34, 35, 36, 100, 999] {
             let count = total / bytes;
-            ids.push(sign.repeat(count) + &"y".repeat(total - count * bytes));
+            ids.push(character.repeat(count) + &"y".repeat(total - count * bytes));
         }
     }
     ids
@@ -99,16 +99,16 @@ async fn insert(env: &TestEnvironment, ids: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
+async fn valid_ids_arrive_and_invalid_ids_are_listed() {
     let more = "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned();
     let env = TestEnvironment::set_up(Setup { more, ..Setup::default() }).await;
-    let ids: Vec<String> = odd().into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let ids: Vec<String> = unusual_ids().into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     insert(&env, &ids).await;
-    let ran = env.imsync(&["preview", "--full"]).await.expect_code(0);
-    expect_plain(&ran);
+    let output = env.imsync(&["preview", "--full"]).await.expect_code(0);
+    expect_plain(&output);
 
-    let ran = env.imsync(&["backfill"]).await.expect_code(3);
-    expect_plain(&ran);
+    let output = env.imsync(&["backfill"]).await.expect_code(3);
+    expect_plain(&output);
     let expected: BTreeSet<&String> = ids.iter().filter(|id| sendable(id)).collect();
     let users = env.handle().users();
     assert_eq!(users.keys().collect::<BTreeSet<_>>(), expected);
@@ -125,7 +125,7 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
         expect_plain(&env.imsync(arguments).await.expect_code(0));
     }
 
-    // Each has a second change of its own, among them some that IM refuses.
+    // Every account gets its own second change, and IM refuses some of them.
     let refused = ["@TIM#SYSTEM", "\u{202e}evil", "a\r\nb", "''; DROP TABLE users; --", "北京"].map(str::to_owned);
     let rule = FaultRule {
         matcher: CallMatcher { accounts: refused.to_vec(), ..CallMatcher::default() },
@@ -142,7 +142,7 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
     assert!(refused.iter().all(|id| listed.contains(id)), "{listed:?}");
     expect_plain(&env.imsync(&["rejected", "--all"]).await.expect_code(0));
 
-    // All go, and leave nothing behind.
+    // All accounts are removed, and no state remains.
     env.handle().remove_fault(refusal);
     env.execute("DELETE FROM users").await;
     env.imsync(&["backfill"]).await.expect_code(0);
@@ -151,9 +151,9 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
     assert_eq!(rejected(&env).await, []);
 }
 
-/// Nothing indexes the ids, so one can be longer than any index could hold, ours included.
+/// The id column has no index, so an id can be longer than any index entry, including one of the state tables.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_of_a_megabyte_harms_nobody() {
+async fn an_id_of_a_megabyte_affects_no_other_account() {
     let sql = "CREATE TABLE users (id text, city text, plan text, gender text, kind text,
         updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz)";
     let env = TestEnvironment::set_up(Setup { sql: sql.to_owned(), ..Setup::default() }).await;
@@ -169,7 +169,7 @@ async fn an_id_of_a_megabyte_harms_nobody() {
     assert_eq!(env.handle().users().into_keys().collect::<Vec<_>>(), ["alice", "zoe"]);
     let listed: Vec<usize> = rejected(&env).await.iter().map(|(account, ..)| account.len()).collect();
     assert_eq!(listed, [1000]);
-    // The watermark passes them too.
+    // The watermark moves past these rows too.
     env.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
     env.imsync(&["run", "--once"]).await.expect_code(3);
     assert_eq!(env.handle().user("zoe")["city"], "Linz");
@@ -177,7 +177,7 @@ async fn an_id_of_a_megabyte_harms_nobody() {
     env.imsync(&["backfill"]).await.expect_code(0);
 }
 
-/// Extremes of the integer types, with a prefix; and a uuid as 32 digits.
+/// The limits of the integer types, with a prefix, and a uuid as 32 digits.
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_and_uuids_are_accounts() {
     for (kind, ids, format, accounts) in [

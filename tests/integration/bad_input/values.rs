@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{HeldValues, expect_plain, rejected};
 use crate::support::{Setup, TestEnvironment};
 
-/// Signs that stay whole beside each other: letters, marks on them, pairs, families, what JSON writes otherwise.
-const SIGNS: [&str; 16] = [
+/// Graphemes that stay separate next to each other: letters, combining marks, pairs, families, characters that JSON
+/// escapes.
+const GRAPHEMES: [&str; 16] = [
     "a",
     "é",
     "e\u{301}",
@@ -25,40 +26,40 @@ const SIGNS: [&str; 16] = [
     "\r\n",
 ];
 
-/// Texts as lists of their signs, so that the test knows where one may be cut.
+/// Texts as lists of their graphemes, so that the test knows where a text may be cut.
 fn texts() -> Vec<Vec<&'static str>> {
     let mut texts: Vec<Vec<&str>> = Vec::new();
-    for sign in SIGNS {
-        // Just below, at and above 50 bytes, with a smaller sign first so that all alignments occur.
+    for grapheme in GRAPHEMES {
+        // Just below, at and above 50 bytes, after up to two one-byte characters so that all alignments occur.
         for shift in 0..3 {
             for more in 0..2 {
-                let count = (50 - shift) / sign.len() + more;
-                texts.push(std::iter::repeat_n("x", shift).chain(std::iter::repeat_n(sign, count)).collect());
+                let count = (50 - shift) / grapheme.len() + more;
+                texts.push(std::iter::repeat_n("x", shift).chain(std::iter::repeat_n(grapheme, count)).collect());
             }
         }
-        texts.push(vec![sign; 3000]);
+        texts.push(vec![grapheme; 3000]);
     }
-    texts.push(SIGNS.to_vec());
-    texts.push(SIGNS.iter().rev().copied().collect());
+    texts.push(GRAPHEMES.to_vec());
+    texts.push(GRAPHEMES.iter().rev().copied().collect());
     texts.push(vec!["a"; 1 << 20]);
     texts.push(vec!["北"; 1 << 18]);
     texts
 }
 
-/// The longest run of whole signs that 50 bytes hold.
-fn cut(signs: &[&str]) -> String {
+/// The longest sequence of complete graphemes that fits in 50 bytes.
+fn cut(graphemes: &[&str]) -> String {
     let mut text = String::new();
-    for sign in signs {
-        if text.len() + sign.len() > 50 {
+    for grapheme in graphemes {
+        if text.len() + grapheme.len() > 50 {
             break;
         }
-        text += sign;
+        text += grapheme;
     }
     text
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn im_holds_what_the_rule_says_of_each_text() {
+async fn im_holds_every_text_as_its_mapping_rule_says() {
     let attributes = "city = \"city\"\n[attributes.plan]\ncolumn = \"city\"\ntoo_long = \"truncate\"\n\
         [attributes.sex]\ncolumn = \"city\"\nvalues = { aaa = \"listed\", \"\\\"\" = \"quote\" }\nunlisted = \"keep\"\n";
     let setup = Setup { attributes: attributes.to_owned(), ..Setup::default() };
@@ -66,22 +67,22 @@ async fn im_holds_what_the_rule_says_of_each_text() {
     let mut texts = texts();
     texts.extend([vec!["aaa"], vec!["\""], vec![" "]]);
     let ids: Vec<String> = (0..texts.len()).map(|number| format!("u{number:04}")).collect();
-    let whole: Vec<String> = texts.iter().map(|signs| signs.concat()).collect();
+    let full: Vec<String> = texts.iter().map(|graphemes| graphemes.concat()).collect();
     let insert = "INSERT INTO users (id, city) SELECT * FROM unnest($1::text[], $2::text[])";
     let mut connection = env.database.connect().await;
-    sqlx::query(insert).bind(&ids).bind(&whole).execute(&mut connection).await.expect("texts that a column can hold");
+    sqlx::query(insert).bind(&ids).bind(&full).execute(&mut connection).await.expect("texts that a column can hold");
     env.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
 
     let (mut expected, mut refused) = (HeldValues::new(), BTreeMap::new());
-    for ((id, signs), text) in ids.iter().zip(&texts).zip(&whole) {
-        let cut = if text.len() <= 50 { text.clone() } else { cut(signs) };
+    for ((id, graphemes), text) in ids.iter().zip(&texts).zip(&full) {
+        let cut = if text.len() <= 50 { text.clone() } else { cut(graphemes) };
         let mut held = BTreeMap::new();
         if text.len() <= 50 {
             held.insert("city".to_owned(), text.clone());
         } else {
             refused.insert(id.clone(), text.len());
         }
-        assert!(!cut.is_empty(), "no sign here is over 50 bytes");
+        assert!(!cut.is_empty(), "no grapheme here is longer than 50 bytes");
         held.insert("plan".to_owned(), cut);
         match text.as_str() {
             "aaa" => drop(held.insert("sex".to_owned(), "listed".to_owned())),
@@ -101,23 +102,23 @@ async fn im_holds_what_the_rule_says_of_each_text() {
     assert_eq!(listed.len(), refused.len());
     for (account, attribute, reason) in listed {
         let bytes = refused[&account];
-        let told = if bytes > 1000 { "more than 1000 bytes".to_owned() } else { format!("{bytes} bytes") };
-        assert!(attribute.as_deref() == Some("city") && reason.contains(&told), "{account}: {reason}");
+        let expected_text = if bytes > 1000 { "more than 1000 bytes".to_owned() } else { format!("{bytes} bytes") };
+        assert!(attribute.as_deref() == Some("city") && reason.contains(&expected_text), "{account}: {reason}");
     }
-    // Nothing seems to differ afterwards.
+    // A second pass finds no difference.
     env.handle().clear_records();
     env.imsync(&["backfill"]).await.expect_code(3);
     assert_eq!(env.handle().counters().arrived, 0);
-    // From something to nothing.
+    // Every value becomes empty.
     env.execute("UPDATE users SET city = CASE WHEN right(id, 1) < '5' THEN NULL ELSE '' END, updated_at = now()").await;
-    let ran = env.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
-    expect_plain(&ran);
-    assert!(env.handle().users().values().all(|held| held.keys().all(|name| name == "sex")), "only sex was to be kept");
+    let output = env.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
+    expect_plain(&output);
+    assert!(env.handle().users().values().all(|held| held.keys().all(|name| name == "sex")), "only sex is kept");
 }
 
-/// Ten columns of ten kinds at a time: IM holds what psql shows.
+/// Ten columns of ten types at once. IM holds what psql shows.
 #[tokio::test(flavor = "multi_thread")]
-async fn im_holds_what_psql_shows_of_every_type() {
+async fn im_holds_the_text_that_psql_shows_for_every_type() {
     let kinds = [
         ("Numeric \"col\"", "numeric", "'NaN'"),
         ("Größe", "double precision", "0.1::float8 + 0.2::float8"),
@@ -148,7 +149,7 @@ async fn im_holds_what_psql_shows_of_every_type() {
     let mut setup = Setup { sql, source, attributes, ..Setup::default() };
     setup.simulator.attribute_names = names.clone();
     let env = TestEnvironment::set_up(setup).await;
-    // Whoever looks at it in a session of this database would see other texts.
+    // Sessions of this database show other texts because of these defaults.
     env.execute(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET DateStyle = German', current_database()); \
