@@ -155,11 +155,11 @@ pub(super) const REFUSED: [&str; 3] = ["u00007", "u00017", "u00027"];
 pub(super) const TOO_LONG: &str = "u00037";
 
 /// Inserts those of [`PEOPLE`] accounts that are not in the table, with this timestamp.
-pub(super) fn people(stamp: &str) -> String {
+pub(super) fn people(timestamp: &str) -> String {
     format!(
         "INSERT INTO users (id, city, plan, gender, updated_at)
          SELECT 'u' || lpad(g::text, 5, '0'), 'city ' || g % 7, CASE g % 3 WHEN 0 THEN 'pro' ELSE 'free' END,
-                CASE g % 2 WHEN 0 THEN 'm' ELSE 'f' END, {stamp}
+                CASE g % 2 WHEN 0 THEN 'm' ELSE 'f' END, {timestamp}
          FROM generate_series(1, {PEOPLE}) g ON CONFLICT (id) DO NOTHING;
          UPDATE users SET city = repeat('x', 55) WHERE id = '{TOO_LONG}';"
     )
@@ -178,18 +178,18 @@ fn condition_on(id: &str, condition: &str) -> String {
 ///
 /// They have the earliest timestamp that a transaction can have which no transaction list has shown. A watermark that
 /// is stored too early, or that survives a failed pass, would miss these rows.
-pub(super) fn changes(scenario: Scenario, round: u32, stamp: &str) -> String {
-    let again = format!("{}UPDATE users SET updated_at = {stamp} WHERE {};", people(stamp), rows("% 10 = 7"));
+pub(super) fn changes(scenario: Scenario, round: u32, timestamp: &str) -> String {
+    let again = format!("{}UPDATE users SET updated_at = {timestamp} WHERE {};", people(timestamp), rows("% 10 = 7"));
     if scenario == Scenario::RefusedAttribute {
         return again;
     }
     format!(
         "{again}
-         UPDATE users SET city = 'round {round} ' || id, updated_at = {stamp} WHERE {half};
-         UPDATE users SET plan = CASE WHEN plan IS NULL THEN 'pro' END, updated_at = {stamp} WHERE {most};
-         UPDATE users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END, updated_at = {stamp} WHERE {some};
-         UPDATE users SET city = 'refused {round}', plan = 'plan {round}', updated_at = {stamp} WHERE id IN ('{first}', '{second}');
-         UPDATE users SET city = repeat('x', 55 + {round} % 2), updated_at = {stamp} WHERE id = '{TOO_LONG}'",
+         UPDATE users SET city = 'round {round} ' || id, updated_at = {timestamp} WHERE {half};
+         UPDATE users SET plan = CASE WHEN plan IS NULL THEN 'pro' END, updated_at = {timestamp} WHERE {most};
+         UPDATE users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END, updated_at = {timestamp} WHERE {some};
+         UPDATE users SET city = 'refused {round}', plan = 'plan {round}', updated_at = {timestamp} WHERE id IN ('{first}', '{second}');
+         UPDATE users SET city = repeat('x', 55 + {round} % 2), updated_at = {timestamp} WHERE id = '{TOO_LONG}'",
         half = rows("% 2 = 0"),
         most = rows(&format!("% 3 <> {}", round % 3)),
         some = rows("% 9 = 4"),
@@ -199,9 +199,9 @@ pub(super) fn changes(scenario: Scenario, round: u32, stamp: &str) -> String {
 }
 
 /// Changes one attribute of thirty accounts, and nothing else.
-pub(super) fn one_attribute(round: u32, stamp: &str) -> String {
+pub(super) fn one_attribute(round: u32, timestamp: &str) -> String {
     format!(
-        "UPDATE users SET city = 'new {round}', updated_at = {stamp} WHERE id IN
+        "UPDATE users SET city = 'new {round}', updated_at = {timestamp} WHERE id IN
          (SELECT id FROM users WHERE deleted_at IS NULL AND {} ORDER BY id LIMIT 30)",
         rows("> 0")
     )

@@ -177,10 +177,10 @@ impl CrashSystem {
         } else {
             self.complete_due_full_passes().await;
         }
-        let stamp = self.earliest_timestamp().await;
-        self.execute(&scenarios::people(stamp)).await;
+        let timestamp = self.earliest_timestamp().await;
+        self.execute(&scenarios::people(timestamp)).await;
         self.execute("DROP TABLE IF EXISTS before; CREATE TABLE before AS SELECT * FROM users").await;
-        self.execute(&scenarios::changes(scenario, self.round, stamp)).await;
+        self.execute(&scenarios::changes(scenario, self.round, timestamp)).await;
         match scenario {
             Scenario::Recovery => {
                 let first = CrashCase { scenario: Scenario::Incremental, point: "call: answered", arrival: 2 };
@@ -198,8 +198,8 @@ impl CrashSystem {
             Scenario::RefusedAttribute => {
                 // Changes of the last run are sent first, so that the case sends only the one attribute.
                 self.run_and_expect_rejections(&["run", "--once"]).await;
-                let stamp = self.earliest_timestamp().await;
-                self.execute(&scenarios::one_attribute(self.round, stamp)).await;
+                let timestamp = self.earliest_timestamp().await;
+                self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
             }
             Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
         }

@@ -35,8 +35,8 @@ async fn a_long_hold_of_the_watermark_is_logged_once() {
     daemon.wait_for_polls(4).await;
     assert_eq!(daemon.log().matches(&sentence).count(), 1, "{}", daemon.log());
     // Changes of other transactions still arrive.
-    env.execute(&update_city("u1", "beside")).await;
-    daemon.wait_for_city("u1", "beside").await;
+    env.execute(&update_city("u1", "concurrent")).await;
+    daemon.wait_for_city("u1", "concurrent").await;
     daemon.stop().await;
     run(&mut report, "COMMIT").await;
 

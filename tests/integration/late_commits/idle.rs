@@ -32,6 +32,74 @@ async fn epoch(env: &TestEnvironment) -> f64 {
     text(env, "SELECT extract(epoch FROM clock_timestamp())::text").await.parse().expect("a number")
 }
 
+/// Late rows of other transactions arrive with the next poll: first single rows, then two hundred rows of one
+/// transaction.
+async fn expect_late_rows_arrive(env: &TestEnvironment, daemon: &Daemon<'_>) {
+    for round in 1..=3 {
+        let mut late = open_transaction(env).await;
+        daemon.wait_for_polls(1).await;
+        run(&mut late, &update_city(&format!("u{round}"), "late")).await;
+        daemon.wait_for_polls(1).await;
+        run(&mut late, "COMMIT").await;
+        daemon.expect_next_poll_delivers(&format!("u{round}"), "late").await;
+    }
+    let mut bulk = open_transaction(env).await;
+    run(&mut bulk, "UPDATE users SET city = 'bulk', updated_at = now() WHERE substr(id, 2)::int > 100").await;
+    daemon.wait_for_polls(2).await;
+    run(&mut bulk, "COMMIT").await;
+    daemon.expect_next_poll_delivers("u300", "bulk").await;
+    env.converges(Duration::from_secs(5)).await;
+}
+
+/// Rows older than the slack are not read again, however long the idle session stays open. A changed row is read
+/// while it is young, and no other row with it.
+async fn expect_only_changed_rows_are_read(env: &TestEnvironment, daemon: &Daemon<'_>) {
+    daemon.wait_for_empty_polls().await;
+    let from = daemon.incremental_passes().len();
+    let mut late = open_transaction(env).await;
+    run(&mut late, &update_city("u4", "late")).await;
+    daemon.wait_for_polls(8).await;
+    run(&mut late, "COMMIT").await;
+    daemon.expect_next_poll_delivers("u4", "late").await;
+    env.execute(&update_city("u5", "young")).await;
+    daemon.expect_next_poll_delivers("u5", "young").await;
+    daemon.wait_for_empty_polls().await;
+    let read: Vec<u64> = daemon.incremental_passes()[from..].iter().map(|pass| pass.rows_read).collect();
+    assert!(read.iter().all(|rows| *rows <= 2), "only two rows changed, but the polls read: {read:?}");
+}
+
+/// The idle session: its process id, and the server's clock before and after it began its transaction.
+struct IdleSession {
+    pid: i32,
+    before: f64,
+    began: f64,
+}
+
+fn seconds(value: &serde_json::Value) -> f64 {
+    let time: DateTime<Utc> = value.as_str().and_then(|text| text.parse().ok()).expect("a time");
+    #[expect(clippy::cast_precision_loss, reason = "a time in this century")]
+    let micros = time.timestamp_micros() as f64;
+    micros / 1e6
+}
+
+/// Status and metrics name the session, and since when it holds the watermark back.
+async fn expect_session_is_reported(env: &TestEnvironment, address: &str, session: &IdleSession) {
+    let IdleSession { pid, before, began } = *session;
+    let status = env.imsync(&["status", "--json"]).await.expect_code(0).json();
+    let held = &status["held_back_by"];
+    assert_eq!((&held["pid"], &held["application"], &held["prepared"]), (&pid.into(), &"report".into(), &().into()));
+    let now = epoch(env).await;
+    assert!((before..now).contains(&seconds(&held["since"])), "{held} between {before} and {now}");
+    assert!(seconds(&status["watermark"]) <= began, "{status}");
+    assert!(metric(address, "imsync_watermark_timestamp_seconds").await <= began);
+    let gauge = metric(address, "imsync_watermark_held_back_seconds").await;
+    assert!(gauge > 1.0 && gauge <= epoch(env).await - before, "{gauge}");
+    env.eventually("the lag is gone, because the rows of the others are in IM", async || {
+        metric(address, "imsync_lag_seconds").await < 5.0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_idle_in_a_transaction_delays_no_change() {
     let address = free_address();
@@ -46,58 +114,9 @@ async fn a_session_idle_in_a_transaction_delays_no_change() {
     let began = epoch(&env).await;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut idle).await.expect("a plain query");
 
-    // Late rows of other transactions arrive with the next poll: first single rows, then two hundred rows of one
-    // transaction.
-    for round in 1..=3 {
-        let mut late = open_transaction(&env).await;
-        daemon.wait_for_polls(1).await;
-        run(&mut late, &update_city(&format!("u{round}"), "late")).await;
-        daemon.wait_for_polls(1).await;
-        run(&mut late, "COMMIT").await;
-        daemon.expect_next_poll_delivers(&format!("u{round}"), "late").await;
-    }
-    let mut bulk = open_transaction(&env).await;
-    run(&mut bulk, "UPDATE users SET city = 'bulk', updated_at = now() WHERE substr(id, 2)::int > 100").await;
-    daemon.wait_for_polls(2).await;
-    run(&mut bulk, "COMMIT").await;
-    daemon.expect_next_poll_delivers("u300", "bulk").await;
-    env.converges(Duration::from_secs(5)).await;
-
-    // Rows older than the slack are not read again, however long the idle session stays open. A changed row is read
-    // while it is young, and no other row with it.
-    daemon.wait_for_empty_polls().await;
-    let from = daemon.incremental_passes().len();
-    let mut late = open_transaction(&env).await;
-    run(&mut late, &update_city("u4", "late")).await;
-    daemon.wait_for_polls(8).await;
-    run(&mut late, "COMMIT").await;
-    daemon.expect_next_poll_delivers("u4", "late").await;
-    env.execute(&update_city("u5", "young")).await;
-    daemon.expect_next_poll_delivers("u5", "young").await;
-    daemon.wait_for_empty_polls().await;
-    let read: Vec<u64> = daemon.incremental_passes()[from..].iter().map(|pass| pass.rows_read).collect();
-    assert!(read.iter().all(|rows| *rows <= 2), "only two rows changed, but the polls read: {read:?}");
-
-    // The status names the session, and since when it holds the watermark back.
-    let status = env.imsync(&["status", "--json"]).await.expect_code(0).json();
-    let held = &status["held_back_by"];
-    assert_eq!((&held["pid"], &held["application"], &held["prepared"]), (&pid.into(), &"report".into(), &().into()));
-    let seconds = |value: &serde_json::Value| {
-        let time: DateTime<Utc> = value.as_str().and_then(|text| text.parse().ok()).expect("a time");
-        #[expect(clippy::cast_precision_loss, reason = "a time in this century")]
-        let micros = time.timestamp_micros() as f64;
-        micros / 1e6
-    };
-    let now = epoch(&env).await;
-    assert!((before..now).contains(&seconds(&held["since"])), "{held} between {before} and {now}");
-    assert!(seconds(&status["watermark"]) <= began, "{status}");
-    assert!(metric(&address, "imsync_watermark_timestamp_seconds").await <= began);
-    let gauge = metric(&address, "imsync_watermark_held_back_seconds").await;
-    assert!(gauge > 1.0 && gauge <= epoch(&env).await - before, "{gauge}");
-    env.eventually("the lag is gone, because the rows of the others are in IM", async || {
-        metric(&address, "imsync_lag_seconds").await < 5.0
-    })
-    .await;
+    expect_late_rows_arrive(&env, &daemon).await;
+    expect_only_changed_rows_are_read(&env, &daemon).await;
+    expect_session_is_reported(&env, &address, &IdleSession { pid, before, began }).await;
 
     // When the session ends, the rows that changed since it began are read once more, and nothing is sent.
     daemon.wait_for_empty_polls().await;

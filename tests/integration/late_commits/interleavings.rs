@@ -128,8 +128,8 @@ async fn one_timestamp_over_many_pages_and_a_future_timestamp() {
     let mut bulk = open_transaction(&env).await;
     run(&mut bulk, "UPDATE users SET city = 'bulk', updated_at = now() WHERE id <> 'u7'").await;
     daemon.wait_for_polls(POLLS_BEYOND_SLACK).await;
-    env.execute(&update_city("u7", "beside")).await;
-    daemon.expect_next_poll_delivers("u7", "beside").await;
+    env.execute(&update_city("u7", "concurrent")).await;
+    daemon.expect_next_poll_delivers("u7", "concurrent").await;
     let before = daemon.incremental_passes().len();
     run(&mut bulk, "COMMIT").await;
     env.converges(Duration::from_secs(10)).await;

@@ -71,12 +71,12 @@ async fn compare(seconds: u64) {
     for Poller { name, rule, copy, rows_read, .. } in &others {
         println!("{}", line(name, rule, changed, stale(&table, copy).len(), *rows_read as u64));
     }
-    let ours = stale(&table, &held(&env));
+    let missed = stale(&table, &held(&env));
     let read = daemon.incremental_passes().iter().map(|pass| pass.rows_read).sum();
     let rule = "lists of virtual transaction ids (IM is compared)";
-    println!("{}", line("imsync", rule, changed, ours.len(), read));
+    println!("{}", line("imsync", rule, changed, missed.len(), read));
 
-    assert_eq!(ours, Vec::<String>::new(), "{}", daemon.log());
+    assert_eq!(missed, Vec::<String>::new(), "{}", daemon.log());
     assert!(!stale(&table, &others[0].copy).is_empty(), "the writers committed too early for any poller to lose a row");
     daemon.expect_no_further_full_pass();
     assert_eq!(env.handle().violations(), vec![]);

@@ -60,7 +60,7 @@ impl Poller {
     pub(super) async fn poll(&mut self) {
         let session = &mut self.session;
         let rows = match &mut self.method {
-            Method::NewestTimestamp(stamp) => stamp.poll(session).await,
+            Method::NewestTimestamp(newest) => newest.poll(session).await,
             Method::XidGate(gate) => gate.poll(session).await,
             Method::Snapshot(snapshot) => snapshot.poll(session).await,
         };

@@ -67,6 +67,31 @@ impl Counter<'_> {
         self.passes += 1;
         read
     }
+
+    async fn run_bulk_updates(&mut self, workload: &Workload) {
+        for _ in 0..workload.bulk_updates {
+            let sql = self.change_next(workload.bulk);
+            self.env.execute(&sql).await;
+            wait_out_slack(self.env).await;
+            self.pass(self.changed).await;
+        }
+    }
+
+    async fn run_late_commits(&mut self, workload: &Workload) {
+        for _ in 0..workload.late_commits {
+            let mut late = open_transaction(self.env).await;
+            let sql = self.change_next(workload.late);
+            run(&mut late, &sql).await;
+            let last_late = self.changed;
+            let sql = self.change_next(workload.concurrent);
+            self.env.execute(&sql).await;
+            wait_out_slack(self.env).await;
+            self.pass(self.changed).await;
+            assert_eq!(city(self.env, &format!("u{last_late}")), "old");
+            run(&mut late, "COMMIT").await;
+            self.pass(last_late).await;
+        }
+    }
 }
 
 fn share(read: u64, changed: u32) -> String {
@@ -100,26 +125,9 @@ async fn one_open_transaction(rows: u32, workload: &Workload) {
     let mut open = open_transaction(&env).await;
     run(&mut open, &update_city(&format!("u{rows}"), "new")).await;
     let mut counter = Counter { env: &env, changed: 0, read: 0, passes: 0 };
-    for _ in 0..workload.bulk_updates {
-        let sql = counter.change_next(workload.bulk);
-        env.execute(&sql).await;
-        wait_out_slack(&env).await;
-        counter.pass(counter.changed).await;
-    }
+    counter.run_bulk_updates(workload).await;
     let bulk_updates = counter.read;
-    for _ in 0..workload.late_commits {
-        let mut late = open_transaction(&env).await;
-        let sql = counter.change_next(workload.late);
-        run(&mut late, &sql).await;
-        let last_late = counter.changed;
-        let sql = counter.change_next(workload.concurrent);
-        env.execute(&sql).await;
-        wait_out_slack(&env).await;
-        counter.pass(counter.changed).await;
-        assert_eq!(city(&env, &format!("u{last_late}")), "old");
-        run(&mut late, "COMMIT").await;
-        counter.pass(last_late).await;
-    }
+    counter.run_late_commits(workload).await;
     let (while_open, changed) = (counter.read, counter.changed);
     run(&mut open, "COMMIT").await;
     let last = incremental(&env).await;

@@ -144,7 +144,7 @@ async fn without_a_watermark_each_pass_compares_the_table() {
     assert_eq!((&unchanged["rows_read"], &unchanged["calls"]), (&100.into(), &0.into()));
     let mut late = open_transaction(&env).await;
     run(&mut late, &update_city("u1", "late")).await;
-    env.execute("UPDATE users SET city = 'no stamp' WHERE id = 'u2'; DELETE FROM users WHERE id = 'u3'").await;
+    env.execute("UPDATE users SET city = 'no timestamp' WHERE id = 'u2'; DELETE FROM users WHERE id = 'u3'").await;
     run_once(&env).await;
     run(&mut late, "COMMIT").await;
     run_once(&env).await;
@@ -214,10 +214,10 @@ async fn defaults_changed_between_passes_cause_no_call() {
     let reader = Reader::create_with_owner_state(&env).await;
     assert_eq!(run_once(&env).await["pushed"], 50);
     let held = env.handle().users();
-    let mine = "DateStyle = 'German, DMY' | TimeZone = 'Asia/Tokyo' | IntervalStyle = 'postgres_verbose'
+    let defaults = "DateStyle = 'German, DMY' | TimeZone = 'Asia/Tokyo' | IntervalStyle = 'postgres_verbose'
         | bytea_output = 'escape' | extra_float_digits = -5 | client_encoding = 'LATIN1' | search_path = 'pg_catalog'
         | default_transaction_isolation = 'serializable' | standard_conforming_strings = off | row_security = on";
-    for setting in mine.split('|') {
+    for setting in defaults.split('|') {
         env.execute(&format!(
             "DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I SET {0}$f$, current_database()); END $$;
                  ALTER ROLE {1} SET {0}",

@@ -38,7 +38,7 @@ fn once() -> super::operation::Operation {
 
 /// HTTP 429 counted as "certainly not applied", so a pass that stopped there kept the old value as acknowledged.
 fn throttled_after_the_call_was_applied() -> Plan {
-    let set = WriterAction::Set { account: 12, column: 0, value: 1, stamp: WatermarkUpdate::Now };
+    let set = WriterAction::Set { account: 12, column: 0, value: 1, update: WatermarkUpdate::Now };
     let applied_then_throttled = Fault {
         kind: FaultKind::ApplyThenFail(Answer::RetryLater),
         selection: Selection::Next(2),

@@ -95,12 +95,12 @@ pub(super) enum ConfigVersion {
 /// An action in a session of an application. `column` and `value` are indexes into the lists of `table`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum WriterAction {
-    /// An update of one column; `stamp` decides about its timestamp.
+    /// An update of one column; `update` decides about its timestamp.
     Set {
         account: u64,
         column: usize,
         value: usize,
-        stamp: WatermarkUpdate,
+        update: WatermarkUpdate,
     },
     /// Sets a value and the old one again, in one transaction.
     SetAndRestore {

@@ -117,7 +117,7 @@ impl Planner {
             let action = match self.rng.below(4) {
                 0 => WriterAction::Bulk { column, value, modulus, rest: self.rng.below(modulus) },
                 1 => WriterAction::Gone { account, gone: self.rng.percent(50) },
-                _ => WriterAction::Set { account, column, value, stamp: WatermarkUpdate::Now },
+                _ => WriterAction::Set { account, column, value, update: WatermarkUpdate::Now },
             };
             self.operations.extend([Operation::Write(writer, action), Operation::Write(writer, WriterAction::Commit)]);
         }
@@ -239,7 +239,7 @@ impl Planner {
         let rest = self.rng.below(modulus);
         match self.rng.below(100) {
             0..22 => {
-                let stamp = match self.rng.below(20) {
+                let update = match self.rng.below(20) {
                     0 => WatermarkUpdate::Untouched,
                     1 => WatermarkUpdate::Old,
                     2 => WatermarkUpdate::Missing,
@@ -247,7 +247,7 @@ impl Planner {
                     4 | 5 => WatermarkUpdate::Lagging,
                     _ => WatermarkUpdate::Now,
                 };
-                WriterAction::Set { account, column, value, stamp }
+                WriterAction::Set { account, column, value, update }
             }
             22..27 => WriterAction::SetAndRestore { account, column, value },
             27..35 => WriterAction::Bulk { column, value, modulus, rest },

@@ -76,8 +76,8 @@ impl Planner {
     }
 
     /// Sets one of the first two values, which are listed for every attribute and can therefore be sent.
-    fn set_value(account: u64, column: usize, value: usize, stamp: WatermarkUpdate) -> WriterAction {
-        WriterAction::Set { account, column, value, stamp }
+    fn set_value(account: u64, column: usize, value: usize, update: WatermarkUpdate) -> WriterAction {
+        WriterAction::Set { account, column, value, update }
     }
 
     /// A call of a one-shot command that IM may have applied, followed by a change of the row.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::fixed_cases;
 use super::operation_counts::OperationCounts;
 use super::plan::Plan;
@@ -130,6 +132,23 @@ async fn replay() {
     result.unwrap_or_else(|divergence| panic!("{divergence}"));
 }
 
+/// Runs systems with the next seeds, until the time is over or too many have failed. Returns the counts and the seeds
+/// with a divergence.
+async fn run_seeds(until: Instant, next: Arc<AtomicU64>, failed: Arc<AtomicU64>) -> (OperationCounts, Vec<u64>) {
+    let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());
+    while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < MAX_DIVERGENCES {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        let (counts, result) = run_in_task(seed, Plan::of(seed, LENGTH)).await;
+        all.merge(&counts);
+        if let Err(divergence) = result {
+            println!("\nDIVERGENCE {divergence}\n");
+            divergences.push(seed);
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    (all, divergences)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes IMSYNC_SOAK_SECONDS; run with `make soak`"]
 async fn soak_generated_histories() {
@@ -141,20 +160,7 @@ async fn soak_generated_histories() {
     let tasks: Vec<_> = (0..SYSTEMS)
         .map(|_| {
             let (next, failed) = (next.clone(), failed.clone());
-            tokio::spawn(async move {
-                let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());
-                while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < MAX_DIVERGENCES {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let (counts, result) = run_in_task(seed, Plan::of(seed, LENGTH)).await;
-                    all.merge(&counts);
-                    if let Err(divergence) = result {
-                        println!("\nDIVERGENCE {divergence}\n");
-                        divergences.push(seed);
-                        failed.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                (all, divergences)
-            })
+            tokio::spawn(run_seeds(until, next, failed))
         })
         .collect();
     let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());

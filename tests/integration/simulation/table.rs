@@ -27,17 +27,17 @@ pub(super) fn schema(watermark: Watermark) -> String {
          id text PRIMARY KEY, number int NOT NULL, city text, note text, plan text, gender text, tier text, lang text,
          kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, detectable boolean NOT NULL DEFAULT true);
          CREATE INDEX ON users (updated_at, id);",
-        stamp(watermark, WatermarkUpdate::Now)
+        watermark_expression(watermark, WatermarkUpdate::Now)
     )
 }
 
 /// The SQL expression for the watermark column.
-pub(super) fn stamp(watermark: Watermark, stamp: WatermarkUpdate) -> String {
+pub(super) fn watermark_expression(watermark: Watermark, update: WatermarkUpdate) -> String {
     let time = |expression: &str| match watermark {
         Watermark::Local => format!("timezone('Europe/Berlin', {expression})"),
         Watermark::Zoned | Watermark::Counter | Watermark::None => expression.to_owned(),
     };
-    match (stamp, watermark) {
+    match (update, watermark) {
         (WatermarkUpdate::Untouched, _) => "updated_at".to_owned(),
         (WatermarkUpdate::Missing, _) => "NULL".to_owned(),
         (WatermarkUpdate::Old, Watermark::Counter) => "1".to_owned(),

@@ -42,21 +42,21 @@ fn id(account: u64) -> String {
     literal(Some(&table::account(account)))
 }
 
-fn stamped(watermark: Watermark, stamp: WatermarkUpdate) -> String {
-    let detectable = stamp.detectable() || watermark == Watermark::None;
-    format!("updated_at = {}, detectable = {detectable}", table::stamp(watermark, stamp))
+fn set_watermark(watermark: Watermark, update: WatermarkUpdate) -> String {
+    let detectable = update.detectable() || watermark == Watermark::None;
+    format!("updated_at = {}, detectable = {detectable}", table::watermark_expression(watermark, update))
 }
 
 /// The statements of an action that writes.
 fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
-    let now = stamped(watermark, WatermarkUpdate::Now);
+    let now = set_watermark(watermark, WatermarkUpdate::Now);
     let set = |column: usize, value: usize| format!("{} = {}", COLUMNS[column].0, literal(table::value(value)));
     match action {
-        WriterAction::Set { account, column, value, stamp } => {
+        WriterAction::Set { account, column, value, update } => {
             vec![format!(
                 "UPDATE users SET {}, {} WHERE id = {}",
                 set(*column, *value),
-                stamped(watermark, *stamp),
+                set_watermark(watermark, *update),
                 id(*account)
             )]
         }
