@@ -7,7 +7,7 @@ use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 use super::{HeldValues, expect_plain, rejected};
 use crate::support::{Setup, TestEnvironment};
 
-/// Unusual ids of any length.
+/// Ids with unusual characters.
 const UNUSUAL_IDS: &[&str] = &[
     "",
     " ",
@@ -72,7 +72,8 @@ const UNUSUAL_IDS: &[&str] = &[
     "\u{1b}[2J",
 ];
 
-/// Unusual ids. IM decides about those of 1 to 32 bytes, and imsync rejects longer ones.
+/// [`UNUSUAL_IDS`] and ids with lengths around the limit. IM decides about those of 1 to 32 bytes, and imsync rejects
+/// longer ones.
 fn unusual_ids() -> Vec<String> {
     let mut ids: Vec<String> = UNUSUAL_IDS.iter().map(|id| (*id).to_owned()).collect();
     // Lengths around the limit, in characters of one to four bytes, also with a character across the limit.
@@ -126,7 +127,7 @@ async fn valid_ids_arrive_and_invalid_ids_are_listed() {
         expect_plain(&env.imsync(arguments).await.expect_code(0));
     }
 
-    // Every account gets its own second change, and IM refuses some of them.
+    // Every account changes once more, and IM refuses some of them.
     let refused = ["@TIM#SYSTEM", "\u{202e}evil", "a\r\nb", "''; DROP TABLE users; --", "北京"].map(str::to_owned);
     let rule = FaultRule {
         matcher: CallMatcher { accounts: refused.to_vec(), ..CallMatcher::default() },

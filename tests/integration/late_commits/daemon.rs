@@ -131,12 +131,12 @@ impl<'a> Daemon<'a> {
     }
 
     async fn eventually(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-        let came = tokio::time::timeout(Duration::from_mins(3), async {
+        let reached = tokio::time::timeout(Duration::from_mins(3), async {
             while !condition().await {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
         });
-        assert!(came.await.is_ok(), "timed out waiting until {what}\n{}", self.log());
+        assert!(reached.await.is_ok(), "timed out waiting until {what}\n{}", self.log());
     }
 }
 

@@ -10,7 +10,7 @@ use super::daemon::Daemon;
 use super::{Reader, open_transaction, people, run, setup, text, update_city};
 use crate::support::{Setup, TestEnvironment, USERS};
 
-async fn env(count: u32) -> TestEnvironment {
+async fn environment_with_accounts(count: u32) -> TestEnvironment {
     TestEnvironment::set_up(Setup { sql: format!("{USERS} {}", people(count)), ..setup("") }).await
 }
 
@@ -19,8 +19,8 @@ async fn env(count: u32) -> TestEnvironment {
 const POLLS_BEYOND_SLACK: usize = 7;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn short_long_and_prepared_transactions() {
-    let env = env(50).await;
+async fn short_long_and_prepared_transactions_arrive() {
+    let env = environment_with_accounts(50).await;
     let reader = Reader::create_with_owner_state(&env).await;
     let mut daemon = Daemon::start(&env);
     daemon.wait_until_idle().await;
@@ -86,7 +86,7 @@ async fn short_long_and_prepared_transactions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_pass_keeps_the_lower_bounds() {
-    let env = env(20).await;
+    let env = environment_with_accounts(20).await;
     let reader = Reader::create_with_owner_state(&env).await;
     let mut daemon = Daemon::start(&env);
     daemon.wait_until_idle().await;
@@ -117,7 +117,7 @@ async fn a_failed_pass_keeps_the_lower_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_timestamp_over_many_pages_and_a_future_timestamp() {
+async fn rows_with_shared_and_future_timestamps_arrive() {
     let mut setup = Setup { sql: format!("{USERS} {}", people(1_000)), ..setup("") };
     setup.source += "page_size = 50\n";
     let env = TestEnvironment::set_up(setup).await;
@@ -157,7 +157,7 @@ async fn one_timestamp_over_many_pages_and_a_future_timestamp() {
 /// The row's timestamp is older than every lower bound that could be known for the transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_open_before_the_first_pass_arrives() {
-    let env = env(20).await;
+    let env = environment_with_accounts(20).await;
     let reader = Reader::create_with_owner_state(&env).await;
     let mut open = open_transaction(&env).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -68,7 +68,7 @@ async fn prepared_transactions_survive_a_killed_server() {
 /// The transaction was prepared before this sync began, and nothing shows when it began: no lower bound leads back to
 /// its rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_prepared_before_the_first_pass() {
+async fn a_transaction_prepared_before_the_first_pass_is_found() {
     let server = private_server(5, &[]).await;
     let env = environment_on(&server, Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
     let mut ancient = open_transaction(&env).await;

@@ -45,7 +45,7 @@ const TOUCH: &str =
     CREATE TRIGGER stamp BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION stamp();";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timestamp_without_time_zone_written_in_berlin() {
+async fn a_timestamp_written_in_berlin_time_is_read_in_its_zone() {
     let mut setup = setup("");
     setup.sql = format!(
         "SET TimeZone = 'Europe/Berlin'; {USERS} ALTER TABLE users ALTER updated_at TYPE timestamp; {} {TOUCH}",
@@ -68,7 +68,7 @@ async fn a_timestamp_without_time_zone_written_in_berlin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_that_commits_out_of_order() {
+async fn a_counter_committed_out_of_order_loses_no_row() {
     let mut setup = setup("");
     setup.sql = "CREATE SEQUENCE versions; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
             deleted_at timestamptz, version bigint DEFAULT nextval('versions'));
