@@ -26,12 +26,12 @@ async fn short_long_and_prepared_transactions_arrive() {
     daemon.wait_until_idle().await;
 
     // The transaction holds no lock while several transaction lists are taken, and writes afterwards.
-    let mut patient = open_transaction(&env).await;
+    let mut late_writer = open_transaction(&env).await;
     daemon.wait_for_polls(2).await;
-    run(&mut patient, &update_city("u1", "patient")).await;
+    run(&mut late_writer, &update_city("u1", "late_writer")).await;
     daemon.wait_for_polls(POLLS_BEYOND_SLACK).await;
-    run(&mut patient, "COMMIT").await;
-    daemon.expect_next_poll_delivers("u1", "patient").await;
+    run(&mut late_writer, "COMMIT").await;
+    daemon.expect_next_poll_delivers("u1", "late_writer").await;
 
     // A short transaction does not wait for long ones.
     let mut long = open_transaction(&env).await;
