@@ -1,4 +1,4 @@
-//! A vendor that answers without end: what the program does, and how much memory it takes.
+//! A vendor with endless answers: how the program reacts, and how much memory it uses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,22 +7,23 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Setup, Stage, ended};
+use crate::support::{Setup, TestEnvironment, ended};
 
-/// What the program may hold at most, in a debug build, whatever it is answered. It is a third of that in peace.
-const MOST_KIB: u64 = 120 * 1024;
+/// The most memory that the program may hold in a debug build, whatever the answers are. It needs a third of this in
+/// normal operation.
+const MAX_MEMORY_KIB: u64 = 120 * 1024;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{\"ActionStatus\":\"OK\",\"ErrorCode\":0}";
 
-/// How the vendor answers once it has said OK for the first time.
+/// How the vendor answers after its first, valid answer.
 #[derive(Clone, Copy, Debug)]
 enum EndlessAnswer {
-    /// Spaces without end.
+    /// Endless spaces.
     Endless,
-    /// As much as is taken, and then nothing more, so that all calls in flight hold it.
+    /// As much as imsync reads, and then nothing more, so that all calls in flight hold it.
     UpToTheLimit,
 }
 
-async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: EndlessAnswer) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, kind: EndlessAnswer) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let mut request = String::new();
@@ -45,7 +46,7 @@ async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: Endles
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n").await?;
         let spaces = vec![b' '; 64 * 1024];
-        match flood {
+        match kind {
             EndlessAnswer::Endless => loop {
                 stream.write_all(&spaces).await?;
             },
@@ -53,59 +54,59 @@ async fn answer(mut stream: TcpStream, answered: Arc<AtomicUsize>, flood: Endles
                 for _ in 0..127 {
                     stream.write_all(&spaces).await?;
                 }
-                // Until the caller has had enough.
+                // Waits until the caller closes the connection.
                 return stream.read(&mut buffer).await.map(|_| ());
             }
         }
     }
 }
 
-fn high_water_kib(pid: u32) -> Option<u64> {
+fn peak_memory_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
-async fn fed(flood: EndlessAnswer) {
-    // A user a call, so that as many calls as may be are in flight together.
+async fn send_endless_answers(kind: EndlessAnswer) {
+    // One account per call, so that as many calls as possible are in flight.
     let im = "timeout = \"2s\"\nretry_for = \"1s\"\nusers_per_call = 1\n".to_owned();
-    let stage = Stage::set_up(Setup { im, ..Setup::default() }).await;
-    stage.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 150) g").await;
+    let env = TestEnvironment::set_up(Setup { im, ..Setup::default() }).await;
+    env.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 150) g").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    stage.edit(&stage.im.base_url(), &format!("http://{}", listener.local_addr().expect("it listens")));
+    env.edit(&env.im.base_url(), &format!("http://{}", listener.local_addr().expect("the listener has an address")));
     let answered = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&answered);
     let server = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, Arc::clone(&counted), flood));
+            tokio::spawn(answer(stream, Arc::clone(&counted), kind));
         }
     });
-    let mut child = stage.start("backfill", &["backfill"]);
-    let pid = child.id().expect("it runs");
+    let mut child = env.start("backfill", &["backfill"]);
+    let pid = child.id().expect("the process is running");
     let mut highest = 0;
     let code = loop {
-        highest = highest.max(high_water_kib(pid).unwrap_or_default());
-        if child.try_wait().expect("a child can be asked").is_some() {
+        highest = highest.max(peak_memory_kib(pid).unwrap_or_default());
+        if child.try_wait().expect("the state of a child can be queried").is_some() {
             break ended(&mut child).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     server.abort();
-    let printed = stage.printed("backfill", "err");
-    println!("{flood:?}: {} calls, at most {highest} KiB", answered.load(Ordering::SeqCst));
+    let printed = env.printed("backfill", "err");
+    println!("{kind:?}: {} calls, peak {highest} KiB", answered.load(Ordering::SeqCst));
     assert!(answered.load(Ordering::SeqCst) > 20, "{printed}");
-    assert!(highest > 0 && highest < MOST_KIB, "{flood:?}: {highest} KiB");
+    assert!(highest > 0 && highest < MAX_MEMORY_KIB, "{kind:?}: {highest} KiB");
     assert!(matches!(code, Some(0 | 1 | 3)) && !printed.contains("panicked"), "{code:?} {printed}");
-    // What was acknowledged is one account's; nobody else may count as done.
+    // Exactly one account was acknowledged. No other may count as done.
     let known = "SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NULL";
-    assert_eq!(stage.number(known).await, 1, "{printed}");
+    assert_eq!(env.number(known).await, 1, "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endless_answer_fills_no_memory() {
-    fed(EndlessAnswer::Endless).await;
+async fn an_endless_answer_uses_bounded_memory() {
+    send_endless_answers(EndlessAnswer::Endless).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_large_answers_at_once_fill_no_memory() {
-    fed(EndlessAnswer::UpToTheLimit).await;
+async fn many_large_answers_use_bounded_memory() {
+    send_endless_answers(EndlessAnswer::UpToTheLimit).await;
 }

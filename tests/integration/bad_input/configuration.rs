@@ -1,4 +1,4 @@
-//! Files that are no configuration, given to the program itself.
+//! Files that are not a valid configuration, given to the program itself.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use crate::support::{binary, run};
 const SECRET: &str = "hunter2hunter2";
 
 #[tokio::test]
-async fn what_is_no_configuration_ends_with_2_and_shows_no_secret() {
+async fn an_invalid_file_exits_with_2_and_shows_no_secret() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let good = format!(
         "name = \"users\"\n[source]\nurl = \"postgres://imsync:{SECRET}@127.0.0.1:1/none\"\ntable = \"users\"\naccount_column = \"id\"\n\
          [im]\nregion = \"china\"\nsdk_app_id = 1\nidentifier = \"administrator\"\nsecret_key = \"{SECRET}\"\n[attributes]\ncity = \"city\"\n"
     );
-    let key = good.find("secret_key").expect("it has a key");
+    let key = good.find("secret_key").expect("the configuration has a key");
     let deep = 200_000;
     let files: Vec<(&str, Vec<u8>)> = vec![
         ("empty", Vec::new()),
@@ -44,9 +44,9 @@ async fn what_is_no_configuration_ends_with_2_and_shows_no_secret() {
 async fn check(directory: &Path, name: &str) {
     let mut command = binary(directory);
     command.args(["check", "--offline", "-c", name]);
-    let ran = run(command).await.expect_code(2);
-    assert!(ran.stderr.contains(name), "{name}: the file is named: {}", ran.stderr);
-    assert!(!ran.stderr.contains("hunter2"), "{name}: {}", ran.stderr);
-    assert!(ran.stderr.len() < 100_000, "{name}: {} bytes are told", ran.stderr.len());
-    expect_plain(&ran);
+    let output = run(command).await.expect_code(2);
+    assert!(output.stderr.contains(name), "{name}: the message must name the file: {}", output.stderr);
+    assert!(!output.stderr.contains("hunter2"), "{name}: {}", output.stderr);
+    assert!(output.stderr.len() < 100_000, "{name}: the message has {} bytes", output.stderr.len());
+    expect_plain(&output);
 }

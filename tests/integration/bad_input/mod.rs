@@ -1,7 +1,7 @@
-//! Bad input through the whole: configuration files, account ids, values, column types, answers. Nothing panics, nothing
-//! is sent that IM cannot take, no neighbour suffers, no memory is filled.
+//! Bad input for the complete program: configuration files, account ids, values, column types, answers. Nothing panics,
+//! imsync sends nothing that IM cannot take, no other account is affected, and memory stays bounded.
 //!
-//! Owns: what these tests share. Must not know: how imsync takes its input apart.
+//! Owns: what these tests share. Must not know: how imsync parses its input.
 
 mod accounts;
 mod answers;
@@ -12,26 +12,26 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::{Ran, Stage};
+use crate::support::{CommandOutput, TestEnvironment};
 
-/// Account by account what IM holds or should hold.
+/// What IM holds or should hold, by account.
 type HeldValues = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Each line of `rejected --json`: account, attribute, reason.
-async fn rejected(stage: &Stage) -> Vec<(String, Option<String>, String)> {
+/// The lines of `rejected --json`: account, attribute, reason.
+async fn rejected(env: &TestEnvironment) -> Vec<(String, Option<String>, String)> {
     let text = |entry: &Value, key: &str| entry[key].as_str().map(str::to_owned);
-    let listed = stage.imsync(&["rejected", "--json"]).await.expect_code(0).json_lines();
-    let entry = |entry: &Value| {
+    let listed = env.imsync(&["rejected", "--json"]).await.expect_code(0).json_lines();
+    let parse = |entry: &Value| {
         let reason = text(entry, "reason").expect("a reason");
         (text(entry, "account").expect("an account"), text(entry, "attribute"), reason)
     };
-    listed.iter().map(entry).collect()
+    listed.iter().map(parse).collect()
 }
 
-/// Lines and nothing that steers a terminal.
+/// The output is lines of text, without control characters for a terminal.
 #[track_caller]
-fn expect_plain(ran: &Ran) {
-    let odd = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
-    assert!(!ran.stdout.contains(odd) && !ran.stderr.contains(odd), "{ran:?}");
-    assert!(!ran.stderr.contains("panicked"), "{ran:?}");
+fn expect_plain(output: &CommandOutput) {
+    let is_control = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!output.stdout.contains(is_control) && !output.stderr.contains(is_control), "{output:?}");
+    assert!(!output.stderr.contains("panicked"), "{output:?}");
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{HeldValues, expect_plain, rejected};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
-/// Signs that stay whole beside each other: letters, marks on them, pairs, families, what JSON writes otherwise.
-const SIGNS: [&str; 16] = [
+/// Graphemes that stay separate next to each other: letters, combining marks, pairs, families, characters that JSON
+/// escapes.
+const GRAPHEMES: [&str; 16] = [
     "a",
     "é",
     "e\u{301}",
@@ -25,63 +26,63 @@ const SIGNS: [&str; 16] = [
     "\r\n",
 ];
 
-/// Texts as lists of their signs, so that the test knows where one may be cut.
+/// Texts as lists of their graphemes, so that the test knows where a text may be cut.
 fn texts() -> Vec<Vec<&'static str>> {
     let mut texts: Vec<Vec<&str>> = Vec::new();
-    for sign in SIGNS {
-        // Just below, at and above 50 bytes, with a smaller sign first so that all alignments occur.
+    for grapheme in GRAPHEMES {
+        // Just below, at and above 50 bytes, after up to two one-byte characters so that all alignments occur.
         for shift in 0..3 {
             for more in 0..2 {
-                let count = (50 - shift) / sign.len() + more;
-                texts.push(std::iter::repeat_n("x", shift).chain(std::iter::repeat_n(sign, count)).collect());
+                let count = (50 - shift) / grapheme.len() + more;
+                texts.push(std::iter::repeat_n("x", shift).chain(std::iter::repeat_n(grapheme, count)).collect());
             }
         }
-        texts.push(vec![sign; 3000]);
+        texts.push(vec![grapheme; 3000]);
     }
-    texts.push(SIGNS.to_vec());
-    texts.push(SIGNS.iter().rev().copied().collect());
+    texts.push(GRAPHEMES.to_vec());
+    texts.push(GRAPHEMES.iter().rev().copied().collect());
     texts.push(vec!["a"; 1 << 20]);
     texts.push(vec!["北"; 1 << 18]);
     texts
 }
 
-/// The longest run of whole signs that 50 bytes hold.
-fn cut(signs: &[&str]) -> String {
+/// The longest sequence of complete graphemes that fits in 50 bytes.
+fn cut(graphemes: &[&str]) -> String {
     let mut text = String::new();
-    for sign in signs {
-        if text.len() + sign.len() > 50 {
+    for grapheme in graphemes {
+        if text.len() + grapheme.len() > 50 {
             break;
         }
-        text += sign;
+        text += grapheme;
     }
     text
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn im_holds_what_the_rule_says_of_each_text() {
+async fn im_holds_every_text_as_its_mapping_rule_says() {
     let attributes = "city = \"city\"\n[attributes.plan]\ncolumn = \"city\"\ntoo_long = \"truncate\"\n\
         [attributes.sex]\ncolumn = \"city\"\nvalues = { aaa = \"listed\", \"\\\"\" = \"quote\" }\nunlisted = \"keep\"\n";
     let setup = Setup { attributes: attributes.to_owned(), ..Setup::default() };
-    let stage = Stage::set_up(setup).await;
+    let env = TestEnvironment::set_up(setup).await;
     let mut texts = texts();
     texts.extend([vec!["aaa"], vec!["\""], vec![" "]]);
     let ids: Vec<String> = (0..texts.len()).map(|number| format!("u{number:04}")).collect();
-    let whole: Vec<String> = texts.iter().map(|signs| signs.concat()).collect();
+    let full: Vec<String> = texts.iter().map(|graphemes| graphemes.concat()).collect();
     let insert = "INSERT INTO users (id, city) SELECT * FROM unnest($1::text[], $2::text[])";
-    let mut connection = stage.database.connect().await;
-    sqlx::query(insert).bind(&ids).bind(&whole).execute(&mut connection).await.expect("texts that a column can hold");
-    stage.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
+    let mut connection = env.database.connect().await;
+    sqlx::query(insert).bind(&ids).bind(&full).execute(&mut connection).await.expect("texts that a column can hold");
+    env.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
 
     let (mut expected, mut refused) = (HeldValues::new(), BTreeMap::new());
-    for ((id, signs), text) in ids.iter().zip(&texts).zip(&whole) {
-        let cut = if text.len() <= 50 { text.clone() } else { cut(signs) };
+    for ((id, graphemes), text) in ids.iter().zip(&texts).zip(&full) {
+        let cut = if text.len() <= 50 { text.clone() } else { cut(graphemes) };
         let mut held = BTreeMap::new();
         if text.len() <= 50 {
             held.insert("city".to_owned(), text.clone());
         } else {
             refused.insert(id.clone(), text.len());
         }
-        assert!(!cut.is_empty(), "no sign here is over 50 bytes");
+        assert!(!cut.is_empty(), "no grapheme here is longer than 50 bytes");
         held.insert("plan".to_owned(), cut);
         match text.as_str() {
             "aaa" => drop(held.insert("sex".to_owned(), "listed".to_owned())),
@@ -90,39 +91,34 @@ async fn im_holds_what_the_rule_says_of_each_text() {
         }
         expected.insert(id.clone(), held);
     }
-    expect_plain(&stage.imsync(&["preview", "--full"]).await.expect_code(0));
-    expect_plain(&stage.imsync(&["backfill"]).await.expect_code(3));
-    let held = stage.handle().users();
+    expect_plain(&env.imsync(&["preview", "--full"]).await.expect_code(0));
+    expect_plain(&env.imsync(&["backfill"]).await.expect_code(3));
+    let held = env.handle().users();
     for (id, expected) in &expected {
         assert_eq!(held.get(id), Some(expected), "{id}");
     }
     assert_eq!(held.len(), expected.len(), "NULL and the empty text set nothing");
-    let listed = rejected(&stage).await;
+    let listed = rejected(&env).await;
     assert_eq!(listed.len(), refused.len());
     for (account, attribute, reason) in listed {
         let bytes = refused[&account];
-        let told = if bytes > 1000 { "more than 1000 bytes".to_owned() } else { format!("{bytes} bytes") };
-        assert!(attribute.as_deref() == Some("city") && reason.contains(&told), "{account}: {reason}");
+        let expected_text = if bytes > 1000 { "more than 1000 bytes".to_owned() } else { format!("{bytes} bytes") };
+        assert!(attribute.as_deref() == Some("city") && reason.contains(&expected_text), "{account}: {reason}");
     }
-    // Nothing seems to differ afterwards.
-    stage.handle().clear_records();
-    stage.imsync(&["backfill"]).await.expect_code(3);
-    assert_eq!(stage.handle().counters().arrived, 0);
-    // From something to nothing.
-    stage
-        .execute("UPDATE users SET city = CASE WHEN right(id, 1) < '5' THEN NULL ELSE '' END, updated_at = now()")
-        .await;
-    let ran = stage.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
-    expect_plain(&ran);
-    assert!(
-        stage.handle().users().values().all(|held| held.keys().all(|name| name == "sex")),
-        "only sex was to be kept"
-    );
+    // A second pass finds no difference.
+    env.handle().clear_records();
+    env.imsync(&["backfill"]).await.expect_code(3);
+    assert_eq!(env.handle().counters().arrived, 0);
+    // Every value becomes empty.
+    env.execute("UPDATE users SET city = CASE WHEN right(id, 1) < '5' THEN NULL ELSE '' END, updated_at = now()").await;
+    let output = env.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
+    expect_plain(&output);
+    assert!(env.handle().users().values().all(|held| held.keys().all(|name| name == "sex")), "only sex is kept");
 }
 
-/// Ten columns of ten kinds at a time: IM holds what psql shows.
+/// Ten columns of ten types at once. IM holds what psql shows.
 #[tokio::test(flavor = "multi_thread")]
-async fn im_holds_what_psql_shows_of_every_type() {
+async fn im_holds_the_text_that_psql_shows_for_every_type() {
     let kinds = [
         ("Numeric \"col\"", "numeric", "'NaN'"),
         ("Größe", "double precision", "0.1::float8 + 0.2::float8"),
@@ -152,21 +148,20 @@ async fn im_holds_what_psql_shows_of_every_type() {
     let source = "table = \"users\"\naccount_column = \"id\"\n".to_owned();
     let mut setup = Setup { sql, source, attributes, ..Setup::default() };
     setup.simulator.attribute_names = names.clone();
-    let stage = Stage::set_up(setup).await;
-    // Whoever looks at it in a session of this database would see other texts.
-    stage
-        .execute(
-            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); \
+    let env = TestEnvironment::set_up(setup).await;
+    // Sessions of this database show other texts because of these defaults.
+    env.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET DateStyle = German', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET TimeZone = %L', current_database(), 'Asia/Tokyo'); \
             EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -5', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET IntervalStyle = iso_8601', current_database()); END $$",
-        )
-        .await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    )
+    .await;
+    env.imsync(&["backfill"]).await.expect_code(0);
     let psql: Vec<String> =
         names.iter().zip(&kinds).map(|(name, (column, ..))| format!("('{name}', {}::text)", quoted(column))).collect();
-    let wanted = stage
+    let wanted = env
         .wanted(&format!(
             "WITH plain AS MATERIALIZED (SELECT set_config('DateStyle', 'ISO', false), set_config('TimeZone', 'UTC', false),
                 set_config('bytea_output', 'hex', false), set_config('extra_float_digits', '1', false),
@@ -176,7 +171,7 @@ async fn im_holds_what_psql_shows_of_every_type() {
         ))
         .await;
     assert_eq!(wanted["1"].len(), kinds.len());
-    assert_eq!(stage.handle().users(), wanted);
+    assert_eq!(env.handle().users(), wanted);
     assert_eq!(wanted["1"]["a3"], "\\xdeadbeef");
     assert_eq!(wanted["1"]["a2"], "0044-03-15 10:00:00+00 BC");
 }

@@ -1,6 +1,6 @@
-//! A process runs until it dies at its point, and what it leaves behind comes to rest.
+//! Runs a process until it aborts at its crash point, and waits until nothing of it is still active.
 //!
-//! Owns: telling a death from an end. Must not know: what must be so afterwards.
+//! Owns: telling an abort from a regular exit. Must not know: what must be true afterwards.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -10,59 +10,62 @@ use tokio::process::Child;
 
 use super::armed;
 use super::scenarios::{CrashCase, Scenario};
-use super::system::{CrashSystem, DOUBTS, PATIENCE};
+use super::system::{CrashSystem, TIMEOUT, UNKNOWN_OUTCOMES_MESSAGE};
 use crate::support::signal;
 
 const SIGABRT: i32 = 6;
 
 impl CrashSystem {
-    /// False: it ended in another way, and that a good one.
-    pub(super) async fn run_until_death(&self, case: CrashCase) -> bool {
+    /// Returns false if the process ended in another, acceptable way.
+    pub(super) async fn run_until_abort(&self, case: CrashCase) -> bool {
         let at = format!("{}#{}", case.point, case.arrival);
-        let mut command = armed(&self.stage, case.scenario.command(), &at);
-        let log = std::fs::File::create(self.stage.directory().join("run.err")).expect("a log file");
+        let mut command = armed(&self.env, case.scenario.command(), &at);
+        let log = std::fs::File::create(self.env.directory().join("run.err")).expect("the log file can be created");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be run");
         let status = match case.scenario {
-            Scenario::Daemon => self.end_of_daemon(&mut child).await,
-            _ => self.end_of(&mut child).await,
+            Scenario::Daemon => self.wait_for_daemon(&mut child).await,
+            _ => self.wait_for_exit(&mut child).await,
         };
-        let log = self.stage.printed("run", "err");
+        let log = self.env.printed("run", "err");
         match (status.signal(), status.code()) {
             (Some(SIGABRT), _) => true,
             (_, Some(0 | 3)) => false,
-            // A pass stops where IM refuses everybody, and says so where doubts are left.
-            (_, Some(1)) if case.scenario == Scenario::Suspicion || log.contains(DOUBTS) => false,
-            _ => panic!("{}: {status:?}\n{log}", self.now),
+            // A pass stops if IM refuses every account, and exits with 1 if outcomes are unknown.
+            (_, Some(1)) if case.scenario == Scenario::RefusedAttribute || log.contains(UNKNOWN_OUTCOMES_MESSAGE) => {
+                false
+            }
+            _ => panic!("{}: {status:?}\n{log}", self.current_case),
         }
     }
 
-    async fn end_of(&self, child: &mut Child) -> ExitStatus {
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await;
-        let status =
-            status.unwrap_or_else(|_| panic!("{}: has not ended\n{}", self.now, self.stage.printed("run", "err")));
+    async fn wait_for_exit(&self, child: &mut Child) -> ExitStatus {
+        let status = tokio::time::timeout(TIMEOUT, child.wait()).await;
+        let status = status.unwrap_or_else(|_| {
+            panic!("{}: the process has not ended\n{}", self.current_case, self.env.printed("run", "err"))
+        });
         status.expect("a child can be waited for")
     }
 
-    /// A daemon is told to stop once IM is as the table, if it runs as long as that.
-    async fn end_of_daemon(&self, child: &mut Child) -> ExitStatus {
-        let worked = self.until("IM is as the table", async || self.differences(&BTreeSet::new()).await.is_empty());
+    /// A daemon is stopped when IM equals the table, unless it aborts earlier.
+    async fn wait_for_daemon(&self, child: &mut Child) -> ExitStatus {
+        let converged = self.until("IM equals the table", async || self.differences(&BTreeSet::new()).await.is_empty());
         tokio::select! {
             status = child.wait() => return status.expect("a child can be waited for"),
-            () = worked => {}
+            () = converged => {}
         }
         signal(child, "TERM");
-        self.end_of(child).await
+        self.wait_for_exit(child).await
     }
 
-    /// Nothing of the dead process goes on: its sessions have ended, and IM has answered its calls.
-    pub(super) async fn come_to_rest(&self) {
-        self.until("the sessions of the dead process have ended", async || {
+    /// Waits until the sessions of the aborted process have ended and IM has answered its calls.
+    pub(super) async fn wait_until_inactive(&self) {
+        self.until("the sessions of the aborted process have ended", async || {
             let sessions = "SELECT count(*) FROM pg_stat_activity \
                 WHERE datname = current_database() AND application_name LIKE 'imsync%'";
             self.number(sessions).await == 0
         })
         .await;
-        let quiet = self.stage.handle().wait_until(|counters| counters.in_flight == 0);
-        assert!(tokio::time::timeout(PATIENCE, quiet).await.is_ok(), "{}: calls are still in flight", self.now);
+        let quiet = self.env.handle().wait_until(|counters| counters.in_flight == 0);
+        assert!(tokio::time::timeout(TIMEOUT, quiet).await.is_ok(), "{}: calls are still in flight", self.current_case);
     }
 }

@@ -1,6 +1,6 @@
-//! Crash points: the real binary dies at every one of them, the table goes on, the next start makes IM equal to it.
+//! Crash points: the real binary aborts at each of them, the table changes, and the next start makes IM equal to it.
 //!
-//! Owns: the walk over all points and its table. Must not know: what a scenario is made of.
+//! Owns: the walk over all points and its table. Must not know: how a scenario is built.
 
 mod abort;
 mod cases;
@@ -24,14 +24,14 @@ use rand::{RngExt, SeedableRng};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::support::Stage;
+use crate::support::TestEnvironment;
 
-use scenarios::{CrashCase, SCENES, WALK};
+use scenarios::{CrashCase, SCENARIOS, WALK};
 use system::{CrashRun, CrashSystem};
 
-/// The command as a process that dies at this point (`<point>#<arrival>`), without a core file.
-fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
-    let plain = stage.command(arguments);
+/// The command, set to abort at this point (`<point>#<arrival>`) without a core file.
+fn armed(env: &TestEnvironment, arguments: &[&str], at: &str) -> Command {
+    let plain = env.command(arguments);
     let plain = plain.as_std();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -c 0; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
@@ -41,14 +41,14 @@ fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
             None => command.env_remove(name),
         };
     }
-    command.env("IMSYNC_CRASH_AT", at).current_dir(stage.directory()).stdin(Stdio::null()).kill_on_drop(true);
+    command.env("IMSYNC_CRASH_AT", at).current_dir(env.directory()).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
-/// What is still to be done, and what was found out on the way. Worlds take from it until nothing is left.
+/// The remaining cases and what was learned so far. Concurrent systems take cases from it until none is left.
 struct WorkQueue {
-    jobs: Mutex<VecDeque<CrashCase>>,
-    /// Scenario and point that were not reached at this arrival: later arrivals are not either.
+    cases: Mutex<VecDeque<CrashCase>>,
+    /// Scenarios and points that were not reached at some arrival. Later arrivals are not reached either.
     unreached: Mutex<HashSet<(&'static str, &'static str)>>,
     until: Option<Instant>,
 }
@@ -59,9 +59,9 @@ impl WorkQueue {
             return None;
         }
         let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cases = self.cases.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let case = jobs.pop_front()?;
+            let case = cases.pop_front()?;
             if !unreached.contains(&(case.scenario.name(), case.point)) {
                 return Some(case);
             }
@@ -73,30 +73,30 @@ impl WorkQueue {
     }
 }
 
-/// Lives of one system, one after the other, until nothing is left to do.
-async fn inhabit(queue: &WorkQueue) -> Vec<CrashRun> {
+/// Runs cases in one system, one after the other, until none is left.
+async fn run_cases(queue: &WorkQueue) -> Vec<CrashRun> {
     let mut system = CrashSystem::create().await;
     let mut runs = Vec::new();
     while let Some(case) = queue.next() {
-        match system.live(case).await {
+        match system.run_case(case).await {
             Some(run) => runs.push(run),
             None => queue.note_unreached(case),
         }
     }
-    system.heal().await;
+    system.expect_final_convergence().await;
     runs
 }
 
-async fn walk(jobs: impl IntoIterator<Item = CrashCase>, worlds: usize, until: Option<Instant>) -> Vec<CrashRun> {
-    let queue = WorkQueue { jobs: Mutex::new(jobs.into_iter().collect()), unreached: Mutex::default(), until };
-    join_all((0..worlds).map(|_| inhabit(&queue))).await.into_iter().flatten().collect()
+async fn walk(cases: impl IntoIterator<Item = CrashCase>, systems: usize, until: Option<Instant>) -> Vec<CrashRun> {
+    let queue = WorkQueue { cases: Mutex::new(cases.into_iter().collect()), unreached: Mutex::default(), until };
+    join_all((0..systems).map(|_| run_cases(&queue))).await.into_iter().flatten().collect()
 }
 
-/// Every crash, as a table in Markdown; the numbers are the largest of a point. A run that does not converge fails the
-/// test, so those in the table have.
+/// All crashes as a Markdown table. The numbers are the largest of a point. A run that does not converge fails the
+/// test, so every run in the table has converged.
 fn table(runs: &[CrashRun]) -> String {
     let mut text =
-        "| point | died at arrival | accounts in flight | sent needlessly | converged |\n|---|---|---|---|---|\n"
+        "| point | aborted at arrival | accounts in flight | sent needlessly | converged |\n|---|---|---|---|---|\n"
             .to_owned();
     for point in POINTS {
         let of_point: Vec<&CrashRun> = runs.iter().filter(|run| run.case.point == *point).collect();
@@ -114,22 +114,23 @@ fn table(runs: &[CrashRun]) -> String {
 fn expect_all_reached(runs: &[CrashRun]) {
     let reached: HashSet<&str> = runs.iter().map(|run| run.case.point).collect();
     let missing: Vec<_> = POINTS.iter().filter(|point| !reached.contains(*point)).collect();
-    assert!(missing.is_empty(), "the walk lacks a scenario that arrives at {missing:?}");
+    assert!(missing.is_empty(), "no scenario of the walk arrives at {missing:?}");
 }
 
 /// Each point once, most of them not at the first arrival.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_dies_at_any_point_loses_nothing() {
+async fn a_process_aborted_at_any_point_loses_nothing() {
     let began = monotonic();
     let runs = walk(WALK.iter().copied(), 14, None).await;
     println!("{}\n{} crashes in {:.1} s", table(&runs), runs.len(), began.elapsed().as_secs_f64());
     expect_all_reached(&runs);
-    assert_eq!(runs.len(), WALK.len(), "a scenario does not arrive where the walk says it does");
+    assert_eq!(runs.len(), WALK.len(), "a scenario does not arrive at a point of the walk");
 }
 
-/// The walk at several arrivals, then every point in every scenario, in an order that the seed decides, until time is over.
+/// The walk at several arrivals, then every point in every scenario, in an order given by the seed, until the time is
+/// over.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes IMSYNC_SOAK_SECONDS (45) and the walk at five arrivals before; run with `make soak`"]
+#[ignore = "takes the walk at five arrivals and IMSYNC_SOAK_SECONDS (45); run with `make soak`"]
 async fn soak_crash_points() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("IMSYNC_SOAK_SECONDS").unwrap_or(45);
@@ -140,7 +141,7 @@ async fn soak_crash_points() {
     let first = arrivals.iter().flat_map(|arrival| WALK.iter().map(|case| CrashCase { arrival: *arrival, ..*case }));
     let mut runs = walk(WALK.iter().copied().chain(first), 14, None).await;
     let mut rest: Vec<CrashCase> = (1..=12)
-        .flat_map(|arrival| SCENES.iter().map(move |scenario| (arrival, *scenario)))
+        .flat_map(|arrival| SCENARIOS.iter().map(move |scenario| (arrival, *scenario)))
         .flat_map(|(arrival, scenario)| POINTS.iter().map(move |point| CrashCase { scenario, point, arrival }))
         .collect();
     rest.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));

@@ -1,6 +1,6 @@
-//! The crash points as such: every one is listed and used, and a release has none of them.
+//! The crash points themselves: every one is listed and used, and a release contains none.
 //!
-//! Owns: reading our own sources and our own manifest. Must not know: what happens at a point.
+//! Owns: reading the project's sources and manifest. Must not know: what happens at a point.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,8 @@ use std::process::Command;
 use imsync::crash::POINTS;
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("our sources are there") {
-        let path = entry.expect("a folder can be read").path();
+    for entry in fs::read_dir(folder).expect("the source folder can be read") {
+        let path = entry.expect("a folder entry can be read").path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -20,16 +20,16 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A point that is in the list alone would be walked to in vain; one that is in the code alone would never be walked to.
+/// The walk would never arrive at a point that is only in the list, and never visit one that is only in the code.
 #[test]
 fn every_point_is_listed_and_used() {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     let mut used = BTreeSet::new();
     for file in files {
-        let text = fs::read_to_string(file).expect("our sources are text");
+        let text = fs::read_to_string(file).expect("a source file is text");
         for rest in text.split("crash::point(").skip(1) {
-            let name = rest.split('"').nth(1).expect("a point is named where it stands");
+            let name = rest.split('"').nth(1).expect("the name of a point is a string literal");
             used.insert(name.to_owned());
         }
     }
@@ -47,7 +47,7 @@ fn features(edges: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// `src/crash.rs` is empty without the feature; only a test build switches it on.
+/// `src/crash.rs` is empty without the feature, which only a test build enables.
 #[test]
 fn a_release_has_no_crash_points() {
     let release = features("normal,build");

@@ -1,39 +1,40 @@
-//! The scenarios: what is going on when the process dies, and which points each of them arrives at.
+//! The scenarios: what is running when the process aborts, and at which points each of them arrives.
 //!
-//! Owns: the list of the walk, commands, changes to the table as SQL. Must not know: how a scenario is played.
+//! Owns: the list of the walk, the commands, the table changes as SQL. Must not know: how a scenario is run.
 
-/// What is going on.
+/// The situation in which the process aborts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scenario {
-    /// `backfill`, with neither state tables nor anything in IM.
+    /// `backfill`, with neither state tables nor any data in IM.
     First,
-    /// The same with an IM that takes its time, so that the pass's position is stored.
+    /// The same with a slow IM, so that the position of the pass is stored.
     SlowFirst,
-    /// `run --once`: half the table changed, with removals, refusals, a call that IM applies and then fails.
+    /// `run --once`: half of the table changed, with removals, refusals, and a call that IM applies and answers with an
+    /// error.
     Incremental,
-    /// `run --once` after a `run --once` that died with calls in the air.
+    /// `run --once` after a `run --once` that aborted with calls in flight.
     Recovery,
-    /// `backfill` of a changed table, accounts that are gone included.
+    /// `backfill` of a changed table, including gone accounts.
     Full,
-    /// `run --once` with a state that seems to come from another server.
-    Distrust,
+    /// `run --once` with a state that appears to come from another server.
+    ForeignState,
     /// `run --once` with another mapping.
     Mapping,
-    /// `run --once` while IM refuses an attribute to everybody.
-    Suspicion,
+    /// `run --once` while IM refuses one attribute for every account.
+    RefusedAttribute,
     /// `run`.
     Daemon,
 }
 
-pub(super) const SCENES: [Scenario; 9] = [
+pub(super) const SCENARIOS: [Scenario; 9] = [
     Scenario::First,
     Scenario::Incremental,
     Scenario::Recovery,
     Scenario::Full,
     Scenario::SlowFirst,
-    Scenario::Distrust,
+    Scenario::ForeignState,
     Scenario::Mapping,
-    Scenario::Suspicion,
+    Scenario::RefusedAttribute,
     Scenario::Daemon,
 ];
 
@@ -45,14 +46,14 @@ impl Scenario {
             Self::Recovery => "recovery",
             Self::Full => "full",
             Self::SlowFirst => "slow first",
-            Self::Distrust => "distrust",
+            Self::ForeignState => "foreign state",
             Self::Mapping => "mapping",
-            Self::Suspicion => "suspicion",
+            Self::RefusedAttribute => "refused attribute",
             Self::Daemon => "daemon",
         }
     }
 
-    /// The command that dies, and the first of its heirs.
+    /// The command that aborts, and that is run again first.
     pub(super) fn command(self) -> &'static [&'static str] {
         match self {
             Self::First | Self::Full | Self::SlowFirst => &["backfill"],
@@ -61,18 +62,18 @@ impl Scenario {
         }
     }
 
-    /// What IM does wrong until the process has died, besides refusing [`REFUSED`].
+    /// The fault of IM until the process has aborted, besides refusing [`REFUSED`].
     pub(super) fn fault(self) -> Option<&'static str> {
         match self {
             Self::Incremental | Self::Daemon => Some("apply-then-fail:http-502:times=1"),
             Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=1"),
-            Self::Suspicion => Some("refuse:70402:attribute=city:command=set_attr"),
+            Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
         }
     }
 }
 
-/// One death.
+/// One abort.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CrashCase {
     pub(super) scenario: Scenario,
@@ -84,7 +85,7 @@ const fn at(scenario: Scenario, point: &'static str, arrival: usize) -> CrashCas
     CrashCase { scenario, point, arrival }
 }
 
-/// Every point at least once. First passes stand first: a fresh system begins with one.
+/// Every point at least once. First passes come first, because a new system begins with one.
 pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::First, "migration: tables created, not committed", 1),
     at(Scenario::First, "migration: committed", 1),
@@ -108,11 +109,11 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::Recovery, "in doubt: about to be postponed", 1),
     at(Scenario::Recovery, "in doubt: postponed, not committed", 1),
     at(Scenario::Recovery, "in doubt: postponed", 1),
-    at(Scenario::Suspicion, "push: a probe has ended", 1),
+    at(Scenario::RefusedAttribute, "push: a probe has ended", 1),
     at(Scenario::Daemon, "delivery: recorded", 1),
     at(Scenario::Daemon, "last call: about to be stored", 1),
-    at(Scenario::Distrust, "generation: incremented, not committed", 1),
-    at(Scenario::Distrust, "generation: incremented", 1),
+    at(Scenario::ForeignState, "generation: incremented, not committed", 1),
+    at(Scenario::ForeignState, "generation: incremented", 1),
     at(Scenario::Mapping, "start: rejections are due", 1),
     at(Scenario::Full, "full: the table is read", 1),
     at(Scenario::Full, "full: a page of gone accounts is done", 2),
@@ -146,69 +147,69 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::Incremental, "last call: stored", 1),
 ];
 
-/// Rows `u00001` and on.
+/// The number of rows, `u00001` and on.
 pub(super) const PEOPLE: u32 = 120;
-/// Accounts that IM refuses whatever is set. The last one's row never changes, so only a retry asks again.
+/// Accounts for which IM refuses every set. The row of the last one never changes, so only a retry sends it again.
 pub(super) const REFUSED: [&str; 3] = ["u00007", "u00017", "u00027"];
 /// An account with a value that is too long to be sent.
 pub(super) const TOO_LONG: &str = "u00037";
 
-/// Everybody of [`PEOPLE`] who is not in the table, dated as told.
-pub(super) fn people(stamp: &str) -> String {
+/// Inserts those of [`PEOPLE`] accounts that are not in the table, with this timestamp.
+pub(super) fn people(timestamp: &str) -> String {
     format!(
         "INSERT INTO users (id, city, plan, gender, updated_at)
          SELECT 'u' || lpad(g::text, 5, '0'), 'city ' || g % 7, CASE g % 3 WHEN 0 THEN 'pro' ELSE 'free' END,
-                CASE g % 2 WHEN 0 THEN 'm' ELSE 'f' END, {stamp}
+                CASE g % 2 WHEN 0 THEN 'm' ELSE 'f' END, {timestamp}
          FROM generate_series(1, {PEOPLE}) g ON CONFLICT (id) DO NOTHING;
          UPDATE users SET city = repeat('x', 55) WHERE id = '{TOO_LONG}';"
     )
 }
 
-/// A condition for rows by the number in their account, those of [`REFUSED`] and [`TOO_LONG`] aside.
-fn those(condition: &str) -> String {
-    those_of("id", condition)
+/// A condition for rows by the number in their account, except those of [`REFUSED`] and [`TOO_LONG`].
+fn rows(condition: &str) -> String {
+    condition_on("id", condition)
 }
 
-fn those_of(id: &str, condition: &str) -> String {
+fn condition_on(id: &str, condition: &str) -> String {
     format!("right({id}, 5)::int {condition} AND {id} NOT IN ('{}', '{TOO_LONG}')", REFUSED.join("', '"))
 }
 
-/// What the process that will die finds: sets, removals, soft deletions, refusals, accounts that come back.
+/// The changes before the process aborts: sets, removals, soft deletions, refusals, accounts that come back.
 ///
-/// Dated at the earliest moment that a transaction can have which no fence has seen: a watermark that is stored too
-/// early, or survives a pass that did not, would leave these rows behind.
-pub(super) fn changes(scenario: Scenario, round: u32, stamp: &str) -> String {
-    let again = format!("{}UPDATE users SET updated_at = {stamp} WHERE {};", people(stamp), those("% 10 = 7"));
-    if scenario == Scenario::Suspicion {
+/// They have the earliest timestamp that a transaction can have which no transaction list has shown. A watermark that
+/// is stored too early, or that survives a failed pass, would miss these rows.
+pub(super) fn changes(scenario: Scenario, round: u32, timestamp: &str) -> String {
+    let again = format!("{}UPDATE users SET updated_at = {timestamp} WHERE {};", people(timestamp), rows("% 10 = 7"));
+    if scenario == Scenario::RefusedAttribute {
         return again;
     }
     format!(
         "{again}
-         UPDATE users SET city = 'round {round} ' || id, updated_at = {stamp} WHERE {half};
-         UPDATE users SET plan = CASE WHEN plan IS NULL THEN 'pro' END, updated_at = {stamp} WHERE {most};
-         UPDATE users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END, updated_at = {stamp} WHERE {some};
-         UPDATE users SET city = 'refused {round}', plan = 'plan {round}', updated_at = {stamp} WHERE id IN ('{first}', '{second}');
-         UPDATE users SET city = repeat('x', 55 + {round} % 2), updated_at = {stamp} WHERE id = '{TOO_LONG}'",
-        half = those("% 2 = 0"),
-        most = those(&format!("% 3 <> {}", round % 3)),
-        some = those("% 9 = 4"),
+         UPDATE users SET city = 'round {round} ' || id, updated_at = {timestamp} WHERE {half};
+         UPDATE users SET plan = CASE WHEN plan IS NULL THEN 'pro' END, updated_at = {timestamp} WHERE {most};
+         UPDATE users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END, updated_at = {timestamp} WHERE {some};
+         UPDATE users SET city = 'refused {round}', plan = 'plan {round}', updated_at = {timestamp} WHERE id IN ('{first}', '{second}');
+         UPDATE users SET city = repeat('x', 55 + {round} % 2), updated_at = {timestamp} WHERE id = '{TOO_LONG}'",
+        half = rows("% 2 = 0"),
+        most = rows(&format!("% 3 <> {}", round % 3)),
+        some = rows("% 9 = 4"),
         first = REFUSED[0],
         second = REFUSED[1],
     )
 }
 
-/// One attribute of thirty accounts, and nothing else.
-pub(super) fn one_attribute(round: u32, stamp: &str) -> String {
+/// Changes one attribute of thirty accounts, and nothing else.
+pub(super) fn one_attribute(round: u32, timestamp: &str) -> String {
     format!(
-        "UPDATE users SET city = 'suspicion {round}', updated_at = {stamp} WHERE id IN
+        "UPDATE users SET city = 'new {round}', updated_at = {timestamp} WHERE id IN
          (SELECT id FROM users WHERE deleted_at IS NULL AND {} ORDER BY id LIMIT 30)",
-        those("> 0")
+        rows("> 0")
     )
 }
 
-/// What happens between the death and the next start: rows are set back to what they were before, with a new stamp or
-/// the old one; changed again; deleted, softly or for good.
-pub(super) fn meanwhile(round: u32) -> String {
+/// The changes between the abort and the next start. Rows are set back to their earlier values, with a new timestamp or
+/// the old one, changed again, or deleted, softly or for good.
+pub(super) fn changes_after_abort(round: u32) -> String {
     let back = "SET city = b.city, plan = b.plan, gender = b.gender, deleted_at = b.deleted_at";
     format!(
         "UPDATE users u {back}, updated_at = now() FROM before b WHERE b.id = u.id AND {set_back};
@@ -216,15 +217,16 @@ pub(super) fn meanwhile(round: u32) -> String {
          UPDATE users SET city = 'again {round}', plan = NULL, updated_at = now() WHERE {again};
          UPDATE users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END, updated_at = now() WHERE {soft};
          DELETE FROM users WHERE {hard}",
-        set_back = those_of("u.id", "% 5 = 0"),
-        restored = those_of("u.id", "% 10 = 7"),
-        again = those("% 5 = 1"),
-        soft = those("% 10 = 3"),
-        hard = those("% 10 = 2"),
+        set_back = condition_on("u.id", "% 5 = 0"),
+        restored = condition_on("u.id", "% 10 = 7"),
+        again = rows("% 5 = 1"),
+        soft = rows("% 10 = 3"),
+        hard = rows("% 10 = 2"),
     )
 }
 
-/// Accounts that [`meanwhile`] changes so that no stamp tells: only a full pass, or a doubt, finds them.
-pub(super) fn untold(account: &str) -> bool {
+/// Whether [`changes_after_abort`] changes this account without a new timestamp. Only a full pass, or an unknown
+/// outcome, finds such a change.
+pub(super) fn changes_without_timestamp(account: &str) -> bool {
     account.ends_with('2') || account.ends_with('7')
 }

@@ -1,6 +1,6 @@
-//! What was sent without need: calls are played once more over what IM held before them.
+//! Counts needless sends by replaying the calls over what IM held before them.
 //!
-//! Owns: that count. Must not know: imsync's state, why something was sent.
+//! Owns: this count. Must not know: imsync's state, the reason for a call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,9 @@ use imsync::simulator::RecordedCall;
 
 type Users = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Accounts for which at least one call changed nothing: IM held the values already, or nothing where they were removed.
-pub(super) fn needlessly(mut held: Users, calls: &[RecordedCall]) -> BTreeSet<String> {
+/// Accounts for which at least one call changed nothing: IM already held the values, or had none where values were
+/// removed.
+pub(super) fn sent_needlessly(mut held: Users, calls: &[RecordedCall]) -> BTreeSet<String> {
     let mut needless = BTreeSet::new();
     for call in calls.iter().filter(|call| call.applied) {
         for user in &call.users {
@@ -17,15 +18,15 @@ pub(super) fn needlessly(mut held: Users, calls: &[RecordedCall]) -> BTreeSet<St
                 continue;
             }
             let attributes = held.entry(user.account.clone()).or_default();
-            let mut news = false;
+            let mut changed = false;
             for (name, value) in &user.attributes {
                 let before = match value {
                     Some(value) => attributes.insert(name.clone(), value.clone()),
                     None => attributes.remove(name),
                 };
-                news |= before != *value;
+                changed |= before != *value;
             }
-            if !news {
+            if !changed {
                 needless.insert(user.account.clone());
             }
         }
@@ -56,15 +57,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_im_held_already_counts() {
+    fn only_values_that_im_held_already_count() {
         let held = Users::from([("a".to_owned(), BTreeMap::from([("city".to_owned(), "x".to_owned())]))]);
-        let news = call("a", &[("city", Some("y"))], true);
+        let changed = call("a", &[("city", Some("y"))], true);
         let refused = call("a", &[("city", Some("x"))], false);
-        assert!(needlessly(held.clone(), &[news.clone(), refused.clone()]).is_empty());
+        assert!(sent_needlessly(held.clone(), &[changed.clone(), refused.clone()]).is_empty());
         let same = call("a", &[("city", Some("x"))], true);
-        assert_eq!(needlessly(held.clone(), std::slice::from_ref(&same)).len(), 1);
-        assert!(needlessly(held.clone(), &[news, same]).is_empty(), "there and back is no repetition");
-        assert_eq!(needlessly(held.clone(), &[call("b", &[("city", None)], true)]).len(), 1);
-        assert!(needlessly(held, &[call("a", &[("city", Some("x")), ("plan", Some("z"))], true)]).is_empty());
+        assert_eq!(sent_needlessly(held.clone(), std::slice::from_ref(&same)).len(), 1);
+        assert!(
+            sent_needlessly(held.clone(), &[changed, same]).is_empty(),
+            "a change and its reversal are not a repetition"
+        );
+        assert_eq!(sent_needlessly(held.clone(), &[call("b", &[("city", None)], true)]).len(), 1);
+        assert!(sent_needlessly(held, &[call("a", &[("city", Some("x")), ("plan", Some("z"))], true)]).is_empty());
     }
 }

@@ -1,6 +1,7 @@
-//! A system: a table, an IM and imsync, which runs several runs in it and dies at the end of each.
+//! A system of a table, an IM and imsync, in which imsync runs several times and aborts at the end of each run.
 //!
-//! Owns: playing a run, and what must be so after its death and after the next start. Must not know: the list of runs.
+//! Owns: running a case, and what must be true after its abort and after the next start. Must not know: the list of
+//! cases.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,30 +13,30 @@ use tokio::sync::Mutex;
 use super::scenarios::{self, CrashCase, PEOPLE, REFUSED, Scenario, TOO_LONG};
 use super::sent_calls;
 use crate::promises::state_truth::{expect_truth, lies};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
-/// What a one-shot pass says that leaves something in doubt.
-pub(super) const DOUBTS: &str = "did not answer for some accounts";
-/// For whatever is waited for; a loaded machine takes its time.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// The message of a one-shot pass that leaves attributes in doubt.
+pub(super) const UNKNOWN_OUTCOMES_MESSAGE: &str = "did not answer for some accounts";
+/// The limit of every wait, long enough for a loaded machine.
+pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A run that ended at its point.
+/// A run that aborted at its point.
 #[derive(Debug)]
 pub(super) struct CrashRun {
     pub(super) case: CrashCase,
-    /// Accounts of calls whose outcome was not recorded at the death: so many may be sent again.
+    /// The accounts of calls without a recorded outcome at the abort. At most these may be sent again needlessly.
     pub(super) in_flight: usize,
-    /// Accounts for which the next start made a call that changed nothing at IM.
+    /// The accounts for which the next start made a call that changed nothing at IM.
     pub(super) needless: usize,
 }
 
 pub(super) struct CrashSystem {
-    pub(super) stage: Stage,
-    /// For all looks and changes of the test: a session for each would cost more than what it does.
+    pub(super) env: TestEnvironment,
+    /// Used for all queries and changes of the test. Opening a session for each would cost more than the statement.
     connection: Mutex<PgConnection>,
     round: u32,
-    /// What is going on, for the message of whatever fails.
-    pub(super) now: String,
+    /// The current case, for failure messages.
+    pub(super) current_case: String,
     other_mapping: bool,
 }
 
@@ -51,87 +52,98 @@ impl CrashSystem {
             more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned(),
             ..setup
         };
-        let stage = Stage::set_up(setup).await;
-        let connection = Mutex::new(stage.database.connect().await);
-        let system = Self { stage, connection, round: 0, now: String::new(), other_mapping: false };
-        system.forgive();
+        let env = TestEnvironment::set_up(setup).await;
+        let connection = Mutex::new(env.database.connect().await);
+        let system = Self { env, connection, round: 0, current_case: String::new(), other_mapping: false };
+        system.reset_faults();
         system
     }
 
-    /// One run and the start after it. `None`: it did not arrive at the point and ended well.
-    pub(super) async fn live(&mut self, case: CrashCase) -> Option<CrashRun> {
+    /// Runs one case and the start after it. `None`: the process did not arrive at the point and ended well.
+    pub(super) async fn run_case(&mut self, case: CrashCase) -> Option<CrashRun> {
         self.round += 1;
-        self.now = format!("{} dies at \"{}\", arrival {}", case.scenario.name(), case.point, case.arrival);
+        self.current_case = format!("{} aborts at \"{}\", arrival {}", case.scenario.name(), case.point, case.arrival);
         self.prepare(case.scenario).await;
         if let Some(fault) = case.scenario.fault() {
             self.fault(fault);
         }
-        if !self.run_until_death(case).await {
-            self.forgive();
+        if !self.run_until_abort(case).await {
+            self.reset_faults();
             return None;
         }
-        self.come_to_rest().await;
-        self.expect_no_lie().await;
+        self.wait_until_inactive().await;
+        self.expect_no_false_claim().await;
         let in_flight = self.in_flight(case.scenario, "true").await;
-        // Those of which something is provisional are looked up when no ghost of theirs can land any more.
+        // Provisional outcomes are verified once no late write can arrive for them any more.
         let due = self.in_flight(case.scenario, "in_doubt_retry_at <= clock_timestamp()").await;
-        let (held, calls) = (self.stage.handle().users(), self.arrived());
-        self.forgive();
-        self.execute(&scenarios::meanwhile(self.round)).await;
+        let (held, calls) = (self.env.handle().users(), self.arrived());
+        self.reset_faults();
+        self.execute(&scenarios::changes_after_abort(self.round)).await;
 
         self.start_again(case, &due).await;
         self.expect_settled(&due).await;
-        let calls = self.stage.handle().last_calls(self.arrived() - calls);
-        let needless = sent_calls::needlessly(held, &calls);
+        let calls = self.env.handle().last_calls(self.arrived() - calls);
+        let needless = sent_calls::sent_needlessly(held, &calls);
         // A call that timed out on a busy machine is repeated, as it should be.
         let timed_out = calls.iter().filter(|call| call.given_up).flat_map(|call| &call.users);
         let timed_out: BTreeSet<&String> = timed_out.map(|user| &user.account).collect();
-        let beyond: Vec<_> = needless.difference(&in_flight).filter(|account| !timed_out.contains(account)).collect();
-        assert!(beyond.is_empty(), "{}: sent needlessly, nothing of theirs was in flight: {beyond:?}", self.now);
+        let unexplained: Vec<_> =
+            needless.difference(&in_flight).filter(|account| !timed_out.contains(account)).collect();
+        assert!(
+            unexplained.is_empty(),
+            "{}: sent needlessly although nothing was in flight for {unexplained:?}",
+            self.current_case
+        );
         Some(CrashRun { case, in_flight: in_flight.len(), needless: needless.len() })
     }
 
-    /// Everything that stood in the way is mended: IM ends as the table is, and imsync has nothing more to do.
-    pub(super) async fn heal(&self) {
-        self.stage.handle().clear_faults();
-        let mended = format!(
-            "UPDATE users SET city = 'mended', updated_at = now() WHERE id IN ('{TOO_LONG}', '{}')",
+    /// Removes every obstacle. IM must then equal the table, and imsync must have no more work.
+    pub(super) async fn expect_final_convergence(&self) {
+        self.env.handle().clear_faults();
+        let repaired = format!(
+            "UPDATE users SET city = 'repaired', updated_at = now() WHERE id IN ('{TOO_LONG}', '{}')",
             REFUSED.join("', '")
         );
-        self.execute(&mended).await;
+        self.execute(&repaired).await;
         if self.state_exists().await {
             self.execute("UPDATE imsync.rejection SET next_at = clock_timestamp()").await;
         }
-        self.settled_for_good().await;
-        assert_eq!(self.stage.handle().users(), self.stage.wanted_of_users().await);
-        expect_truth(&self.stage).await;
-        let idle = self.stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+        self.settle_completely().await;
+        assert_eq!(self.env.handle().users(), self.env.wanted_of_users().await);
+        expect_truth(&self.env).await;
+        let idle = self.env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
         assert_eq!(idle["calls"], 0, "{idle}");
-        assert_eq!(self.stage.handle().violations(), vec![]);
+        assert_eq!(self.env.handle().violations(), vec![]);
     }
 
-    /// A full pass, and as many others as it takes until no doubt is left.
-    async fn settled_for_good(&self) {
-        let mut ran = self.stage.imsync(&["backfill"]).await;
+    /// Runs a full pass, and further passes until no outcome is unknown.
+    async fn settle_completely(&self) {
+        let mut output = self.env.imsync(&["backfill"]).await;
         let began = monotonic();
-        while (ran.code == Some(1) || !self.in_doubt().await.is_empty()) && began.elapsed() < PATIENCE {
-            ran = self.stage.imsync(&["run", "--once"]).await;
+        while (output.code == Some(1) || !self.accounts_in_doubt().await.is_empty()) && began.elapsed() < TIMEOUT {
+            output = self.env.imsync(&["run", "--once"]).await;
         }
-        assert_eq!(ran.code, Some(0), "after {}: {ran:#?}\nin doubt: {:#?}", self.now, self.in_doubt().await);
+        assert_eq!(
+            output.code,
+            Some(0),
+            "after {}: {output:#?}\nin doubt: {:#?}",
+            self.current_case,
+            self.accounts_in_doubt().await
+        );
     }
 
     fn fault(&self, rule: &str) {
-        self.stage.handle().add_fault(rule.parse().expect("a form that the simulator knows"));
+        self.env.handle().add_fault(rule.parse().expect("the fault rule is valid"));
     }
 
-    /// Only the refusals that belong to every scenario are left.
-    fn forgive(&self) {
-        self.stage.handle().clear_faults();
+    /// Leaves only the refusals that are part of every scenario.
+    fn reset_faults(&self) {
+        self.env.handle().clear_faults();
         self.fault(&format!("refuse:70402:per-account:account={}", REFUSED.join(",")));
     }
 
     fn arrived(&self) -> usize {
-        usize::try_from(self.stage.handle().counters().arrived).expect("so many fit in the log")
+        usize::try_from(self.env.handle().counters().arrived).expect("the count fits in memory")
     }
 
     async fn execute(&self, statements: &str) {
@@ -148,8 +160,8 @@ impl CrashSystem {
         self.number("SELECT count(*) FROM pg_class WHERE oid = to_regclass('imsync.sync')").await == 1
     }
 
-    /// The earliest stamp that a transaction can have which no fence has seen, as SQL.
-    async fn earliest(&self) -> &'static str {
+    /// The earliest timestamp, as SQL, that a transaction can have which no transaction list has shown.
+    async fn earliest_timestamp(&self) -> &'static str {
         if self.state_exists().await {
             "(SELECT CASE WHEN watermark LIKE '2%' THEN watermark::timestamptz + interval '1 ms' ELSE now() END FROM imsync.sync)"
         } else {
@@ -160,68 +172,75 @@ impl CrashSystem {
     async fn prepare(&mut self, scenario: Scenario) {
         if matches!(scenario, Scenario::First | Scenario::SlowFirst) {
             self.execute("DROP SCHEMA IF EXISTS imsync CASCADE").await;
-            let handle = self.stage.handle();
+            let handle = self.env.handle();
             handle.users().keys().for_each(|account| handle.remove_user(account));
         } else {
-            self.settle().await;
+            self.complete_due_full_passes().await;
         }
-        let stamp = self.earliest().await;
-        self.execute(&scenarios::people(stamp)).await;
+        let timestamp = self.earliest_timestamp().await;
+        self.execute(&scenarios::people(timestamp)).await;
         self.execute("DROP TABLE IF EXISTS before; CREATE TABLE before AS SELECT * FROM users").await;
-        self.execute(&scenarios::changes(scenario, self.round, stamp)).await;
+        self.execute(&scenarios::changes(scenario, self.round, timestamp)).await;
         match scenario {
             Scenario::Recovery => {
                 let first = CrashCase { scenario: Scenario::Incremental, point: "call: answered", arrival: 2 };
-                assert!(self.run_until_death(first).await, "{}: the first death", self.now);
-                self.come_to_rest().await;
-                self.expect_no_lie().await;
-                self.execute(&scenarios::meanwhile(self.round)).await;
+                assert!(self.run_until_abort(first).await, "{}: the first abort", self.current_case);
+                self.wait_until_inactive().await;
+                self.expect_no_false_claim().await;
+                self.execute(&scenarios::changes_after_abort(self.round)).await;
             }
-            Scenario::Distrust => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
+            Scenario::ForeignState => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
             Scenario::Mapping => {
                 let (old, new) = (usize::from(self.other_mapping), usize::from(!self.other_mapping));
-                self.stage.edit(VALUES[old], VALUES[new]);
+                self.env.edit(VALUES[old], VALUES[new]);
                 self.other_mapping = !self.other_mapping;
             }
-            Scenario::Suspicion => {
-                // What the last run left behind goes first, so that nothing but the one attribute is sent.
-                self.settled_by(&["run", "--once"]).await;
-                let stamp = self.earliest().await;
-                self.execute(&scenarios::one_attribute(self.round, stamp)).await;
+            Scenario::RefusedAttribute => {
+                // Changes of the last run are sent first, so that the case sends only the one attribute.
+                self.run_and_expect_rejections(&["run", "--once"]).await;
+                let timestamp = self.earliest_timestamp().await;
+                self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
             }
             Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
         }
         if self.state_exists().await {
-            // The refusal whose row never changes is due, so that a pass tries it again.
+            // The rejection of the row that never changes is due, so that a pass retries it.
             let due =
                 format!("UPDATE imsync.rejection SET next_at = clock_timestamp() WHERE account = '{}'", REFUSED[2]);
             self.execute(&due).await;
         }
     }
 
-    /// A first pass has gone through, and no full one is due (sessions that were open at the first fence ask for one).
-    async fn settle(&self) {
+    /// Completes a first pass and every full pass that is due. Sessions that were open at the first transaction list
+    /// make one due.
+    async fn complete_due_full_passes(&self) {
         if !self.state_exists().await {
             self.execute(&scenarios::people("now()")).await;
-            self.settled_by(&["backfill"]).await;
+            self.run_and_expect_rejections(&["backfill"]).await;
         }
         while self.number("SELECT count(*) FROM imsync.sync WHERE full_pass_due IS NOT NULL").await > 0 {
-            self.settled_by(&["run", "--once"]).await;
+            self.run_and_expect_rejections(&["run", "--once"]).await;
         }
     }
 
-    /// Rejections stand in every scenario.
-    async fn settled_by(&self, command: &[&str]) -> String {
-        let ran = self.stage.imsync(command).await;
-        // A call of a dead process may still land, so what it carried may stay in doubt for a while: what IM holds decides.
-        let doubts = ran.code == Some(1) && ran.stderr.contains(DOUBTS);
-        let fair = ran.code == Some(3) || doubts;
-        assert!(fair, "{}: {command:?}: {ran:#?}\nin doubt: {:#?}", self.now, self.in_doubt().await);
-        ran.stderr
+    /// Runs a command that must end with rejections, since every scenario has some.
+    async fn run_and_expect_rejections(&self, command: &[&str]) -> String {
+        let output = self.env.imsync(command).await;
+        // A call of the aborted process may still be applied, so its attributes may stay in doubt for a while. The
+        // content of IM is checked instead.
+        let outcomes_unknown = output.code == Some(1) && output.stderr.contains(UNKNOWN_OUTCOMES_MESSAGE);
+        let expected = output.code == Some(3) || outcomes_unknown;
+        assert!(
+            expected,
+            "{}: {command:?}: {output:#?}\nin doubt: {:#?}",
+            self.current_case,
+            self.accounts_in_doubt().await
+        );
+        output.stderr
     }
 
-    /// Accounts with something in doubt that will be looked into, for a message.
-    async fn in_doubt(&self) -> Vec<String> {
+    /// Accounts in doubt that will be verified, for a failure message.
+    async fn accounts_in_doubt(&self) -> Vec<String> {
         sqlx::query_scalar(
             "SELECT concat_ws(' ', a.account, acknowledged, in_doubt_retry_at, r.attribute, r.code, r.next_at, to_jsonb(u)) \
              FROM imsync.account a LEFT JOIN imsync.rejection r USING (account) LEFT JOIN users u ON u.id = a.account \
@@ -233,26 +252,32 @@ impl CrashSystem {
     }
 
     pub(super) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
-        let came = tokio::time::timeout(PATIENCE, async {
+        let reached = tokio::time::timeout(TIMEOUT, async {
             while !condition().await {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
         });
-        let came = came.await;
-        assert!(came.is_ok(), "{}: never came: {what}\n{}", self.now, self.stage.printed("run", "err"));
+        let reached = reached.await;
+        assert!(
+            reached.is_ok(),
+            "{}: timed out waiting until {what}\n{}",
+            self.current_case,
+            self.env.printed("run", "err")
+        );
     }
 
-    async fn expect_no_lie(&self) {
+    async fn expect_no_false_claim(&self) {
         if self.state_exists().await {
             let mut connection = self.connection.lock().await;
-            let lies = lies(&mut connection, self.stage.handle()).await.expect("the state tables can be read");
-            assert_eq!(lies, Vec::<String>::new(), "{}", self.now);
+            let lies = lies(&mut connection, self.env.handle()).await.expect("the state tables can be read");
+            assert_eq!(lies, Vec::<String>::new(), "{}", self.current_case);
         }
     }
 
-    /// Accounts of which something was sent, or was about to be, without an outcome on record, or with one in doubt.
-    async fn in_flight(&self, scenario: Scenario, doubts: &str) -> BTreeSet<String> {
-        if scenario == Scenario::Distrust {
+    /// Accounts for which something was sent, or was about to be sent, without a recorded outcome, or with an unknown
+    /// one.
+    async fn in_flight(&self, scenario: Scenario, condition: &str) -> BTreeSet<String> {
+        if scenario == Scenario::ForeignState {
             return (1..=PEOPLE).map(|number| format!("u{number:05}")).collect();
         }
         if !self.state_exists().await {
@@ -260,7 +285,7 @@ impl CrashSystem {
         }
         let accounts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT unnest(accounts) FROM imsync.intent \
-             UNION SELECT account FROM imsync.account WHERE in_doubt_retry_at < 'infinity' AND {doubts}"
+             UNION SELECT account FROM imsync.account WHERE in_doubt_retry_at < 'infinity' AND {condition}"
         )))
         .fetch_all(&mut *self.connection.lock().await)
         .await
@@ -268,52 +293,55 @@ impl CrashSystem {
         accounts.into_iter().collect()
     }
 
-    /// The next start, and one pass over what has changed since where that was a full pass that went on.
+    /// The next start. If it continues a full pass, another pass follows over what has changed since.
     async fn start_again(&self, case: CrashCase, in_flight: &BTreeSet<String>) {
         if case.scenario == Scenario::Daemon {
-            let mut daemon = self.stage.start("run", &["run"]);
-            self.until("IM is as the table again", async || self.differences(in_flight).await.is_empty()).await;
+            let mut daemon = self.env.start("run", &["run"]);
+            self.until("IM equals the table again", async || self.differences(in_flight).await.is_empty()).await;
             signal(&daemon, "TERM");
-            assert_eq!(ended(&mut daemon).await, Some(0), "{}", self.now);
+            assert_eq!(ended(&mut daemon).await, Some(0), "{}", self.current_case);
             return;
         }
-        let log = self.settled_by(&[case.scenario.command(), &["-v"]].concat()).await;
-        let goes_on = log.contains("going on with the full pass");
-        if goes_on {
-            // What changed behind its position is for the next pass.
-            self.settled_by(&["run", "--once"]).await;
+        let log = self.run_and_expect_rejections(&[case.scenario.command(), &["-v"]].concat()).await;
+        let resumed = log.contains("going on with the full pass");
+        if resumed {
+            // The next pass sends what changed behind its position.
+            self.run_and_expect_rejections(&["run", "--once"]).await;
         }
-        assert!(goes_on || case.point != "full: the position is stored", "{}: {log}", self.now);
+        assert!(resumed || case.point != "full: the position is stored", "{}: {log}", self.current_case);
     }
 
-    /// Accounts that IM and the table differ in, but for refused ones and for those that no stamp tells of and nothing was
-    /// in flight for.
+    /// The accounts for which IM and the table differ, except refused ones, and except changes without a timestamp for
+    /// which nothing was in flight.
     pub(super) async fn differences(&self, in_flight: &BTreeSet<String>) -> Vec<String> {
-        let (im, table) = (self.stage.handle().users(), self.stage.wanted_of_users().await);
+        let (im, table) = (self.env.handle().users(), self.env.wanted_of_users().await);
         let accounts: BTreeSet<&String> = im.keys().chain(table.keys()).collect();
         let counts = |account: &str| {
             account != TOO_LONG
                 && !REFUSED.contains(&account)
-                && (!scenarios::untold(account) || in_flight.contains(account))
+                && (!scenarios::changes_without_timestamp(account) || in_flight.contains(account))
         };
         let differ = accounts.into_iter().filter(|account| counts(account) && im.get(*account) != table.get(*account));
         differ
-            .map(|account| {
-                format!("{account}: the table wants {:?}, IM holds {:?}", table.get(account), im.get(account))
-            })
+            .map(|account| format!("{account}: expected {:?}, IM holds {:?}", table.get(account), im.get(account)))
             .collect()
     }
 
-    /// No change is lost, nothing is left in doubt, no claim is false, and who is refused stands in the list.
+    /// Checks that no change is lost, no intent is left, no claim is false, and every refused account is listed.
     async fn expect_settled(&self, in_flight: &BTreeSet<String>) {
         let differences = self.differences(in_flight).await;
-        assert!(differences.is_empty(), "{}: {differences:#?}\n{}", self.now, self.stage.printed("run", "err"));
-        self.expect_no_lie().await;
-        assert_eq!(self.number("SELECT count(*) FROM imsync.intent").await, 0, "{}: an intent is left", self.now);
+        assert!(differences.is_empty(), "{}: {differences:#?}\n{}", self.current_case, self.env.printed("run", "err"));
+        self.expect_no_false_claim().await;
+        assert_eq!(
+            self.number("SELECT count(*) FROM imsync.intent").await,
+            0,
+            "{}: an intent remains",
+            self.current_case
+        );
         let listed = format!(
             "SELECT count(DISTINCT account) FROM imsync.rejection WHERE account IN ('{TOO_LONG}', '{}')",
             REFUSED.join("', '")
         );
-        assert_eq!(self.number(&listed).await, 4, "{}: a rejection was lost", self.now);
+        assert_eq!(self.number(&listed).await, 4, "{}: a rejection was lost", self.current_case);
     }
 }

@@ -1,110 +1,109 @@
-//! A pass that is stopped, or killed, between two of its steps.
+//! A pass that fails or is killed between two of its steps.
 //!
-//! Owns: what happens to the table meanwhile. Must not know: the steps that follow.
+//! Owns: the changes to the table in that moment. Must not know: the steps that follow.
 
 use sqlx::PgConnection;
 
-use super::first_full_passes::{
-    city, incremental, longer_than_the_slack, once, out_of_the_slack, settles, somebody_waits_for,
+use super::single_passes::{
+    city, finish_full_passes, incremental, pass_after_slack, run_once, wait_for_blocked_session, wait_out_slack,
 };
-use super::{Reader, begun, moves, own_server, people, run, setup, stage_on};
-use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
+use super::{Reader, environment_on, open_transaction, people, private_server, run, setup, update_city};
+use crate::support::{SOURCE, Setup, TestEnvironment, USERS, ended, signal};
 
-/// Nobody gets past this into the list of sessions, in this database, until it is taken back: a pass waits there for its
-/// fence.
-async fn shut(stage: &Stage) -> PgConnection {
-    let mut door = stage.database.connect().await;
-    run(&mut door, "SET allow_system_table_mods = on").await;
-    run(&mut door, "BEGIN; ALTER VIEW pg_catalog.pg_stat_activity SET (security_barrier = true)").await;
-    door
+/// Locks the view that lists the sessions of this database. A pass waits there for its transaction list until the lock
+/// is released.
+async fn block_activity_view(env: &TestEnvironment) -> PgConnection {
+    let mut view_lock = env.database.connect().await;
+    run(&mut view_lock, "SET allow_system_table_mods = on").await;
+    run(&mut view_lock, "BEGIN; ALTER VIEW pg_catalog.pg_stat_activity SET (security_barrier = true)").await;
+    view_lock
 }
 
-/// What commits while the fence is taken is in the rows that are read after it. Were they read before it, the fence
-/// would say that the transaction has ended, and nobody would have seen its rows.
+/// A transaction that commits while the transaction list is taken is among the rows that are read after it. If the rows
+/// were read first, the list would show the transaction as ended, and its rows would be lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_are_read_after_the_fence() {
-    let server = own_server(0, &[]).await;
-    let stage = stage_on(&server, Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
-    let _reader = Reader::reads(&stage).await;
-    settles(&stage).await;
-    let mut late = begun(&stage).await;
-    run(&mut late, &moves("u1", "during the fence")).await;
-    out_of_the_slack(&stage).await;
-    out_of_the_slack(&stage).await;
+async fn rows_are_read_after_the_transaction_list() {
+    let server = private_server(0, &[]).await;
+    let env = environment_on(&server, Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
+    let _reader = Reader::create(&env).await;
+    finish_full_passes(&env).await;
+    let mut late = open_transaction(&env).await;
+    run(&mut late, &update_city("u1", "during the list")).await;
+    pass_after_slack(&env).await;
+    pass_after_slack(&env).await;
 
-    let mut door = shut(&stage).await;
-    let mut pass = stage.start("run", &["run", "--once"]);
-    somebody_waits_for(&stage, "pg_catalog.pg_stat_activity").await;
+    let mut view_lock = block_activity_view(&env).await;
+    let mut pass = env.start("run", &["run", "--once"]);
+    wait_for_blocked_session(&env, "pg_catalog.pg_stat_activity").await;
     run(&mut late, "COMMIT").await;
-    run(&mut door, "ROLLBACK").await;
-    assert_eq!(ended(&mut pass).await, Some(0), "{}", stage.printed("run", "err"));
-    out_of_the_slack(&stage).await;
-    assert_eq!(city(&stage, "u1"), "during the fence");
+    run(&mut view_lock, "ROLLBACK").await;
+    assert_eq!(ended(&mut pass).await, Some(0), "{}", env.printed("run", "err"));
+    pass_after_slack(&env).await;
+    assert_eq!(city(&env, "u1"), "during the list");
     drop(server);
 }
 
-/// The fence finds the transaction ended, and the pass fails before it has read a row: the next pass has to read them all
-/// the same.
+/// The transaction list shows the transaction as ended, and the pass fails before it has read a row. The next pass must
+/// still read its rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_that_fails_between_fence_and_read_keeps_the_floors() {
-    let server = own_server(0, &[]).await;
-    let stage = stage_on(&server, Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
-    let _reader = Reader::reads(&stage).await;
-    settles(&stage).await;
-    let mut late = begun(&stage).await;
-    run(&mut late, &moves("u1", "late")).await;
-    out_of_the_slack(&stage).await;
-    out_of_the_slack(&stage).await;
+async fn a_pass_failing_before_its_read_keeps_the_lower_bounds() {
+    let server = private_server(0, &[]).await;
+    let env = environment_on(&server, Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
+    let _reader = Reader::create(&env).await;
+    finish_full_passes(&env).await;
+    let mut late = open_transaction(&env).await;
+    run(&mut late, &update_city("u1", "late")).await;
+    pass_after_slack(&env).await;
+    pass_after_slack(&env).await;
     run(&mut late, "COMMIT").await;
 
-    let mut door = shut(&stage).await;
-    let mut pass = stage.start("run", &["run", "--once"]);
-    somebody_waits_for(&stage, "pg_catalog.pg_stat_activity").await;
-    let mut lock = stage.database.connect().await;
+    let mut view_lock = block_activity_view(&env).await;
+    let mut pass = env.start("run", &["run", "--once"]);
+    wait_for_blocked_session(&env, "pg_catalog.pg_stat_activity").await;
+    let mut lock = env.database.connect().await;
     run(&mut lock, "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await;
-    run(&mut door, "ROLLBACK").await;
-    somebody_waits_for(&stage, "public.users").await;
+    run(&mut view_lock, "ROLLBACK").await;
+    wait_for_blocked_session(&env, "public.users").await;
     run(&mut lock, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted")
         .await;
-    assert_eq!(ended(&mut pass).await, Some(1), "{}", stage.printed("run", "err"));
+    assert_eq!(ended(&mut pass).await, Some(1), "{}", env.printed("run", "err"));
     run(&mut lock, "ROLLBACK").await;
-    assert_eq!(city(&stage, "u1"), "old");
-    incremental(&stage).await;
-    assert_eq!(city(&stage, "u1"), "late");
+    assert_eq!(city(&env, "u1"), "old");
+    incremental(&env).await;
+    assert_eq!(city(&env, "u1"), "late");
     drop(server);
 }
 
-/// The first watermark is of the moment at which the first pass began, and outlives it: what changes behind that pass
-/// while it is under way is read by the first incremental one, although the pass is killed and goes on much later.
+/// The first watermark is the time at which the first pass began. The first incremental pass therefore reads what
+/// changed behind the first full pass, even if that pass was killed and resumed much later.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_behind_a_first_pass_that_is_killed() {
+async fn changes_behind_a_killed_first_pass_arrive() {
     let mut setup = Setup { sql: format!("{USERS} {}", people(3_000)), ..setup("") };
     setup.source = format!("{SOURCE}page_size = 100\n");
     setup.im = "timeout = \"60s\"\nretry_for = \"60s\"\nmax_in_flight = 4\n".to_owned();
-    let stage = Stage::set_up(setup).await;
-    let held = stage.handle().add_fault("hold:account=u999".parse().expect("a form that the simulator knows"));
-    let mut first = stage.start("run", &["run", "--once"]);
+    let env = TestEnvironment::set_up(setup).await;
+    let held = env.handle().add_fault("hold:account=u999".parse().expect("the fault rule is valid"));
+    let mut first = env.start("run", &["run", "--once"]);
     let stored = "SELECT count(*) FROM imsync.sync WHERE full_pass_position IS NOT NULL";
-    stage
-        .eventually("all but the last page, and a position", async || {
-            stage.handle().users().len() >= 2_900 && stage.number(stored).await == 1
-        })
-        .await;
-    // `u1` is the first in the order of the full pass.
-    stage.execute(&moves("u1", "behind it")).await;
-    longer_than_the_slack(&stage).await;
+    env.eventually("all but the last page is sent and a position is stored", async || {
+        env.handle().users().len() >= 2_900 && env.number(stored).await == 1
+    })
+    .await;
+    // `u1` is the first account in the order of the full pass.
+    env.execute(&update_city("u1", "behind the pass")).await;
+    wait_out_slack(&env).await;
     signal(&first, "KILL");
     ended(&mut first).await;
-    stage.handle().remove_fault(held);
-    assert_eq!(city(&stage, "u1"), "old");
+    env.handle().remove_fault(held);
+    assert_eq!(city(&env, "u1"), "old");
 
-    let second = once(&stage).await;
+    let second = run_once(&env).await;
     assert_eq!(second["kind"], "full");
-    assert!(second["rows_read"].as_u64() < Some(3_000), "it goes on where it was: {second}");
-    assert_eq!(city(&stage, "u1"), "old", "that page was done");
-    // A pass that leaves a doubt of the killed one says so (exit 1); the next settles it.
-    let next = stage.imsync(&["run", "--once", "--json"]).await;
+    assert!(second["rows_read"].as_u64() < Some(3_000), "the second pass resumes at the stored position: {second}");
+    assert_eq!(city(&env, "u1"), "old", "the page of u1 was already read");
+    // Exit code 1 reports that an outcome of the killed pass is still unknown. The next pass resolves it.
+    let next = env.imsync(&["run", "--once", "--json"]).await;
     assert!(matches!(next.code, Some(0 | 1)), "{next:?}");
     assert_eq!(next.json()["kind"], "incremental", "{next:?}");
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }

@@ -1,17 +1,17 @@
-//! Rows that commit late: nothing is missed, and little is read twice.
+//! Rows that commit late: no row is missed, and few rows are read twice.
 //!
-//! Owns: writers that take their stamps long before they commit, and what arrives in IM all the same. Must not know:
-//! how the watermark is kept.
+//! Owns: writers that take their timestamps long before they commit, and the check that their rows arrive in IM. Must
+//! not know: how the watermark is kept.
 //!
-//! `compare` is the mass of it beside four pollers of the usual kinds (`pollers`), `soak` the mass of it with troubles, both
-//! by the same `writers`; `interleavings` are the single cases, each with the
-//! daemon at work; `idle` is the session that sits in a transaction; `kinds` are other watermark columns. `cost` counts
-//! what is read, `restart` ends the server under prepared transactions, `replica` reads from a standby, `moments` stops
-//! a pass between two of its statements, `uncovered` is what only a full pass finds.
+//! `poller_comparison` compares imsync under load with four common kinds of pollers (`pollers`). `soak` adds failed
+//! passes and kills. Both use `writers`. `interleavings` holds single cases with a running daemon. `idle` covers a
+//! session that sits in a transaction, `held_back` the log message about it, `watermark_kinds` other watermark columns.
+//! `read_cost` counts the rows read, `restart` kills the server under prepared transactions, `replica` reads from a
+//! standby. `between_statements` interrupts a pass between two statements. `wrong_timestamps` covers the changes that
+//! only a full pass finds.
 
 mod between_statements;
 mod daemon;
-mod first_full_passes;
 mod held_back;
 mod idle;
 mod interleavings;
@@ -20,6 +20,7 @@ mod pollers;
 mod read_cost;
 mod replica;
 mod restart;
+mod single_passes;
 mod soak;
 mod watermark_kinds;
 mod writers;
@@ -28,9 +29,9 @@ mod wrong_timestamps;
 use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use crate::support::{Database, Setup, Stage};
+use crate::support::{Database, Setup, TestEnvironment};
 
-/// So many accounts `u1`, `u2`, … that have not changed for an hour.
+/// Inserts accounts `u1`, `u2`, … that have not changed for an hour.
 fn people(count: u32) -> String {
     format!(
         "INSERT INTO users (id, city, plan, updated_at)
@@ -38,7 +39,7 @@ fn people(count: u32) -> String {
     )
 }
 
-/// The setup of these tests: full passes only where one is due, so that none hides a row that was missed.
+/// The setup of these tests. Full passes run only when one is due, so that none hides a missed row.
 fn setup(more: &str) -> Setup {
     Setup {
         im: "timeout = \"10s\"\nretry_for = \"1s\"\n".to_owned(),
@@ -51,62 +52,61 @@ async fn run(session: &mut PgConnection, sql: &str) {
     session.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// A transaction that has taken its time and holds nothing yet.
-async fn begun(stage: &Stage) -> PgConnection {
-    let mut session = stage.database.connect().await;
+/// A transaction that has fixed its `now()` and holds no lock yet.
+async fn open_transaction(env: &TestEnvironment) -> PgConnection {
+    let mut session = env.database.connect().await;
     run(&mut session, "BEGIN; SELECT now()").await;
     session
 }
 
-/// What an application does to change a city.
-fn moves(account: &str, city: &str) -> String {
+/// The statement by which an application changes a city.
+fn update_city(account: &str, city: &str) -> String {
     format!("UPDATE users SET city = '{city}', updated_at = now() WHERE id = '{account}'")
 }
 
-async fn text(stage: &Stage, sql: &str) -> String {
+async fn text(env: &TestEnvironment, sql: &str) -> String {
     let sql = AssertSqlSafe(sql.to_owned());
-    sqlx::query_scalar(sql).fetch_one(&mut stage.database.connect().await).await.expect("a plain query")
+    sqlx::query_scalar(sql).fetch_one(&mut env.database.connect().await).await.expect("a plain query")
 }
 
-/// A role that may read the table and sees of other sessions only that they are there, not when their transactions
-/// began; the state stays with the role that made the database.
+/// A role that may read the table but cannot see when other sessions' transactions began. The state stays with the role
+/// that created the database.
 struct Reader {
     name: String,
 }
 
 impl Reader {
-    /// Takes the place of the owner in the configuration; the state stays with the owner, in the same database.
-    async fn on(stage: &Stage) -> Self {
-        let reader = Self::reads(stage).await;
-        let owner = stage.database.url();
-        let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
+    /// Replaces the owner in the configuration. The state stays with the owner, in the same database.
+    async fn create_with_owner_state(env: &TestEnvironment) -> Self {
+        let reader = Self::create(env).await;
+        let owner = env.database.url();
+        let text = std::fs::read_to_string(env.config()).expect("the configuration is there");
         let text = text + &format!("[state]\nurl = \"{owner}\"\n");
-        std::fs::write(stage.config(), text).expect("the configuration can be written");
+        std::fs::write(env.config(), text).expect("the configuration can be written");
         reader
     }
 
-    /// Takes the place of the owner at the source.
-    async fn reads(stage: &Stage) -> Self {
-        let name = format!("{}_reader", text(stage, "SELECT current_database()").await);
-        let owner = stage.database.url();
+    /// Replaces the owner as the source's role.
+    async fn create(env: &TestEnvironment) -> Self {
+        let name = format!("{}_reader", text(env, "SELECT current_database()").await);
+        let owner = env.database.url();
         let mut url = url::Url::parse(owner).expect("the database's URL is one");
         let password = url.password().unwrap_or_default();
-        stage
-            .execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}"))
-            .await;
+        env.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}")).await;
         url.set_username(&name).expect("a database's URL takes a user");
-        stage.edit(owner, url.as_str());
+        env.edit(owner, url.as_str());
         Self { name }
     }
 
-    /// Roles belong to the server, which may not be ours to throw away.
-    async fn leave(self, stage: &Stage) {
-        stage.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
+    /// Drops the role. Roles belong to the server, which may be shared.
+    async fn drop_role(self, env: &TestEnvironment) {
+        env.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
     }
 }
 
-/// A server of the test's own: nobody else's sessions are in its fences, and it may be ended. Blocks for a second or two.
-async fn own_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -> Cluster {
+/// A private server: its transaction lists hold no foreign sessions, and it may be stopped. Starting it blocks for a
+/// second or two.
+async fn private_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -> Cluster {
     let settings = [("autovacuum", "off")].iter().chain(settings);
     let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let options = ClusterOptions { max_prepared_transactions, settings, ..ClusterOptions::default() };
@@ -114,10 +114,11 @@ async fn own_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -
     started.expect("the task ends").expect("a private server")
 }
 
-/// A stage in the database `app` of such a server; the state is in `state`, so that its sessions are in no fence.
-async fn stage_on(server: &Cluster, setup: Setup) -> Stage {
+/// An environment in the database `app` of such a server. The state is in the database `state`, so that its sessions
+/// appear in no transaction list.
+async fn environment_on(server: &Cluster, setup: Setup) -> TestEnvironment {
     let app = server.create_database("app").await.expect("a database");
     let state = server.create_database("state").await.expect("a database");
     let more = format!("[state]\nurl = \"{state}\"\n{}", setup.more);
-    Stage::set_up_on(Database::on_own_server(app), Setup { more, ..setup }).await
+    TestEnvironment::set_up_on(Database::on_own_server(app), Setup { more, ..setup }).await
 }

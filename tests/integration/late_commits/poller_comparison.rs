@@ -1,9 +1,9 @@
-//! Twelve writers that commit late, and five pollers that read the same table every 200 ms: four of the usual kinds, and
-//! our daemon.
+//! Twelve writers that commit late, and five pollers that read the same table every 200 ms: four of the common kinds,
+//! and imsync's daemon.
 //!
-//! Owns: the comparison at the end, and its table. Must not know: how any of them decides what to read.
+//! Owns: the comparison at the end, and its table. Must not know: how each of them decides what to read.
 //!
-//! The short run belongs to every test run; the long one (`make soak`) takes `IMSYNC_SOAK_SECONDS`, 45 by default.
+//! The short run is part of every test run. The long one (`make soak`) takes `IMSYNC_SOAK_SECONDS`, 45 by default.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,32 +15,32 @@ use super::daemon::Daemon;
 use super::pollers::Poller;
 use super::writers::{Writers, table};
 use super::{setup, soak};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 const POLL: Duration = Duration::from_millis(200);
-/// However slow the machine: with fewer polls among the writers nobody would lose anything.
+/// The minimum on a slow machine. With fewer polls during the writes, no poller would lose a row.
 const POLLS_AT_LEAST: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_pollers_for_a_while() {
+async fn imsync_loses_no_late_commit_that_other_pollers_lose() {
     compare(6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes as long as it is told to: make soak"]
+#[ignore = "takes IMSYNC_SOAK_SECONDS; run with `make soak`"]
 async fn soak_five_pollers() {
     compare(soak::seconds()).await;
 }
 
 async fn compare(seconds: u64) {
-    // A call that a busy machine leaves unanswered for a second is no fault here.
+    // A call that a busy machine leaves unanswered for a second is not an error here.
     let im = "timeout = \"10s\"\nretry_for = \"30s\"\n".to_owned();
-    let stage = Stage::set_up(Setup { sql: table(), im, ..setup("") }).await;
-    let mut daemon = Daemon::start(&stage);
-    daemon.comes_to_rest().await;
-    let mut others = Poller::all(&stage).await;
+    let env = TestEnvironment::set_up(Setup { sql: table(), im, ..setup("") }).await;
+    let mut daemon = Daemon::start(&env);
+    daemon.wait_until_idle().await;
+    let mut others = Poller::all(&env).await;
 
-    let writers = Writers::start(&stage).await;
+    let writers = Writers::start(&env).await;
     let began = clock::monotonic();
     let mut polls = 0;
     while began.elapsed() < Duration::from_secs(seconds) || polls < POLLS_AT_LEAST {
@@ -48,14 +48,14 @@ async fn compare(seconds: u64) {
         polls += 1;
     }
     writers.stop();
-    while writers.at_work() {
+    while writers.is_running() {
         poll(&mut others).await;
     }
     let transactions = writers.end().await;
-    // Without a further full pass, which would find everything.
+    // No further full pass may run, because it would find every row.
     let arrived = tokio::time::timeout(Duration::from_mins(1), async {
-        daemon.polls(3).await;
-        while !stale(&cities(&stage).await, &held(&stage)).is_empty() {
+        daemon.wait_for_polls(3).await;
+        while !stale(&cities(&env).await, &held(&env)).is_empty() {
             poll(&mut others).await;
         }
     });
@@ -63,7 +63,7 @@ async fn compare(seconds: u64) {
     poll(&mut others).await;
     poll(&mut others).await;
 
-    let table = cities(&stage).await;
+    let table = cities(&env).await;
     let changed = table.values().filter(|city| *city != "old").count();
     println!("\n12 writers, {transactions} transactions in {seconds} s; every poller polls every 200 ms\n");
     println!("| poller | rule | changed rows | stale at the end | share | rows read |");
@@ -71,19 +71,19 @@ async fn compare(seconds: u64) {
     for Poller { name, rule, copy, rows_read, .. } in &others {
         println!("{}", line(name, rule, changed, stale(&table, copy).len(), *rows_read as u64));
     }
-    let ours = stale(&table, &held(&stage));
-    let read = daemon.incremental().iter().map(|pass| pass.rows_read).sum();
-    let rule = "fences of virtual transaction ids (this program, IM compared)";
-    println!("{}", line("imsync", rule, changed, ours.len(), read));
+    let missed = stale(&table, &held(&env));
+    let read = daemon.incremental_passes().iter().map(|pass| pass.rows_read).sum();
+    let rule = "lists of virtual transaction ids (IM is compared)";
+    println!("{}", line("imsync", rule, changed, missed.len(), read));
 
-    assert_eq!(ours, Vec::<String>::new(), "{}", daemon.log());
-    assert!(!stale(&table, &others[0].copy).is_empty(), "the writers committed too early: nobody could lose a row");
-    daemon.has_made_no_further_full_pass();
-    assert_eq!(stage.handle().violations(), vec![]);
+    assert_eq!(missed, Vec::<String>::new(), "{}", daemon.log());
+    assert!(!stale(&table, &others[0].copy).is_empty(), "the writers committed too early for any poller to lose a row");
+    daemon.expect_no_further_full_pass();
+    assert_eq!(env.handle().violations(), vec![]);
     daemon.stop().await;
 }
 
-/// One poll of each of the others, 200 ms or more after the last.
+/// One poll of each of the other pollers, at least 200 ms after the last.
 async fn poll(others: &mut [Poller]) {
     join(tokio::time::sleep(POLL), join_all(others.iter_mut().map(Poller::poll))).await;
 }
@@ -94,18 +94,18 @@ fn line(name: &str, rule: &str, changed: usize, stale: usize, read: u64) -> Stri
     format!("| {name} | {rule} | {changed} | {stale} | {share:.1} % | {read} |")
 }
 
-/// What the table says.
-async fn cities(stage: &Stage) -> BTreeMap<String, String> {
+/// The cities in the table.
+async fn cities(env: &TestEnvironment) -> BTreeMap<String, String> {
     let rows: Vec<(String, String)> = sqlx::query_as("SELECT id, city FROM users")
-        .fetch_all(&mut stage.database.connect().await)
+        .fetch_all(&mut env.database.connect().await)
         .await
         .expect("a plain query");
     rows.into_iter().collect()
 }
 
-/// What IM holds.
-fn held(stage: &Stage) -> BTreeMap<String, String> {
-    let users = stage.handle().users().into_iter();
+/// The cities in IM.
+fn held(env: &TestEnvironment) -> BTreeMap<String, String> {
+    let users = env.handle().users().into_iter();
     users.filter_map(|(account, mut attributes)| Some((account, attributes.remove("city")?))).collect()
 }
 

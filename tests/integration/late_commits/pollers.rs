@@ -1,4 +1,4 @@
-//! Four pollers as people write them, each as careful as its method allows.
+//! Four pollers of common kinds, each as careful as its method allows.
 //!
 //! Owns: what each remembers from poll to poll, what it reads again, its copy of the table. Must not know: imsync.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
-use crate::support::Stage;
+use crate::support::TestEnvironment;
 
 pub(super) struct Poller {
     pub(super) name: &'static str,
@@ -16,53 +16,53 @@ pub(super) struct Poller {
     pub(super) copy: BTreeMap<String, String>,
     pub(super) rows_read: usize,
     session: PgConnection,
-    memory: PollerRule,
+    method: Method,
 }
 
-/// What decides which rows are asked for.
-enum PollerRule {
+/// The rule that selects the rows of a poll.
+enum Method {
     NewestTimestamp(NewestTimestamp),
     XidGate(XidGate),
     Snapshot(Snapshot),
 }
 
-/// A row of the answer: account, city, stamp.
+/// A row: account, city, timestamp.
 type Row = (String, String, DateTime<Utc>);
 
 impl Poller {
     /// All four, each with a copy of the whole table.
-    pub(super) async fn all(stage: &Stage) -> [Self; 4] {
-        let memories = [
-            ("naive", "`updated_at > max(updated_at)`", PollerRule::NewestTimestamp(NewestTimestamp::new("0"))),
-            ("overlap", "the same, less 300 ms", PollerRule::NewestTimestamp(NewestTimestamp::new("300 ms"))),
+    pub(super) async fn all(env: &TestEnvironment) -> [Self; 4] {
+        let methods = [
+            ("naive", "`updated_at > max(updated_at)`", Method::NewestTimestamp(NewestTimestamp::new("0"))),
+            ("overlap", "the same, less 300 ms", Method::NewestTimestamp(NewestTimestamp::new("300 ms"))),
             (
                 "xid gate",
                 "`updated_at >=` the start of the oldest transaction that held an id at the last poll",
-                PollerRule::XidGate(XidGate { from: DateTime::UNIX_EPOCH, starts: HashMap::new() }),
+                Method::XidGate(XidGate { from: DateTime::UNIX_EPOCH, starts: HashMap::new() }),
             ),
             (
                 "snapshot",
                 "rows whose `xmin` the last poll's snapshot did not see (`pg_visible_in_snapshot`)",
-                PollerRule::Snapshot(Snapshot { last: "1:1:".to_owned() }),
+                Method::Snapshot(Snapshot { last: "1:1:".to_owned() }),
             ),
         ];
         let mut pollers = Vec::new();
-        for (name, rule, memory) in memories {
-            let session = stage.database.connect().await;
-            let mut poller = Self { name, rule, copy: BTreeMap::new(), rows_read: 0, session, memory };
+        for (name, rule, method) in methods {
+            let session = env.database.connect().await;
+            let mut poller = Self { name, rule, copy: BTreeMap::new(), rows_read: 0, session, method };
             poller.poll().await;
             poller.rows_read = 0;
             pollers.push(poller);
         }
-        pollers.try_into().unwrap_or_else(|_| unreachable!("as many pollers as memories"))
+        pollers.try_into().unwrap_or_else(|_| unreachable!("one poller for each rule"))
     }
 
     pub(super) async fn poll(&mut self) {
         let session = &mut self.session;
-        let rows = match &mut self.memory {
-            PollerRule::NewestTimestamp(stamp) => stamp.poll(session).await,
-            PollerRule::XidGate(gate) => gate.poll(session).await,
-            PollerRule::Snapshot(snapshot) => snapshot.poll(session).await,
+        let rows = match &mut self.method {
+            Method::NewestTimestamp(newest) => newest.poll(session).await,
+            Method::XidGate(gate) => gate.poll(session).await,
+            Method::Snapshot(snapshot) => snapshot.poll(session).await,
         };
         self.rows_read += rows.len();
         self.copy.extend(rows.into_iter().map(|(account, city, _)| (account, city)));
@@ -77,7 +77,8 @@ where
     sqlx::query_as(AssertSqlSafe(sql)).bind(bound).fetch_all(session).await.expect("a plain query")
 }
 
-/// Remembers the newest stamp it has seen, and asks for what is newer; or newer than a little before it.
+/// Remembers the newest timestamp it has seen, and reads the rows that are newer, or newer than a short overlap before
+/// it.
 struct NewestTimestamp {
     newest: DateTime<Utc>,
     condition: String,
@@ -98,11 +99,12 @@ impl NewestTimestamp {
     }
 }
 
-/// Remembers when the oldest transaction began that held an id at the last poll, or the clock when none did: whatever
-/// commits later is dated after that. Transactions that have taken their time and hold no id yet are not in its lists.
+/// Remembers when the oldest transaction began that held an id at the last poll, or the clock if none did. Whatever
+/// commits later is dated after that. Transactions that have fixed their `now()` and hold no id yet are not in its
+/// lists.
 struct XidGate {
     from: DateTime<Utc>,
-    /// By transaction id; of a prepared transaction no list says when it began.
+    /// By transaction id. No view shows when a prepared transaction began.
     starts: HashMap<String, DateTime<Utc>>,
 }
 
@@ -117,7 +119,7 @@ impl XidGate {
         .fetch_all(&mut *session)
         .await
         .expect("a plain query");
-        // After the running ones: what is prepared in between is in both lists, not in neither.
+        // Read after the running transactions: one that is prepared in between is in both lists, not in neither.
         let prepared: Vec<String> =
             sqlx::query_scalar("SELECT transaction::text FROM pg_prepared_xacts WHERE database = current_database()")
                 .fetch_all(&mut *session)
@@ -135,9 +137,9 @@ impl XidGate {
     }
 }
 
-/// Remembers the snapshot before its last read, and asks for rows whose transaction that one did not see as committed:
-/// all of the table is looked at each time. A snapshot lists no subtransactions, so the id of one whose parent was in
-/// flight counts as seen.
+/// Remembers the snapshot before its last read, and reads the rows whose transaction that snapshot did not see as
+/// committed. It scans the whole table each time. A snapshot lists no subtransactions, so the id of a subtransaction
+/// whose parent was running counts as seen.
 struct Snapshot {
     last: String,
 }
@@ -148,7 +150,7 @@ impl Snapshot {
             .fetch_one(&mut *session)
             .await
             .expect("a plain query");
-        // The 32 bits of `xmin`, completed to the 64 of a snapshot's ids: as long ago as they say.
+        // The 32 bits of `xmin`, extended to the 64 bits of a snapshot's ids by their distance from the next id.
         let next = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
         let id = format!("({next} - (({next} - xmin::text::bigint) & 4294967295))::text::xid8");
         let condition = format!("NOT pg_visible_in_snapshot({id}, $1::pg_snapshot)");

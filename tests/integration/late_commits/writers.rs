@@ -1,4 +1,4 @@
-//! Sessions that write as applications do, and commit long after they took their time.
+//! Sessions that write as applications do, and commit long after they fixed their `now()`.
 //!
 //! Owns: the mix of transactions. Must not know: who reads the table.
 
@@ -13,18 +13,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{people, text};
-use crate::support::{Stage, USERS};
+use crate::support::{TestEnvironment, USERS};
 
-/// Accounts `u1` and on.
+/// The number of accounts, `u1` and on.
 const ACCOUNTS: u32 = 3_000;
 const WRITERS: u32 = 12;
-/// The longest transaction; two-phase ones stay prepared for up to half as long on top.
-const LONGEST: f64 = 1.5;
-/// How long the patient ones, a tenth of all, hold nothing before they write and commit: while somebody else is asked,
-/// say. Others come and go meanwhile, so that no lock and no transaction id is as old as they are.
-const PATIENT: f64 = 2.0 * LONGEST;
+/// The longest transaction, in seconds. A two-phase transaction stays prepared for up to half as long after that.
+const LONGEST_TRANSACTION: f64 = 1.5;
+/// The longest wait, in seconds, of a tenth of all transactions, which hold no lock until they write and commit, for
+/// example while an application calls another service. Other transactions come and go in that time, so that no lock and
+/// no transaction id is as old as theirs.
+const LONGEST_WAIT: f64 = 2.0 * LONGEST_TRANSACTION;
 
-/// Stamps as an application sets them: by a default, and by a trigger.
+/// The table. A default and a trigger set its timestamps, as in an application.
 pub(super) fn table() -> String {
     format!(
         "{USERS} {}
@@ -35,14 +36,14 @@ pub(super) fn table() -> String {
     )
 }
 
-/// The writers at work.
+/// The running writers.
 pub(super) struct Writers {
     stop: Arc<AtomicBool>,
     sessions: Vec<JoinHandle<u64>>,
     finisher: JoinHandle<()>,
 }
 
-/// A transaction that another session is to end.
+/// A prepared transaction that another session ends.
 struct PendingCommit {
     gid: String,
     due: Instant,
@@ -50,32 +51,32 @@ struct PendingCommit {
 }
 
 impl Writers {
-    /// Twelve sessions over the accounts of [`table`].
-    pub(super) async fn start(stage: &Stage) -> Self {
-        let database = text(stage, "SELECT current_database()").await;
-        let (hand_over, handed_over) = mpsc::unbounded_channel();
-        let finisher = tokio::spawn(finish(stage.database.connect().await, handed_over));
+    /// Starts twelve sessions over the accounts of [`table`].
+    pub(super) async fn start(env: &TestEnvironment) -> Self {
+        let database = text(env, "SELECT current_database()").await;
+        let (to_finisher, pending) = mpsc::unbounded_channel();
+        let finisher = tokio::spawn(finish(env.database.connect().await, pending));
         let stop = Arc::new(AtomicBool::new(false));
         let mut sessions = Vec::new();
         for number in 0..WRITERS {
-            let session = stage.database.connect().await;
+            let session = env.database.connect().await;
             let name = format!("{database}_{number}");
-            sessions.push(tokio::spawn(write(session, name, stop.clone(), hand_over.clone())));
+            sessions.push(tokio::spawn(write(session, name, stop.clone(), to_finisher.clone())));
         }
         Self { stop, sessions, finisher }
     }
 
-    /// Nobody begins another transaction.
+    /// No session begins another transaction after this.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Something is still to be committed.
-    pub(super) fn at_work(&self) -> bool {
+    /// Whether something is still to be committed.
+    pub(super) fn is_running(&self) -> bool {
         !self.finisher.is_finished()
     }
 
-    /// Waits for the last commit; gives the number of transactions.
+    /// Waits for the last commit and returns the number of transactions.
     pub(super) async fn end(self) -> u64 {
         let mut transactions = 0;
         for session in self.sessions {
@@ -86,8 +87,8 @@ impl Writers {
     }
 }
 
-async fn think(most: f64) {
-    let seconds = rand::rng().random_range(0.0..most);
+async fn pause_randomly(max_seconds: f64) {
+    let seconds = rand::rng().random_range(0.0..max_seconds);
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
@@ -95,17 +96,17 @@ async fn write(
     mut session: PgConnection,
     name: String,
     stop: Arc<AtomicBool>,
-    hand_over: mpsc::UnboundedSender<PendingCommit>,
+    to_finisher: mpsc::UnboundedSender<PendingCommit>,
 ) -> u64 {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
-        // Accounts of others too, so that locks are waited for; the loser of a deadlock starts over.
-        if transaction(&mut session, &name, number, &hand_over).await.is_err() {
-            session.execute("ROLLBACK").await.expect("a transaction can be given up");
+        // The sessions share their accounts, so that they wait for locks. The victim of a deadlock starts over.
+        if transaction(&mut session, &name, number, &to_finisher).await.is_err() {
+            session.execute("ROLLBACK").await.expect("a transaction can be rolled back");
         }
     }
-    session.close().await.expect("a session ends in order");
+    session.close().await.expect("a session can be closed");
     number
 }
 
@@ -113,16 +114,16 @@ async fn transaction(
     session: &mut PgConnection,
     name: &str,
     number: u64,
-    hand_over: &mpsc::UnboundedSender<PendingCommit>,
+    to_finisher: &mpsc::UnboundedSender<PendingCommit>,
 ) -> Result<(), sqlx::Error> {
     let (style, ending): (u32, u32) = (rand::rng().random_range(0..10), rand::rng().random_range(0..20));
     let mut chosen: Vec<u32> = (0..3).map(|_| rand::rng().random_range(1..=ACCOUNTS)).collect();
     chosen.sort_unstable();
-    // Nothing is held yet, but the time is taken.
+    // The transaction fixes its `now()` and holds no lock.
     session.execute("BEGIN; SELECT now()").await?;
-    let patient = style == 9;
-    think(if patient { PATIENT } else { LONGEST / 2.0 }).await;
-    // The trigger sets the stamp.
+    let waits_long = style == 9;
+    pause_randomly(if waits_long { LONGEST_WAIT } else { LONGEST_TRANSACTION / 2.0 }).await;
+    // The trigger sets the timestamp.
     let update = |account: u32, what: &str| {
         AssertSqlSafe(format!("UPDATE users SET city = '{name} {number} {what}' WHERE id = 'u{account}'"))
     };
@@ -136,8 +137,8 @@ async fn transaction(
         session.execute(update(chosen[0], "first")).await?;
         session.execute(update(chosen[1], "second")).await?;
     }
-    if !patient {
-        think(LONGEST / 2.0).await;
+    if !waits_long {
+        pause_randomly(LONGEST_TRANSACTION / 2.0).await;
     }
     session.execute(update(chosen[2], "last")).await?;
     match ending {
@@ -145,9 +146,9 @@ async fn transaction(
         2..=5 => {
             let gid = format!("{name}_{number}");
             session.execute(AssertSqlSafe(format!("PREPARE TRANSACTION '{gid}'"))).await?;
-            let due =
-                imsync::clock::monotonic() + Duration::from_secs_f64(rand::rng().random_range(0.0..LONGEST / 2.0));
-            hand_over
+            let due = imsync::clock::monotonic()
+                + Duration::from_secs_f64(rand::rng().random_range(0.0..LONGEST_TRANSACTION / 2.0));
+            to_finisher
                 .send(PendingCommit { gid, due, keep: ending != 5 || number.is_multiple_of(2) })
                 .expect("the finisher listens");
             return Ok(());
@@ -157,11 +158,11 @@ async fn transaction(
     Ok(())
 }
 
-/// Ends what was prepared, in a session of its own.
-async fn finish(mut session: PgConnection, mut handed_over: mpsc::UnboundedReceiver<PendingCommit>) {
-    while let Some(PendingCommit { gid, due, keep }) = handed_over.recv().await {
+/// Ends the prepared transactions, in its own session.
+async fn finish(mut session: PgConnection, mut pending: mpsc::UnboundedReceiver<PendingCommit>) {
+    while let Some(PendingCommit { gid, due, keep }) = pending.recv().await {
         tokio::time::sleep_until(due).await;
         let verb = if keep { "COMMIT" } else { "ROLLBACK" };
-        session.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("it is prepared");
+        session.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("the transaction is prepared");
     }
 }

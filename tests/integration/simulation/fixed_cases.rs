@@ -1,17 +1,17 @@
-//! Histories that once failed, the part of them that matters, with what was wrong.
+//! Histories that failed once, reduced to the operations that matter.
 //!
 //! Owns: the list. Must not know: how they are run.
 
-use super::operation::Operation::{Calm, ClearFaults, CommandRun as Run, Fault as Misbehave, Write};
+use super::operation::Operation::{ClearFaults, CommandRun as Run, Fault as AddFault, Quiesce, Write};
 use super::operation::ProcessFault::None as Unharmed;
 use super::operation::{
-    Answer, Command, CommandRun, Fault, FaultKind, Watermark, WatermarkUpdate, Which, WriterAction,
+    Answer, Command, CommandRun, Fault, FaultKind, Selection, Watermark, WatermarkUpdate, WriterAction,
 };
 use super::plan::{Plan, Settings};
 
-/// Name and history of each.
+/// The name and the history of each case.
 pub(super) fn all() -> Vec<(&'static str, Plan)> {
-    vec![("a gateway says 429 to a call that IM has applied", an_answer_that_comes_too_late())]
+    vec![("a gateway answers 429 to a call that IM has applied", throttled_after_the_call_was_applied())]
 }
 
 fn settings() -> Settings {
@@ -24,24 +24,24 @@ fn settings() -> Settings {
         timpush: true,
         keep_gone: false,
         keep_unmapped: false,
-        strangers: false,
+        unimported: false,
         max_share: 100,
         calls_per_second: 66,
         rejected_retry: 3_600,
-        ghosts: false,
+        late_writes: false,
     }
 }
 
 fn once() -> super::operation::Operation {
-    Run(CommandRun { command: Command::Once, fault: Unharmed, beside: Vec::new() })
+    Run(CommandRun { command: Command::Once, fault: Unharmed, concurrent: Vec::new() })
 }
 
-/// HTTP 429 counted as "certainly not applied", so a pass that stopped there left the old value acknowledged.
-fn an_answer_that_comes_too_late() -> Plan {
-    let set = WriterAction::Set { account: 12, column: 0, value: 1, stamp: WatermarkUpdate::Now };
-    let late = Fault {
+/// HTTP 429 counted as "certainly not applied", so a pass that stopped there kept the old value as acknowledged.
+fn throttled_after_the_call_was_applied() -> Plan {
+    let set = WriterAction::Set { account: 12, column: 0, value: 1, update: WatermarkUpdate::Now };
+    let applied_then_throttled = Fault {
         kind: FaultKind::ApplyThenFail(Answer::RetryLater),
-        which: Which::Next(2),
+        selection: Selection::Next(2),
         account: None,
         attribute: None,
     };
@@ -51,10 +51,10 @@ fn an_answer_that_comes_too_late() -> Plan {
             once(),
             Write(0, set),
             Write(0, WriterAction::Commit),
-            Misbehave(late),
+            AddFault(applied_then_throttled),
             once(),
             ClearFaults,
-            Calm,
+            Quiesce,
         ],
     }
 }

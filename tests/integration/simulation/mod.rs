@@ -1,11 +1,13 @@
-//! The whole, simulated: generated histories of an application, its database, the vendor and imsync, each with its faults.
+//! The complete system under simulation: generated histories of an application, its database, the vendor and imsync,
+//! each with its faults.
 //!
-//! Owns: systems made from a seed, what must hold after every step and after every quiescence, the histories that once failed.
-//! Must not know: how imsync keeps its promises; the state tables are read here by themselves, the mapping is written a
-//! second time.
+//! Owns: systems generated from a seed, the conditions that must hold after every step and after every quiescence, the
+//! histories that failed once. Must not know: how imsync keeps its promises. The state tables are read here
+//! independently of `src/state`, and the mapping is implemented a second time.
 //!
-//! A failure prints its seed and its last steps. `IMSYNC_SEED=n cargo test --test integration simulation::replay -- --ignored
-//! --nocapture` runs that system again, `IMSYNC_SHRINK=1` beside it looks for a shorter history that fails as well.
+//! A failure prints its seed and its last steps. `IMSYNC_SEED=n cargo test --test integration simulation::soak::replay
+//! -- --ignored --nocapture` runs that system again. With `IMSYNC_SHRINK=1` it also searches for a shorter history that
+//! fails. `IMSYNC_LENGTH` sets the number of operations.
 
 mod faults;
 mod fixed_cases;

@@ -1,52 +1,52 @@
-//! What can happen in a system, as data: a list of these is a history that can be run again.
+//! The operations of a system, as data: a list of them is a history that can be run again.
 //!
-//! Owns: the words. Must not know: how they are carried out, or chosen.
+//! Owns: the operations. Must not know: how they are executed, or chosen.
 //!
-//! `{:?}` of a list is Rust that can be pasted into `cases.rs`; accounts, values and columns are small numbers that
-//! `table` turns into texts.
+//! The `{:?}` output of a list is Rust that can be pasted into `fixed_cases.rs`. Accounts, values and columns are small
+//! numbers that `table` turns into texts.
 
-/// One step of a history. Every step can be taken in every system: what cannot be done is left out or rolled back.
+/// One step of a history. Every step is possible in every system: what cannot be done is skipped or rolled back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operation {
-    /// A session of an application does something. It begins a transaction if none is open.
+    /// A session of an application acts. It begins a transaction if none is open.
     Write(usize, WriterAction),
-    /// A transaction that is prepared is ended by another session: the oldest, or the newest.
+    /// Another session ends a prepared transaction: the oldest, or the newest.
     Finish {
         oldest: bool,
         commit: bool,
     },
     CommandRun(CommandRun),
-    /// Start a daemon, armed to crash or not. A second one stands by; there is no third.
+    /// Starts a daemon, optionally armed to crash. A second daemon stands by; a third is not started.
     Daemon(Option<(&'static str, u64)>),
-    /// SIGTERM for the first daemon, and wait for its end.
+    /// Sends SIGTERM to the first daemon and waits for its end.
     DaemonTerm,
-    /// `kill -9` for the first daemon.
+    /// Sends SIGKILL to the first daemon.
     DaemonKill,
-    /// The first daemon stops for so many milliseconds, as a machine does that swaps or moves.
-    DaemonSleeps(u64),
-    /// The configuration gets another mapping or filter; a daemon does not hear of it.
+    /// Stops the first daemon for this many milliseconds, like a machine that swaps or migrates.
+    DaemonSuspend(u64),
+    /// Writes another mapping or filter to the configuration file. A running daemon is not told to reload it.
     Edit(ConfigVersion),
-    /// IM gets to know an account.
+    /// Imports an account into IM.
     Import(u64),
     Fault(Fault),
     ClearFaults,
-    /// Connections of imsync are cut by the server.
+    /// The server terminates connections of imsync.
     Cut(FaultTarget),
     /// Milliseconds.
     Pause(u64),
     /// `imsync rejected retry`.
     RetryRejected,
-    /// Everything ends well for a moment; then IM must equal the table.
-    Calm,
+    /// Ends transactions and faults and settles all work. Then IM must equal the table.
+    Quiesce,
 }
 
-/// A one-shot command and what befalls it.
+/// A one-shot command and the fault it meets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct CommandRun {
     pub(super) command: Command,
     pub(super) fault: ProcessFault,
-    /// What others do meanwhile.
-    pub(super) beside: Vec<Operation>,
+    /// The operations that run at the same time.
+    pub(super) concurrent: Vec<Operation>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,11 +62,11 @@ pub(super) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ProcessFault {
     None,
-    /// At the nth arrival at this crash point.
+    /// Abort at the nth arrival at this crash point.
     Crash(&'static str, u64),
-    /// `kill -9` after so many milliseconds.
+    /// SIGKILL after this many milliseconds.
     Kill(u64),
-    /// SIGTERM after so many milliseconds.
+    /// SIGTERM after this many milliseconds.
     Term(u64),
 }
 
@@ -75,47 +75,47 @@ pub(super) enum FaultTarget {
     All,
     /// The session that holds the lease.
     Lease,
-    /// One of them, whichever the server names first or last.
+    /// A single session: the one with the lowest or the highest process id.
     First,
     Last,
 }
 
-/// What the configuration says of attributes and filter.
+/// The variants of the configured attributes and filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConfigVersion {
     First,
-    /// `lang` is not mapped any more.
+    /// `lang` is no longer mapped.
     WithoutLang,
-    /// Another text for one value of `plan`.
+    /// One value of `plan` is mapped to another text.
     OtherPlan,
     /// Every fifth account falls out of the filter.
     NarrowFilter,
 }
 
-/// What a session of an application does. `column` and `value` are places in `table`'s lists.
+/// An action in a session of an application. `column` and `value` are indexes into the lists of `table`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum WriterAction {
-    /// An update that stamps the row as it should.
+    /// An update of one column; `update` decides about its timestamp.
     Set {
         account: u64,
         column: usize,
         value: usize,
-        stamp: WatermarkUpdate,
+        update: WatermarkUpdate,
     },
-    /// To a value and back, in one transaction.
-    ThereAndBack {
+    /// Sets a value and the old one again, in one transaction.
+    SetAndRestore {
         account: u64,
         column: usize,
         value: usize,
     },
-    /// All rows whose number leaves this rest: one timestamp.
+    /// Updates all rows with `number % modulus = rest`, with one timestamp.
     Bulk {
         column: usize,
         value: usize,
         modulus: u64,
         rest: u64,
     },
-    /// Many rows leave or come back at once.
+    /// Soft-deletes or restores many rows at once.
     BulkGone {
         modulus: u64,
         rest: u64,
@@ -132,7 +132,7 @@ pub(super) enum WriterAction {
         account: u64,
         gone: bool,
     },
-    /// The row falls out of the filter or comes back.
+    /// The row leaves the filter or enters it again.
     Bot {
         account: u64,
         bot: bool,
@@ -148,62 +148,62 @@ pub(super) enum WriterAction {
     Commit,
     CommitAndChain,
     Rollback,
-    /// `PREPARE TRANSACTION`: ended by a `Finish`.
+    /// `PREPARE TRANSACTION`; a `Finish` ends it.
     Prepare,
-    /// The session ends without a word.
-    HangUp,
+    /// The session disconnects without ending its transaction.
+    Disconnect,
 }
 
-/// What the watermark column is.
+/// The type of the watermark column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watermark {
     /// `timestamptz`
     Zoned,
-    /// `timestamp`, written in the zone of Berlin.
+    /// `timestamp`, written in the time zone of Berlin.
     Local,
     /// A `bigint` from a sequence.
     Counter,
-    /// There is none: every pass compares the whole table.
+    /// No watermark column: every pass compares the whole table.
     None,
 }
 
-/// How an update leaves the watermark column.
+/// How an update sets the watermark column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum WatermarkUpdate {
     Now,
-    /// Half a second ago: a writer whose clock lags within the grace.
+    /// Half a second ago: the writer's clock lags within the grace.
     Lagging,
-    /// In an hour.
+    /// One hour ahead.
     Ahead,
-    /// As it was: a disabled trigger.
+    /// Unchanged, as with a disabled trigger.
     Untouched,
-    /// Long ago: a restored row.
+    /// Long ago, as for a restored row.
     Old,
     /// NULL.
     Missing,
 }
 
 impl WatermarkUpdate {
-    /// An incremental pass promises to find it.
-    pub(super) fn honest(self) -> bool {
+    /// Whether an incremental pass must find the update.
+    pub(super) fn detectable(self) -> bool {
         matches!(self, Self::Now | Self::Lagging | Self::Ahead)
     }
 }
 
-/// The vendor misbehaves: for some of the calls, until `ClearFaults`.
+/// A fault of the vendor for some of the calls, until `ClearFaults`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fault {
     pub(super) kind: FaultKind,
-    /// Of a hundred matching calls, with a seed of its own; or the next so many calls.
-    pub(super) which: Which,
+    /// The calls that are affected.
+    pub(super) selection: Selection,
     /// Only calls with this account.
     pub(super) account: Option<u64>,
-    /// Only calls with this attribute, by place.
+    /// Only calls with this attribute, as an index into `COLUMNS`.
     pub(super) attribute: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Which {
+pub(super) enum Selection {
     Percent { chance: u64, seed: u64 },
     Next(u64),
 }
@@ -211,7 +211,7 @@ pub(super) enum Which {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FaultKind {
     Refuse(i64),
-    /// Only the account fails (`timpush`), or its whole call.
+    /// Only the account fails (`timpush`), or the whole call with it.
     RefuseAccount(i64),
     Fail(Answer),
     ApplyThenFail(Answer),
@@ -219,13 +219,13 @@ pub(super) enum FaultKind {
     Hold(u64),
     ApplyThenHold(u64),
     Slow(u64),
-    /// Calls a second.
+    /// The limit, in calls per second.
     Throttle(u32),
-    /// Applied so many milliseconds after the caller went away.
-    Ghost(u64),
+    /// Applied this many milliseconds after the caller disconnected.
+    LateWrite(u64),
 }
 
-/// An answer that is not the right one.
+/// An incorrect answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Answer {
     Code(i64),

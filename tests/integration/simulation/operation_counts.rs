@@ -1,4 +1,4 @@
-//! What a soak did, in numbers.
+//! Counts of what a soak test did.
 //!
 //! Owns: counting, and the table at the end. Must not know: what is counted.
 
@@ -22,7 +22,7 @@ impl OperationCounts {
         self.0.get(group).map_or(0, |names| names.values().sum())
     }
 
-    pub(super) fn take_in(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         for (group, names) in &other.0 {
             for (name, count) in names {
                 self.add(group, name.clone(), *count);

@@ -1,22 +1,22 @@
-//! From a seed to a system: its settings and its list of operations, the same every time.
+//! The plan of a system: settings and a list of operations, derived from a seed, identical on every run.
 //!
-//! Owns: how likely what is. Must not know: how anything is carried out.
+//! Owns: the probabilities. Must not know: how an operation is executed.
 
 use super::operation::{
-    Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Watermark,
-    WatermarkUpdate, Which, WriterAction,
+    Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
+    Watermark, WatermarkUpdate, WriterAction,
 };
 use super::rng::Rng;
 use super::table::{COLUMNS, VALUES};
 
 pub(super) const WRITERS: usize = 4;
-/// `im.timeout`, the smallest that the configuration takes.
+/// `im.timeout`, the smallest value that the configuration accepts.
 pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
 
-/// What a system is like. Small, so that page edges and half-filled calls are everywhere.
+/// The settings of a system. They are small, so that page boundaries and half-filled calls are frequent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
-    /// Numbers of accounts in the table at the beginning; as many again may come.
+    /// The number of accounts in the table at the beginning. Ten more may be added.
     pub(super) accounts: u64,
     pub(super) page_size: u64,
     pub(super) users_per_call: u64,
@@ -25,16 +25,16 @@ pub(super) struct Settings {
     pub(super) timpush: bool,
     pub(super) keep_gone: bool,
     pub(super) keep_unmapped: bool,
-    /// Every third account is not in Chat until it is imported.
-    pub(super) strangers: bool,
+    /// Every third account is missing in IM until it is imported.
+    pub(super) unimported: bool,
     /// `removal.max_share`, in percent.
     pub(super) max_share: u64,
-    /// `im.calls_per_second`; the vendor takes half as many again.
+    /// `im.calls_per_second`. The vendor allows half as many again.
     pub(super) calls_per_second: u32,
     /// `schedule.rejected_retry`, in seconds.
     pub(super) rejected_retry: u64,
-    /// Calls that land after their caller gave up are among the faults.
-    pub(super) ghosts: bool,
+    /// Whether the faults include calls that are applied after their caller gave up.
+    pub(super) late_writes: bool,
 }
 
 /// A system that can be run.
@@ -45,7 +45,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// So many operations and a quiescence at the end.
+    /// This many operations and a final quiescence.
     pub(super) fn of(seed: u64, length: usize) -> Self {
         let mut rng = Rng::new(seed);
         let settings = Settings {
@@ -64,23 +64,23 @@ impl Plan {
             timpush: rng.percent(50),
             keep_gone: rng.percent(15),
             keep_unmapped: rng.percent(50),
-            strangers: rng.percent(15),
+            unimported: rng.percent(15),
             max_share: rng.pick(&[100, 100, 100, 20]),
             calls_per_second: rng.pick(&[20, 66, 66]),
             rejected_retry: rng.pick(&[1, 3_600]),
-            ghosts: rng.percent(50),
+            late_writes: rng.percent(50),
         };
         let mut planner = Planner { rng, settings, operations: Vec::new(), daemons: 0 };
-        let mut calm_after = 40;
+        let mut quiesce_after = 40;
         while planner.operations.len() < length {
             planner.next();
-            // A quiescence in the middle: what follows starts from a state that was proven.
-            if planner.operations.len() > calm_after && planner.daemons == 0 {
-                planner.operations.push(Operation::Calm);
-                calm_after += 40;
+            // Operations after a quiescence in the middle start from a verified state.
+            if planner.operations.len() > quiesce_after && planner.daemons == 0 {
+                planner.operations.push(Operation::Quiesce);
+                quiesce_after += 40;
             }
         }
-        planner.operations.push(Operation::Calm);
+        planner.operations.push(Operation::Quiesce);
         Self { settings: planner.settings, operations: planner.operations }
     }
 }
@@ -95,20 +95,20 @@ pub(super) struct Planner {
 impl Planner {
     fn next(&mut self) {
         if self.daemons == 0 && self.rng.percent(25) {
-            return self.scene();
+            return self.scenario();
         }
-        let operation = if self.daemons > 0 { self.beside_daemon() } else { self.alone() };
+        let operation = if self.daemons > 0 { self.with_daemon() } else { self.without_daemon() };
         match operation {
             Operation::Daemon(_) => self.daemons = 2.min(self.daemons + 1),
             Operation::DaemonTerm | Operation::DaemonKill => self.daemons -= 1,
-            // A pass that finds nothing to do arrives nowhere.
+            // Commits some changes first, because a pass without work reaches few crash points.
             Operation::CommandRun(_) => self.changes(),
             _ => {}
         }
         self.operations.push(operation);
     }
 
-    /// A few changes that are committed.
+    /// Commits a few changes.
     fn changes(&mut self) {
         for _ in 0..self.rng.below(3) {
             let writer = self.writer();
@@ -117,13 +117,13 @@ impl Planner {
             let action = match self.rng.below(4) {
                 0 => WriterAction::Bulk { column, value, modulus, rest: self.rng.below(modulus) },
                 1 => WriterAction::Gone { account, gone: self.rng.percent(50) },
-                _ => WriterAction::Set { account, column, value, stamp: WatermarkUpdate::Now },
+                _ => WriterAction::Set { account, column, value, update: WatermarkUpdate::Now },
             };
             self.operations.extend([Operation::Write(writer, action), Operation::Write(writer, WriterAction::Commit)]);
         }
     }
 
-    fn alone(&mut self) -> Operation {
+    fn without_daemon(&mut self) -> Operation {
         match self.rng.below(100) {
             0..46 => self.write(),
             46..50 => self.finish(),
@@ -147,18 +147,18 @@ impl Planner {
         Operation::Daemon(self.rng.percent(40).then(|| self.crash()))
     }
 
-    fn beside_daemon(&mut self) -> Operation {
+    fn with_daemon(&mut self) -> Operation {
         match self.rng.below(100) {
             0..48 => self.write(),
             48..52 => self.finish(),
             52..70 => Operation::Pause(self.rng.between(1, 300)),
             70..77 => Operation::Fault(self.fault()),
             77..80 => Operation::ClearFaults,
-            80..85 => Operation::Cut(self.whose()),
+            80..85 => Operation::Cut(self.fault_target()),
             85..87 => Operation::RetryRejected,
             87..89 => self.daemon(),
             89 => Operation::CommandRun(self.pass()),
-            90 => Operation::DaemonSleeps(self.rng.pick(&[200, 1_200, 5_500])),
+            90 => Operation::DaemonSuspend(self.rng.pick(&[200, 1_200, 5_500])),
             91..95 => Operation::DaemonKill,
             _ => Operation::DaemonTerm,
         }
@@ -183,24 +183,24 @@ impl Planner {
             5 => ProcessFault::Term(self.rng.between(1, 1_500)),
             _ => ProcessFault::None,
         };
-        let beside = match self.rng.below(3) {
-            0 => (0..self.rng.between(1, 5)).map(|_| self.beside()).collect(),
+        let concurrent = match self.rng.below(3) {
+            0 => (0..self.rng.between(1, 5)).map(|_| self.concurrent_operation()).collect(),
             _ => Vec::new(),
         };
-        CommandRun { command, fault, beside }
+        CommandRun { command, fault, concurrent }
     }
 
-    fn beside(&mut self) -> Operation {
+    fn concurrent_operation(&mut self) -> Operation {
         match self.rng.below(10) {
             0..5 => self.write(),
             5 => self.finish(),
             6 | 7 => Operation::Pause(self.rng.between(1, 400)),
             8 => Operation::Fault(self.fault()),
-            _ => Operation::Cut(self.whose()),
+            _ => Operation::Cut(self.fault_target()),
         }
     }
 
-    fn whose(&mut self) -> FaultTarget {
+    fn fault_target(&mut self) -> FaultTarget {
         self.rng.pick(&[FaultTarget::All, FaultTarget::Lease, FaultTarget::First, FaultTarget::Last])
     }
 
@@ -209,24 +209,24 @@ impl Planner {
         (point, if self.rng.percent(70) { 1 } else { self.rng.between(2, 6) })
     }
 
-    /// Mostly one that was there at the beginning.
+    /// Usually an account that was there at the beginning.
     pub(super) fn account(&mut self) -> u64 {
         let accounts = self.settings.accounts;
         if self.rng.percent(85) { self.rng.below(accounts) } else { self.rng.below(accounts + 10) }
     }
 
     pub(super) fn column(&mut self) -> usize {
-        usize::try_from(self.rng.below(COLUMNS.len() as u64)).expect("a place fits")
+        usize::try_from(self.rng.below(COLUMNS.len() as u64)).expect("an index fits")
     }
 
     pub(super) fn value(&mut self) -> usize {
-        // The first two are listed where values are looked up.
+        // The first two values are listed where values are looked up.
         let bound = if self.rng.percent(50) { 3 } else { VALUES as u64 };
-        usize::try_from(self.rng.below(bound)).expect("a place fits")
+        usize::try_from(self.rng.below(bound)).expect("an index fits")
     }
 
     pub(super) fn writer(&mut self) -> usize {
-        usize::try_from(self.rng.below(WRITERS as u64)).expect("a place fits")
+        usize::try_from(self.rng.below(WRITERS as u64)).expect("an index fits")
     }
 
     fn write(&mut self) -> Operation {
@@ -239,7 +239,7 @@ impl Planner {
         let rest = self.rng.below(modulus);
         match self.rng.below(100) {
             0..22 => {
-                let stamp = match self.rng.below(20) {
+                let update = match self.rng.below(20) {
                     0 => WatermarkUpdate::Untouched,
                     1 => WatermarkUpdate::Old,
                     2 => WatermarkUpdate::Missing,
@@ -247,12 +247,12 @@ impl Planner {
                     4 | 5 => WatermarkUpdate::Lagging,
                     _ => WatermarkUpdate::Now,
                 };
-                WriterAction::Set { account, column, value, stamp }
+                WriterAction::Set { account, column, value, update }
             }
-            22..27 => WriterAction::ThereAndBack { account, column, value },
+            22..27 => WriterAction::SetAndRestore { account, column, value },
             27..35 => WriterAction::Bulk { column, value, modulus, rest },
             35..37 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
-            // Half of them are there already.
+            // Some of these accounts may be in the table already.
             37..42 => WriterAction::Insert { account: self.settings.accounts + self.rng.below(10), value },
             42..46 => WriterAction::Delete { account },
             46..51 => WriterAction::Gone { account, gone: self.rng.percent(60) },
@@ -265,7 +265,7 @@ impl Planner {
             87..89 => WriterAction::CommitAndChain,
             89..93 => WriterAction::Rollback,
             93..98 => WriterAction::Prepare,
-            _ => WriterAction::HangUp,
+            _ => WriterAction::Disconnect,
         }
     }
 
@@ -294,20 +294,20 @@ impl Planner {
             34..56 => FaultKind::ApplyThenFail(self.answer()),
             56..66 => FaultKind::ApplyThenHold(self.rng.between(10, 1_800)),
             66..72 => FaultKind::Slow(self.rng.between(1, 150)),
-            72..77 => FaultKind::Throttle(u32::try_from(self.rng.between(1, 10)).expect("few calls")),
+            72..77 => FaultKind::Throttle(u32::try_from(self.rng.between(1, 10)).expect("the limit is small")),
             77..82 => FaultKind::Hold(self.rng.between(10, 500)),
-            // Well within twice the time-out after the call was sent, also on a machine that is busy.
-            82..91 if self.settings.ghosts => FaultKind::Hold(self.rng.between(800, TIMEOUT_MILLIS * 13 / 10)),
-            _ if self.settings.ghosts => FaultKind::Ghost(self.rng.between(1, TIMEOUT_MILLIS * 3 / 10)),
+            // Well within twice the time-out after the call was sent, also on a busy machine.
+            82..91 if self.settings.late_writes => FaultKind::Hold(self.rng.between(800, TIMEOUT_MILLIS * 13 / 10)),
+            _ if self.settings.late_writes => FaultKind::LateWrite(self.rng.between(1, TIMEOUT_MILLIS * 3 / 10)),
             _ => FaultKind::ApplyThenFail(Answer::Close),
         };
-        let which = if self.rng.percent(50) {
-            Which::Percent { chance: self.rng.between(20, 100), seed: self.rng.below(1_000) }
+        let selection = if self.rng.percent(50) {
+            Selection::Percent { chance: self.rng.between(20, 100), seed: self.rng.below(1_000) }
         } else {
-            Which::Next(self.rng.between(1, 8))
+            Selection::Next(self.rng.between(1, 8))
         };
         let account = (matches!(kind, FaultKind::RefuseAccount(_)) || self.rng.percent(25)).then(|| self.account());
         let attribute = self.rng.percent(10).then(|| self.column());
-        Fault { kind, which, account, attribute }
+        Fault { kind, selection, account, attribute }
     }
 }

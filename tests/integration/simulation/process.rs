@@ -1,6 +1,7 @@
-//! The binary as these systems run it: armed to crash, killed, told to stop; and what it may print and end with.
+//! The binary as these systems run it: armed to crash, killed, or told to stop. Also checks what it prints and how it
+//! exits.
 //!
-//! Owns: starting, ending and examining processes. Must not know: tables, the vendor.
+//! Owns: starting, ending and checking processes. Must not know: tables, the vendor.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,25 +10,25 @@ use tokio::process::Child;
 
 use super::operation::{Command, ProcessFault};
 use super::table;
-use crate::support::{Stage, signal};
+use crate::support::{TestEnvironment, signal};
 
-/// A command that has not ended by then hangs: several times what time-outs, retries and pauses add up to.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// A command that has not ended by then hangs. This is several times the sum of time-outs, retries and delays.
+const PROCESS_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A process and where it prints.
+/// A process and the files that hold its output.
 pub(super) struct Process {
     pub(super) name: String,
-    /// It may crash by itself.
+    /// Whether a crash point is armed.
     pub(super) armed: bool,
     child: Child,
     files: [PathBuf; 2],
 }
 
-/// What became of a process.
+/// The result of a process.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) name: String,
-    /// None: a signal ended it, ours or that of a crash point.
+    /// None if a signal ended it: one from this test or the abort at a crash point.
     pub(super) code: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -55,12 +56,12 @@ pub(super) fn arguments(command: &Command) -> Vec<String> {
 }
 
 impl Process {
-    /// `number` tells its files apart from those of others.
-    pub(super) fn start(stage: &Stage, number: u32, arguments: &[String], crash: Option<(&str, u64)>) -> Self {
-        let files = ["out", "err"].map(|extension| stage.directory().join(format!("{number}.{extension}")));
-        let open = |file: &PathBuf| std::fs::File::create(file).expect("a file for what it prints");
+    /// `number` distinguishes its output files from those of other processes.
+    pub(super) fn start(env: &TestEnvironment, number: u32, arguments: &[String], crash: Option<(&str, u64)>) -> Self {
+        let files = ["out", "err"].map(|extension| env.directory().join(format!("{number}.{extension}")));
+        let open = |file: &PathBuf| std::fs::File::create(file).expect("the output file can be created");
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut command = stage.command(&arguments);
+        let mut command = env.command(&arguments);
         if let Some((point, arrival)) = crash {
             command.env("IMSYNC_CRASH_AT", format!("{point}#{arrival}"));
         }
@@ -68,50 +69,50 @@ impl Process {
         Self { name: arguments.join(" "), armed: crash.is_some(), child, files }
     }
 
-    /// It has not ended yet.
+    /// Whether it has not ended yet.
     pub(super) fn alive(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked").is_none()
+        self.child.try_wait().expect("the state of a child can be queried").is_none()
     }
 
     pub(super) fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Sends it a signal, unless it has ended.
+    /// Sends it a signal unless it has ended.
     pub(super) fn signal(&mut self, name: &str) {
         if self.alive() {
             signal(&self.child, name);
         }
     }
 
-    /// Waits for the end; a process that hangs is an error, with what it printed.
+    /// Waits for the end. A process that hangs is an error, reported with its output.
     pub(super) async fn end(mut self) -> Result<Ended, String> {
-        let waited = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let waited = tokio::time::timeout(PROCESS_TIMEOUT, self.child.wait()).await;
         let [stdout, stderr] =
             self.files.map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned());
         let Ok(status) = waited else {
             let _ = self.child.kill().await;
-            return Err(format!("`{}` has not ended for {PATIENCE:?}\n{stdout}\n{stderr}", self.name));
+            return Err(format!("`{}` has not ended for {PROCESS_TIMEOUT:?}\n{stdout}\n{stderr}", self.name));
         };
         let code = status.expect("a child can be waited for").code();
         Ok(Ended { name: self.name, code, stdout, stderr })
     }
 }
 
-/// The fault in time: it happens beside what the others do.
-pub(super) async fn befall(fault: ProcessFault, process: Option<u32>) {
+/// Injects a timed fault while the other operations run.
+pub(super) async fn inject_timed_fault(fault: ProcessFault, process: Option<u32>) {
     let (ProcessFault::Kill(millis) | ProcessFault::Term(millis)) = fault else { return };
     let name = if matches!(fault, ProcessFault::Kill(_)) { "KILL" } else { "TERM" };
     tokio::time::sleep(Duration::from_millis(millis)).await;
     if let Some(pid) = process {
-        // Not yet waited for, so the number is still its own; if it has ended there is nobody to tell.
+        // The process has not been waited for, so its id is still valid. If it has ended, there is nothing to signal.
         let _ = std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).output();
     }
 }
 
 impl Ended {
-    /// Nothing that must not be printed, and an exit code that this command may have.
-    pub(super) fn examine(&self, secrets: &[String], may_be_killed: bool) -> Result<(), String> {
+    /// Checks that no forbidden text is printed and that this command may end with this exit code.
+    pub(super) fn check(&self, secrets: &[String], may_be_killed: bool) -> Result<(), String> {
         let all =
             || format!("`{}` ended with {:?}\nstdout: {}\nstderr: {}", self.name, self.code, self.stdout, self.stderr);
         for text in [&self.stdout, &self.stderr] {
@@ -128,14 +129,14 @@ impl Ended {
         }
         match self.code {
             Some(0 | 3) => Ok(()),
-            // It says why.
+            // It prints a reason.
             Some(1) if self.stderr.contains("imsync: ") => Ok(()),
             None if may_be_killed => Ok(()),
-            _ => Err(format!("not an exit code of this command: {}", all())),
+            _ => Err(format!("this command must not end with this exit code: {}", all())),
         }
     }
 
-    /// The pass on stdout.
+    /// The pass report on stdout.
     pub(super) fn pass(&self) -> Result<serde_json::Value, String> {
         serde_json::from_str(&self.stdout).map_err(|error| format!("{error}: {self:?}"))
     }

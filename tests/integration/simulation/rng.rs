@@ -1,8 +1,9 @@
-//! Chance that repeats itself: the same seed gives the same throws in every release.
+//! A reproducible random number generator: the same seed gives the same numbers in every release.
 //!
 //! Owns: the generator (`SplitMix64`). Must not know: what is decided by it.
 //!
-//! Not the `rand` crate: its generators may change between versions, and a seed that once failed must go on failing.
+//! The `rand` crate is not used, because its generators may change between versions, and a seed that failed once must
+//! keep failing.
 
 pub(super) struct Rng(u64);
 
@@ -19,12 +20,12 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to but without `bound`.
+    /// A number from 0 to `bound`, exclusive.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// From `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
@@ -34,7 +35,7 @@ impl Rng {
     }
 
     pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        let place = usize::try_from(self.below(of.len() as u64)).expect("an index fits");
-        of[place]
+        let index = usize::try_from(self.below(of.len() as u64)).expect("an index fits");
+        of[index]
     }
 }

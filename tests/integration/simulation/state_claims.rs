@@ -1,6 +1,6 @@
-//! What must hold after every step: the state claims nothing that IM does not hold, and no rule of the vendor was broken.
+//! What must hold after every step: the state claims only what IM holds.
 //!
-//! Owns: reading the state tables by itself. Must not know: `src/state`.
+//! Owns: reading the state tables independently. Must not know: `src/state`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use super::table::Users;
 
-/// What the state says of one attribute.
+/// What the state claims about one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StateClaim {
     Holds(String),
@@ -22,16 +22,16 @@ pub(super) enum StateClaim {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StateClaims {
     pub(super) names: Vec<String>,
-    /// By account: when it was recorded, and the claims by slot.
+    /// By account: when it was recorded, and the claims by attribute index.
     pub(super) accounts: BTreeMap<String, (String, Vec<StateClaim>)>,
-    /// Account and slot of every intent.
+    /// Account and attribute index of every intent.
     pub(super) intents: BTreeSet<(String, usize)>,
     /// Rejected account and attribute ("" for the whole account).
     pub(super) rejections: BTreeSet<(String, String)>,
 }
 
 impl StateClaims {
-    /// One statement, so one snapshot. Empty before first use.
+    /// Reads with one statement, so from one snapshot. The result is empty before imsync's first start.
     pub(super) async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
         type Found = (String, Option<String>, Option<String>, Option<bool>, Option<i64>);
         let ready: bool = sqlx::query_scalar("SELECT to_regclass('imsync.rejection') IS NOT NULL")
@@ -41,12 +41,12 @@ impl StateClaims {
             return Ok(Self::default());
         }
         let found: Vec<Found> = sqlx::query_as(
-            "SELECT 'name', n.name, NULL, NULL, n.slot FROM imsync.sync, unnest(attribute_names) WITH ORDINALITY AS n (name, slot)
+            "SELECT 'name', n.name, NULL, NULL, n.index FROM imsync.sync, unnest(attribute_names) WITH ORDINALITY AS n (name, index)
              UNION ALL SELECT 'account:' || account.acknowledged_at, account, acknowledged::text, account.generation < sync.generation, NULL
                FROM imsync.account JOIN imsync.sync ON sync.id = sync_id
-             UNION ALL SELECT 'intent', i.account, NULL, NULL, i.slots
+             UNION ALL SELECT 'intent', i.account, NULL, NULL, i.attribute_mask
                FROM imsync.intent, unnest(accounts, set_attributes, remove_attributes) AS u (account, sets, removals),
-                    LATERAL (SELECT u.account, u.sets | u.removals) AS i (account, slots)
+                    LATERAL (SELECT u.account, u.sets | u.removals) AS i (account, attribute_mask)
              UNION ALL SELECT 'rejection', account, attribute, NULL, NULL FROM imsync.rejection",
         )
         .fetch_all(connection)
@@ -61,7 +61,7 @@ impl StateClaims {
                     let mask = number.unwrap_or_default();
                     state
                         .intents
-                        .extend((0..63).filter(|slot| mask & (1 << slot) != 0).map(|slot| (subject.clone(), slot)));
+                        .extend((0..63).filter(|index| mask & (1 << index) != 0).map(|index| (subject.clone(), index)));
                 }
                 "rejection" => {
                     state.rejections.insert((subject, text.unwrap_or_default()));
@@ -77,13 +77,13 @@ impl StateClaims {
         Ok(state)
     }
 
-    pub(super) fn claim(&self, account: &str, slot: usize) -> StateClaim {
+    pub(super) fn claim(&self, account: &str, index: usize) -> StateClaim {
         let claims = self.accounts.get(account).map(|(_, claims)| claims);
-        claims.and_then(|claims| claims.get(slot)).cloned().unwrap_or(StateClaim::Nothing)
+        claims.and_then(|claims| claims.get(index)).cloned().unwrap_or(StateClaim::Nothing)
     }
 
-    /// Account and attribute of every doubt.
-    pub(super) fn doubts(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Account and attribute of every unknown outcome.
+    pub(super) fn attributes_in_doubt(&self) -> impl Iterator<Item = (&str, &str)> {
         self.accounts.iter().flat_map(|(account, (_, claims))| {
             let unknown = claims.iter().zip(&self.names).filter(|(claim, _)| **claim == StateClaim::Unknown);
             unknown.map(move |(_, name)| (account.as_str(), name.as_str()))
@@ -92,47 +92,47 @@ impl StateClaims {
 }
 
 fn claims(acknowledged: &str, old: bool) -> Vec<StateClaim> {
-    let slots: Vec<Value> = serde_json::from_str(acknowledged).expect("acknowledged is an array by slot");
-    let claim = |slot: Value| match slot {
+    let values: Vec<Value> = serde_json::from_str(acknowledged).expect("acknowledged is an array by attribute index");
+    let claim = |value: Value| match value {
         Value::Null => StateClaim::Nothing,
         Value::String(value) if !old => StateClaim::Holds(value),
         _ => StateClaim::Unknown,
     };
-    slots.into_iter().map(claim).collect()
+    values.into_iter().map(claim).collect()
 }
 
-/// Claims that are not so. The state is read before and after IM, and only what stood still between is judged: whatever
-/// changes at IM has an intent before it changes, and another row or an intent after.
-pub(super) async fn lies(connection: &mut PgConnection, im: &SimulatorHandle) -> sqlx::Result<Vec<String>> {
+/// The false claims. The state is read before and after IM, and only what is equal in both is judged: every change at
+/// IM has an intent before it, and another row or an intent after it.
+pub(super) async fn false_claims(connection: &mut PgConnection, im: &SimulatorHandle) -> sqlx::Result<Vec<String>> {
     let before = StateClaims::read(connection).await?;
     let users: Users = im.users();
     let after = StateClaims::read(connection).await?;
-    let mut lies = Vec::new();
+    let mut found = Vec::new();
     for account in users.keys().chain(before.accounts.keys()).collect::<BTreeSet<_>>() {
         if before.accounts.get(account) != after.accounts.get(account) {
             continue;
         }
-        for (slot, name) in after.names.iter().enumerate() {
-            let under_way = |state: &StateClaims| state.intents.contains(&(account.clone(), slot));
+        for (index, name) in after.names.iter().enumerate() {
+            let under_way = |state: &StateClaims| state.intents.contains(&(account.clone(), index));
             if under_way(&before) || under_way(&after) {
                 continue;
             }
             let held = users.get(account).and_then(|attributes| attributes.get(name));
-            let so = match before.claim(account, slot) {
+            let is_true = match before.claim(account, index) {
                 StateClaim::Unknown => true,
                 StateClaim::Nothing => held.is_none(),
                 StateClaim::Holds(value) => held == Some(&value),
             };
-            if !so {
-                lies.push(format!(
-                    "the state claims of {account}.{name} {:?}, IM holds {held:?}",
-                    before.claim(account, slot)
+            if !is_true {
+                found.push(format!(
+                    "the state claims {:?} for {account}.{name}, IM holds {held:?}",
+                    before.claim(account, index)
                 ));
             }
         }
     }
     if after.names.is_empty() && !users.is_empty() {
-        lies.push(format!("IM holds something before the state has any attribute: {users:?}"));
+        found.push(format!("IM holds something before the state has any attribute: {users:?}"));
     }
-    Ok(lies)
+    Ok(found)
 }

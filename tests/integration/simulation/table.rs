@@ -1,9 +1,10 @@
-//! The table of these systems, and what IM should hold by it, worked out a second time.
+//! The table of these systems and the values that IM should hold for it, computed a second time.
 //!
-//! Owns: schema, values, `[attributes]` and an independent reading of what they mean. Must not know: `src/mapping`.
+//! Owns: schema, values, `[attributes]` and an independent implementation of their meaning. Must not know:
+//! `src/mapping`.
 //!
-//! The column `honest` is not mapped: each write says there whether a timestamp can find it, so that a rollback, a
-//! SAVEPOINT or a late commit takes the answer along.
+//! The column `detectable` is not mapped. Each write records there whether a timestamp can find it, so that a rollback,
+//! a SAVEPOINT or a late commit applies to this flag too.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use sqlx::PgConnection;
 use super::operation::{ConfigVersion, Watermark, WatermarkUpdate};
 use super::plan::Settings;
 
-/// As the simulator shows users.
+/// The users as the simulator reports them.
 pub(super) type Users = BTreeMap<String, BTreeMap<String, String>>;
 
 pub(super) fn schema(watermark: Watermark) -> String {
@@ -24,19 +25,19 @@ pub(super) fn schema(watermark: Watermark) -> String {
     format!(
         "CREATE SEQUENCE ticks START 1000; CREATE TABLE users (
          id text PRIMARY KEY, number int NOT NULL, city text, note text, plan text, gender text, tier text, lang text,
-         kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, honest boolean NOT NULL DEFAULT true);
+         kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, detectable boolean NOT NULL DEFAULT true);
          CREATE INDEX ON users (updated_at, id);",
-        stamp(watermark, WatermarkUpdate::Now)
+        watermark_expression(watermark, WatermarkUpdate::Now)
     )
 }
 
-/// The expression that a row is stamped with.
-pub(super) fn stamp(watermark: Watermark, stamp: WatermarkUpdate) -> String {
+/// The SQL expression for the watermark column.
+pub(super) fn watermark_expression(watermark: Watermark, update: WatermarkUpdate) -> String {
     let time = |expression: &str| match watermark {
         Watermark::Local => format!("timezone('Europe/Berlin', {expression})"),
         Watermark::Zoned | Watermark::Counter | Watermark::None => expression.to_owned(),
     };
-    match (stamp, watermark) {
+    match (update, watermark) {
         (WatermarkUpdate::Untouched, _) => "updated_at".to_owned(),
         (WatermarkUpdate::Missing, _) => "NULL".to_owned(),
         (WatermarkUpdate::Old, Watermark::Counter) => "1".to_owned(),
@@ -65,7 +66,7 @@ pub(super) fn source(settings: &Settings, version: ConfigVersion) -> String {
     )
 }
 
-/// The `[attributes]`: the first version has all rules that a value can meet, over six attributes.
+/// The `[attributes]` section. The first version uses every mapping rule, over six attributes.
 pub(super) fn attributes(version: ConfigVersion) -> String {
     match version {
         ConfigVersion::First | ConfigVersion::NarrowFilter => ATTRIBUTES.to_owned(),
@@ -102,7 +103,7 @@ unlisted = "send"
 too_long = "truncate"
 "#;
 
-/// A text that a column can hold: itself, and its longest beginning of at most 50 bytes that ends with a whole sign.
+/// A text that a column can hold, and its longest prefix of at most 50 bytes that ends with a complete grapheme.
 struct ColumnText {
     raw: &'static str,
     cut: &'static str,
@@ -112,7 +113,7 @@ const fn short(raw: &'static str) -> ColumnText {
     ColumnText { raw, cut: raw }
 }
 
-/// NULL comes on top, as the last number.
+/// NULL is the additional last number.
 const TEXTS: [ColumnText; 14] = [
     short("a"),
     short("b"),
@@ -128,15 +129,15 @@ const TEXTS: [ColumnText; 14] = [
         raw: "01234567890123456789012345678901234567890123456789+",
         cut: "01234567890123456789012345678901234567890123456789",
     },
-    // 17 signs of three bytes.
+    // 17 characters of three bytes.
     ColumnText {
         raw: "零一二三四五六七八九十一二三四五六", cut: "零一二三四五六七八九十一二三四五"
     },
-    // A sign of 18 bytes (a family), three times.
+    // A grapheme of 18 bytes (a family), three times.
     ColumnText {
         raw: "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", cut: "👨‍👩‍👧👨‍👩‍👧"
     },
-    // An e and a combining accent at bytes 50 to 52: both go.
+    // An e and a combining accent at bytes 50 to 52: both are cut.
     ColumnText {
         raw: "0123456789012345678901234567890123456789012345678e\u{301}",
         cut: "0123456789012345678901234567890123456789012345678",
@@ -151,7 +152,7 @@ pub(super) fn value(number: usize) -> Option<&'static str> {
     TEXTS.get(number).map(|text| text.raw)
 }
 
-/// Accounts from 0 on. Some are awkward; one is longer than IM takes.
+/// Accounts from 0 on. Some are awkward, and one is longer than IM accepts.
 pub(super) fn account(number: u64) -> String {
     match number {
         3 => "ü-3, 'three'".to_owned(),
@@ -162,48 +163,48 @@ pub(super) fn account(number: u64) -> String {
     }
 }
 
-/// A row as psql shows it.
+/// A row of the table.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) values: Vec<Option<String>>,
     number: i32,
-    /// Soft-deleted, or a bot.
+    /// Soft-deleted, or excluded by the filter as a bot.
     gone: bool,
-    pub(super) honest: bool,
+    pub(super) detectable: bool,
     pub(super) shown: String,
 }
 
 pub(super) async fn rows(connection: &mut PgConnection) -> sqlx::Result<BTreeMap<String, Row>> {
     type Columns = (String, i32, Vec<Option<String>>, bool, bool, String);
     let rows: Vec<Columns> = sqlx::query_as(
-        "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, honest, \
+        "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, detectable, \
          row_to_json(users)::text FROM users",
     )
     .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, number, values, gone, honest, shown)| (id, Row { values, number, gone, honest, shown }))
+        .map(|(id, number, values, gone, detectable, shown)| (id, Row { values, number, gone, detectable, shown }))
         .collect())
 }
 
-/// What one attribute of one account should be.
+/// The expected value of one attribute of one account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedValue {
     Is(&'static str),
     Nothing,
-    /// What was there before.
+    /// The previous value.
     Kept,
-    /// What was there before, and the attribute is listed as rejected.
+    /// The previous value, and the attribute is listed as rejected.
     Refused,
 }
 
-fn found(raw: &str) -> &'static ColumnText {
-    TEXTS.iter().find(|text| text.raw == raw).expect("columns hold only our texts")
+fn find_text(raw: &str) -> &'static ColumnText {
+    TEXTS.iter().find(|text| text.raw == raw).expect("columns hold only texts of this list")
 }
 
 fn expected(attribute: &str, column: Option<&str>, version: ConfigVersion) -> ExpectedValue {
-    let text = column.filter(|raw| !raw.is_empty()).map(found);
+    let text = column.filter(|raw| !raw.is_empty()).map(find_text);
     let sent = |text: &'static ColumnText, truncate: bool| match text.raw.len() <= 50 {
         true => ExpectedValue::Is(text.raw),
         false if truncate => ExpectedValue::Is(text.cut),
@@ -229,34 +230,34 @@ fn expected(attribute: &str, column: Option<&str>, version: ConfigVersion) -> Ex
     }
 }
 
-/// An account that IM cannot have.
+/// Whether the account id is too long for IM.
 pub(super) fn too_long(account: &str) -> bool {
     account.len() > 32
 }
 
 impl Row {
-    /// The row counts as gone.
+    /// Whether the row counts as gone.
     pub(super) fn is_gone(&self, version: ConfigVersion) -> bool {
         self.gone || version == ConfigVersion::NarrowFilter && self.number % 5 == 4
     }
 }
 
-/// What the account should have, by attribute. `row`: none where the table has none.
+/// The expected values of an account, by attribute. `row` is `None` if the table has no such row.
 pub(super) fn expected_values(
     account: &str,
     row: Option<&Row>,
     settings: &Settings,
     version: ConfigVersion,
 ) -> BTreeMap<&'static str, ExpectedValue> {
-    let of = |attribute: &'static str, place: usize| match row {
+    let value = |attribute: &'static str, index: usize| match row {
         _ if too_long(account) => ExpectedValue::Nothing,
         Some(row) if !row.is_gone(version) => match (attribute, version) {
             ("lang", ConfigVersion::WithoutLang) if settings.keep_unmapped => ExpectedValue::Kept,
             ("lang", ConfigVersion::WithoutLang) => ExpectedValue::Nothing,
-            _ => expected(attribute, row.values[place].as_deref(), version),
+            _ => expected(attribute, row.values[index].as_deref(), version),
         },
         _ if settings.keep_gone => ExpectedValue::Kept,
         _ => ExpectedValue::Nothing,
     };
-    COLUMNS.iter().enumerate().map(|(place, (_, attribute))| (*attribute, of(attribute, place))).collect()
+    COLUMNS.iter().enumerate().map(|(index, (_, attribute))| (*attribute, value(attribute, index))).collect()
 }

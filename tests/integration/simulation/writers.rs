@@ -1,9 +1,9 @@
-//! Sessions of applications: transactions that stay open over passes, one after the other or prepared.
+//! Sessions of applications, with transactions that stay open across passes, in sequence or prepared.
 //!
 //! Owns: the SQL of each action, and what is open where. Must not know: imsync.
 //!
-//! All sessions are driven by one hand. A statement that would wait for another session's lock fails after a moment and
-//! takes its transaction with it, as a deadlock or an impatient application would.
+//! All sessions are driven by one task. A statement that would wait for another session's lock fails after a moment,
+//! and its transaction is rolled back, as after a deadlock or with an impatient application.
 
 use std::collections::VecDeque;
 
@@ -24,12 +24,12 @@ struct WriterSession {
     savepoints: u32,
 }
 
-/// All of them.
+/// All writer sessions.
 pub(super) struct Writers {
     watermark: Watermark,
     database: String,
     sessions: Vec<Option<WriterSession>>,
-    /// Global ids of prepared transactions, the oldest first.
+    /// Global ids of the prepared transactions, the oldest first.
     prepared: VecDeque<String>,
     count: u32,
 }
@@ -42,25 +42,25 @@ fn id(account: u64) -> String {
     literal(Some(&table::account(account)))
 }
 
-fn stamped(watermark: Watermark, stamp: WatermarkUpdate) -> String {
-    let honest = stamp.honest() || watermark == Watermark::None;
-    format!("updated_at = {}, honest = {honest}", table::stamp(watermark, stamp))
+fn set_watermark(watermark: Watermark, update: WatermarkUpdate) -> String {
+    let detectable = update.detectable() || watermark == Watermark::None;
+    format!("updated_at = {}, detectable = {detectable}", table::watermark_expression(watermark, update))
 }
 
-/// The statements of a action that writes.
+/// The statements of an action that writes.
 fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
-    let now = stamped(watermark, WatermarkUpdate::Now);
+    let now = set_watermark(watermark, WatermarkUpdate::Now);
     let set = |column: usize, value: usize| format!("{} = {}", COLUMNS[column].0, literal(table::value(value)));
     match action {
-        WriterAction::Set { account, column, value, stamp } => {
+        WriterAction::Set { account, column, value, update } => {
             vec![format!(
                 "UPDATE users SET {}, {} WHERE id = {}",
                 set(*column, *value),
-                stamped(watermark, *stamp),
+                set_watermark(watermark, *update),
                 id(*account)
             )]
         }
-        WriterAction::ThereAndBack { account, column, value } => {
+        WriterAction::SetAndRestore { account, column, value } => {
             let (name, _) = COLUMNS[*column];
             let id = id(*account);
             vec![
@@ -103,7 +103,7 @@ fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
         | WriterAction::CommitAndChain
         | WriterAction::Rollback
         | WriterAction::Prepare
-        | WriterAction::HangUp => Vec::new(),
+        | WriterAction::Disconnect => Vec::new(),
     }
 }
 
@@ -119,7 +119,7 @@ impl Writers {
         Self { watermark, database, sessions, prepared: VecDeque::new(), count: 0 }
     }
 
-    /// Does the action in this session.
+    /// Executes the action in this session.
     pub(super) async fn write(
         &mut self,
         database: &Database,
@@ -137,16 +137,16 @@ impl Writers {
         match self.try_write(writer, action).await {
             Ok(()) => counts.count("actions", name),
             Err(error) => {
-                // Waited for a lock, or a second row with one key: the transaction is over.
+                // A lock time-out, a duplicate key or a deadlock ends the transaction.
                 let known = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
                 assert!(
                     matches!(known.as_deref(), Some("55P03" | "23505" | "40P01")),
                     "{action:?} in session {writer}: {error}"
                 );
-                let session = self.sessions[writer].as_mut().expect("it is open");
-                session.run("ROLLBACK".to_owned()).await.expect("a transaction can be given up");
+                let session = self.sessions[writer].as_mut().expect("the session is open");
+                session.run("ROLLBACK".to_owned()).await.expect("a transaction can be rolled back");
                 (session.open, session.savepoints) = (false, 0);
-                counts.count("actions", "given up for a lock or a key");
+                counts.count("actions", "rolled back for a lock or a key");
             }
         }
     }
@@ -160,10 +160,10 @@ impl Writers {
                     | WriterAction::Rollback
                     | WriterAction::Release
                     | WriterAction::RollbackTo
-                    | WriterAction::HangUp
+                    | WriterAction::Disconnect
             )
         {
-            // The time is taken here, whenever the first row is written.
+            // `now()` is fixed here, however late the first row is written.
             session.run("BEGIN; SELECT now()".to_owned()).await?;
             (session.open, session.savepoints) = (true, 0);
         }
@@ -195,9 +195,9 @@ impl Writers {
                 (session.open, session.savepoints) = (false, 0);
                 self.prepared.push_back(gid);
             }
-            WriterAction::HangUp => {
+            WriterAction::Disconnect => {
                 if let Some(session) = self.sessions[writer].take() {
-                    // Dropped without a word: the server sees the end of the stream.
+                    // Dropped without a protocol message: the server sees the end of the stream.
                     drop(session.connection);
                 }
             }
@@ -206,15 +206,15 @@ impl Writers {
         Ok(())
     }
 
-    /// Ends one prepared transaction, if there is one. A session that is in a transaction cannot do it.
+    /// Ends one prepared transaction, if there is one. A session in a transaction cannot do it.
     pub(super) async fn finish(&mut self, other: &mut PgConnection, oldest: bool, commit: bool) {
         let gid = if oldest { self.prepared.pop_front() } else { self.prepared.pop_back() };
         let Some(gid) = gid else { return };
         let verb = if commit { "COMMIT" } else { "ROLLBACK" };
-        other.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("it is prepared");
+        other.execute(AssertSqlSafe(format!("{verb} PREPARED '{gid}'"))).await.expect("the transaction is prepared");
     }
 
-    /// Ends everything that is open: one half of it is committed.
+    /// Ends everything that is open. Half of it is committed.
     pub(super) async fn end_all(&mut self, other: &mut PgConnection) {
         for writer in 0..self.sessions.len() {
             if let Some(session) = &mut self.sessions[writer]
