@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 const ROWS: u32 = 100_000;
 
@@ -16,8 +16,8 @@ fn now() -> Instant {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures; run by `make bench`"]
 async fn bench_first_sync_full_compare_and_idle_pass() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env
         .execute(&format!(
             "INSERT INTO users (id, city, plan, gender) SELECT 'u' || g, 'city ' || g % 700, 'free', 'm' FROM generate_series(1, {ROWS}) g; ANALYZE users"
         ))
@@ -28,11 +28,11 @@ async fn bench_first_sync_full_compare_and_idle_pass() {
         ("incremental pass, nothing changed, start-up included", &["run", "--once", "--json"][..]),
     ] {
         let begun = now();
-        let pass = stage.imsync(arguments).await.expect_code(0).json();
+        let pass = env.imsync(arguments).await.expect_code(0).json();
         let seconds = begun.elapsed().as_secs_f64();
         let rows = pass["rows_read"].as_f64().unwrap_or_default();
         println!("{what}: {seconds:.2} s, {rows} rows ({:.0} rows/s), {} calls", rows / seconds, pass["calls"]);
     }
-    let bytes = stage.number("SELECT pg_total_relation_size('imsync.account')").await;
+    let bytes = env.number("SELECT pg_total_relation_size('imsync.account')").await;
     println!("state: {} bytes for each of {ROWS} accounts of 3 attributes", bytes / i64::from(ROWS));
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 #[expect(clippy::disallowed_methods, reason = "it is a wall clock that is asked for")]
 fn now() -> Instant {
@@ -32,26 +32,25 @@ impl Latencies {
 /// fresh city, until the pass has ended.
 async fn beside_a_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
     let setup = Setup { im: im.to_owned(), ..Setup::default() };
-    let stage = Stage::set_up(setup).await;
+    let env = TestEnvironment::set_up(setup).await;
     // Not new, or the first incremental passes would be at the same rows.
-    stage
-        .execute(&format!(
-            "ALTER TABLE users SET (autovacuum_enabled = false);
+    env.execute(&format!(
+        "ALTER TABLE users SET (autovacuum_enabled = false);
              INSERT INTO users (id, city, plan, gender, updated_at)
              SELECT 'u' || lpad(g::text, 7, '0'), 'old', 'free', 'm', '2020-01-01' FROM generate_series(1, {rows}) g;
              ANALYZE users"
-        ))
-        .await;
+    ))
+    .await;
     let begun = now();
-    let mut daemon = stage.start("run", &["run"]);
-    stage.eventually("the full pass has begun", async || stage.handle().counters().users > 200).await;
-    let mut database = stage.database.connect().await;
+    let mut daemon = env.start("run", &["run"]);
+    env.eventually("the full pass has begun", async || env.handle().counters().users > 200).await;
+    let mut database = env.database.connect().await;
     let mut pending: BTreeMap<String, (String, Instant)> = BTreeMap::new();
     let mut latencies = Vec::new();
     let mut number = 0_u32;
     // Spread over the table, so that some are in the full pass's hands at that moment.
-    while stage.handle().counters().users < u64::from(rows) * 97 / 100 || !pending.is_empty() {
-        if stage.handle().counters().users < u64::from(rows) * 95 / 100 {
+    while env.handle().counters().users < u64::from(rows) * 97 / 100 || !pending.is_empty() {
+        if env.handle().counters().users < u64::from(rows) * 95 / 100 {
             number += 1;
             let account = format!("u{:07}", u64::from(number) * 7919 % u64::from(rows) + 1);
             let city = format!("fresh {number}");
@@ -66,18 +65,18 @@ async fn beside_a_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
         pending.retain(|account, (city, committed)| {
-            let there = stage.handle().user(account).get("city") == Some(city);
+            let there = env.handle().user(account).get("city") == Some(city);
             if there {
                 latencies.push(committed.elapsed());
             }
             !there
         });
     }
-    stage.converges(Duration::from_mins(2)).await;
+    env.converges(Duration::from_mins(2)).await;
     let took = begun.elapsed();
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    assert!(stage.handle().violations().is_empty(), "{:?}", stage.handle().violations());
+    assert!(env.handle().violations().is_empty(), "{:?}", env.handle().violations());
     latencies.sort();
     (Latencies(latencies), took)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const PEOPLE: &str = "INSERT INTO users (id, city, plan, gender)
     SELECT 'u' || g, 'city ' || g % 7, CASE g % 3 WHEN 0 THEN 'pro' ELSE 'free' END, CASE g % 4 WHEN 0 THEN 'm' WHEN 1 THEN 'f' END
@@ -10,46 +10,48 @@ const PEOPLE: &str = "INSERT INTO users (id, city, plan, gender)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_then_only_what_changed() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(PEOPLE).await;
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(PEOPLE).await;
 
-    let backfill = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    let backfill = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     assert_eq!((&backfill["kind"], &backfill["outcome"]), (&"full".into(), &"ok".into()));
     assert_eq!((&backfill["pushed"], &backfill["calls"]), (&1000.into(), &10.into()));
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
 
-    stage.handle().clear_records();
-    let idle = stage.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
+    env.handle().clear_records();
+    let idle = env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
     assert_eq!(idle["calls"], 0, "a pass over an unchanged table makes no call");
-    assert_eq!(stage.handle().counters().arrived, 0);
+    assert_eq!(env.handle().counters().arrived, 0);
 
-    stage.execute("UPDATE users SET plan = 'gold', updated_at = now() WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 300)").await;
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    let calls = stage.handle().calls();
+    env.execute(
+        "UPDATE users SET plan = 'gold', updated_at = now() WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 300)",
+    )
+    .await;
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    let calls = env.handle().calls();
     assert_eq!(calls.len(), 3, "300 users fit three calls");
     for user in calls.iter().flat_map(|call| &call.users) {
         assert_eq!(user.attributes, [("plan".to_owned(), Some("gold".to_owned()))], "only the changed attribute goes");
     }
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_follows_the_table_and_stops_in_order() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(PEOPLE).await;
-    let mut daemon = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(20)).await;
-    stage
-        .execute(
-            "UPDATE users SET city = 'moved', updated_at = now() WHERE id IN ('u1', 'u2');
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(PEOPLE).await;
+    let mut daemon = env.start("run", &["run"]);
+    env.converges(Duration::from_secs(20)).await;
+    env.execute(
+        "UPDATE users SET city = 'moved', updated_at = now() WHERE id IN ('u1', 'u2');
              UPDATE users SET plan = NULL, updated_at = now() WHERE id = 'u3';
              UPDATE users SET deleted_at = now(), updated_at = now() WHERE id = 'u4';
              INSERT INTO users (id, city) VALUES ('new', 'Wien')",
-        )
-        .await;
-    stage.converges(Duration::from_secs(10)).await;
+    )
+    .await;
+    env.converges(Duration::from_secs(10)).await;
     signal(&daemon, "TERM");
-    assert_eq!(ended(&mut daemon).await, Some(0), "{}", stage.printed("run", "err"));
-    assert_eq!(stage.handle().violations(), vec![]);
-    assert_eq!(stage.imsync(&["status", "--json"]).await.expect_code(0).json()["lease"], serde_json::Value::Null);
+    assert_eq!(ended(&mut daemon).await, Some(0), "{}", env.printed("run", "err"));
+    assert_eq!(env.handle().violations(), vec![]);
+    assert_eq!(env.imsync(&["status", "--json"]).await.expect_code(0).json()["lease"], serde_json::Value::Null);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 
 use super::{HeldValues, expect_plain, rejected};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 /// Odd ids; those of 1 to 32 bytes are IM's to judge, all others ours.
 fn odd() -> Vec<String> {
@@ -88,12 +88,12 @@ fn sendable(id: &str) -> bool {
     (1..=32).contains(&id.len())
 }
 
-async fn insert(stage: &Stage, ids: &[String]) {
+async fn insert(env: &TestEnvironment, ids: &[String]) {
     let insert =
         "INSERT INTO users (id, city, plan, gender) SELECT id, 'Graz', 'free', 'm' FROM unnest($1::text[]) AS id";
     sqlx::query(insert)
         .bind(ids)
-        .execute(&mut stage.database.connect().await)
+        .execute(&mut env.database.connect().await)
         .await
         .expect("texts that a column can hold");
 }
@@ -101,20 +101,20 @@ async fn insert(stage: &Stage, ids: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
     let more = "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned();
-    let stage = Stage::set_up(Setup { more, ..Setup::default() }).await;
+    let env = TestEnvironment::set_up(Setup { more, ..Setup::default() }).await;
     let ids: Vec<String> = odd().into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    insert(&stage, &ids).await;
-    let ran = stage.imsync(&["preview", "--full"]).await.expect_code(0);
+    insert(&env, &ids).await;
+    let ran = env.imsync(&["preview", "--full"]).await.expect_code(0);
     expect_plain(&ran);
 
-    let ran = stage.imsync(&["backfill"]).await.expect_code(3);
+    let ran = env.imsync(&["backfill"]).await.expect_code(3);
     expect_plain(&ran);
     let expected: BTreeSet<&String> = ids.iter().filter(|id| sendable(id)).collect();
-    let users = stage.handle().users();
+    let users = env.handle().users();
     assert_eq!(users.keys().collect::<BTreeSet<_>>(), expected);
     assert!(users.values().all(|attributes| attributes["city"] == "Graz" && attributes.len() == 3));
-    assert_eq!(users, stage.wanted_of_users().await.into_iter().filter(|(id, _)| sendable(id)).collect::<HeldValues>());
-    let listed = rejected(&stage).await;
+    assert_eq!(users, env.wanted_of_users().await.into_iter().filter(|(id, _)| sendable(id)).collect::<HeldValues>());
+    let listed = rejected(&env).await;
     let too_long: BTreeSet<&String> = ids.iter().filter(|id| id.len() > 32).collect();
     assert_eq!(listed.iter().map(|(account, ..)| account).collect::<BTreeSet<_>>(), too_long);
     for (account, attribute, reason) in &listed {
@@ -122,7 +122,7 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
         assert!(reason.contains(&format!("{} bytes", account.len())), "{reason}");
     }
     for arguments in [&["rejected"][..], &["rejected", "--all"]] {
-        expect_plain(&stage.imsync(arguments).await.expect_code(0));
+        expect_plain(&env.imsync(arguments).await.expect_code(0));
     }
 
     // Each has a second change of its own, among them some that IM refuses.
@@ -131,24 +131,24 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
         matcher: CallMatcher { accounts: refused.to_vec(), ..CallMatcher::default() },
         action: FaultAction::Refuse { code: 70402, per_account: true },
     };
-    let refusal = stage.handle().add_fault(rule);
-    stage.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
-    expect_plain(&stage.imsync(&["run", "--once"]).await.expect_code(3));
-    for (id, attributes) in stage.handle().users() {
+    let refusal = env.handle().add_fault(rule);
+    env.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
+    expect_plain(&env.imsync(&["run", "--once"]).await.expect_code(3));
+    for (id, attributes) in env.handle().users() {
         let city = if refused.contains(&id) { "Graz" } else { "Linz" };
         assert_eq!(attributes["city"], city, "{id:?}");
     }
-    let listed: BTreeSet<String> = rejected(&stage).await.into_iter().map(|(account, ..)| account).collect();
+    let listed: BTreeSet<String> = rejected(&env).await.into_iter().map(|(account, ..)| account).collect();
     assert!(refused.iter().all(|id| listed.contains(id)), "{listed:?}");
-    expect_plain(&stage.imsync(&["rejected", "--all"]).await.expect_code(0));
+    expect_plain(&env.imsync(&["rejected", "--all"]).await.expect_code(0));
 
     // All go, and leave nothing behind.
-    stage.handle().remove_fault(refusal);
-    stage.execute("DELETE FROM users").await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    assert_eq!(stage.handle().users(), HeldValues::new());
-    assert_eq!(stage.number("SELECT count(*) FROM imsync.account").await, 0);
-    assert_eq!(rejected(&stage).await, []);
+    env.handle().remove_fault(refusal);
+    env.execute("DELETE FROM users").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    assert_eq!(env.handle().users(), HeldValues::new());
+    assert_eq!(env.number("SELECT count(*) FROM imsync.account").await, 0);
+    assert_eq!(rejected(&env).await, []);
 }
 
 /// Nothing indexes the ids, so one can be longer than any index could hold, ours included.
@@ -156,26 +156,25 @@ async fn what_im_takes_arrives_and_what_it_cannot_take_is_listed() {
 async fn an_id_of_a_megabyte_harms_nobody() {
     let sql = "CREATE TABLE users (id text, city text, plan text, gender text, kind text,
         updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz)";
-    let stage = Stage::set_up(Setup { sql: sql.to_owned(), ..Setup::default() }).await;
-    insert(&stage, &["alice".to_owned(), "y".repeat(1000), "zoe".to_owned()]).await;
-    stage
-        .execute(
-            "INSERT INTO users (id, city)
+    let env = TestEnvironment::set_up(Setup { sql: sql.to_owned(), ..Setup::default() }).await;
+    insert(&env, &["alice".to_owned(), "y".repeat(1000), "zoe".to_owned()]).await;
+    env.execute(
+        "INSERT INTO users (id, city)
              SELECT string_agg(md5(g::text), ''), 'Graz' FROM generate_series(1, 32768) g
              UNION ALL SELECT string_agg(md5(g::text), ''), 'Graz' FROM generate_series(1, 200) g
              UNION ALL SELECT NULL, 'Graz' UNION ALL SELECT '', 'Graz'",
-        )
-        .await;
-    stage.imsync(&["backfill"]).await.expect_code(3);
-    assert_eq!(stage.handle().users().into_keys().collect::<Vec<_>>(), ["alice", "zoe"]);
-    let listed: Vec<usize> = rejected(&stage).await.iter().map(|(account, ..)| account.len()).collect();
+    )
+    .await;
+    env.imsync(&["backfill"]).await.expect_code(3);
+    assert_eq!(env.handle().users().into_keys().collect::<Vec<_>>(), ["alice", "zoe"]);
+    let listed: Vec<usize> = rejected(&env).await.iter().map(|(account, ..)| account.len()).collect();
     assert_eq!(listed, [1000]);
     // The watermark passes them too.
-    stage.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
-    stage.imsync(&["run", "--once"]).await.expect_code(3);
-    assert_eq!(stage.handle().user("zoe")["city"], "Linz");
-    stage.execute("DELETE FROM users WHERE length(id) > 32").await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    env.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
+    env.imsync(&["run", "--once"]).await.expect_code(3);
+    assert_eq!(env.handle().user("zoe")["city"], "Linz");
+    env.execute("DELETE FROM users WHERE length(id) > 32").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
 }
 
 /// Extremes of the integer types, with a prefix; and a uuid as 32 digits.
@@ -201,15 +200,20 @@ async fn numbers_and_uuids_are_accounts() {
         );
         let source =
             "table = \"users\"\naccount_column = \"id\"\nwatermark_column = \"updated_at\"\n".to_owned() + format;
-        let stage =
-            Stage::set_up(Setup { sql, source, attributes: "city = \"city\"\n".to_owned(), ..Setup::default() }).await;
-        stage.imsync(&["backfill"]).await.expect_code(0);
-        assert_eq!(stage.handle().users().into_keys().collect::<Vec<_>>(), accounts, "{kind}");
-        stage.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
-        stage.imsync(&["run", "--once"]).await.expect_code(0);
-        assert!(stage.handle().users().values().all(|attributes| attributes["city"] == "Linz"), "{kind}");
-        stage.execute("DELETE FROM users").await;
-        stage.imsync(&["backfill"]).await.expect_code(0);
-        assert_eq!(stage.handle().users(), HeldValues::new(), "{kind}");
+        let env = TestEnvironment::set_up(Setup {
+            sql,
+            source,
+            attributes: "city = \"city\"\n".to_owned(),
+            ..Setup::default()
+        })
+        .await;
+        env.imsync(&["backfill"]).await.expect_code(0);
+        assert_eq!(env.handle().users().into_keys().collect::<Vec<_>>(), accounts, "{kind}");
+        env.execute("UPDATE users SET city = 'Linz', updated_at = now()").await;
+        env.imsync(&["run", "--once"]).await.expect_code(0);
+        assert!(env.handle().users().values().all(|attributes| attributes["city"] == "Linz"), "{kind}");
+        env.execute("DELETE FROM users").await;
+        env.imsync(&["backfill"]).await.expect_code(0);
+        assert_eq!(env.handle().users(), HeldValues::new(), "{kind}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Setup, Stage, ended};
+use crate::support::{Setup, TestEnvironment, ended};
 
 /// What the program may hold at most, in a debug build, whatever it is answered. It is a third of that in peace.
 const MOST_KIB: u64 = 120 * 1024;
@@ -68,10 +68,10 @@ fn high_water_kib(pid: u32) -> Option<u64> {
 async fn fed(flood: EndlessAnswer) {
     // A user a call, so that as many calls as may be are in flight together.
     let im = "timeout = \"2s\"\nretry_for = \"1s\"\nusers_per_call = 1\n".to_owned();
-    let stage = Stage::set_up(Setup { im, ..Setup::default() }).await;
-    stage.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 150) g").await;
+    let env = TestEnvironment::set_up(Setup { im, ..Setup::default() }).await;
+    env.execute("INSERT INTO users (id, city) SELECT 'u' || g, 'Graz' FROM generate_series(1, 150) g").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    stage.edit(&stage.im.base_url(), &format!("http://{}", listener.local_addr().expect("it listens")));
+    env.edit(&env.im.base_url(), &format!("http://{}", listener.local_addr().expect("it listens")));
     let answered = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&answered);
     let server = tokio::spawn(async move {
@@ -79,7 +79,7 @@ async fn fed(flood: EndlessAnswer) {
             tokio::spawn(answer(stream, Arc::clone(&counted), flood));
         }
     });
-    let mut child = stage.start("backfill", &["backfill"]);
+    let mut child = env.start("backfill", &["backfill"]);
     let pid = child.id().expect("it runs");
     let mut highest = 0;
     let code = loop {
@@ -90,14 +90,14 @@ async fn fed(flood: EndlessAnswer) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     server.abort();
-    let printed = stage.printed("backfill", "err");
+    let printed = env.printed("backfill", "err");
     println!("{flood:?}: {} calls, at most {highest} KiB", answered.load(Ordering::SeqCst));
     assert!(answered.load(Ordering::SeqCst) > 20, "{printed}");
     assert!(highest > 0 && highest < MOST_KIB, "{flood:?}: {highest} KiB");
     assert!(matches!(code, Some(0 | 1 | 3)) && !printed.contains("panicked"), "{code:?} {printed}");
     // What was acknowledged is one account's; nobody else may count as done.
     let known = "SELECT count(*) FROM imsync.account WHERE in_doubt_retry_at IS NULL";
-    assert_eq!(stage.number(known).await, 1, "{printed}");
+    assert_eq!(env.number(known).await, 1, "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

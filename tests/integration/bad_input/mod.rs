@@ -12,15 +12,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::{Ran, Stage};
+use crate::support::{CommandOutput, TestEnvironment};
 
 /// Account by account what IM holds or should hold.
 type HeldValues = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Each line of `rejected --json`: account, attribute, reason.
-async fn rejected(stage: &Stage) -> Vec<(String, Option<String>, String)> {
+async fn rejected(env: &TestEnvironment) -> Vec<(String, Option<String>, String)> {
     let text = |entry: &Value, key: &str| entry[key].as_str().map(str::to_owned);
-    let listed = stage.imsync(&["rejected", "--json"]).await.expect_code(0).json_lines();
+    let listed = env.imsync(&["rejected", "--json"]).await.expect_code(0).json_lines();
     let entry = |entry: &Value| {
         let reason = text(entry, "reason").expect("a reason");
         (text(entry, "account").expect("an account"), text(entry, "attribute"), reason)
@@ -30,7 +30,7 @@ async fn rejected(stage: &Stage) -> Vec<(String, Option<String>, String)> {
 
 /// Lines and nothing that steers a terminal.
 #[track_caller]
-fn expect_plain(ran: &Ran) {
+fn expect_plain(ran: &CommandOutput) {
     let odd = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
     assert!(!ran.stdout.contains(odd) && !ran.stderr.contains(odd), "{ran:?}");
     assert!(!ran.stderr.contains("panicked"), "{ran:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{HeldValues, expect_plain, rejected};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 /// Signs that stay whole beside each other: letters, marks on them, pairs, families, what JSON writes otherwise.
 const SIGNS: [&str; 16] = [
@@ -62,15 +62,15 @@ async fn im_holds_what_the_rule_says_of_each_text() {
     let attributes = "city = \"city\"\n[attributes.plan]\ncolumn = \"city\"\ntoo_long = \"truncate\"\n\
         [attributes.sex]\ncolumn = \"city\"\nvalues = { aaa = \"listed\", \"\\\"\" = \"quote\" }\nunlisted = \"keep\"\n";
     let setup = Setup { attributes: attributes.to_owned(), ..Setup::default() };
-    let stage = Stage::set_up(setup).await;
+    let env = TestEnvironment::set_up(setup).await;
     let mut texts = texts();
     texts.extend([vec!["aaa"], vec!["\""], vec![" "]]);
     let ids: Vec<String> = (0..texts.len()).map(|number| format!("u{number:04}")).collect();
     let whole: Vec<String> = texts.iter().map(|signs| signs.concat()).collect();
     let insert = "INSERT INTO users (id, city) SELECT * FROM unnest($1::text[], $2::text[])";
-    let mut connection = stage.database.connect().await;
+    let mut connection = env.database.connect().await;
     sqlx::query(insert).bind(&ids).bind(&whole).execute(&mut connection).await.expect("texts that a column can hold");
-    stage.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
+    env.execute("INSERT INTO users (id, city) VALUES ('null', NULL), ('empty', '')").await;
 
     let (mut expected, mut refused) = (HeldValues::new(), BTreeMap::new());
     for ((id, signs), text) in ids.iter().zip(&texts).zip(&whole) {
@@ -90,14 +90,14 @@ async fn im_holds_what_the_rule_says_of_each_text() {
         }
         expected.insert(id.clone(), held);
     }
-    expect_plain(&stage.imsync(&["preview", "--full"]).await.expect_code(0));
-    expect_plain(&stage.imsync(&["backfill"]).await.expect_code(3));
-    let held = stage.handle().users();
+    expect_plain(&env.imsync(&["preview", "--full"]).await.expect_code(0));
+    expect_plain(&env.imsync(&["backfill"]).await.expect_code(3));
+    let held = env.handle().users();
     for (id, expected) in &expected {
         assert_eq!(held.get(id), Some(expected), "{id}");
     }
     assert_eq!(held.len(), expected.len(), "NULL and the empty text set nothing");
-    let listed = rejected(&stage).await;
+    let listed = rejected(&env).await;
     assert_eq!(listed.len(), refused.len());
     for (account, attribute, reason) in listed {
         let bytes = refused[&account];
@@ -105,19 +105,14 @@ async fn im_holds_what_the_rule_says_of_each_text() {
         assert!(attribute.as_deref() == Some("city") && reason.contains(&told), "{account}: {reason}");
     }
     // Nothing seems to differ afterwards.
-    stage.handle().clear_records();
-    stage.imsync(&["backfill"]).await.expect_code(3);
-    assert_eq!(stage.handle().counters().arrived, 0);
+    env.handle().clear_records();
+    env.imsync(&["backfill"]).await.expect_code(3);
+    assert_eq!(env.handle().counters().arrived, 0);
     // From something to nothing.
-    stage
-        .execute("UPDATE users SET city = CASE WHEN right(id, 1) < '5' THEN NULL ELSE '' END, updated_at = now()")
-        .await;
-    let ran = stage.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
+    env.execute("UPDATE users SET city = CASE WHEN right(id, 1) < '5' THEN NULL ELSE '' END, updated_at = now()").await;
+    let ran = env.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
     expect_plain(&ran);
-    assert!(
-        stage.handle().users().values().all(|held| held.keys().all(|name| name == "sex")),
-        "only sex was to be kept"
-    );
+    assert!(env.handle().users().values().all(|held| held.keys().all(|name| name == "sex")), "only sex was to be kept");
 }
 
 /// Ten columns of ten kinds at a time: IM holds what psql shows.
@@ -152,21 +147,20 @@ async fn im_holds_what_psql_shows_of_every_type() {
     let source = "table = \"users\"\naccount_column = \"id\"\n".to_owned();
     let mut setup = Setup { sql, source, attributes, ..Setup::default() };
     setup.simulator.attribute_names = names.clone();
-    let stage = Stage::set_up(setup).await;
+    let env = TestEnvironment::set_up(setup).await;
     // Whoever looks at it in a session of this database would see other texts.
-    stage
-        .execute(
-            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); \
+    env.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET bytea_output = escape', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET DateStyle = German', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET TimeZone = %L', current_database(), 'Asia/Tokyo'); \
             EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -5', current_database()); \
             EXECUTE format('ALTER DATABASE %I SET IntervalStyle = iso_8601', current_database()); END $$",
-        )
-        .await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    )
+    .await;
+    env.imsync(&["backfill"]).await.expect_code(0);
     let psql: Vec<String> =
         names.iter().zip(&kinds).map(|(name, (column, ..))| format!("('{name}', {}::text)", quoted(column))).collect();
-    let wanted = stage
+    let wanted = env
         .wanted(&format!(
             "WITH plain AS MATERIALIZED (SELECT set_config('DateStyle', 'ISO', false), set_config('TimeZone', 'UTC', false),
                 set_config('bytea_output', 'hex', false), set_config('extra_float_digits', '1', false),
@@ -176,7 +170,7 @@ async fn im_holds_what_psql_shows_of_every_type() {
         ))
         .await;
     assert_eq!(wanted["1"].len(), kinds.len());
-    assert_eq!(stage.handle().users(), wanted);
+    assert_eq!(env.handle().users(), wanted);
     assert_eq!(wanted["1"]["a3"], "\\xdeadbeef");
     assert_eq!(wanted["1"]["a2"], "0044-03-15 10:00:00+00 BC");
 }

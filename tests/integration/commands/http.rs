@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ask, free_port, people};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 /// Names and labels that people's dashboards rely on.
 const METRICS: [&str; 27] = [
@@ -46,17 +46,16 @@ async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
         ),
         ..Setup::default()
     };
-    let stage = Stage::set_up(setup).await;
-    stage.execute("ALTER TABLE users RENAME TO people").await;
-    let mut daemon = stage.start("run", &["run"]);
+    let env = TestEnvironment::set_up(setup).await;
+    env.execute("ALTER TABLE users RENAME TO people").await;
+    let mut daemon = env.start("run", &["run"]);
     let mut reason = String::new();
-    stage
-        .eventually("/readyz names the table", async || {
-            let Some((503, body)) = ask(port, "/readyz").await else { return false };
-            reason = serde_json::from_str::<serde_json::Value>(&body).unwrap()["reason"].as_str().unwrap().to_owned();
-            reason.contains("users")
-        })
-        .await;
+    env.eventually("/readyz names the table", async || {
+        let Some((503, body)) = ask(port, "/readyz").await else { return false };
+        reason = serde_json::from_str::<serde_json::Value>(&body).unwrap()["reason"].as_str().unwrap().to_owned();
+        reason.contains("users")
+    })
+    .await;
     assert_eq!(ask(port, "/healthz").await.unwrap().0, 200);
     let (_, metrics) = ask(port, "/metrics").await.unwrap();
     for name in METRICS {
@@ -64,25 +63,24 @@ async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
     }
     assert!(metrics.lines().any(|line| line == "imsync_ready 0"));
     assert!(!metrics.contains("imsync_lag_seconds"), "nobody leads yet");
-    let said = stage.printed("run", "err");
+    let said = env.printed("run", "err");
     for key in ["schedule.notify_channel", "history.keep", "http.show_accounts", "alerts.webhook"] {
         assert!(said.contains(&format!("{key} is set, but this version does not")), "{key} is not warned of:\n{said}");
     }
     assert!(said.contains("imsync.toml"), "the path taken is logged:\n{said}");
 
-    stage.execute("ALTER TABLE people RENAME TO users").await;
-    stage.execute(&people(10)).await;
-    stage.converges(Duration::from_secs(20)).await;
-    stage
-        .eventually("it is ready", async || {
-            ask(port, "/readyz")
-                .await
-                .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"leader\"}")
-        })
-        .await;
+    env.execute("ALTER TABLE people RENAME TO users").await;
+    env.execute(&people(10)).await;
+    env.converges(Duration::from_secs(20)).await;
+    env.eventually("it is ready", async || {
+        ask(port, "/readyz")
+            .await
+            .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"leader\"}")
+    })
+    .await;
     let (code, status) = ask(port, "/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let command = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    let command = env.imsync(&["status", "--json"]).await.expect_code(0).json();
     assert_eq!(code, 200);
     let keys = |document: &serde_json::Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&status), keys(&command), "/status is what `status --json` prints");

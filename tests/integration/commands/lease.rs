@@ -3,61 +3,58 @@
 use std::time::Duration;
 
 use super::{ask, free_port, people, state_tables};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_wait_or_say_who_holds_it() {
-    let stage = Stage::set_up(Setup::default()).await;
+    let env = TestEnvironment::set_up(Setup::default()).await;
     let ports = [free_port(), free_port()];
     let listen = |port: u16| format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[schedule]\ninterval = \"200ms\"\n");
-    stage.execute(&people(20)).await;
-    stage.configure(&Setup { more: listen(ports[0]), ..Setup::default() });
-    let mut first = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(20)).await;
-    stage
-        .eventually("the first is ready", async || {
-            ask(ports[0], "/readyz").await.is_some_and(|(code, body)| code == 200 && body.contains("\"leader\""))
-        })
-        .await;
+    env.execute(&people(20)).await;
+    env.configure(&Setup { more: listen(ports[0]), ..Setup::default() });
+    let mut first = env.start("run", &["run"]);
+    env.converges(Duration::from_secs(20)).await;
+    env.eventually("the first is ready", async || {
+        ask(ports[0], "/readyz").await.is_some_and(|(code, body)| code == 200 && body.contains("\"leader\""))
+    })
+    .await;
 
     let holder = format!("imsync run (pid {}", first.id().unwrap());
-    let sync = state_tables(&stage.database).await["account"].clone();
+    let sync = state_tables(&env.database).await["account"].clone();
     let refused: [&[&str]; 4] =
         [&["run", "--once"], &["backfill"], &["backfill", "--force"], &["backfill", "--account", "u0001"]];
     for arguments in refused {
-        stage.imsync(arguments).await.expect_code(1).expect_all(&[&holder, "holds the lease"]);
+        env.imsync(arguments).await.expect_code(1).expect_all(&[&holder, "holds the lease"]);
     }
-    assert_eq!(state_tables(&stage.database).await["account"], sync);
+    assert_eq!(state_tables(&env.database).await["account"], sync);
     // Looking does not need the lease.
     for arguments in [["status", "-q"], ["preview", "-q"], ["check", "-q"], ["backfill", "--dry-run"]] {
-        stage.imsync(&arguments).await.expect_code(0);
+        env.imsync(&arguments).await.expect_code(0);
     }
 
-    stage.configure(&Setup { more: listen(ports[1]), ..Setup::default() });
-    let mut second = stage.start("second", &["run"]);
-    stage
-        .eventually("the second stands by", async || {
-            ask(ports[1], "/readyz")
-                .await
-                .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"standby\"}")
-        })
-        .await;
+    env.configure(&Setup { more: listen(ports[1]), ..Setup::default() });
+    let mut second = env.start("second", &["run"]);
+    env.eventually("the second stands by", async || {
+        ask(ports[1], "/readyz")
+            .await
+            .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"standby\"}")
+    })
+    .await;
     let (_, metrics) = ask(ports[1], "/metrics").await.unwrap();
     assert!(metrics.contains("imsync_lease_held 0") && metrics.contains("imsync_ready 1"), "{metrics}");
     assert!(!metrics.contains("imsync_lag_seconds"), "a standby has no lag of its own");
     let (_, metrics) = ask(ports[0], "/metrics").await.unwrap();
     assert!(metrics.contains("imsync_lease_held 1") && metrics.contains("imsync_lag_seconds "), "{metrics}");
-    assert!(stage.printed("second", "err").contains(&holder), "it says for whom it stands by");
+    assert!(env.printed("second", "err").contains(&holder), "it says for whom it stands by");
 
     signal(&first, "TERM");
     assert_eq!(ended(&mut first).await, Some(0));
-    stage.execute("UPDATE users SET city = 'after', updated_at = now() WHERE id = 'u0001'").await;
-    stage.converges(Duration::from_secs(15)).await;
-    stage
-        .eventually("the second leads", async || {
-            ask(ports[1], "/readyz").await.is_some_and(|(code, body)| code == 200 && body.contains("\"leader\""))
-        })
-        .await;
+    env.execute("UPDATE users SET city = 'after', updated_at = now() WHERE id = 'u0001'").await;
+    env.converges(Duration::from_secs(15)).await;
+    env.eventually("the second leads", async || {
+        ask(ports[1], "/readyz").await.is_some_and(|(code, body)| code == 200 && body.contains("\"leader\""))
+    })
+    .await;
     let (_, metrics) = ask(ports[1], "/metrics").await.unwrap();
     assert!(metrics.contains("imsync_lag_seconds "), "{metrics}");
     signal(&second, "TERM");

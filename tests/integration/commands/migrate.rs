@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::{has_state_schema, people, state_tables};
-use crate::support::{Database, Setup, Stage};
+use crate::support::{Database, Setup, TestEnvironment};
 
 /// The whole definition of the state schema: columns, keys, indexes, comments, bookkeeping.
 async fn described(database: &Database) -> Vec<String> {
@@ -29,7 +29,8 @@ async fn described(database: &Database) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn printed_and_applied_are_the_same() {
-    let (printed, applied) = tokio::join!(Stage::set_up(Setup::default()), Stage::set_up(Setup::default()));
+    let (printed, applied) =
+        tokio::join!(TestEnvironment::set_up(Setup::default()), TestEnvironment::set_up(Setup::default()));
     let script = printed.imsync(&["migrate", "--print"]).await.expect_code(0).stdout;
     assert!(!has_state_schema(&printed).await, "--print runs nothing");
     printed.database.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.unwrap();
@@ -52,23 +53,23 @@ async fn printed_and_applied_are_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_another_version_are_left_alone() {
     let setup = || Setup { more: "[state]\nmigrate = false\n".to_owned(), ..Setup::default() };
-    let stage = Stage::set_up(setup()).await;
-    stage.execute(&people(10)).await;
+    let env = TestEnvironment::set_up(setup()).await;
+    env.execute(&people(10)).await;
     for arguments in [["backfill", "-q"], ["run", "--once"]] {
-        stage.imsync(&arguments).await.expect_code(1).expect_all(&[
+        env.imsync(&arguments).await.expect_code(1).expect_all(&[
             "has no state tables",
             "imsync migrate",
             "migrate is false",
         ]);
     }
-    stage.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "imsync migrate"]);
-    assert!(!has_state_schema(&stage).await);
+    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "imsync migrate"]);
+    assert!(!has_state_schema(&env).await);
     // Asked for by name it does its work.
-    stage.imsync(&["migrate"]).await.expect_code(0);
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    env.imsync(&["migrate"]).await.expect_code(0);
+    env.imsync(&["backfill"]).await.expect_code(0);
 
-    stage.execute("INSERT INTO imsync.migration (version, name) VALUES (9999, 'of a later release')").await;
-    let before = state_tables(&stage.database).await;
+    env.execute("INSERT INTO imsync.migration (version, name) VALUES (9999, 'of a later release')").await;
+    let before = state_tables(&env.database).await;
     let refused: [&[&str]; 6] = [
         &["run", "--once"],
         &["backfill"],
@@ -79,8 +80,8 @@ async fn tables_of_another_version_are_left_alone() {
     ];
     let most = format!("supports version {} at most", imsync::state::migrate::LATEST_VERSION);
     for arguments in refused {
-        stage.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &most]);
+        env.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &most]);
     }
-    stage.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "9999"]);
-    assert_eq!(state_tables(&stage.database).await, before);
+    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "9999"]);
+    assert_eq!(state_tables(&env.database).await, before);
 }

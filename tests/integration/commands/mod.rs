@@ -26,7 +26,7 @@ use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Database, Stage};
+use crate::support::{Database, TestEnvironment};
 
 /// Makes people `u0001` to the given number; every third one is a "pro", every second one has a gender.
 fn people(count: u32) -> String {
@@ -55,8 +55,8 @@ async fn state_tables(database: &Database) -> BTreeMap<String, Vec<String>> {
     dump
 }
 
-async fn has_state_schema(stage: &Stage) -> bool {
-    stage.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'imsync'").await > 0
+async fn has_state_schema(env: &TestEnvironment) -> bool {
+    env.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'imsync'").await > 0
 }
 
 /// The object has at least these keys; it may gain others.
@@ -84,23 +84,23 @@ struct Role {
 impl Role {
     const PASSWORD: &str = "pw-Zebra-4711";
 
-    async fn make(stage: &Stage) -> Self {
-        let mut url = url::Url::parse(stage.database.url()).expect("the test database has a URL");
+    async fn make(env: &TestEnvironment) -> Self {
+        let mut url = url::Url::parse(env.database.url()).expect("the test database has a URL");
         let name = format!("role_of_{}", url.path().trim_start_matches('/'));
-        stage.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{}'", Self::PASSWORD)).await;
+        env.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{}'", Self::PASSWORD)).await;
         url.set_username(&name).expect("a URL with a host takes a user");
         url.set_password(Some(Self::PASSWORD)).expect("a URL with a host takes a password");
         Self { name, url: url.to_string() }
     }
 
-    /// Lets the stage's configuration log in as this role.
-    fn put_into(&self, stage: &Stage) {
-        stage.edit(stage.database.url(), &self.url);
+    /// Lets the env's configuration log in as this role.
+    fn put_into(&self, env: &TestEnvironment) {
+        env.edit(env.database.url(), &self.url);
     }
 
     /// Roles belong to the server: where it is a developer's own, nothing shall stay behind.
-    async fn drop(self, stage: &Stage) {
-        stage.execute(&format!("DROP OWNED BY {0} CASCADE; DROP ROLE {0}", self.name)).await;
+    async fn drop(self, env: &TestEnvironment) {
+        env.execute(&format!("DROP OWNED BY {0} CASCADE; DROP ROLE {0}", self.name)).await;
     }
 }
 

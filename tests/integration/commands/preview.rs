@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{assert_keys, people, state_tables};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 fn accounts(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["account"].as_str().unwrap()).collect()
@@ -11,26 +11,25 @@ fn accounts(lines: &[Value]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_and_new_account_by_account() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(&people(40)).await;
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(&people(40)).await;
     // Beyond the grace, so that only what says that it changed is read again.
-    stage.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    stage.comes_to_rest().await;
-    let none = stage.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
+    env.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.comes_to_rest().await;
+    let none = env.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
     assert!(none.stdout.is_empty(), "{none:?}");
 
-    stage
-        .execute(
-            "UPDATE users SET city = 'Wien', plan = NULL, updated_at = now() WHERE id = 'u0003';
+    env.execute(
+        "UPDATE users SET city = 'Wien', plan = NULL, updated_at = now() WHERE id = 'u0003';
              UPDATE users SET deleted_at = now(), updated_at = now() WHERE id = 'u0005';
              INSERT INTO users (id, city) VALUES ('v1', 'Graz');
              UPDATE users SET city = 'unseen' WHERE id = 'u0007';
              DELETE FROM users WHERE id = 'u0009';",
-        )
-        .await;
-    let (before, calls) = (state_tables(&stage.database).await, stage.handle().counters().arrived);
-    let next = stage.imsync(&["preview", "--json"]).await.expect_code(0).json_lines();
+    )
+    .await;
+    let (before, calls) = (state_tables(&env.database).await, env.handle().counters().arrived);
+    let next = env.imsync(&["preview", "--json"]).await.expect_code(0).json_lines();
     let mut changed = accounts(&next);
     changed.sort_unstable();
     assert_eq!(changed, ["u0003", "u0005", "v1"], "what the watermark shows");
@@ -46,29 +45,29 @@ async fn old_and_new_account_by_account() {
     assert_eq!((&gone["set"], gone["remove"].as_array().unwrap().len()), (&json!({}), 3));
     assert_eq!(of(&next, "v1")["was"], json!({ "city": null }));
 
-    let full = stage.imsync(&["preview", "--full", "--json"]).await.expect_code(0).json_lines();
+    let full = env.imsync(&["preview", "--full", "--json"]).await.expect_code(0).json_lines();
     let mut all = accounts(&full);
     all.sort_unstable();
     assert_eq!(all, ["u0003", "u0005", "u0007", "u0009", "v1"], "rows the watermark missed and rows that are gone too");
 
-    stage.imsync(&["preview"]).await.expect_code(0).expect_all(&[
+    env.imsync(&["preview"]).await.expect_code(0).expect_all(&[
         "u0003",
         "city: \"city 3\" → \"Wien\"",
         "plan: \"pro\" → (none)",
         "city: (none) → \"Graz\"",
     ]);
-    let two = stage.imsync(&["preview", "--full", "--limit", "2", "--json"]).await.expect_code(0).json_lines();
+    let two = env.imsync(&["preview", "--full", "--limit", "2", "--json"]).await.expect_code(0).json_lines();
     assert_eq!(two.len(), 2);
     let named = ["preview", "--account", "u0007", "--account", "u0009", "--account", "u0001", "--json"];
-    let named = stage.imsync(&named).await.expect_code(0).json_lines();
+    let named = env.imsync(&named).await.expect_code(0).json_lines();
     let mut named = accounts(&named);
     named.sort_unstable();
     assert_eq!(named, ["u0007", "u0009"], "of the named ones those that differ");
 
-    assert_eq!(stage.handle().counters().arrived, calls, "a preview makes no call");
-    assert_eq!(state_tables(&stage.database).await, before, "a preview changes nothing");
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    let mut sent: Vec<String> = stage
+    assert_eq!(env.handle().counters().arrived, calls, "a preview makes no call");
+    assert_eq!(state_tables(&env.database).await, before, "a preview changes nothing");
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    let mut sent: Vec<String> = env
         .handle()
         .calls()
         .into_iter()

@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use super::{assert_keys, assert_time, people};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_with_reasons_and_tried_again_beside_a_daemon() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(&people(60)).await;
-    stage.execute("UPDATE users SET gender = 'very private' WHERE id IN ('u0010', 'u0011', 'u0012')").await;
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(&people(60)).await;
+    env.execute("UPDATE users SET gender = 'very private' WHERE id IN ('u0010', 'u0011', 'u0012')").await;
     let fault = "refuse:70107:account=u0020,u0021:command=set_attr".parse().unwrap();
-    stage.handle().add_fault(fault);
-    stage.imsync(&["rejected"]).await.expect_code(0).expect_all(&["has not run yet"]);
-    assert_eq!(stage.imsync(&["rejected", "--json"]).await.expect_code(0).stdout, "");
-    let pass = stage.imsync(&["run", "--once", "--json"]).await.expect_code(3).json();
+    env.handle().add_fault(fault);
+    env.imsync(&["rejected"]).await.expect_code(0).expect_all(&["has not run yet"]);
+    assert_eq!(env.imsync(&["rejected", "--json"]).await.expect_code(0).stdout, "");
+    let pass = env.imsync(&["run", "--once", "--json"]).await.expect_code(3).json();
     assert_eq!((&pass["outcome"], &pass["rejected"]), (&"rejected".into(), &5.into()));
-    assert_eq!(stage.handle().users().len(), 58, "the neighbours of a rejected account went through");
+    assert_eq!(env.handle().users().len(), 58, "the neighbours of a rejected account went through");
 
-    let grouped = stage.imsync(&["rejected"]).await.expect_code(0);
+    let grouped = env.imsync(&["rejected"]).await.expect_code(0);
     assert!(!grouped.stdout.contains("very private"), "a reason never holds a value: {grouped:?}");
     grouped.expect_all(&[
         "2 (code 70107, whole account)",
@@ -28,9 +28,9 @@ async fn listed_with_reasons_and_tried_again_beside_a_daemon() {
         "5 accounts in all",
         "imsync rejected retry",
     ]);
-    let all = stage.imsync(&["rejected", "--all"]).await.expect_code(0);
+    let all = env.imsync(&["rejected", "--all"]).await.expect_code(0);
     assert_eq!(all.stdout.lines().count(), 5, "{all:?}");
-    let lines = stage.imsync(&["rejected", "--json"]).await.expect_code(0);
+    let lines = env.imsync(&["rejected", "--json"]).await.expect_code(0);
     assert!(!lines.stdout.contains("very private"), "{lines:?}");
     let lines = lines.json_lines();
     assert_eq!(lines.len(), 5);
@@ -44,24 +44,22 @@ async fn listed_with_reasons_and_tried_again_beside_a_daemon() {
         assert_eq!(line["attribute"].is_null(), !ours, "{line}");
     }
 
-    let mut daemon = stage.start("run", &["run"]);
-    stage
-        .eventually("the daemon leads", async || stage.imsync(&["status", "--json"]).await.json()["lease"].is_object())
+    let mut daemon = env.start("run", &["run"]);
+    env.eventually("the daemon leads", async || env.imsync(&["status", "--json"]).await.json()["lease"].is_object())
         .await;
-    stage.handle().clear_faults();
-    stage.imsync(&["rejected", "retry", "--account", "u0020"]).await.expect_code(0).expect_all(&["1 account"]);
-    stage.eventually("u0020 in IM", async || !stage.handle().user("u0020").is_empty()).await;
-    assert!(stage.handle().user("u0021").is_empty(), "not asked for, its pause is not over");
-    stage.imsync(&["rejected", "retry"]).await.expect_code(0).expect_all(&["4 accounts"]);
-    stage.eventually("u0021 in IM", async || !stage.handle().user("u0021").is_empty()).await;
-    stage.execute("UPDATE users SET gender = 'f', updated_at = now() WHERE gender = 'very private'").await;
-    stage.converges(Duration::from_secs(10)).await;
-    stage
-        .eventually("nothing is rejected any more", async || {
-            stage.imsync(&["rejected"]).await.expect_code(0).stdout.contains("nothing is rejected")
-        })
-        .await;
+    env.handle().clear_faults();
+    env.imsync(&["rejected", "retry", "--account", "u0020"]).await.expect_code(0).expect_all(&["1 account"]);
+    env.eventually("u0020 in IM", async || !env.handle().user("u0020").is_empty()).await;
+    assert!(env.handle().user("u0021").is_empty(), "not asked for, its pause is not over");
+    env.imsync(&["rejected", "retry"]).await.expect_code(0).expect_all(&["4 accounts"]);
+    env.eventually("u0021 in IM", async || !env.handle().user("u0021").is_empty()).await;
+    env.execute("UPDATE users SET gender = 'f', updated_at = now() WHERE gender = 'very private'").await;
+    env.converges(Duration::from_secs(10)).await;
+    env.eventually("nothing is rejected any more", async || {
+        env.imsync(&["rejected"]).await.expect_code(0).stdout.contains("nothing is rejected")
+    })
+    .await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
+    env.imsync(&["run", "--once"]).await.expect_code(0);
 }

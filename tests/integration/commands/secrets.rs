@@ -1,7 +1,7 @@
 //! Nothing that opens a door is ever printed, logged or stored.
 
 use super::{Role, ask, free_port, people, state_tables};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEY: &str = "key-Okapi-0815-distinctive";
 
@@ -16,17 +16,16 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
         ..Setup::default()
     };
     setup.simulator.secret_key = KEY.to_owned();
-    let stage = Stage::set_up(setup).await;
-    stage.execute(&people(20)).await;
-    let role = Role::make(&stage).await;
-    stage
-        .execute(&format!(
-            "GRANT CREATE ON DATABASE \"{}\" TO {}; GRANT ALL ON users TO {1}",
-            database_of(&stage),
-            role.name
-        ))
-        .await;
-    role.put_into(&stage);
+    let env = TestEnvironment::set_up(setup).await;
+    env.execute(&people(20)).await;
+    let role = Role::make(&env).await;
+    env.execute(&format!(
+        "GRANT CREATE ON DATABASE \"{}\" TO {}; GRANT ALL ON users TO {1}",
+        database_of(&env),
+        role.name
+    ))
+    .await;
+    role.put_into(&env);
     let mut everything: Vec<(String, String)> = Vec::new();
     let every: [&[&str]; 13] = [
         &["check", "--offline"],
@@ -48,23 +47,23 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
         for arguments in commands {
             let mut arguments = arguments.to_vec();
             arguments.push("-vv");
-            let ran = stage.imsync(&arguments).await;
+            let ran = env.imsync(&arguments).await;
             everything.push((format!("{arguments:?} {when}"), format!("{}{}", ran.stdout, ran.stderr)));
         }
     };
     run_all(&every, "when all is well").await;
-    assert_eq!(stage.handle().users().len(), 20, "the key and the password are the right ones");
-    stage.handle().add_fault("http:502".parse().unwrap());
-    stage.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
+    assert_eq!(env.handle().users().len(), 20, "the key and the password are the right ones");
+    env.handle().add_fault("http:502".parse().unwrap());
+    env.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
     run_all(&calling, "with IM ill").await;
-    stage.handle().clear_faults();
-    stage.edit(&stage.im.base_url(), &format!("http://127.0.0.1:{}", free_port()));
+    env.handle().clear_faults();
+    env.edit(&env.im.base_url(), &format!("http://127.0.0.1:{}", free_port()));
     run_all(&calling, "with IM away").await;
     let password = format!(":{}@", Role::PASSWORD);
-    stage.edit(&password, &format!(":{}-wrong@", Role::PASSWORD));
+    env.edit(&password, &format!(":{}-wrong@", Role::PASSWORD));
     run_all(&every, "with a wrong password").await;
-    stage.edit(&format!(":{}-wrong@", Role::PASSWORD), &password);
-    let path = stage.directory().join("imsync.toml");
+    env.edit(&format!(":{}-wrong@", Role::PASSWORD), &password);
+    let path = env.directory().join("imsync.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(
         &path,
@@ -75,23 +74,22 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
     run_all(&every, "with a wrong file").await;
     std::fs::write(
         &path,
-        text.replace(&format!("127.0.0.1:{}", stage.im.base_url().rsplit(':').next().unwrap()), "127.0.0.1:1"),
+        text.replace(&format!("127.0.0.1:{}", env.im.base_url().rsplit(':').next().unwrap()), "127.0.0.1:1"),
     )
     .unwrap();
 
-    let mut daemon = stage.start("run", &["run", "-vv", "--log-format", "json"]);
-    stage
-        .eventually("a pass that fails", async || {
-            ask(port, "/readyz").await.is_some_and(|(code, body)| code == 503 && body.contains("the last pass failed"))
-        })
-        .await;
+    let mut daemon = env.start("run", &["run", "-vv", "--log-format", "json"]);
+    env.eventually("a pass that fails", async || {
+        ask(port, "/readyz").await.is_some_and(|(code, body)| code == 503 && body.contains("the last pass failed"))
+    })
+    .await;
     for path in ["/readyz", "/metrics", "/status"] {
         everything.push((path.to_owned(), ask(port, path).await.unwrap().1));
     }
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    everything.push(("the daemon".to_owned(), stage.printed("run", "out") + &stage.printed("run", "err")));
-    for (table, rows) in state_tables(&stage.database).await {
+    everything.push(("the daemon".to_owned(), env.printed("run", "out") + &env.printed("run", "err")));
+    for (table, rows) in state_tables(&env.database).await {
         everything.push((format!("table {table}"), rows.join("\n")));
     }
     for (what, text) in &everything {
@@ -100,11 +98,11 @@ async fn no_command_shows_a_key_a_password_or_a_signature() {
         }
     }
     assert!(everything.iter().any(|(_, text)| text.contains("TRACE") || text.contains("DEBUG")), "-vv says more");
-    stage.edit(&role.url, stage.database.url());
-    role.drop(&stage).await;
+    env.edit(&role.url, env.database.url());
+    role.drop(&env).await;
 }
 
-fn database_of(stage: &Stage) -> String {
-    let url = url::Url::parse(stage.database.url()).unwrap();
+fn database_of(env: &TestEnvironment) -> String {
+    let url = url::Url::parse(env.database.url()).unwrap();
     url.path().trim_start_matches('/').to_owned()
 }

@@ -6,84 +6,86 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::people;
-use crate::support::{SOURCE, Setup, Stage, ended, signal};
+use crate::support::{SOURCE, Setup, TestEnvironment, ended, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_backfill_shows_progress_and_is_gone_on_with() {
-    let stage = Stage::set_up(Setup {
+    let env = TestEnvironment::set_up(Setup {
         source: format!("{SOURCE}page_size = 1000\n"),
         im: "max_in_flight = 20\ntimeout = \"30s\"\n".to_owned(),
         ..Setup::default()
     })
     .await;
-    stage.execute(&people(40_000)).await;
-    stage.handle().add_fault("slow:1s:command=set_attr".parse().unwrap());
-    let mut backfill = stage.start("backfill", &["backfill", "-v"]);
-    stage.eventually("a line of progress", async || stage.printed("backfill", "err").contains("rows/s")).await;
+    env.execute(&people(40_000)).await;
+    env.handle().add_fault("slow:1s:command=set_attr".parse().unwrap());
+    let mut backfill = env.start("backfill", &["backfill", "-v"]);
+    env.eventually("a line of progress", async || env.printed("backfill", "err").contains("rows/s")).await;
     let positions = "SELECT count(full_pass_position) FROM imsync.sync";
-    stage.eventually("a page is recorded as a whole", async || stage.number(positions).await == 1).await;
+    env.eventually("a page is recorded as a whole", async || env.number(positions).await == 1).await;
     signal(&backfill, "TERM");
     assert_eq!(ended(&mut backfill).await, Some(1), "a one-shot command that had not finished");
-    let said = stage.printed("backfill", "err");
+    let said = env.printed("backfill", "err");
     assert!(said.contains("`imsync backfill` with the same flags resumes where it stopped"), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\r'), "plain lines where no terminal is: {said:?}");
     assert!(said.contains("pushed"), "{said}");
-    assert_eq!(stage.printed("backfill", "out"), "");
-    let status = stage.imsync(&["status", "--json"]).await.json();
+    assert_eq!(env.printed("backfill", "out"), "");
+    let status = env.imsync(&["status", "--json"]).await.json();
     assert_eq!((&status["last_passes"][0]["outcome"], &status["in_doubt"]), (&"interrupted".into(), &0.into()));
     assert!(status["lease"].is_null() && status["running"].is_null(), "{status:#}");
-    let before = stage.handle().users().len();
+    let before = env.handle().users().len();
     assert!((1000..40_000).contains(&before), "{before}");
     assert_eq!(status["accounts"], before, "what had been in flight was recorded");
 
-    stage.handle().clear_faults();
-    stage.handle().clear_records();
-    let rest = stage.imsync(&["backfill", "--json", "-v"]).await.expect_code(0);
+    env.handle().clear_faults();
+    env.handle().clear_records();
+    let rest = env.imsync(&["backfill", "--json", "-v"]).await.expect_code(0);
     assert!(rest.stderr.contains("going on with the full pass"), "{rest:?}");
     assert!(rest.json()["rows_read"].as_u64().unwrap() < 40_000, "it did not begin again: {rest:?}");
     assert_eq!(rest.json()["pushed"], 40_000 - before, "nothing is sent twice");
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
     let setup = || Setup { im: "timeout = \"30s\"\nretry_for = \"40s\"\n".to_owned(), ..Setup::default() };
-    let stages = tokio::join!(Stage::set_up(setup()), Stage::set_up(setup()), Stage::set_up(setup()));
+    let environments = tokio::join!(
+        TestEnvironment::set_up(setup()),
+        TestEnvironment::set_up(setup()),
+        TestEnvironment::set_up(setup())
+    );
     let cases = [
-        (&stages.0, vec!["run"], ["TERM", "TERM"], 143),
-        (&stages.1, vec!["backfill", "-v"], ["INT", "INT"], 130),
+        (&environments.0, vec!["run"], ["TERM", "TERM"], 143),
+        (&environments.1, vec!["backfill", "-v"], ["INT", "INT"], 130),
         // Commands other than `run` take SIGHUP as SIGTERM.
-        (&stages.2, vec!["run", "--once", "-v"], ["HUP", "TERM"], 143),
+        (&environments.2, vec!["run", "--once", "-v"], ["HUP", "TERM"], 143),
     ];
-    for (stage, arguments, signals, code) in cases {
-        stage.execute(&people(10)).await;
-        stage.handle().add_fault("hold".parse().unwrap());
-        let mut child = stage.start("run", &arguments);
-        stage.handle().wait_until(|counters| counters.arrived > 0).await;
+    for (env, arguments, signals, code) in cases {
+        env.execute(&people(10)).await;
+        env.handle().add_fault("hold".parse().unwrap());
+        let mut child = env.start("run", &arguments);
+        env.handle().wait_until(|counters| counters.arrived > 0).await;
         signal(&child, signals[0]);
-        stage
-            .eventually("the stop begins", async || stage.printed("run", "err").contains("stopping: calls in flight"))
+        env.eventually("the stop begins", async || env.printed("run", "err").contains("stopping: calls in flight"))
             .await;
         assert!(child.try_wait().unwrap().is_none(), "a call is in flight");
         signal(&child, signals[1]);
         assert_eq!(ended(&mut child).await, Some(code), "{arguments:?}");
     }
     // What was in flight is in doubt, and the next start settles it.
-    let stage = &stages.1;
-    stage.handle().clear_faults();
-    stage
-        .eventually("the lease is free", async || stage.imsync(&["status", "--json"]).await.json()["lease"].is_null())
+    let env = &environments.1;
+    env.handle().clear_faults();
+    env.eventually("the lease is free", async || env.imsync(&["status", "--json"]).await.json()["lease"].is_null())
         .await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    env.imsync(&["backfill"]).await.expect_code(0);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_stdout_ends_a_listing_quietly_and_no_exit_code() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(&people(4000)).await;
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(&people(4000)).await;
     let read_one_line = async |arguments: &[&str]| {
-        let mut child = stage.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = env.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.next_line().await.unwrap().is_some(), "{arguments:?} prints something");
         drop(lines);
@@ -91,9 +93,9 @@ async fn a_closed_stdout_ends_a_listing_quietly_and_no_exit_code() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(read_one_line(&["preview"]).await, (Some(0), String::new()));
-    stage.execute("UPDATE users SET gender = 'x', updated_at = now()").await;
+    env.execute("UPDATE users SET gender = 'x', updated_at = now()").await;
     let unread = async |arguments: &[&str]| {
-        let mut child = stage.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = env.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         ended(&mut child).await
     };

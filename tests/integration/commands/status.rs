@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Executor;
 
 use super::{assert_keys, assert_time, people};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEYS: [&str; 12] = [
     "name",
@@ -37,29 +37,28 @@ pub(super) const PASS_KEYS: [&str; 11] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
-    let stage = Stage::set_up(Setup::default()).await;
-    stage.execute(&people(30)).await;
-    let before = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(&people(30)).await;
+    let before = env.imsync(&["status", "--json"]).await.expect_code(0).json();
     assert_keys(&before, &KEYS);
     for key in ["watermark", "lag_seconds", "held_back_by", "guard", "schema_version", "lease", "running"] {
         assert!(before[key].is_null(), "{key} before first use: {before:#}");
     }
     assert_eq!((&before["name"], &before["accounts"]), (&"users".into(), &0.into()));
-    stage.imsync(&["status"]).await.expect_code(0).expect_all(&["no state tables yet", "imsync backfill"]);
+    env.imsync(&["status"]).await.expect_code(0).expect_all(&["no state tables yet", "imsync backfill"]);
 
-    let mut open = stage.database.connect().await;
+    let mut open = env.database.connect().await;
     open.execute("SET application_name = 'a batch job'; BEGIN").await.unwrap();
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut open).await.unwrap();
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    env.imsync(&["backfill"]).await.expect_code(0);
     // The oldest is named; a session of the server's own may be as old.
     let mut after = serde_json::Value::Null;
-    stage
-        .eventually("it is named", async || {
-            stage.imsync(&["run", "--once"]).await.expect_code(0);
-            after = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
-            after["held_back_by"]["pid"] == pid
-        })
-        .await;
+    env.eventually("it is named", async || {
+        env.imsync(&["run", "--once"]).await.expect_code(0);
+        after = env.imsync(&["status", "--json"]).await.expect_code(0).json();
+        after["held_back_by"]["pid"] == pid
+    })
+    .await;
     assert_keys(&after, &KEYS);
     assert_time(&after["watermark"]);
     assert!(after["lag_seconds"].as_f64().unwrap() < 60.0, "{after:#}");
@@ -75,7 +74,7 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
     assert_time(&pass["started_at"]);
     assert_time(&pass["finished_at"]);
     assert!(pass["error"].is_null());
-    stage.imsync(&["status"]).await.expect_code(0).expect_all(&[
+    env.imsync(&["status"]).await.expect_code(0).expect_all(&[
         "not held",
         "30 in IM",
         &format!("pid {pid}"),
@@ -86,7 +85,7 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
-    let stage = Stage::set_up(Setup {
+    let env = TestEnvironment::set_up(Setup {
         sql: "CREATE SEQUENCE change; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
               deleted_at timestamptz, version bigint NOT NULL DEFAULT nextval('change'))"
             .to_owned(),
@@ -96,31 +95,29 @@ async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
         ..Setup::default()
     })
     .await;
-    stage.execute(&people(1000)).await;
-    stage.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
-    let mut daemon = stage.start("run", &["run"]);
+    env.execute(&people(1000)).await;
+    env.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
+    let mut daemon = env.start("run", &["run"]);
     let mut seen = serde_json::Value::Null;
-    stage
-        .eventually("a full pass under way in `status`", async || {
-            seen = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
-            seen["running"]["done"].as_u64().is_some_and(|done| done > 0)
-        })
-        .await;
+    env.eventually("a full pass under way in `status`", async || {
+        seen = env.imsync(&["status", "--json"]).await.expect_code(0).json();
+        seen["running"]["done"].as_u64().is_some_and(|done| done > 0)
+    })
+    .await;
     assert_keys(&seen["running"], &["kind", "started_at", "done", "total", "eta_seconds"]);
     assert_eq!(seen["running"]["kind"], "full");
     assert_time(&seen["running"]["started_at"]);
     let holder = seen["lease"]["holder"].as_str().unwrap();
     assert!(holder.contains(&format!("imsync run (pid {}", daemon.id().unwrap())), "{holder}");
     assert_time(&seen["lease"]["since"]);
-    stage.imsync(&["status"]).await.expect_code(0).expect_all(&["lease       imsync run", "running     full pass"]);
-    stage.handle().clear_faults();
-    stage.converges(Duration::from_secs(20)).await;
-    stage
-        .eventually("the end of the pass", async || {
-            let status = stage.imsync(&["status", "--json"]).await.json();
-            status["running"].is_null() && status["watermark"] == "1000"
-        })
-        .await;
+    env.imsync(&["status"]).await.expect_code(0).expect_all(&["lease       imsync run", "running     full pass"]);
+    env.handle().clear_faults();
+    env.converges(Duration::from_secs(20)).await;
+    env.eventually("the end of the pass", async || {
+        let status = env.imsync(&["status", "--json"]).await.json();
+        status["running"].is_null() && status["watermark"] == "1000"
+    })
+    .await;
     signal(&daemon, "INT");
     assert_eq!(ended(&mut daemon).await, Some(0));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::{Ran, binary, run};
+use crate::support::{CommandOutput, binary, run};
 
 /// A directory with a valid configuration whose database and IM are at this port.
 fn configured(port: u16) -> TempDir {
@@ -22,7 +22,7 @@ fn configured(port: u16) -> TempDir {
     directory
 }
 
-async fn imsync(directory: &Path, arguments: &[&str]) -> Ran {
+async fn imsync(directory: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = binary(directory);
     command.args(arguments);
     run(command).await

@@ -19,14 +19,14 @@ impl CrashSystem {
     /// False: it ended in another way, and that a good one.
     pub(super) async fn run_until_death(&self, case: CrashCase) -> bool {
         let at = format!("{}#{}", case.point, case.arrival);
-        let mut command = armed(&self.stage, case.scenario.command(), &at);
-        let log = std::fs::File::create(self.stage.directory().join("run.err")).expect("a log file");
+        let mut command = armed(&self.env, case.scenario.command(), &at);
+        let log = std::fs::File::create(self.env.directory().join("run.err")).expect("a log file");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be run");
         let status = match case.scenario {
             Scenario::Daemon => self.end_of_daemon(&mut child).await,
             _ => self.end_of(&mut child).await,
         };
-        let log = self.stage.printed("run", "err");
+        let log = self.env.printed("run", "err");
         match (status.signal(), status.code()) {
             (Some(SIGABRT), _) => true,
             (_, Some(0 | 3)) => false,
@@ -39,7 +39,7 @@ impl CrashSystem {
     async fn end_of(&self, child: &mut Child) -> ExitStatus {
         let status = tokio::time::timeout(PATIENCE, child.wait()).await;
         let status =
-            status.unwrap_or_else(|_| panic!("{}: has not ended\n{}", self.now, self.stage.printed("run", "err")));
+            status.unwrap_or_else(|_| panic!("{}: has not ended\n{}", self.now, self.env.printed("run", "err")));
         status.expect("a child can be waited for")
     }
 
@@ -62,7 +62,7 @@ impl CrashSystem {
             self.number(sessions).await == 0
         })
         .await;
-        let quiet = self.stage.handle().wait_until(|counters| counters.in_flight == 0);
+        let quiet = self.env.handle().wait_until(|counters| counters.in_flight == 0);
         assert!(tokio::time::timeout(PATIENCE, quiet).await.is_ok(), "{}: calls are still in flight", self.now);
     }
 }

@@ -24,14 +24,14 @@ use rand::{RngExt, SeedableRng};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::support::Stage;
+use crate::support::TestEnvironment;
 
 use scenarios::{CrashCase, SCENES, WALK};
 use system::{CrashRun, CrashSystem};
 
 /// The command as a process that dies at this point (`<point>#<arrival>`), without a core file.
-fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
-    let plain = stage.command(arguments);
+fn armed(env: &TestEnvironment, arguments: &[&str], at: &str) -> Command {
+    let plain = env.command(arguments);
     let plain = plain.as_std();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -c 0; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
@@ -41,7 +41,7 @@ fn armed(stage: &Stage, arguments: &[&str], at: &str) -> Command {
             None => command.env_remove(name),
         };
     }
-    command.env("IMSYNC_CRASH_AT", at).current_dir(stage.directory()).stdin(Stdio::null()).kill_on_drop(true);
+    command.env("IMSYNC_CRASH_AT", at).current_dir(env.directory()).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 

@@ -9,7 +9,7 @@ use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::promises::state_truth::lies;
-use crate::support::{Setup, Stage, USERS, ended, signal};
+use crate::support::{Setup, TestEnvironment, USERS, ended, signal};
 
 /// A server that loses whatever a session did not ask it to keep: only what imsync asks of its own sessions counts.
 const FORGETFUL: [(&str, &str); 3] =
@@ -50,27 +50,27 @@ async fn kill_backends_of_imsync(url: &str) {
 /// imsync runs on and finds its sessions gone when the answer comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intent_survives_the_server() {
-    let stage = Stage::set_up(Setup { im: "timeout = \"20s\"\n".to_owned(), ..Setup::default() }).await;
+    let env = TestEnvironment::set_up(Setup { im: "timeout = \"20s\"\n".to_owned(), ..Setup::default() }).await;
     let settings = FORGETFUL.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let cluster = blocking(|| Cluster::start(ClusterOptions { settings, ..ClusterOptions::default() })).await;
     let mut cluster = cluster.expect("a private server");
     let url = cluster.create_database("app").await.expect("a database");
-    stage.edit(stage.database.url(), &url);
+    env.edit(env.database.url(), &url);
     let rows = "INSERT INTO users (id, city) SELECT 'u' || g, 'city ' || g FROM generate_series(1, 40) g";
     connect(&url).await.execute(AssertSqlSafe(format!("{USERS}{rows}"))).await.expect("the statements are valid");
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    let before = stage.handle().users();
+    env.imsync(&["backfill"]).await.expect_code(0);
+    let before = env.handle().users();
     assert_eq!(before.len(), 40);
 
     for at_once in [true, false] {
-        let mut daemon = stage.start("run", &["run"]);
+        let mut daemon = env.start("run", &["run"]);
         let hold = "apply-then-hold:command=set_attr".parse().expect("a form that the simulator knows");
-        let hold = stage.handle().add_fault(hold);
+        let hold = env.handle().add_fault(hold);
         let change = "BEGIN; CREATE TABLE IF NOT EXISTS kept (at timestamptz); INSERT INTO kept SELECT updated_at FROM users WHERE id = 'u1'; \
             UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u1'; COMMIT";
         connect(&url).await.execute(sqlx::raw_sql(change)).await.expect("the statements are valid");
-        stage.handle().wait_until(|counters| counters.held == 1).await;
-        assert_eq!(stage.handle().user("u1")["city"], "moved", "IM has applied what it does not answer");
+        env.handle().wait_until(|counters| counters.held == 1).await;
+        assert_eq!(env.handle().user("u1")["city"], "moved", "IM has applied what it does not answer");
 
         // Stopped, so that it does nothing before it was looked at what the server kept.
         signal(&daemon, "STOP");
@@ -90,7 +90,7 @@ async fn an_intent_survives_the_server() {
             .await
             .expect("the state tables are there");
         assert_eq!(intents, [["u1"]], "the intent was acknowledged, so it is kept");
-        assert_eq!(lies(&mut connection, stage.handle()).await.expect("they can be read"), Vec::<String>::new());
+        assert_eq!(lies(&mut connection, env.handle()).await.expect("they can be read"), Vec::<String>::new());
         let back = if at_once {
             "UPDATE users SET city = 'city 1', updated_at = (SELECT min(at) FROM kept) WHERE id = 'u1'"
         } else {
@@ -100,16 +100,16 @@ async fn an_intent_survives_the_server() {
         if at_once {
             daemon.kill().await.expect("the daemon can be killed");
         }
-        stage.handle().remove_fault(hold);
+        env.handle().remove_fault(hold);
         if at_once {
-            daemon = stage.start("run", &["run"]);
+            daemon = env.start("run", &["run"]);
         } else {
             signal(&daemon, "CONT");
         }
-        stage.eventually("IM is as the table", async || stage.handle().users() == before).await;
+        env.eventually("IM is as the table", async || env.handle().users() == before).await;
         signal(&daemon, "TERM");
-        assert_eq!(ended(&mut daemon).await, Some(0), "{}", stage.printed("run", "err"));
-        assert_eq!(lies(&mut connection, stage.handle()).await.expect("they can be read"), Vec::<String>::new());
+        assert_eq!(ended(&mut daemon).await, Some(0), "{}", env.printed("run", "err"));
+        assert_eq!(lies(&mut connection, env.handle()).await.expect("they can be read"), Vec::<String>::new());
     }
     drop(cluster);
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::scenarios::{self, CrashCase, PEOPLE, REFUSED, Scenario, TOO_LONG};
 use super::sent_calls;
 use crate::promises::state_truth::{expect_truth, lies};
-use crate::support::{Setup, Stage, ended, signal};
+use crate::support::{Setup, TestEnvironment, ended, signal};
 
 /// What a one-shot pass says that leaves something in doubt.
 pub(super) const DOUBTS: &str = "did not answer for some accounts";
@@ -30,7 +30,7 @@ pub(super) struct CrashRun {
 }
 
 pub(super) struct CrashSystem {
-    pub(super) stage: Stage,
+    pub(super) env: TestEnvironment,
     /// For all looks and changes of the test: a session for each would cost more than what it does.
     connection: Mutex<PgConnection>,
     round: u32,
@@ -51,9 +51,9 @@ impl CrashSystem {
             more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned(),
             ..setup
         };
-        let stage = Stage::set_up(setup).await;
-        let connection = Mutex::new(stage.database.connect().await);
-        let system = Self { stage, connection, round: 0, now: String::new(), other_mapping: false };
+        let env = TestEnvironment::set_up(setup).await;
+        let connection = Mutex::new(env.database.connect().await);
+        let system = Self { env, connection, round: 0, now: String::new(), other_mapping: false };
         system.forgive();
         system
     }
@@ -75,13 +75,13 @@ impl CrashSystem {
         let in_flight = self.in_flight(case.scenario, "true").await;
         // Those of which something is provisional are looked up when no ghost of theirs can land any more.
         let due = self.in_flight(case.scenario, "in_doubt_retry_at <= clock_timestamp()").await;
-        let (held, calls) = (self.stage.handle().users(), self.arrived());
+        let (held, calls) = (self.env.handle().users(), self.arrived());
         self.forgive();
         self.execute(&scenarios::meanwhile(self.round)).await;
 
         self.start_again(case, &due).await;
         self.expect_settled(&due).await;
-        let calls = self.stage.handle().last_calls(self.arrived() - calls);
+        let calls = self.env.handle().last_calls(self.arrived() - calls);
         let needless = sent_calls::needlessly(held, &calls);
         // A call that timed out on a busy machine is repeated, as it should be.
         let timed_out = calls.iter().filter(|call| call.given_up).flat_map(|call| &call.users);
@@ -93,7 +93,7 @@ impl CrashSystem {
 
     /// Everything that stood in the way is mended: IM ends as the table is, and imsync has nothing more to do.
     pub(super) async fn heal(&self) {
-        self.stage.handle().clear_faults();
+        self.env.handle().clear_faults();
         let mended = format!(
             "UPDATE users SET city = 'mended', updated_at = now() WHERE id IN ('{TOO_LONG}', '{}')",
             REFUSED.join("', '")
@@ -103,35 +103,35 @@ impl CrashSystem {
             self.execute("UPDATE imsync.rejection SET next_at = clock_timestamp()").await;
         }
         self.settled_for_good().await;
-        assert_eq!(self.stage.handle().users(), self.stage.wanted_of_users().await);
-        expect_truth(&self.stage).await;
-        let idle = self.stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+        assert_eq!(self.env.handle().users(), self.env.wanted_of_users().await);
+        expect_truth(&self.env).await;
+        let idle = self.env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
         assert_eq!(idle["calls"], 0, "{idle}");
-        assert_eq!(self.stage.handle().violations(), vec![]);
+        assert_eq!(self.env.handle().violations(), vec![]);
     }
 
     /// A full pass, and as many others as it takes until no doubt is left.
     async fn settled_for_good(&self) {
-        let mut ran = self.stage.imsync(&["backfill"]).await;
+        let mut ran = self.env.imsync(&["backfill"]).await;
         let began = monotonic();
         while (ran.code == Some(1) || !self.in_doubt().await.is_empty()) && began.elapsed() < PATIENCE {
-            ran = self.stage.imsync(&["run", "--once"]).await;
+            ran = self.env.imsync(&["run", "--once"]).await;
         }
         assert_eq!(ran.code, Some(0), "after {}: {ran:#?}\nin doubt: {:#?}", self.now, self.in_doubt().await);
     }
 
     fn fault(&self, rule: &str) {
-        self.stage.handle().add_fault(rule.parse().expect("a form that the simulator knows"));
+        self.env.handle().add_fault(rule.parse().expect("a form that the simulator knows"));
     }
 
     /// Only the refusals that belong to every scenario are left.
     fn forgive(&self) {
-        self.stage.handle().clear_faults();
+        self.env.handle().clear_faults();
         self.fault(&format!("refuse:70402:per-account:account={}", REFUSED.join(",")));
     }
 
     fn arrived(&self) -> usize {
-        usize::try_from(self.stage.handle().counters().arrived).expect("so many fit in the log")
+        usize::try_from(self.env.handle().counters().arrived).expect("so many fit in the log")
     }
 
     async fn execute(&self, statements: &str) {
@@ -160,7 +160,7 @@ impl CrashSystem {
     async fn prepare(&mut self, scenario: Scenario) {
         if matches!(scenario, Scenario::First | Scenario::SlowFirst) {
             self.execute("DROP SCHEMA IF EXISTS imsync CASCADE").await;
-            let handle = self.stage.handle();
+            let handle = self.env.handle();
             handle.users().keys().for_each(|account| handle.remove_user(account));
         } else {
             self.settle().await;
@@ -180,7 +180,7 @@ impl CrashSystem {
             Scenario::Distrust => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
             Scenario::Mapping => {
                 let (old, new) = (usize::from(self.other_mapping), usize::from(!self.other_mapping));
-                self.stage.edit(VALUES[old], VALUES[new]);
+                self.env.edit(VALUES[old], VALUES[new]);
                 self.other_mapping = !self.other_mapping;
             }
             Scenario::Suspicion => {
@@ -212,7 +212,7 @@ impl CrashSystem {
 
     /// Rejections stand in every scenario.
     async fn settled_by(&self, command: &[&str]) -> String {
-        let ran = self.stage.imsync(command).await;
+        let ran = self.env.imsync(command).await;
         // A call of a dead process may still land, so what it carried may stay in doubt for a while: what IM holds decides.
         let doubts = ran.code == Some(1) && ran.stderr.contains(DOUBTS);
         let fair = ran.code == Some(3) || doubts;
@@ -239,13 +239,13 @@ impl CrashSystem {
             }
         });
         let came = came.await;
-        assert!(came.is_ok(), "{}: never came: {what}\n{}", self.now, self.stage.printed("run", "err"));
+        assert!(came.is_ok(), "{}: never came: {what}\n{}", self.now, self.env.printed("run", "err"));
     }
 
     async fn expect_no_lie(&self) {
         if self.state_exists().await {
             let mut connection = self.connection.lock().await;
-            let lies = lies(&mut connection, self.stage.handle()).await.expect("the state tables can be read");
+            let lies = lies(&mut connection, self.env.handle()).await.expect("the state tables can be read");
             assert_eq!(lies, Vec::<String>::new(), "{}", self.now);
         }
     }
@@ -271,7 +271,7 @@ impl CrashSystem {
     /// The next start, and one pass over what has changed since where that was a full pass that went on.
     async fn start_again(&self, case: CrashCase, in_flight: &BTreeSet<String>) {
         if case.scenario == Scenario::Daemon {
-            let mut daemon = self.stage.start("run", &["run"]);
+            let mut daemon = self.env.start("run", &["run"]);
             self.until("IM is as the table again", async || self.differences(in_flight).await.is_empty()).await;
             signal(&daemon, "TERM");
             assert_eq!(ended(&mut daemon).await, Some(0), "{}", self.now);
@@ -289,7 +289,7 @@ impl CrashSystem {
     /// Accounts that IM and the table differ in, but for refused ones and for those that no stamp tells of and nothing was
     /// in flight for.
     pub(super) async fn differences(&self, in_flight: &BTreeSet<String>) -> Vec<String> {
-        let (im, table) = (self.stage.handle().users(), self.stage.wanted_of_users().await);
+        let (im, table) = (self.env.handle().users(), self.env.wanted_of_users().await);
         let accounts: BTreeSet<&String> = im.keys().chain(table.keys()).collect();
         let counts = |account: &str| {
             account != TOO_LONG
@@ -307,7 +307,7 @@ impl CrashSystem {
     /// No change is lost, nothing is left in doubt, no claim is false, and who is refused stands in the list.
     async fn expect_settled(&self, in_flight: &BTreeSet<String>) {
         let differences = self.differences(in_flight).await;
-        assert!(differences.is_empty(), "{}: {differences:#?}\n{}", self.now, self.stage.printed("run", "err"));
+        assert!(differences.is_empty(), "{}: {differences:#?}\n{}", self.now, self.env.printed("run", "err"));
         self.expect_no_lie().await;
         assert_eq!(self.number("SELECT count(*) FROM imsync.intent").await, 0, "{}: an intent is left", self.now);
         let listed = format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::support::{Stage, ended, signal};
+use crate::support::{TestEnvironment, ended, signal};
 
 #[derive(Clone, Debug)]
 pub(super) struct Pass {
@@ -19,7 +19,7 @@ pub(super) struct Pass {
 }
 
 pub(super) struct Daemon<'a> {
-    stage: &'a Stage,
+    env: &'a TestEnvironment,
     child: Child,
     starts: u32,
     /// Full passes until it was at rest.
@@ -27,8 +27,8 @@ pub(super) struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    pub(super) fn start(stage: &'a Stage) -> Self {
-        Self { stage, child: spawn(stage, 1), starts: 1, full_passes: 0 }
+    pub(super) fn start(env: &'a TestEnvironment) -> Self {
+        Self { env, child: spawn(env, 1), starts: 1, full_passes: 0 }
     }
 
     pub(super) async fn kill(&mut self) {
@@ -44,7 +44,7 @@ impl<'a> Daemon<'a> {
     /// Starts the one that was killed or stopped again.
     pub(super) fn start_again(&mut self) {
         self.starts += 1;
-        self.child = spawn(self.stage, self.starts);
+        self.child = spawn(self.env, self.starts);
     }
 
     pub(super) fn starts(&self) -> u32 {
@@ -53,12 +53,12 @@ impl<'a> Daemon<'a> {
 
     /// What the present process has logged.
     pub(super) fn log(&self) -> String {
-        self.stage.printed(&name(self.starts), "err")
+        self.env.printed(&name(self.starts), "err")
     }
 
     /// All passes of all starts, in order.
     pub(super) fn passes(&self) -> Vec<Pass> {
-        (1..=self.starts).flat_map(|start| passes(&self.stage.printed(&name(start), "err"))).collect()
+        (1..=self.starts).flat_map(|start| passes(&self.env.printed(&name(start), "err"))).collect()
     }
 
     pub(super) fn incremental(&self) -> Vec<Pass> {
@@ -77,8 +77,8 @@ impl<'a> Daemon<'a> {
     /// Waits until IM holds what the table says and there is nothing left to read. When a session of ours, or one of the
     /// server's own, was in a transaction at the very first fence, one more full pass falls due: that one has run too.
     pub(super) async fn comes_to_rest(&mut self) {
-        self.stage.converges(Duration::from_mins(3)).await;
-        self.eventually("no full pass is to come", async || self.stage.no_full_pass_is_to_come().await).await;
+        self.env.converges(Duration::from_mins(3)).await;
+        self.eventually("no full pass is to come", async || self.env.no_full_pass_is_to_come().await).await;
         self.quiet().await;
         self.full_passes = self.full();
     }
@@ -113,7 +113,7 @@ impl<'a> Daemon<'a> {
 
     /// Waits until IM holds this city.
     pub(super) async fn polls_until(&self, account: &str, city: &str) {
-        let holds = async || self.stage.handle().user(account).get("city").is_some_and(|held| held == city);
+        let holds = async || self.env.handle().user(account).get("city").is_some_and(|held| held == city);
         self.eventually(&format!("{account} in {city}"), holds).await;
     }
 
@@ -143,8 +143,8 @@ fn name(start: u32) -> String {
     format!("run-{start}")
 }
 
-fn spawn(stage: &Stage, start: u32) -> Child {
-    stage.start(&name(start), &["run", "-v", "--log-format", "json"])
+fn spawn(env: &TestEnvironment, start: u32) -> Child {
+    env.start(&name(start), &["run", "-v", "--log-format", "json"])
 }
 
 fn passes(log: &str) -> Vec<Pass> {

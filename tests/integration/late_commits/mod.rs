@@ -28,7 +28,7 @@ mod wrong_timestamps;
 use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use crate::support::{Database, Setup, Stage};
+use crate::support::{Database, Setup, TestEnvironment};
 
 /// So many accounts `u1`, `u2`, … that have not changed for an hour.
 fn people(count: u32) -> String {
@@ -52,8 +52,8 @@ async fn run(session: &mut PgConnection, sql: &str) {
 }
 
 /// A transaction that has taken its time and holds nothing yet.
-async fn begun(stage: &Stage) -> PgConnection {
-    let mut session = stage.database.connect().await;
+async fn begun(env: &TestEnvironment) -> PgConnection {
+    let mut session = env.database.connect().await;
     run(&mut session, "BEGIN; SELECT now()").await;
     session
 }
@@ -63,9 +63,9 @@ fn moves(account: &str, city: &str) -> String {
     format!("UPDATE users SET city = '{city}', updated_at = now() WHERE id = '{account}'")
 }
 
-async fn text(stage: &Stage, sql: &str) -> String {
+async fn text(env: &TestEnvironment, sql: &str) -> String {
     let sql = AssertSqlSafe(sql.to_owned());
-    sqlx::query_scalar(sql).fetch_one(&mut stage.database.connect().await).await.expect("a plain query")
+    sqlx::query_scalar(sql).fetch_one(&mut env.database.connect().await).await.expect("a plain query")
 }
 
 /// A role that may read the table and sees of other sessions only that they are there, not when their transactions
@@ -76,32 +76,30 @@ struct Reader {
 
 impl Reader {
     /// Takes the place of the owner in the configuration; the state stays with the owner, in the same database.
-    async fn on(stage: &Stage) -> Self {
-        let reader = Self::reads(stage).await;
-        let owner = stage.database.url();
-        let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
+    async fn on(env: &TestEnvironment) -> Self {
+        let reader = Self::reads(env).await;
+        let owner = env.database.url();
+        let text = std::fs::read_to_string(env.config()).expect("the configuration is there");
         let text = text + &format!("[state]\nurl = \"{owner}\"\n");
-        std::fs::write(stage.config(), text).expect("the configuration can be written");
+        std::fs::write(env.config(), text).expect("the configuration can be written");
         reader
     }
 
     /// Takes the place of the owner at the source.
-    async fn reads(stage: &Stage) -> Self {
-        let name = format!("{}_reader", text(stage, "SELECT current_database()").await);
-        let owner = stage.database.url();
+    async fn reads(env: &TestEnvironment) -> Self {
+        let name = format!("{}_reader", text(env, "SELECT current_database()").await);
+        let owner = env.database.url();
         let mut url = url::Url::parse(owner).expect("the database's URL is one");
         let password = url.password().unwrap_or_default();
-        stage
-            .execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}"))
-            .await;
+        env.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'; GRANT SELECT ON users TO {name}")).await;
         url.set_username(&name).expect("a database's URL takes a user");
-        stage.edit(owner, url.as_str());
+        env.edit(owner, url.as_str());
         Self { name }
     }
 
     /// Roles belong to the server, which may not be ours to throw away.
-    async fn leave(self, stage: &Stage) {
-        stage.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
+    async fn leave(self, env: &TestEnvironment) {
+        env.execute(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
     }
 }
 
@@ -114,10 +112,10 @@ async fn own_server(max_prepared_transactions: u32, settings: &[(&str, &str)]) -
     started.expect("the task ends").expect("a private server")
 }
 
-/// A stage in the database `app` of such a server; the state is in `state`, so that its sessions are in no fence.
-async fn stage_on(server: &Cluster, setup: Setup) -> Stage {
+/// A env in the database `app` of such a server; the state is in `state`, so that its sessions are in no fence.
+async fn environment_on(server: &Cluster, setup: Setup) -> TestEnvironment {
     let app = server.create_database("app").await.expect("a database");
     let state = server.create_database("state").await.expect("a database");
     let more = format!("[state]\nurl = \"{state}\"\n{}", setup.more);
-    Stage::set_up_on(Database::on_own_server(app), Setup { more, ..setup }).await
+    TestEnvironment::set_up_on(Database::on_own_server(app), Setup { more, ..setup }).await
 }

@@ -15,7 +15,7 @@ use super::daemon::Daemon;
 use super::pollers::Poller;
 use super::writers::{Writers, table};
 use super::{setup, soak};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 const POLL: Duration = Duration::from_millis(200);
 /// However slow the machine: with fewer polls among the writers nobody would lose anything.
@@ -35,12 +35,12 @@ async fn soak_five_pollers() {
 async fn compare(seconds: u64) {
     // A call that a busy machine leaves unanswered for a second is no fault here.
     let im = "timeout = \"10s\"\nretry_for = \"30s\"\n".to_owned();
-    let stage = Stage::set_up(Setup { sql: table(), im, ..setup("") }).await;
-    let mut daemon = Daemon::start(&stage);
+    let env = TestEnvironment::set_up(Setup { sql: table(), im, ..setup("") }).await;
+    let mut daemon = Daemon::start(&env);
     daemon.comes_to_rest().await;
-    let mut others = Poller::all(&stage).await;
+    let mut others = Poller::all(&env).await;
 
-    let writers = Writers::start(&stage).await;
+    let writers = Writers::start(&env).await;
     let began = clock::monotonic();
     let mut polls = 0;
     while began.elapsed() < Duration::from_secs(seconds) || polls < POLLS_AT_LEAST {
@@ -55,7 +55,7 @@ async fn compare(seconds: u64) {
     // Without a further full pass, which would find everything.
     let arrived = tokio::time::timeout(Duration::from_mins(1), async {
         daemon.polls(3).await;
-        while !stale(&cities(&stage).await, &held(&stage)).is_empty() {
+        while !stale(&cities(&env).await, &held(&env)).is_empty() {
             poll(&mut others).await;
         }
     });
@@ -63,7 +63,7 @@ async fn compare(seconds: u64) {
     poll(&mut others).await;
     poll(&mut others).await;
 
-    let table = cities(&stage).await;
+    let table = cities(&env).await;
     let changed = table.values().filter(|city| *city != "old").count();
     println!("\n12 writers, {transactions} transactions in {seconds} s; every poller polls every 200 ms\n");
     println!("| poller | rule | changed rows | stale at the end | share | rows read |");
@@ -71,7 +71,7 @@ async fn compare(seconds: u64) {
     for Poller { name, rule, copy, rows_read, .. } in &others {
         println!("{}", line(name, rule, changed, stale(&table, copy).len(), *rows_read as u64));
     }
-    let ours = stale(&table, &held(&stage));
+    let ours = stale(&table, &held(&env));
     let read = daemon.incremental().iter().map(|pass| pass.rows_read).sum();
     let rule = "fences of virtual transaction ids (this program, IM compared)";
     println!("{}", line("imsync", rule, changed, ours.len(), read));
@@ -79,7 +79,7 @@ async fn compare(seconds: u64) {
     assert_eq!(ours, Vec::<String>::new(), "{}", daemon.log());
     assert!(!stale(&table, &others[0].copy).is_empty(), "the writers committed too early: nobody could lose a row");
     daemon.has_made_no_further_full_pass();
-    assert_eq!(stage.handle().violations(), vec![]);
+    assert_eq!(env.handle().violations(), vec![]);
     daemon.stop().await;
 }
 
@@ -95,17 +95,17 @@ fn line(name: &str, rule: &str, changed: usize, stale: usize, read: u64) -> Stri
 }
 
 /// What the table says.
-async fn cities(stage: &Stage) -> BTreeMap<String, String> {
+async fn cities(env: &TestEnvironment) -> BTreeMap<String, String> {
     let rows: Vec<(String, String)> = sqlx::query_as("SELECT id, city FROM users")
-        .fetch_all(&mut stage.database.connect().await)
+        .fetch_all(&mut env.database.connect().await)
         .await
         .expect("a plain query");
     rows.into_iter().collect()
 }
 
 /// What IM holds.
-fn held(stage: &Stage) -> BTreeMap<String, String> {
-    let users = stage.handle().users().into_iter();
+fn held(env: &TestEnvironment) -> BTreeMap<String, String> {
+    let users = env.handle().users().into_iter();
     users.filter_map(|(account, mut attributes)| Some((account, attributes.remove("city")?))).collect()
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
-use crate::support::Stage;
+use crate::support::TestEnvironment;
 
 pub(super) struct Poller {
     pub(super) name: &'static str,
@@ -31,7 +31,7 @@ type Row = (String, String, DateTime<Utc>);
 
 impl Poller {
     /// All four, each with a copy of the whole table.
-    pub(super) async fn all(stage: &Stage) -> [Self; 4] {
+    pub(super) async fn all(env: &TestEnvironment) -> [Self; 4] {
         let memories = [
             ("naive", "`updated_at > max(updated_at)`", PollerRule::NewestTimestamp(NewestTimestamp::new("0"))),
             ("overlap", "the same, less 300 ms", PollerRule::NewestTimestamp(NewestTimestamp::new("300 ms"))),
@@ -48,7 +48,7 @@ impl Poller {
         ];
         let mut pollers = Vec::new();
         for (name, rule, memory) in memories {
-            let session = stage.database.connect().await;
+            let session = env.database.connect().await;
             let mut poller = Self { name, rule, copy: BTreeMap::new(), rows_read: 0, session, memory };
             poller.poll().await;
             poller.rows_read = 0;

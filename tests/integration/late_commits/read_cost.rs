@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::first_full_passes::{city, incremental, longer_than_the_slack, settles};
-use super::{begun, moves, own_server, people, run, setup, stage_on};
-use crate::support::{Stage, USERS, ended};
+use super::{begun, environment_on, moves, own_server, people, run, setup};
+use crate::support::{TestEnvironment, USERS, ended};
 
 /// How the changes come.
 struct Workload {
@@ -32,7 +32,7 @@ impl Workload {
 }
 
 struct Counted<'a> {
-    stage: &'a Stage,
+    env: &'a TestEnvironment,
     /// The rows up to this one have changed.
     changed: u32,
     read: u64,
@@ -53,8 +53,8 @@ impl Counted<'_> {
 
     /// A pass after which everything committed is in IM.
     async fn pass(&mut self, newest: u32) -> u64 {
-        let read = self.read_by(&incremental(self.stage).await);
-        assert_eq!(city(self.stage, &format!("u{newest}")), "new", "it arrives at once");
+        let read = self.read_by(&incremental(self.env).await);
+        assert_eq!(city(self.env, &format!("u{newest}")), "new", "it arrives at once");
         read
     }
 
@@ -84,41 +84,41 @@ async fn one_open_transaction(rows: u32, course: &Workload) {
     setup.im += "calls_per_second = 100\n";
     setup.simulator.calls_per_second = 0;
     setup.simulator.logged_calls = 10;
-    let stage = stage_on(&server, setup).await;
-    let mut first = stage.start("run", &["backfill"]);
-    let all = stage.handle().wait_until(|counters| counters.users >= u64::from(rows));
+    let env = environment_on(&server, setup).await;
+    let mut first = env.start("run", &["backfill"]);
+    let all = env.handle().wait_until(|counters| counters.users >= u64::from(rows));
     tokio::time::timeout(Duration::from_mins(10), all).await.expect("the first sync ends");
-    assert_eq!(ended(&mut first).await, Some(0), "{}", stage.printed("run", "err"));
-    settles(&stage).await;
+    assert_eq!(ended(&mut first).await, Some(0), "{}", env.printed("run", "err"));
+    settles(&env).await;
 
-    let mut open = begun(&stage).await;
+    let mut open = begun(&env).await;
     run(&mut open, &moves(&format!("u{rows}"), "new")).await;
-    let mut counted = Counted { stage: &stage, changed: 0, read: 0, passes: 0 };
+    let mut counted = Counted { env: &env, changed: 0, read: 0, passes: 0 };
     for _ in 0..course.bulks {
         let sql = counted.changes(course.bulk);
-        stage.execute(&sql).await;
-        longer_than_the_slack(&stage).await;
+        env.execute(&sql).await;
+        longer_than_the_slack(&env).await;
         counted.pass(counted.changed).await;
     }
     let bulks = counted.read;
     for _ in 0..course.lates {
-        let mut late = begun(&stage).await;
+        let mut late = begun(&env).await;
         let sql = counted.changes(course.late);
         run(&mut late, &sql).await;
         let late_ones = counted.changed;
         let sql = counted.changes(course.beside);
-        stage.execute(&sql).await;
-        longer_than_the_slack(&stage).await;
+        env.execute(&sql).await;
+        longer_than_the_slack(&env).await;
         counted.pass(counted.changed).await;
-        assert_eq!(city(&stage, &format!("u{late_ones}")), "old");
+        assert_eq!(city(&env, &format!("u{late_ones}")), "old");
         run(&mut late, "COMMIT").await;
         counted.pass(late_ones).await;
     }
     let (while_open, changed) = (counted.read, counted.changed);
     run(&mut open, "COMMIT").await;
-    let last = incremental(&stage).await;
+    let last = incremental(&env).await;
     let when_ended = counted.read_by(&last);
-    let after = counted.read_by(&incremental(&stage).await);
+    let after = counted.read_by(&incremental(&env).await);
 
     let mut table =
         format!("\n| {rows} rows, one transaction open | rows changed | rows read | share |\n|---|---|---|---|\n");
@@ -138,7 +138,7 @@ async fn one_open_transaction(rows: u32, course: &Workload) {
     assert!(counted.read * 100 <= u64::from(changed) * 205, "{table}");
     assert_eq!(last["changed"], 1, "nobody else's row is sent again: {last}");
     assert_eq!(after, 0, "nothing is read once more");
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
     drop(server);
 }
 

@@ -12,7 +12,7 @@ use imsync::simulator::{CallMatcher, FaultAction, FaultRule};
 use super::daemon::Daemon;
 use super::writers::{Writers, table};
 use super::{Reader, setup};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 /// How long a soak is asked to last.
 pub(super) fn seconds() -> u64 {
@@ -33,33 +33,33 @@ async fn soak_late_commits_with_failed_passes_and_kills() {
 
 /// The daemon's role may not see when a transaction began. No full pass may run, so nothing hides a row that was missed.
 async fn soak(seconds: u64) {
-    let stage = Stage::set_up(Setup { sql: table(), ..setup("") }).await;
-    let reader = Reader::on(&stage).await;
-    let mut daemon = Daemon::start(&stage);
+    let env = TestEnvironment::set_up(Setup { sql: table(), ..setup("") }).await;
+    let reader = Reader::on(&env).await;
+    let mut daemon = Daemon::start(&env);
     daemon.comes_to_rest().await;
 
-    let writers = Writers::start(&stage).await;
+    let writers = Writers::start(&env).await;
     let began = clock::monotonic();
     while began.elapsed() < Duration::from_secs(seconds) {
         let action = FaultAction::Refuse { code: 91000, per_account: false };
-        let away = stage.handle().add_fault(FaultRule { matcher: CallMatcher::default(), action });
+        let away = env.handle().add_fault(FaultRule { matcher: CallMatcher::default(), action });
         daemon.failed_polls(1).await;
         killed_and_started(&mut daemon).await;
         daemon.failed_polls(1).await;
-        stage.handle().remove_fault(away);
+        env.handle().remove_fault(away);
         daemon.polls(2).await;
         killed_and_started(&mut daemon).await;
         daemon.polls(2).await;
     }
     writers.stop();
     let transactions = writers.end().await;
-    stage.converges(Duration::from_mins(1)).await;
+    env.converges(Duration::from_mins(1)).await;
     daemon.has_made_no_further_full_pass();
-    assert_eq!(stage.handle().violations(), vec![]);
+    assert_eq!(env.handle().violations(), vec![]);
     let failed = daemon.passes().iter().filter(|pass| pass.outcome == "failed").count();
     println!("{transactions} transactions, {failed} failed passes, {} starts of the daemon; stale: 0", daemon.starts());
     daemon.stop().await;
-    reader.leave(&stage).await;
+    reader.leave(&env).await;
 }
 
 async fn killed_and_started(daemon: &mut Daemon<'_>) {

@@ -8,40 +8,40 @@ use sqlx::PgConnection;
 
 use super::first_full_passes::{settles, status};
 use super::{Reader, begun, moves, people, run, setup};
-use crate::support::{SOURCE, Setup, Stage, USERS, ended, signal};
+use crate::support::{SOURCE, Setup, TestEnvironment, USERS, ended, signal};
 
-async fn once(stage: &Stage) -> Value {
-    stage.imsync(&["run", "--once", "--json"]).await.expect_code(0).json()
+async fn once(env: &TestEnvironment) -> Value {
+    env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json()
 }
 
 /// Passes until what has changed is older than the slack; they find nothing to send.
-async fn idle(stage: &Stage) {
+async fn idle(env: &TestEnvironment) {
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
-    assert_eq!(once(stage).await["calls"], 0);
+    assert_eq!(once(env).await["calls"], 0);
 }
 
-fn city(stage: &Stage, account: &str) -> Option<String> {
-    stage.handle().user(account).remove("city")
+fn city(env: &TestEnvironment, account: &str) -> Option<String> {
+    env.handle().user(account).remove("city")
 }
 
 /// A late commit among younger ones, over several processes; what is older than the slack does not come by itself.
-async fn late_commit_arrives(stage: &Stage, mut late: PgConnection, mut younger: PgConnection, slack: bool) {
+async fn late_commit_arrives(env: &TestEnvironment, mut late: PgConnection, mut younger: PgConnection, slack: bool) {
     run(&mut late, "BEGIN; SELECT now()").await;
     run(&mut late, "UPDATE users SET city = 'late' WHERE id = 'u1'").await;
     if slack {
-        idle(stage).await;
+        idle(env).await;
     }
     run(&mut younger, "UPDATE users SET city = 'younger' WHERE id = 'u2'").await;
-    once(stage).await;
-    assert_eq!((city(stage, "u1").as_deref(), city(stage, "u2").as_deref()), (Some("old"), Some("younger")));
+    once(env).await;
+    assert_eq!((city(env, "u1").as_deref(), city(env, "u2").as_deref()), (Some("old"), Some("younger")));
     if slack {
-        idle(stage).await;
+        idle(env).await;
     }
-    assert_eq!(once(stage).await["calls"], 0);
+    assert_eq!(once(env).await["calls"], 0);
     run(&mut late, "COMMIT").await;
     // Its own, the younger one, and for a counter (`>=`) the newest before both.
-    assert!(once(stage).await["rows_read"].as_u64().is_some_and(|rows| (1..=3).contains(&rows)));
-    assert_eq!(city(stage, "u1").as_deref(), Some("late"));
+    assert!(once(env).await["rows_read"].as_u64().is_some_and(|rows| (1..=3).contains(&rows)));
+    assert_eq!(city(env, "u1").as_deref(), Some("late"));
 }
 
 const TOUCH: &str =
@@ -56,15 +56,15 @@ async fn a_timestamp_without_zone_written_in_berlin() {
         people(100)
     );
     setup.source += "watermark_timezone = \"Europe/Berlin\"\n";
-    let stage = Stage::set_up(setup).await;
-    stage.comes_to_rest().await;
-    idle(&stage).await;
-    assert_eq!(once(&stage).await["rows_read"], 0, "rows of an hour ago are not read, whatever the zone's offset");
-    let (mut late, mut younger) = (stage.database.connect().await, stage.database.connect().await);
+    let env = TestEnvironment::set_up(setup).await;
+    env.comes_to_rest().await;
+    idle(&env).await;
+    assert_eq!(once(&env).await["rows_read"], 0, "rows of an hour ago are not read, whatever the zone's offset");
+    let (mut late, mut younger) = (env.database.connect().await, env.database.connect().await);
     for session in [&mut late, &mut younger] {
         run(session, "SET TimeZone = 'Europe/Berlin'").await;
     }
-    late_commit_arrives(&stage, late, younger, true).await;
+    late_commit_arrives(&env, late, younger, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,14 +79,14 @@ async fn a_counter_that_commits_out_of_order() {
         CREATE TRIGGER count_up BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION count_up();"
         .to_owned();
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
-    let stage = Stage::set_up(setup).await;
-    stage.comes_to_rest().await;
-    let (late, younger) = (stage.database.connect().await, stage.database.connect().await);
-    late_commit_arrives(&stage, late, younger, false).await;
-    let status = stage.imsync(&["status", "--json"]).await.expect_code(0).json();
+    let env = TestEnvironment::set_up(setup).await;
+    env.comes_to_rest().await;
+    let (late, younger) = (env.database.connect().await, env.database.connect().await);
+    late_commit_arrives(&env, late, younger, false).await;
+    let status = env.imsync(&["status", "--json"]).await.expect_code(0).json();
     assert_eq!(status["watermark"], "102", "a string, for a counter too");
     // `>=`: the row of the largest value itself, and nothing below it.
-    assert_eq!(once(&stage).await["rows_read"], 1);
+    assert_eq!(once(&env).await["rows_read"], 1);
 }
 
 /// Somebody has set it back, or the newest rows are gone: what is counted from now on lies below what was read.
@@ -98,24 +98,23 @@ async fn a_counter_that_falls_starts_a_full_pass_and_one_that_jumps_is_told_of()
         INSERT INTO users (id, city, version) SELECT 'u' || n, 'old', 1000 + n FROM generate_series(1, 100) AS n;"
         .to_owned();
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
-    let stage = Stage::set_up(setup).await;
-    settles(&stage).await;
-    stage
-        .execute("DELETE FROM users WHERE version > 1095; UPDATE users SET city = 'below', version = 7 WHERE id = 'u1'")
+    let env = TestEnvironment::set_up(setup).await;
+    settles(&env).await;
+    env.execute("DELETE FROM users WHERE version > 1095; UPDATE users SET city = 'below', version = 7 WHERE id = 'u1'")
         .await;
-    assert_eq!(once(&stage).await["kind"], "incremental");
-    let due = status(&stage).await["full_pass_due"].clone();
+    assert_eq!(once(&env).await["kind"], "incremental");
+    let due = status(&env).await["full_pass_due"].clone();
     assert!(due.as_str().is_some_and(|due| due.contains("fell to 1095")), "{due}");
-    assert_eq!(once(&stage).await["kind"], "full");
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
-    settles(&stage).await;
+    assert_eq!(once(&env).await["kind"], "full");
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
+    settles(&env).await;
 
     let jumps = "UPDATE users SET city = 'far', version = 1700000000000000 WHERE id = 'u2'";
-    stage.execute(jumps).await;
-    let told = stage.imsync(&["run", "--once"]).await.expect_code(0);
+    env.execute(jumps).await;
+    let told = env.imsync(&["run", "--once"]).await.expect_code(0);
     assert!(told.stderr.contains("largest value jumped"), "{}", told.stderr);
-    assert_eq!(city(&stage, "u2").as_deref(), Some("far"));
-    assert!(!stage.imsync(&["run", "--once"]).await.stderr.contains("jumped"), "once");
+    assert_eq!(city(&env, "u2").as_deref(), Some("far"));
+    assert!(!env.imsync(&["run", "--once"]).await.stderr.contains("jumped"), "once");
 }
 
 /// A refresh publishes rows with old stamps.
@@ -124,14 +123,14 @@ async fn a_materialized_view_takes_no_watermark_and_is_compared_whole() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} {} CREATE MATERIALIZED VIEW seen AS SELECT * FROM users;", people(100));
     setup.source = SOURCE.replace("public.users", "public.seen");
-    let stage = Stage::set_up(setup).await;
-    stage.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&["materialized view", "remove watermark_column"]);
-    stage.edit("watermark_column", "# watermark_column");
-    assert_eq!(once(&stage).await["pushed"], 100);
-    stage.execute("UPDATE users SET city = 'refreshed' WHERE id = 'u1'; REFRESH MATERIALIZED VIEW seen").await;
-    let pass = once(&stage).await;
+    let env = TestEnvironment::set_up(setup).await;
+    env.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&["materialized view", "remove watermark_column"]);
+    env.edit("watermark_column", "# watermark_column");
+    assert_eq!(once(&env).await["pushed"], 100);
+    env.execute("UPDATE users SET city = 'refreshed' WHERE id = 'u1'; REFRESH MATERIALIZED VIEW seen").await;
+    let pass = once(&env).await;
     assert_eq!((&pass["rows_read"], &pass["changed"]), (&100.into(), &1.into()));
-    assert_eq!(city(&stage, "u1").as_deref(), Some("refreshed"));
+    assert_eq!(city(&env, "u1").as_deref(), Some("refreshed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,62 +138,61 @@ async fn without_a_watermark_each_pass_compares_all() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} {}", people(100));
     setup.source = SOURCE.replace("watermark_column", "# watermark_column");
-    let stage = Stage::set_up(setup).await;
-    stage.comes_to_rest().await;
-    let unchanged = once(&stage).await;
+    let env = TestEnvironment::set_up(setup).await;
+    env.comes_to_rest().await;
+    let unchanged = once(&env).await;
     assert_eq!((&unchanged["rows_read"], &unchanged["calls"]), (&100.into(), &0.into()));
-    let mut late = begun(&stage).await;
+    let mut late = begun(&env).await;
     run(&mut late, &moves("u1", "late")).await;
-    stage.execute("UPDATE users SET city = 'no stamp' WHERE id = 'u2'; DELETE FROM users WHERE id = 'u3'").await;
-    once(&stage).await;
+    env.execute("UPDATE users SET city = 'no stamp' WHERE id = 'u2'; DELETE FROM users WHERE id = 'u3'").await;
+    once(&env).await;
     run(&mut late, "COMMIT").await;
-    once(&stage).await;
-    assert_eq!(stage.handle().users(), stage.wanted_of_users().await);
-    assert_eq!(once(&stage).await["calls"], 0);
+    once(&env).await;
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
+    assert_eq!(once(&env).await["calls"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_without_a_stamp_waits_for_the_full_pass() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} ALTER TABLE users ALTER updated_at DROP NOT NULL; {}", people(100));
-    let stage = Stage::set_up(setup).await;
-    stage.comes_to_rest().await;
-    stage.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
-    assert_eq!(once(&stage).await["calls"], 0);
-    let backfill = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    let env = TestEnvironment::set_up(setup).await;
+    env.comes_to_rest().await;
+    env.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
+    assert_eq!(once(&env).await["calls"], 0);
+    let backfill = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     assert_eq!((&backfill["changed"], &backfill["pushed"]), (&1.into(), &1.into()));
-    assert_eq!(city(&stage, "u1").as_deref(), Some("unstamped"));
+    assert_eq!(city(&env, "u1").as_deref(), Some("unstamped"));
 }
 
 /// Nothing but the full pass that falls due finds its row, and that one runs once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_open_before_the_first_pass() {
-    let stage = Stage::set_up(Setup { sql: format!("{USERS} {}", people(100)), ..setup("") }).await;
-    let reader = Reader::on(&stage).await;
-    let mut open = begun(&stage).await;
-    idle_start(&stage).await;
+    let env = TestEnvironment::set_up(Setup { sql: format!("{USERS} {}", people(100)), ..setup("") }).await;
+    let reader = Reader::on(&env).await;
+    let mut open = begun(&env).await;
+    idle_start(&env).await;
     run(&mut open, &moves("u1", "before")).await;
-    idle(&stage).await;
+    idle(&env).await;
     run(&mut open, "COMMIT").await;
     // The first pass after the last of them has ended tells, and that may be one of the server's own.
-    stage
-        .eventually("the full pass falls due", async || {
-            assert_eq!(once(&stage).await["kind"], "incremental");
-            stage.imsync(&["status", "--json"]).await.expect_code(0).json()["full_pass_due"].is_string()
-        })
-        .await;
-    assert_eq!(once(&stage).await["kind"], "full");
-    assert_eq!(city(&stage, "u1").as_deref(), Some("before"));
+    env.eventually("the full pass falls due", async || {
+        assert_eq!(once(&env).await["kind"], "incremental");
+        env.imsync(&["status", "--json"]).await.expect_code(0).json()["full_pass_due"].is_string()
+    })
+    .await;
+    assert_eq!(once(&env).await["kind"], "full");
+    assert_eq!(city(&env, "u1").as_deref(), Some("before"));
     for _ in 0..3 {
-        assert_eq!(once(&stage).await["kind"], "incremental", "the full pass has run");
+        assert_eq!(once(&env).await["kind"], "incremental", "the full pass has run");
     }
-    reader.leave(&stage).await;
+    reader.leave(&env).await;
 }
 
 /// The first pass, a slack after the oldest stamp of those that are open.
-async fn idle_start(stage: &Stage) {
+async fn idle_start(env: &TestEnvironment) {
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
-    assert_eq!(once(stage).await["kind"], "full");
+    assert_eq!(once(env).await["kind"], "full");
 }
 
 /// Defaults of the role and of the database decide how psql shows a value, not what is sent.
@@ -211,30 +209,29 @@ async fn defaults_changed_between_passes_cause_no_call() {
     setup.source = SOURCE.replace("deleted_column", "# deleted_column");
     setup.attributes = columns.map(|column| format!("{column} = \"{column}\"\n")).concat();
     setup.simulator.attribute_names = columns.map(str::to_owned).to_vec();
-    let stage = Stage::set_up(setup).await;
-    let reader = Reader::on(&stage).await;
-    assert_eq!(once(&stage).await["pushed"], 50);
-    let held = stage.handle().users();
+    let env = TestEnvironment::set_up(setup).await;
+    let reader = Reader::on(&env).await;
+    assert_eq!(once(&env).await["pushed"], 50);
+    let held = env.handle().users();
     let mine = "DateStyle = 'German, DMY' | TimeZone = 'Asia/Tokyo' | IntervalStyle = 'postgres_verbose'
         | bytea_output = 'escape' | extra_float_digits = -5 | client_encoding = 'LATIN1' | search_path = 'pg_catalog'
         | default_transaction_isolation = 'serializable' | standard_conforming_strings = off | row_security = on";
     for setting in mine.split('|') {
-        stage
-            .execute(&format!(
-                "DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I SET {0}$f$, current_database()); END $$;
+        env.execute(&format!(
+            "DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I SET {0}$f$, current_database()); END $$;
                  ALTER ROLE {1} SET {0}",
-                setting.trim(),
-                reader.name,
-            ))
-            .await;
+            setting.trim(),
+            reader.name,
+        ))
+        .await;
     }
-    stage.execute("UPDATE public.users SET updated_at = now()").await;
-    let touched = once(&stage).await;
+    env.execute("UPDATE public.users SET updated_at = now()").await;
+    let touched = once(&env).await;
     assert_eq!((&touched["rows_read"], &touched["calls"]), (&50.into(), &0.into()));
-    assert_eq!(stage.imsync(&["backfill", "--json"]).await.expect_code(0).json()["calls"], 0);
-    assert_eq!(stage.handle().users(), held);
+    assert_eq!(env.imsync(&["backfill", "--json"]).await.expect_code(0).json()["calls"], 0);
+    assert_eq!(env.handle().users(), held);
     assert_eq!(held["u7"]["seen"], "2024-07-08 07:10:11.123456+00");
-    reader.leave(&stage).await;
+    reader.leave(&env).await;
 }
 
 /// What has changed since the last pass by the old column is found only by a whole full pass: where one was cut short,
@@ -245,22 +242,22 @@ async fn another_watermark_column_takes_a_whole_full_pass() {
         "{USERS} ALTER TABLE users ADD edited_at timestamptz DEFAULT now() - interval '1 hour'; {}",
         people(5_000)
     );
-    let stage = Stage::set_up(Setup { sql, ..setup("") }).await;
-    stage.comes_to_rest().await;
+    let env = TestEnvironment::set_up(Setup { sql, ..setup("") }).await;
+    env.comes_to_rest().await;
     // The last one in the order of the full pass, which cannot end as long as this one is held.
-    stage.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u999'").await;
-    let hold = stage.handle().add_fault("hold".parse().expect("a form that the simulator knows"));
+    env.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u999'").await;
+    let hold = env.handle().add_fault("hold".parse().expect("a form that the simulator knows"));
     let mut other = setup("");
     other.source = SOURCE.replace("\"updated_at\"", "\"edited_at\"") + "page_size = 5\n";
-    stage.configure(&other);
-    let mut backfill = stage.start("backfill", &["backfill"]);
+    env.configure(&other);
+    let mut backfill = env.start("backfill", &["backfill"]);
     let begun = "SELECT count(*) FROM imsync.sync WHERE watermark_fingerprint LIKE '%edited_at%'";
-    stage.eventually("a watermark of the new column", async || stage.number(begun).await == 1).await;
+    env.eventually("a watermark of the new column", async || env.number(begun).await == 1).await;
     signal(&backfill, "KILL");
     ended(&mut backfill).await;
-    stage.handle().remove_fault(hold);
-    assert_eq!(city(&stage, "u999").as_deref(), Some("old"), "the pass was cut short");
-    assert_eq!(once(&stage).await["kind"], "full");
-    assert_eq!(city(&stage, "u999").as_deref(), Some("moved"));
-    assert_eq!(once(&stage).await["kind"], "incremental");
+    env.handle().remove_fault(hold);
+    assert_eq!(city(&env, "u999").as_deref(), Some("old"), "the pass was cut short");
+    assert_eq!(once(&env).await["kind"], "full");
+    assert_eq!(city(&env, "u999").as_deref(), Some("moved"));
+    assert_eq!(once(&env).await["kind"], "incremental");
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{people, text};
-use crate::support::{Stage, USERS};
+use crate::support::{TestEnvironment, USERS};
 
 /// Accounts `u1` and on.
 const ACCOUNTS: u32 = 3_000;
@@ -51,14 +51,14 @@ struct PendingCommit {
 
 impl Writers {
     /// Twelve sessions over the accounts of [`table`].
-    pub(super) async fn start(stage: &Stage) -> Self {
-        let database = text(stage, "SELECT current_database()").await;
+    pub(super) async fn start(env: &TestEnvironment) -> Self {
+        let database = text(env, "SELECT current_database()").await;
         let (hand_over, handed_over) = mpsc::unbounded_channel();
-        let finisher = tokio::spawn(finish(stage.database.connect().await, handed_over));
+        let finisher = tokio::spawn(finish(env.database.connect().await, handed_over));
         let stop = Arc::new(AtomicBool::new(false));
         let mut sessions = Vec::new();
         for number in 0..WRITERS {
-            let session = stage.database.connect().await;
+            let session = env.database.connect().await;
             let name = format!("{database}_{number}");
             sessions.push(tokio::spawn(write(session, name, stop.clone(), hand_over.clone())));
         }

@@ -4,7 +4,7 @@
 
 use super::first_full_passes::{city, incremental, once, out_of_the_slack, settles};
 use super::{Reader, moves, people, run, setup};
-use crate::support::{SOURCE, Setup, Stage, USERS};
+use crate::support::{SOURCE, Setup, TestEnvironment, USERS};
 
 /// The stamp comes from a trigger; the plan from another table, which has none; the gender from a column still to come.
 const SCHEMA: &str = "
@@ -19,8 +19,8 @@ const SCHEMA: &str = "
 async fn what_no_stamp_tells_of_waits_for_the_full_pass_and_is_counted() {
     let mut setup = Setup { sql: format!("{USERS} {} {SCHEMA}", people(50)), ..setup("") };
     setup.source = SOURCE.replace("public.users", "public.people");
-    let stage = Stage::set_up(setup).await;
-    settles(&stage).await;
+    let env = TestEnvironment::set_up(setup).await;
+    settles(&env).await;
 
     let changes = [
         ("an update beside the trigger", "UPDATE users SET city = 'restored' WHERE id = 'u1'"),
@@ -38,45 +38,45 @@ async fn what_no_stamp_tells_of_waits_for_the_full_pass_and_is_counted() {
     ];
     for (_, sql) in changes {
         let beside = format!("ALTER TABLE users DISABLE TRIGGER stamp; {sql}; ALTER TABLE users ENABLE TRIGGER stamp");
-        stage.execute(&beside).await;
+        env.execute(&beside).await;
     }
     // A changed account id is a new account, whose stamp tells of it, and a hard delete of the old one.
-    stage.execute("UPDATE users SET id = 'u52' WHERE id = 'u6'").await;
-    let pass = incremental(&stage).await;
+    env.execute("UPDATE users SET id = 'u52' WHERE id = 'u6'").await;
+    let pass = incremental(&env).await;
     assert_eq!(pass["changed"], 1, "{pass}");
-    assert_eq!(city(&stage, "u52"), "old");
-    assert_eq!(incremental(&stage).await["calls"], 0);
-    let full = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    assert_eq!(city(&env, "u52"), "old");
+    assert_eq!(incremental(&env).await["calls"], 0);
+    let full = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     let expected = changes.len() + 1;
     assert_eq!((&full["changed"], &full["repaired"]), (&expected.into(), &expected.into()), "{full}");
     let wanted = "SELECT id, a.name, a.value FROM people, LATERAL (VALUES ('city', city), ('plan', plan), ('sex',
         CASE gender WHEN 'm' THEN 'male' END)) AS a (name, value) WHERE a.value <> ''";
-    assert_eq!(stage.handle().users(), stage.wanted(wanted).await);
+    assert_eq!(env.handle().users(), env.wanted(wanted).await);
 
-    stage.eventually("the slack is over", async || incremental(&stage).await["rows_read"] == 0).await;
+    env.eventually("the slack is over", async || incremental(&env).await["rows_read"] == 0).await;
     // A new column with a default fills every row at once, and touches none.
-    stage
+    env
         .execute(
             "ALTER TABLE users ADD sex text DEFAULT 'm';
              CREATE OR REPLACE VIEW public.people AS SELECT users.id, city, name AS plan, sex AS gender, updated_at, deleted_at
                 FROM users LEFT JOIN plans ON plans.id = users.id",
         )
         .await;
-    assert_eq!(incremental(&stage).await["calls"], 0);
-    let full = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    assert_eq!(incremental(&env).await["calls"], 0);
+    let full = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     assert_eq!((&full["changed"], &full["repaired"]), (&50.into(), &50.into()), "{full}");
-    assert_eq!(stage.handle().users(), stage.wanted(wanted).await);
+    assert_eq!(env.handle().users(), env.wanted(wanted).await);
 }
 
 /// The second transaction of one message has the stamp of the message, the chained one that of the COMMIT before it.
 /// Where the role cannot see when a transaction began, the fences between are taken for its floor.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_visible_start_a_second_transaction_of_one_message_waits_for_the_full_pass() {
-    let stage = Stage::set_up(Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
-    let reader = Reader::on(&stage).await;
-    settles(&stage).await;
+    let env = TestEnvironment::set_up(Setup { sql: format!("{USERS} {}", people(20)), ..setup("") }).await;
+    let reader = Reader::on(&env).await;
+    settles(&env).await;
     let (mut first, mut second, mut writer) =
-        (stage.database.connect().await, stage.database.connect().await, stage.database.connect().await);
+        (env.database.connect().await, env.database.connect().await, env.database.connect().await);
     run(&mut first, "SELECT pg_advisory_lock(1)").await;
     run(&mut second, "SELECT pg_advisory_lock(2)").await;
     let message = format!(
@@ -89,18 +89,18 @@ async fn without_a_visible_start_a_second_transaction_of_one_message_waits_for_t
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock} AND NOT granted
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         );
-        stage.eventually("the writer waits", async || stage.number(&waiting).await == 1).await;
+        env.eventually("the writer waits", async || env.number(&waiting).await == 1).await;
     };
     waits(1).await;
-    out_of_the_slack(&stage).await;
+    out_of_the_slack(&env).await;
     run(&mut first, "SELECT pg_advisory_unlock(1)").await;
     waits(2).await;
-    assert_eq!(incremental(&stage).await["calls"], 0);
+    assert_eq!(incremental(&env).await["calls"], 0);
     run(&mut second, "SELECT pg_advisory_unlock(2)").await;
     at_work.await.expect("the writer ends");
-    once(&stage).await;
-    let full = stage.imsync(&["backfill", "--json"]).await.expect_code(0).json();
+    once(&env).await;
+    let full = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     assert_eq!(full["outcome"], "ok");
-    assert_eq!(city(&stage, "u1"), "second");
-    reader.leave(&stage).await;
+    assert_eq!(city(&env, "u1"), "second");
+    reader.leave(&env).await;
 }

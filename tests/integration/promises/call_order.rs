@@ -11,33 +11,32 @@ use super::{fault, stage_of, violations};
 async fn a_hundred_values_in_quick_succession_end_with_the_last() {
     let setup =
         Setup { more: "[schedule]\ninterval = \"100ms\"\nfull_every = \"1s\"\n".to_owned(), ..Setup::default() };
-    let stage = stage_of(40, setup).await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
+    let env = stage_of(40, setup).await;
+    env.imsync(&["backfill"]).await.expect_code(0);
     // Calls of different length, so that a second one could overtake the first.
-    fault(&stage, "slow:300ms:every=2");
-    fault(&stage, "slow:40ms:every=3");
-    fault(&stage, "apply-then-fail:http-502:every=5");
-    let mut changes = stage.handle().subscribe();
-    let mut daemon = stage.start("run", &["run"]);
-    let watch = StateWatcher::start(&stage);
+    fault(&env, "slow:300ms:every=2");
+    fault(&env, "slow:40ms:every=3");
+    fault(&env, "apply-then-fail:http-502:every=5");
+    let mut changes = env.handle().subscribe();
+    let mut daemon = env.start("run", &["run"]);
+    let watch = StateWatcher::start(&env);
     for value in 0..100 {
-        stage
-            .execute(&format!(
-                "UPDATE users SET city = 'value {value:03}', updated_at = now() WHERE id IN ('u00001', 'u00002');
+        env.execute(&format!(
+            "UPDATE users SET city = 'value {value:03}', updated_at = now() WHERE id IN ('u00001', 'u00002');
                  UPDATE users SET plan = nullif('{}', 'no'), updated_at = now() WHERE id = 'u00001'",
-                if value % 3 == 0 { "no" } else { "yes" }
-            ))
-            .await;
+            if value % 3 == 0 { "no" } else { "yes" }
+        ))
+        .await;
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
-    stage.converges(Duration::from_secs(20)).await;
-    stage.handle().clear_faults();
-    assert_eq!(stage.handle().user("u00001")["city"], "value 099");
+    env.converges(Duration::from_secs(20)).await;
+    env.handle().clear_faults();
+    assert_eq!(env.handle().user("u00001")["city"], "value 099");
     watch.end().await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    assert_eq!(violations(&stage), vec![]);
-    expect_truth(&stage).await;
+    assert_eq!(violations(&env), vec![]);
+    expect_truth(&env).await;
 
     let mut newest = String::new();
     let mut seen = 0;

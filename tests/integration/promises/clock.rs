@@ -19,26 +19,22 @@ async fn a_row_that_is_stamped_before_the_last_fence_by_a_clock_set_back_arrives
     let mut setup =
         Setup { more: "[schedule]\ninterval = \"6s\"\nfull_every = \"never\"\n".to_owned(), ..Setup::default() };
     setup.sql.push_str(CLOCK);
-    let stage = stage_of(10, setup).await;
-    stage.execute("UPDATE users SET updated_at = '2020-01-01'").await;
-    let mut daemon = stage.start("run", &["run"]);
+    let env = stage_of(10, setup).await;
+    env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
+    let mut daemon = env.start("run", &["run"]);
     // The fence of the first full pass is behind us, and the next one comes 6 s after it.
-    stage.converges(Duration::from_secs(20)).await;
-    stage
-        .execute(
-            "UPDATE wrong.by SET seconds = -5.5;
+    env.converges(Duration::from_secs(20)).await;
+    env.execute(
+        "UPDATE wrong.by SET seconds = -5.5;
              UPDATE users SET city = 'set back', updated_at = wrong.clock_timestamp() WHERE id = 'u00001'",
-        )
-        .await;
-    stage.converges(Duration::from_secs(30)).await;
-    stage
-        .eventually("the log tells of it", async || {
-            stage.printed("run", "err").contains("the database clock went back")
-        })
+    )
+    .await;
+    env.converges(Duration::from_secs(30)).await;
+    env.eventually("the log tells of it", async || env.printed("run", "err").contains("the database clock went back"))
         .await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    let log = stage.printed("run", "err");
+    let log = env.printed("run", "err");
     assert_eq!(log.matches("the database clock went back").count(), 1, "{log}");
-    expect_truth(&stage).await;
+    expect_truth(&env).await;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::{ATTRIBUTES, Setup, Stage, ended, signal};
+use crate::support::{ATTRIBUTES, Setup, TestEnvironment, ended, signal};
 
 use super::state_truth::expect_truth;
 use super::{attributes, stage_of};
@@ -21,9 +21,9 @@ fn edited(attributes: &str) -> Setup {
 }
 
 /// Which attributes of how many accounts were sent since the last look.
-fn sent(stage: &Stage) -> (BTreeSet<String>, usize) {
-    let users: Vec<_> = stage.handle().calls().into_iter().flat_map(|call| call.users).collect();
-    stage.handle().clear_records();
+fn sent(env: &TestEnvironment) -> (BTreeSet<String>, usize) {
+    let users: Vec<_> = env.handle().calls().into_iter().flat_map(|call| call.users).collect();
+    env.handle().clear_records();
     let names = users.iter().flat_map(|user| &user.attributes).map(|(name, _)| name.clone()).collect();
     (names, users.len())
 }
@@ -36,63 +36,60 @@ fn only(name: &str) -> BTreeSet<String> {
 async fn an_edit_sends_what_it_affects() {
     let mut setup = Setup::default();
     setup.simulator.attribute_names.push("note".to_owned());
-    let stage = stage_of(60, setup).await;
-    stage
-        .execute(
-            "UPDATE users SET kind = 'k' WHERE right(id, 1) = '5'; UPDATE users SET gender = NULL WHERE id = 'u00001'",
-        )
-        .await;
-    stage.imsync(&["backfill"]).await.expect_code(0);
-    stage.comes_to_rest().await;
-    sent(&stage);
+    let env = stage_of(60, setup).await;
+    env.execute(
+        "UPDATE users SET kind = 'k' WHERE right(id, 1) = '5'; UPDATE users SET gender = NULL WHERE id = 'u00001'",
+    )
+    .await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.comes_to_rest().await;
+    sent(&env);
 
     // A new attribute: the rows that have one.
-    stage.configure(&edited(WITH_NOTE));
-    let pass = stage.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
+    env.configure(&edited(WITH_NOTE));
+    let pass = env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
     assert_eq!(pass["kind"], "full", "an edit starts a full pass");
-    assert_eq!(sent(&stage), (only("note"), 6));
+    assert_eq!(sent(&env), (only("note"), 6));
 
     // Another value for one key.
     let other_values = WITH_NOTE.replace("m = \"male\"", "m = \"man\"");
-    stage.configure(&edited(&other_values));
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(sent(&stage), (only("sex"), 30));
-    expect_truth(&stage).await;
+    env.configure(&edited(&other_values));
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    assert_eq!(sent(&env), (only("sex"), 30));
+    expect_truth(&env).await;
 
     // The same in other words is no edit.
-    stage.configure(&edited(
-        &other_values.replace("m = \"man\", f = \"female\"", "\"f\" = \"female\", \"m\" = \"man\""),
-    ));
-    let pass = stage.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
+    env.configure(&edited(&other_values.replace("m = \"man\", f = \"female\"", "\"f\" = \"female\", \"m\" = \"man\"")));
+    let pass = env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
     assert_eq!((&pass["kind"], &pass["calls"]), (&"incremental".into(), &0.into()));
 
     // NULL keeps what is there, then removes it.
-    stage.configure(&edited(&format!("{other_values}null = \"keep\"\n")));
-    stage.execute("UPDATE users SET gender = NULL, updated_at = now() WHERE id IN ('u00002', 'u00003')").await;
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(sent(&stage), (BTreeSet::new(), 0));
-    assert_eq!(stage.handle().user("u00002")["sex"], "man");
-    stage.configure(&edited(&other_values));
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(sent(&stage), (only("sex"), 2));
-    assert!(!stage.handle().user("u00002").contains_key("sex"));
-    expect_truth(&stage).await;
+    env.configure(&edited(&format!("{other_values}null = \"keep\"\n")));
+    env.execute("UPDATE users SET gender = NULL, updated_at = now() WHERE id IN ('u00002', 'u00003')").await;
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    assert_eq!(sent(&env), (BTreeSet::new(), 0));
+    assert_eq!(env.handle().user("u00002")["sex"], "man");
+    env.configure(&edited(&other_values));
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    assert_eq!(sent(&env), (only("sex"), 2));
+    assert!(!env.handle().user("u00002").contains_key("sex"));
+    expect_truth(&env).await;
 
     // Dropped from the mapping: kept by default, removed where that is asked for, found again when it returns.
-    stage.configure(&edited(ATTRIBUTES));
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    let (names, _) = sent(&stage);
+    env.configure(&edited(ATTRIBUTES));
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    let (names, _) = sent(&env);
     assert_eq!(names, only("sex"), "the values go back, the note stays");
-    assert_eq!(stage.handle().user("u00005")["note"], "k");
-    stage.configure(&Setup { more: "[removal]\nunmapped = \"remove\"\n".to_owned(), ..edited(ATTRIBUTES) });
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(sent(&stage), (only("note"), 6));
-    assert!(!stage.handle().user("u00005").contains_key("note"));
-    stage.configure(&edited(WITH_NOTE));
-    stage.imsync(&["run", "--once"]).await.expect_code(0);
-    assert_eq!(sent(&stage), (only("note"), 6));
-    assert_eq!(stage.handle().user("u00005")["note"], "k");
-    expect_truth(&stage).await;
+    assert_eq!(env.handle().user("u00005")["note"], "k");
+    env.configure(&Setup { more: "[removal]\nunmapped = \"remove\"\n".to_owned(), ..edited(ATTRIBUTES) });
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    assert_eq!(sent(&env), (only("note"), 6));
+    assert!(!env.handle().user("u00005").contains_key("note"));
+    env.configure(&edited(WITH_NOTE));
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+    assert_eq!(sent(&env), (only("note"), 6));
+    assert_eq!(env.handle().user("u00005")["note"], "k");
+    expect_truth(&env).await;
 }
 
 /// The daemon takes an edit at SIGHUP; a bad one leaves the old in force.
@@ -100,28 +97,27 @@ async fn an_edit_sends_what_it_affects() {
 async fn the_daemon_takes_an_edit_at_sighup() {
     let mut setup = Setup::default();
     setup.simulator.attribute_names.push("note".to_owned());
-    let stage = stage_of(60, setup).await;
-    stage.execute("UPDATE users SET kind = 'k' WHERE right(id, 1) = '5'").await;
-    let mut daemon = stage.start("run", &["run"]);
-    stage.converges(Duration::from_secs(15)).await;
-    let text = std::fs::read_to_string(stage.config()).expect("the configuration is there");
-    std::fs::write(stage.config(), text.replace("plan = \"plan\"", "plan = 7")).expect("it can be written");
+    let env = stage_of(60, setup).await;
+    env.execute("UPDATE users SET kind = 'k' WHERE right(id, 1) = '5'").await;
+    let mut daemon = env.start("run", &["run"]);
+    env.converges(Duration::from_secs(15)).await;
+    let text = std::fs::read_to_string(env.config()).expect("the configuration is there");
+    std::fs::write(env.config(), text.replace("plan = \"plan\"", "plan = 7")).expect("it can be written");
     signal(&daemon, "HUP");
-    stage.eventually("the refusal is told", async || stage.printed("run", "err").contains("was not reloaded")).await;
-    stage.execute("UPDATE users SET city = 'still', updated_at = now() WHERE id = 'u00001'").await;
-    stage.converges(Duration::from_secs(10)).await;
-    sent(&stage);
-    stage.configure(&edited(WITH_NOTE));
+    env.eventually("the refusal is told", async || env.printed("run", "err").contains("was not reloaded")).await;
+    env.execute("UPDATE users SET city = 'still', updated_at = now() WHERE id = 'u00001'").await;
+    env.converges(Duration::from_secs(10)).await;
+    sent(&env);
+    env.configure(&edited(WITH_NOTE));
     signal(&daemon, "HUP");
-    stage.eventually("the new attribute arrives", async || stage.handle().user("u00005").contains_key("note")).await;
-    stage
-        .eventually("all six", async || {
-            stage.handle().users().values().filter(|held| held.contains_key("note")).count() == 6
-        })
-        .await;
-    assert_eq!(sent(&stage), (only("note"), 6));
+    env.eventually("the new attribute arrives", async || env.handle().user("u00005").contains_key("note")).await;
+    env.eventually("all six", async || {
+        env.handle().users().values().filter(|held| held.contains_key("note")).count() == 6
+    })
+    .await;
+    assert_eq!(sent(&env), (only("note"), 6));
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
-    assert_eq!(stage.handle().user("nobody"), attributes(&[]));
-    expect_truth(&stage).await;
+    assert_eq!(env.handle().user("nobody"), attributes(&[]));
+    expect_truth(&env).await;
 }

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use imsync::simulator::{FaultRuleId, Violation, ViolationKind};
 use serde_json::Value;
 
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 /// Rows `u00001` and on, three attributes each.
 fn people(count: u32) -> String {
@@ -46,39 +46,39 @@ fn account(number: u32) -> String {
     format!("u{number:05}")
 }
 
-/// A stage with so many people.
-async fn stage_of(count: u32, setup: Setup) -> Stage {
-    let stage = Stage::set_up(setup).await;
-    stage.execute(&people(count)).await;
-    stage
+/// A env with so many people.
+async fn stage_of(count: u32, setup: Setup) -> TestEnvironment {
+    let env = TestEnvironment::set_up(setup).await;
+    env.execute(&people(count)).await;
+    env
 }
 
-fn fault(stage: &Stage, rule: &str) -> FaultRuleId {
-    stage.handle().add_fault(rule.parse().expect("a form that the simulator knows"))
+fn fault(env: &TestEnvironment, rule: &str) -> FaultRuleId {
+    env.handle().add_fault(rule.parse().expect("a form that the simulator knows"))
 }
 
 fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-async fn status(stage: &Stage) -> Value {
-    stage.imsync(&["status", "--json"]).await.expect_code(0).json()
+async fn status(env: &TestEnvironment) -> Value {
+    env.imsync(&["status", "--json"]).await.expect_code(0).json()
 }
 
 /// Each line of `rejected --json`.
-async fn rejected(stage: &Stage) -> Vec<Value> {
-    let listed = stage.imsync(&["rejected", "--json"]).await.expect_code(0);
+async fn rejected(env: &TestEnvironment) -> Vec<Value> {
+    let listed = env.imsync(&["rejected", "--json"]).await.expect_code(0);
     listed.stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
 }
 
 /// Violations that no caller on one machine can be innocent of: everything.
-fn violations(stage: &Stage) -> Vec<Violation> {
-    stage.handle().violations()
+fn violations(env: &TestEnvironment) -> Vec<Violation> {
+    env.handle().violations()
 }
 
-fn in_flight_twice(stage: &Stage) -> Vec<Violation> {
+fn in_flight_twice(env: &TestEnvironment) -> Vec<Violation> {
     let twice = |violation: &Violation| {
         matches!(violation.kind, ViolationKind::AccountInFlightTwice | ViolationKind::AccountTwiceInCall)
     };
-    violations(stage).into_iter().filter(twice).collect()
+    violations(env).into_iter().filter(twice).collect()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::support::Stage;
+use crate::support::TestEnvironment;
 
 type AcknowledgedValues = BTreeMap<String, (String, BTreeMap<String, Option<String>>)>;
 
@@ -40,10 +40,10 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<(AcknowledgedValu
 /// Claims that are not so. Looks at the state before and after it looks at IM, and judges only what stood still.
 pub(crate) async fn lies(
     connection: &mut PgConnection,
-    stage: &imsync::simulator::SimulatorHandle,
+    env: &imsync::simulator::SimulatorHandle,
 ) -> sqlx::Result<Vec<String>> {
     let (before, moving) = claims(connection).await?;
-    let users = stage.users();
+    let users = env.users();
     let (after, still_moving) = claims(connection).await?;
     let mut lies = Vec::new();
     for (account, known) in &before {
@@ -61,8 +61,8 @@ pub(crate) async fn lies(
 }
 
 /// The state claims nothing that is not so.
-pub(crate) async fn expect_truth(stage: &Stage) {
-    let lies = lies(&mut stage.database.connect().await, stage.handle()).await.expect("the state tables can be read");
+pub(crate) async fn expect_truth(env: &TestEnvironment) {
+    let lies = lies(&mut env.database.connect().await, env.handle()).await.expect("the state tables can be read");
     assert_eq!(lies, Vec::<String>::new());
 }
 
@@ -74,9 +74,9 @@ pub(super) struct StateWatcher {
 }
 
 impl StateWatcher {
-    pub(super) fn start(stage: &Stage) -> Self {
+    pub(super) fn start(env: &TestEnvironment) -> Self {
         let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (handle, url) = (stage.handle().clone(), stage.database.url().to_owned());
+        let (handle, url) = (env.handle().clone(), env.database.url().to_owned());
         let (stopped, counted) = (stop.clone(), looks.clone());
         let task = tokio::spawn(async move {
             let mut found = Vec::new();

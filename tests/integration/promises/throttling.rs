@@ -25,19 +25,19 @@ async fn bench_a_limit_that_falls_and_returns() {
     };
     setup.simulator.latency = Duration::from_millis(50);
     // More than a minute of calls.
-    let stage = stage_of(30_000, setup).await;
-    let mut daemon = stage.start("run", &["run"]);
-    stage.handle().wait_until(|counters| counters.arrived > 0).await;
+    let env = stage_of(30_000, setup).await;
+    let mut daemon = env.start("run", &["run"]);
+    env.handle().wait_until(|counters| counters.arrived > 0).await;
     let begun = monotonic();
-    let first = stage.handle().arrival_times(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr)[0];
+    let first = env.handle().arrival_times(SimulatedService::AllMemberPush, SimulatedCommand::SetAttr)[0];
     for (second, limit) in [(FALLS, LOW), (RETURNS, 100)] {
         tokio::time::sleep_until(begun + Duration::from_secs(second)).await;
-        stage.handle().set_calls_per_second(limit);
+        env.handle().set_calls_per_second(limit);
     }
     tokio::time::sleep_until(begun + Duration::from_secs(ENDS)).await;
-    let calls = stage.handle().calls();
-    assert!(stage.handle().users().len() < 30_000, "there was something to send all the time");
-    stage.handle().set_calls_per_second(0);
+    let calls = env.handle().calls();
+    assert!(env.handle().users().len() < 30_000, "there was something to send all the time");
+    env.handle().set_calls_per_second(0);
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
 

@@ -9,7 +9,7 @@ use tokio::process::Child;
 
 use super::operation::{Command, ProcessFault};
 use super::table;
-use crate::support::{Stage, signal};
+use crate::support::{TestEnvironment, signal};
 
 /// A command that has not ended by then hangs: several times what time-outs, retries and pauses add up to.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -56,11 +56,11 @@ pub(super) fn arguments(command: &Command) -> Vec<String> {
 
 impl Process {
     /// `number` tells its files apart from those of others.
-    pub(super) fn start(stage: &Stage, number: u32, arguments: &[String], crash: Option<(&str, u64)>) -> Self {
-        let files = ["out", "err"].map(|extension| stage.directory().join(format!("{number}.{extension}")));
+    pub(super) fn start(env: &TestEnvironment, number: u32, arguments: &[String], crash: Option<(&str, u64)>) -> Self {
+        let files = ["out", "err"].map(|extension| env.directory().join(format!("{number}.{extension}")));
         let open = |file: &PathBuf| std::fs::File::create(file).expect("a file for what it prints");
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut command = stage.command(&arguments);
+        let mut command = env.command(&arguments);
         if let Some((point, arrival)) = crash {
             command.env("IMSYNC_CRASH_AT", format!("{point}#{arrival}"));
         }

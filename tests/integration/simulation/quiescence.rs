@@ -27,7 +27,7 @@ impl System {
         self.import_all();
         self.writers.end_all(&mut self.eye).await;
         self.clear_faults();
-        let im = self.stage.handle().clone();
+        let im = self.env.handle().clone();
         let landed = tokio::time::timeout(REST, im.wait_until(|counters| counters.held == 0));
         landed.await.map_err(|_| "calls are held for ever".to_owned())?;
 
@@ -92,7 +92,7 @@ impl System {
     /// IM holds what the table expected_values, as far as these rows (none: an account without a row) are concerned.
     async fn equal(&mut self, when: &str, concerns: impl Fn(Option<&Row>) -> bool) -> Result<(), String> {
         let rows = table::rows(&mut self.eye).await.map_err(|error| error.to_string())?;
-        let im = self.stage.handle().users();
+        let im = self.env.handle().users();
         let state = StateClaims::read(&mut self.eye).await.map_err(|error| error.to_string())?;
         let mut differences = Vec::new();
         for account in rows.keys().chain(im.keys()).collect::<BTreeSet<_>>() {

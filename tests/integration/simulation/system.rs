@@ -15,7 +15,7 @@ use super::process::{Ended, Process, arguments, befall};
 use super::state_claims::lies;
 use super::writers::Writers;
 use super::{faults, table};
-use crate::support::{Setup, Stage};
+use crate::support::{Setup, TestEnvironment};
 
 /// What is told of a divergence beside the history.
 const OUTPUTS_KEPT: usize = 4;
@@ -46,7 +46,7 @@ fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
 
 pub(super) struct System {
     pub(super) settings: Settings,
-    pub(super) stage: Stage,
+    pub(super) env: TestEnvironment,
     pub(super) eye: PgConnection,
     pub(super) writers: Writers,
     pub(super) version: ConfigVersion,
@@ -74,8 +74,8 @@ impl System {
             ..configuration(&settings, ConfigVersion::First)
         };
         let secret = setup.simulator.secret_key.clone();
-        let stage = Stage::set_up(setup).await;
-        let mut eye = stage.database.connect().await;
+        let env = TestEnvironment::set_up(setup).await;
+        let mut eye = env.database.connect().await;
         let people = (0..settings.accounts).map(|number| {
             let value = |place: u64| {
                 let place = usize::try_from((number + place) % 4).expect("a place fits");
@@ -98,12 +98,12 @@ impl System {
         );
         eye.execute(AssertSqlSafe(sql)).await.expect("people can be added");
         let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&mut eye).await.expect("a name");
-        let password = url::Url::parse(stage.database.url()).ok().and_then(|url| url.password().map(str::to_owned));
+        let password = url::Url::parse(env.database.url()).ok().and_then(|url| url.password().map(str::to_owned));
         let secrets = password.into_iter().filter(|password| password.len() > 6).chain([secret]).collect();
         Self {
             writers: Writers::new(name, settings.watermark),
             settings,
-            stage,
+            env,
             eye,
             version: ConfigVersion::First,
             daemons: VecDeque::new(),
@@ -125,7 +125,7 @@ impl System {
         self.counts.count("operations", name.split([' ', '(', '{']).next().unwrap_or_default());
         match operation {
             Operation::Write(writer, action) => {
-                self.writers.write(&self.stage.database, *writer, action, &mut self.counts).await;
+                self.writers.write(&self.env.database, *writer, action, &mut self.counts).await;
             }
             Operation::Finish { oldest, commit } => self.writers.finish(&mut self.eye, *oldest, *commit).await,
             Operation::CommandRun(pass) => return self.pass(pass).await,
@@ -146,11 +146,11 @@ impl System {
             }
             Operation::Edit(version) => {
                 self.version = *version;
-                self.stage.configure(&configuration(&self.settings, *version));
+                self.env.configure(&configuration(&self.settings, *version));
             }
-            Operation::Import(account) => self.stage.handle().set_imported(&table::account(*account), true),
+            Operation::Import(account) => self.env.handle().set_imported(&table::account(*account), true),
             Operation::Fault(fault) => {
-                self.stage.handle().add_fault(fault.rule());
+                self.env.handle().add_fault(fault.rule());
             }
             Operation::ClearFaults => self.clear_faults(),
             Operation::Cut(whose) => self.cut(*whose).await,
@@ -166,17 +166,17 @@ impl System {
 
     /// The state does not lie, and IM was used as it asks to be.
     async fn check(&mut self) -> Result<(), String> {
-        let found = lies(&mut self.eye, self.stage.handle()).await.map_err(|error| error.to_string())?;
+        let found = lies(&mut self.eye, self.env.handle()).await.map_err(|error| error.to_string())?;
         if !found.is_empty() {
             return Err(format!("the state lies: {}", found.join("; ")));
         }
-        let violations = self.stage.handle().violations();
+        let violations = self.env.handle().violations();
         if violations.is_empty() { Ok(()) } else { Err(format!("the vendor's rules were broken: {violations:?}")) }
     }
 
     fn spawn(&mut self, arguments: &[String], crash: Option<(&'static str, u64)>) -> Process {
         self.processes += 1;
-        Process::start(&self.stage, self.processes, arguments, crash)
+        Process::start(&self.env, self.processes, arguments, crash)
     }
 
     /// What a process came to is remembered and examined.
@@ -206,7 +206,7 @@ impl System {
         let undisturbed = *fault == ProcessFault::None
             && beside.is_empty()
             && self.daemons.is_empty()
-            && self.stage.handle().faults().is_empty();
+            && self.env.handle().faults().is_empty();
         let process = self.spawn(&arguments(command), crash);
         let id = process.id();
         let others = async {
@@ -263,17 +263,17 @@ impl System {
 
     pub(super) fn import_all(&self) {
         for number in 0..self.settings.accounts + 10 {
-            self.stage.handle().set_imported(&table::account(number), true);
+            self.env.handle().set_imported(&table::account(number), true);
         }
     }
 
     pub(super) fn clear_faults(&mut self) {
-        for (_, rule, fired) in self.stage.handle().faults() {
+        for (_, rule, fired) in self.env.handle().faults() {
             if fired > 0 {
                 self.counts.add("faults", faults::name(&rule), fired);
             }
         }
-        self.stage.handle().clear_faults();
+        self.env.handle().clear_faults();
     }
 
     async fn cut(&mut self, whose: FaultTarget) {

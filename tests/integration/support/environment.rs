@@ -1,4 +1,4 @@
-//! A sync on a stage: a table, a simulated IM, a configuration, the real binary.
+//! A sync on a env: a table, a simulated IM, a configuration, the real binary.
 //!
 //! Owns: setting them up and running commands. Must not know: what a test wants to see.
 
@@ -38,7 +38,7 @@ column = "gender"
 values = { m = "male", f = "female" }
 "#;
 
-/// What a stage is made of; the defaults fit [`USERS`].
+/// What a env is made of; the defaults fit [`USERS`].
 pub(crate) struct Setup {
     pub(crate) sql: String,
     pub(crate) source: String,
@@ -72,13 +72,13 @@ impl Default for Setup {
 
 /// What a command came to.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// The one JSON document on stdout.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
@@ -104,13 +104,13 @@ impl Ran {
     }
 }
 
-pub(crate) struct Stage {
+pub(crate) struct TestEnvironment {
     pub(crate) database: Database,
     pub(crate) im: RunningSimulator,
     directory: tempfile::TempDir,
 }
 
-impl Stage {
+impl TestEnvironment {
     pub(crate) async fn set_up(setup: Setup) -> Self {
         Self::set_up_on(Database::fresh().await, setup).await
     }
@@ -119,9 +119,9 @@ impl Stage {
         database.execute(&setup.sql).await;
         let im = Simulator::start(setup.simulator.clone()).await.expect("the simulator starts");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let stage = Self { database, im, directory };
-        stage.configure(&setup);
-        stage
+        let env = Self { database, im, directory };
+        env.configure(&setup);
+        env
     }
 
     /// Writes the configuration anew.
@@ -155,7 +155,7 @@ impl Stage {
         self.im.handle()
     }
 
-    /// A command with this stage's configuration.
+    /// A command with this env's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = binary(self.directory.path());
         command.args(arguments).arg("-c").arg(self.config());
@@ -170,7 +170,7 @@ impl Stage {
     }
 
     /// Runs a command to its end; one that hangs fails the test.
-    pub(crate) async fn imsync(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn imsync(&self, arguments: &[&str]) -> CommandOutput {
         run(self.command(arguments)).await
     }
 
@@ -217,7 +217,7 @@ impl Stage {
         wanted
     }
 
-    /// [`Stage::wanted`] for [`USERS`] and [`ATTRIBUTES`].
+    /// [`TestEnvironment::wanted`] for [`USERS`] and [`ATTRIBUTES`].
     pub(crate) async fn wanted_of_users(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         self.wanted(
             "SELECT id, a.name, a.value FROM users, LATERAL (VALUES ('city', city), ('plan', plan), \
@@ -295,11 +295,11 @@ pub(crate) fn binary(directory: &Path) -> Command {
 }
 
 /// Runs a command to its end; one that hangs fails the test.
-pub(crate) async fn run(mut command: Command) -> Ran {
+pub(crate) async fn run(mut command: Command) -> CommandOutput {
     let output = tokio::time::timeout(2 * PATIENCE, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{command:?} has not ended after {:?}", 2 * PATIENCE));
     let output = output.expect("the binary can be run");
-    Ran {
+    CommandOutput {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -9,5 +9,7 @@ mod environment;
 mod postgres;
 mod tests;
 
-pub(crate) use environment::{ATTRIBUTES, Ran, SOURCE, Setup, Stage, USERS, binary, ended, run, signal};
+pub(crate) use environment::{
+    ATTRIBUTES, CommandOutput, SOURCE, Setup, TestEnvironment, USERS, binary, ended, run, signal,
+};
 pub(crate) use postgres::Database;
