@@ -1,4 +1,4 @@
-# What a newcomer needs: `make demo` shows imsync at work, `make test` proves it.
+# `make demo` shows imsync at work; `make test` runs its tests.
 
 CARGO ?= cargo
 TEST = $(CARGO) test --locked
@@ -6,19 +6,19 @@ SECONDS ?= 45
 
 .PHONY: help demo test lint bench soak
 
-help: ## These lines
+help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: ## See imsync work: a private PostgreSQL with generated users, and a simulated IM (DEMO="--users N --seconds S")
+demo: ## Show imsync at work on a private PostgreSQL with generated users and a simulated IM (DEMO="--users N --seconds S")
 	@scripts/ensure-tools build postgres
 	$(CARGO) build --release --locked
 	@$(CARGO) run --release --locked --quiet -- demo $(DEMO)
 
-test: ## All tests, on a private PostgreSQL
+test: ## Run all tests on a private PostgreSQL
 	@scripts/ensure-tools build postgres
 	@$(TEST)
 
-lint: ## Format, clippy, licences and advisories, the systemd unit
+lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 	@scripts/ensure-tools build lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
@@ -26,10 +26,10 @@ lint: ## Format, clippy, licences and advisories, the systemd unit
 	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 	@scripts/verify-unit
 
-bench: ## The tests that measure (named bench…), optimised, one after the other
+bench: ## Run the tests that measure (named bench…), optimised, one at a time
 	@scripts/ensure-tools build postgres
 	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 bench
 
-soak: ## The slow tests (named soak…): late commits under load and the like (SECONDS=45 each)
+soak: ## Run the slow tests (named soak…), for example late commits under load (SECONDS=45 each)
 	@scripts/ensure-tools build postgres
 	@IMSYNC_SOAK_SECONDS=$(SECONDS) $(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 soak

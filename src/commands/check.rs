@@ -170,7 +170,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
             }
         }
         Err(error) => {
-            findings.add("state", FindingVerdict::Error, format!("{error} ({})", config.state.url.redacted()))
+            findings.add("state", FindingVerdict::Error, format!("{error} ({})", config.state.url.redacted()));
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn attributes(document: &mut ConfigDocument<'_>) -> Option<Vec<Attrib
             // A value of another type is reported with the unknown keys.
             Some(value) if !matches!(value, DeValue::Table(_)) => {}
             Some(_) => {
-                document.missing(SECTION, format!("at least one attribute is required; expected {}", expected(SECTION)))
+                document
+                    .missing(SECTION, format!("at least one attribute is required; expected {}", expected(SECTION)));
             }
             None => document.missing(SECTION, format!("this section is required; expected {}", expected(SECTION))),
         }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::progress::PassProgress;
@@ -15,12 +15,12 @@ use crate::push::Probe;
 
 impl Engine {
     /// Opens a push session, and makes the attributes of left-over intents unknown.
-    pub(super) async fn begin_pass(&mut self, progress: Arc<PassProgress>) -> Result<Arc<PassContext>, PassError> {
+    pub(super) async fn begin_pass(&mut self, progress: Arc<PassProgress>) -> Result<Arc<DeliveryContext>, PassError> {
         crash::point("pass: begins");
         self.probe_offered = false;
         // Calls of an incremental pass go before those of a full pass that is under way.
         let urgent = progress.kind == PassKind::Incremental;
-        let context = PassContext {
+        let context = DeliveryContext {
             pass: self.queue.next_pass(),
             session: self.pusher.begin_pass(self.comparer.names.clone(), urgent),
             progress,

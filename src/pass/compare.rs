@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
-use super::duplicates::refuse_duplicates;
+use super::ambiguous_accounts::refuse_ambiguous_accounts;
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
 use crate::mapping::{MappedRow, Mapping};
@@ -38,6 +38,13 @@ pub(super) struct StateRef {
     pub(super) sync_id: i32,
     /// Acknowledged values of an older generation count as unknown.
     pub(super) generation: i32,
+}
+
+/// What the state holds of one account.
+struct AccountState {
+    stored: Option<StoredAccount>,
+    /// The standing rejections of the account, in the diff's terms.
+    rejected: Vec<PriorRejection>,
 }
 
 /// The part of a stored account that the diff needs.
@@ -97,13 +104,13 @@ impl PageComparer {
                 MappedRow::NoAccount => page_diff.without_account += 1,
                 MappedRow::Gone(account) => mapped.push((account.clone(), MappedRow::Gone(account))),
                 MappedRow::Refused(account, refusal) => {
-                    mapped.push((account.clone(), MappedRow::Refused(account, refusal)))
+                    mapped.push((account.clone(), MappedRow::Refused(account, refusal)));
                 }
                 MappedRow::Present(desired) => mapped.push((desired.account.clone(), MappedRow::Present(desired))),
             }
         }
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
-        refuse_duplicates(&mut mapped);
+        refuse_ambiguous_accounts(&mut mapped);
         if mapped.is_empty() {
             return Ok(page_diff);
         }
@@ -111,10 +118,10 @@ impl PageComparer {
         let rules = DiffRules { force: options.force, ..self.rules.clone() };
         let (mut stored, mut standing) = self.read_state(&mapped, options.force).await?;
         for (account, mapped) in mapped {
-            let stored = stored.remove(&account);
             let standing = standing.remove(&account).unwrap_or_default();
-            let rejected = self.rejected(&standing, options.retry);
-            page_diff.diffs.extend(self.compare_account(mapped, stored, &rejected, &rules, options));
+            let state =
+                AccountState { stored: stored.remove(&account), rejected: self.rejected(&standing, options.retry) };
+            page_diff.diffs.extend(self.compare_account(mapped, state, &rules, options));
         }
         Ok(page_diff)
     }
@@ -166,11 +173,11 @@ impl PageComparer {
     fn compare_account(
         &self,
         mapped: MappedRow,
-        stored: Option<StoredAccount>,
-        rejected: &[PriorRejection],
+        state: AccountState,
         rules: &DiffRules,
         options: CompareOptions,
     ) -> Option<AccountDiff> {
+        let AccountState { stored, rejected } = state;
         let is_stored = stored.is_some();
         let is_as_desired = matches!(stored, Some(StoredAccount::UpToDate));
         let mut known = match stored {
@@ -182,8 +189,8 @@ impl PageComparer {
         let mut desired_digest = 0;
         let difference = match mapped {
             MappedRow::NoAccount => return None,
-            MappedRow::Gone(account) => diff::of_gone_account(account, &known.acknowledged, rejected, rules),
-            MappedRow::Refused(account, refusal) => diff::of_refused_account(account, refusal, rejected),
+            MappedRow::Gone(account) => diff::of_gone_account(account, &known.acknowledged, &rejected, rules),
+            MappedRow::Refused(account, refusal) => diff::of_refused_account(account, refusal, &rejected),
             MappedRow::Present(desired) => {
                 if is_as_desired {
                     if rejected.is_empty() {
@@ -192,11 +199,11 @@ impl PageComparer {
                     known.acknowledged = self.as_acknowledged(&desired.values);
                 }
                 desired_digest = digest::of_desired_values(&desired.values);
-                diff::of_present_account(&desired, &known.acknowledged, rejected, rules)
+                diff::of_present_account(&desired, &known.acknowledged, &rejected, rules)
             }
         };
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
-        refused.retain(|refusal| !is_recorded(refusal, rejected));
+        refused.retain(|refusal| !is_recorded(refusal, &rejected));
 
         let mut removal_pending = false;
         if !options.removals {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::account_diff::{AccountDiff, CompareOptions};
-use super::assemble::binding;
 use super::compare::{PageComparer, StateRef};
 use super::engine::watermark_column;
 use super::error::PassError;
 use super::full_pass_schedule::{FullOptions, FullPassSchedule};
 use super::guard::RemovalGuard;
+use super::page_diff::{AccountDiff, CompareOptions};
 use super::pages::{PageReader, PageScan, ReadPage};
 use super::pending_removals::PendingRemovals;
+use super::prepare_sync::binding;
 use super::read_position::ReadPosition;
 use crate::config::Config;
 use crate::mapping::Mapping;

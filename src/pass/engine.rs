@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::backoff::Backoff;
+use super::account_backoff::AccountBackoff;
 use super::compare::PageComparer;
+use super::delivery_queue::DeliveryQueue;
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
 use super::pages::PageReader;
-use super::queue::DeliveryQueue;
 use super::read_position::{ReadPosition, WatermarkColumn};
 use super::save_times::SaveTimes;
 use crate::clock::Shutdown;
@@ -36,7 +36,7 @@ pub struct Engine {
     pub(super) reader: PageReader,
     pub(super) comparer: PageComparer,
     pub(super) queue: DeliveryQueue,
-    pub(super) backoff: Arc<Mutex<Backoff>>,
+    pub(super) backoff: Arc<Mutex<AccountBackoff>>,
     pub(super) read_position: ReadPosition,
     pub(super) full_passes: FullPassSchedule,
     pub(super) guard: RemovalGuard,

@@ -18,7 +18,7 @@ pub enum PassError {
     /// The state could not be read or written.
     #[error("{0}")]
     State(Arc<StateError>),
-    /// The push stage stop_reason the pass, or a shutdown was requested.
+    /// The push stage stopped the pass, or a shutdown was requested.
     #[error("{0}")]
     Stop(StopReason),
     /// There is no read position yet, so that only a full pass can run.

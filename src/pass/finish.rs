@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::report::{PassOutcome, PassReport};
@@ -30,7 +30,7 @@ impl Engine {
     /// otherwise only for a notable pass and when the guard has changed.
     pub(super) async fn finish(
         &mut self,
-        context: &PassContext,
+        context: &DeliveryContext,
         result: Result<PassOutcome, PassError>,
         update: SyncUpdate,
         save: bool,

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::account_diff::RetryRejections;
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::{FulfilledRequests, FullOptions, FullPassKey, FullPassPosition};
+use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
@@ -48,7 +48,7 @@ pub enum FullPassStep {
 #[derive(Debug)]
 pub struct FullPass {
     pub(super) key: FullPassKey,
-    pub(super) context: Arc<PassContext>,
+    pub(super) context: Arc<DeliveryContext>,
     pub(super) phase: FullPassPhase,
     pub(super) table: PageScan,
     pub(super) gone: PageScan,

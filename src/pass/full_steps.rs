@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
+use super::delivery_queue::WaitResult;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full::{FullPass, FullPassPhase, FullPassStep};
 use super::pages::{PageScan, ReadPage};
 use super::progress::{PassPhase, PassProgress};
-use super::queue::WaitResult;
 use super::recorded_pages::PageEnd;
 use super::removals::RemovalResult;
 use super::report::PassOutcome;
@@ -57,7 +57,7 @@ impl Engine {
         PassProgress::add(&full.context.progress.done, page.scanned);
         let (end, is_last) = (page.end.clone(), page.is_last);
         let options = full.table.compare_options(full.force());
-        self.enqueue_page(&full.context, page, options, &mut full.pending).await?;
+        self.compare_and_enqueue_page(&full.context, page, options, &mut full.pending).await?;
         self.send_full_batch(full).await?;
         // The position stays before the first row whose removal waits, so that a resumed pass counts it again.
         if let Some(after) = end
@@ -84,7 +84,7 @@ impl Engine {
             return Ok(());
         };
         let options = full.gone.compare_options(full.force());
-        self.enqueue_page(&full.context, page, options, &mut full.pending).await?;
+        self.compare_and_enqueue_page(&full.context, page, options, &mut full.pending).await?;
         self.send_full_batch(full).await?;
         self.save_progress(&full.context.progress, None, true).await?;
         crash::point("full: a page of gone accounts is done");

@@ -121,7 +121,7 @@ impl RemovalGuard {
             return Ok(None);
         }
         let accounts: Vec<&str> = pending.accounts().map(Account::as_str).collect();
-        let recent = state.count_recent_removals_except(sync_id, &accounts).await?;
+        let recent = state.count_accounts_with_removals_in_24h_except(sync_id, &accounts).await?;
         let share_of = |known| RemovalShare { pending: pending.count(), recent, known };
         if share_of(0).removed() < MIN_ACCOUNTS {
             return Ok(None);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::pages::PageScan;
@@ -18,7 +18,7 @@ impl Engine {
     /// still due afterwards cannot be resolved by a call now; they are postponed.
     pub(super) async fn resend_in_doubt(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
@@ -28,7 +28,7 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             context.progress.set_phase(PassPhase::ResendingInDoubt);
             let accounts = page.looked_up.clone();
-            self.enqueue_page(context, page, options, pending).await?;
+            self.compare_and_enqueue_page(context, page, options, pending).await?;
             crash::point("in doubt: looked up");
             self.queue.drain(context).await?;
             // An account whose removal is pending is resolved when the removal is sent. While the guard is tripped none is

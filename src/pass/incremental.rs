@@ -4,17 +4,17 @@
 
 use std::sync::Arc;
 
-use super::account_diff::RetryRejections;
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use super::removals::{RemovalPolicy, RemovalResult};
 use super::report::{PassOutcome, PassReport};
 use crate::crash;
-use crate::source::WatermarkBound;
+use crate::source::WatermarkPoint;
 
 const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { retry: RetryRejections::None };
 
@@ -49,7 +49,7 @@ impl Engine {
         self.finish(&context, result, update, save).await
     }
 
-    async fn incremental_steps(&mut self, context: &Arc<PassContext>) -> Result<PassOutcome, PassError> {
+    async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
         let from = self.take_transaction_list().await?;
         let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
         let mut pending = PendingRemovals::default();
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Takes a transaction list, and returns from where the pass reads.
-    async fn take_transaction_list(&mut self) -> Result<WatermarkBound, PassError> {
+    async fn take_transaction_list(&mut self) -> Result<WatermarkPoint, PassError> {
         let transactions = self.reader.source.transactions().await?;
         // The daemon runs full passes until there is a position. Without a watermark column it runs nothing else.
         let start = self.read_position.observe(&transactions).ok_or(PassError::NoWatermark)?;
@@ -97,7 +97,7 @@ impl Engine {
 
     async fn enqueue_changes(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
@@ -107,7 +107,7 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             PassProgress::add(&context.progress.done, page.scanned);
             let is_last = page.is_last;
-            self.enqueue_page(context, page, options, pending).await?;
+            self.compare_and_enqueue_page(context, page, options, pending).await?;
             if pending.batch_is_full() {
                 self.send_removals(context, pending, GUARDED).await?;
             }

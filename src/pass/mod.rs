@@ -1,27 +1,32 @@
 //! One pass: source → mapping → diff → push → state. The only module that uses all five stages.
 //!
-//! Owns: the order of the steps of a pass, what a pass begins and ends with, and dry runs. Must not know: when passes run,
-//! signals, how a report is displayed.
+//! This file lists the files of the module and re-exports what other modules use. The module owns the order of the steps of
+//! a pass, what a pass begins and ends with, and dry runs. It must not know when passes run, signals, or how a report is
+//! displayed.
 //!
-//! - The pass: [`Engine`], prepared by `assemble`. `incremental`, `full` with `full_steps`, and `selected` are the three
-//!   kinds of passes; `begin` and `finish` are common to them, and so are `in_doubt`, `removals` and `rejection_retry`.
-//! - What is read: `pages` has the scans of each kind of pass, for real passes and for dry runs.
-//! - What differs: `compare` makes account diffs of a page, `enqueue` hands them to the queue.
-//! - What is sent: `queue` holds the deliveries in flight; `delivery` is one of them, and `record_outcome` turns its
-//!   outcomes into a record.
-//! - What is remembered between passes: `read_position`, `full_pass_schedule`, `guard`, `backoff`, `save_times`.
+//! | files | content |
+//! |---|---|
+//! | `prepare_sync`, `engine`, `error` | [`Engine`], prepared when the lease is taken, and why a pass fails |
+//! | `incremental`, `full`, `full_steps`, `selected` | the three kinds of passes |
+//! | `begin`, `finish`, `delivery_context`, `progress`, `report` | what all passes have in common |
+//! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
+//! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
+//! | `delivery_queue`, `deliver_and_record`, `build_record` | the deliveries in flight; one delivery; its record |
+//! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
+//! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
+//! | `dry_run` | what a pass would do |
 
-mod account_diff;
-mod assemble;
-mod backoff;
+mod account_backoff;
+mod ambiguous_accounts;
 mod begin;
+mod build_record;
 mod compare;
-mod context;
-mod delivery;
+mod compare_and_enqueue;
+mod deliver_and_record;
+mod delivery_context;
+mod delivery_queue;
 pub mod dry_run;
-mod duplicates;
 mod engine;
-mod enqueue;
 mod error;
 mod finish;
 mod full;
@@ -30,12 +35,12 @@ mod full_steps;
 pub mod guard;
 mod in_doubt;
 mod incremental;
+mod page_diff;
 mod pages;
 mod pending_removals;
+mod prepare_sync;
 mod progress;
-mod queue;
 mod read_position;
-mod record_outcome;
 mod recorded_pages;
 mod rejection_retry;
 mod removals;
@@ -43,12 +48,12 @@ mod report;
 mod save_times;
 mod selected;
 
-pub use account_diff::AccountDiff;
-pub use assemble::{EngineParts, binding};
 pub use compare::PageComparer;
 pub use engine::Engine;
 pub use error::PassError;
 pub use full::{FullPass, FullPassStep};
 pub use full_pass_schedule::FullOptions;
+pub use page_diff::AccountDiff;
+pub use prepare_sync::{EngineParts, binding};
 pub use progress::{PassPhase, PassProgress};
 pub use report::{PassKind, PassOutcome, PassReport};

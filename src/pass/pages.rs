@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::account_diff::{CompareOptions, RetryRejections};
 use super::error::PassError;
+use super::page_diff::{CompareOptions, RetryRejections};
 use crate::config::Config;
 use crate::model::{Account, Row};
 use crate::push::ChangeOrigin;
-use crate::source::{Cursor, Source, WatermarkBound};
+use crate::source::{Cursor, Source, WatermarkPoint};
 use crate::state::State;
 
 /// Accounts with rejections that one pass tries again.
@@ -58,7 +58,7 @@ impl ReadPage {
 pub(super) enum PageScan {
     /// Rows whose watermark is at or after `from`. Where an account may have several rows, all rows of a page's accounts
     /// are read: another row of an account may be outside of the range, and only all of them decide.
-    ChangedRows { from: WatermarkBound, cursor: Option<Cursor> },
+    ChangedRows { from: WatermarkPoint, cursor: Option<Cursor> },
     /// All rows, by account.
     WholeTable { after: Option<String> },
     /// Stored accounts that have no row. Rows that are marked as gone were already in the scan of the table.
@@ -74,7 +74,7 @@ pub(super) enum PageScan {
 
 impl PageScan {
     /// The scans of an incremental pass, in their order.
-    pub(super) fn incremental(from: WatermarkBound) -> [Self; 3] {
+    pub(super) fn incremental(from: WatermarkPoint) -> [Self; 3] {
         let [in_doubt, retries] = Self::follow_up();
         [Self::ChangedRows { from, cursor: None }, in_doubt, retries]
     }

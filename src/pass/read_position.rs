@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::source::WatermarkBound;
+use crate::source::WatermarkPoint;
 use crate::source::watermark::{HeldBackBy, SavedWatermark, TransactionList, WatermarkTracker};
 use crate::state::sync_row::SyncRow;
 use crate::state::sync_update::SyncUpdate;
@@ -37,7 +37,7 @@ pub(super) enum WatermarkColumn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReadStart {
     /// The pass reads from here.
-    pub(super) from: WatermarkBound,
+    pub(super) from: WatermarkPoint,
     /// The database clock went back by this much.
     pub(super) stepped_back: Option<Duration>,
     /// A counter rose further than rows can have been written: its value before and after.
@@ -136,7 +136,7 @@ impl ReadPosition {
     }
 
     /// A bound as `status` shows it.
-    pub(super) fn text_of(&self, bound: WatermarkBound) -> String {
+    pub(super) fn text_of(&self, bound: WatermarkPoint) -> String {
         text_of(bound, self.column)
     }
 
@@ -160,7 +160,7 @@ impl ReadPosition {
         if let Some(held) = &held {
             self.log_long_hold(held);
         }
-        if let WatermarkBound::At(value) = watermark {
+        if let WatermarkPoint::At(value) = watermark {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
             let value = value as f64;
             metrics.watermark_timestamp.set(if self.column == WatermarkColumn::Counter { value } else { value / 1e6 });
@@ -187,11 +187,11 @@ impl ReadPosition {
     }
 }
 
-fn text_of(bound: WatermarkBound, column: WatermarkColumn) -> String {
+fn text_of(bound: WatermarkPoint, column: WatermarkColumn) -> String {
     match bound {
-        WatermarkBound::Beginning => "-infinity".to_owned(),
-        WatermarkBound::At(value) if column == WatermarkColumn::Counter => value.to_string(),
-        WatermarkBound::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
+        WatermarkPoint::Beginning => "-infinity".to_owned(),
+        WatermarkPoint::At(value) if column == WatermarkColumn::Counter => value.to_string(),
+        WatermarkPoint::At(micros) => chrono::DateTime::from_timestamp_micros(micros)
             .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Micros, true)),
     }
 }

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account_diff::RetryRejections;
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::page_diff::RetryRejections;
 use super::pages::{MAX_RETRIED_ACCOUNTS, PageScan};
 use super::pending_removals::PendingRemovals;
 use super::progress::{PassPhase, PassProgress};
@@ -24,7 +24,7 @@ impl Engine {
     /// changes of the next pass must not wait for thousands of accounts that are refused again.
     pub(super) async fn retry_rejections(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         mut scan: PageScan,
     ) -> Result<(), PassError> {
         let began = clock::monotonic();
@@ -41,12 +41,12 @@ impl Engine {
             let accounts = page.looked_up.clone();
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
-            self.enqueue_page(context, page, options, &mut pending).await?;
+            self.compare_and_enqueue_page(context, page, options, &mut pending).await?;
             self.queue.drain(context).await?;
             let policy = RemovalPolicy::Guarded { retry: RetryRejections::Due };
             self.send_removals(context, &mut pending, policy).await?;
             crash::point("rejections: retried");
-            self.writer.postpone_rejections(&accounts, self.config.schedule.rejected_retry).await?;
+            self.writer.postpone_rejections_with_doubled_delay(&accounts, self.config.schedule.rejected_retry).await?;
             crash::point("rejections: postponed");
             // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
             let none_refused = PassProgress::get(&context.progress.rejected) == rejected;

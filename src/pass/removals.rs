@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::account_diff::{CompareOptions, RetryRejections};
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::guard::{self, GuardDecision};
+use super::page_diff::{CompareOptions, RetryRejections};
 use super::pending_removals::PendingRemovals;
 use super::progress::PassPhase;
 use crate::crash;
@@ -37,7 +37,7 @@ impl Engine {
     /// Asks the removal guard, and sends the pending removals if it allows them.
     pub(super) async fn send_removals(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         pending: &mut PendingRemovals,
         policy: RemovalPolicy,
     ) -> Result<RemovalResult, PassError> {
@@ -66,7 +66,7 @@ impl Engine {
         }
         let options = CompareOptions { removals: true, retry, ..CompareOptions::default() };
         for chunk in accounts.chunks(self.reader.page_size()) {
-            self.enqueue_accounts(context, chunk, options, pending).await?;
+            self.look_up_and_enqueue_accounts(context, chunk, options, pending).await?;
             crash::point("removals: a chunk is enqueued");
         }
         self.queue.drain(context).await?;

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account_diff::RetryRejections;
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::FullOptions;
+use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
@@ -43,7 +43,7 @@ impl Engine {
 
     async fn selected_steps(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: FullOptions,
     ) -> Result<PassOutcome, PassError> {
@@ -54,7 +54,7 @@ impl Engine {
             self.queue.wait_for_capacity().await;
             let Some(page) = scan.next(&mut self.reader).await? else { break };
             let scanned = page.scanned;
-            self.enqueue_page(context, page, compare, &mut pending).await?;
+            self.compare_and_enqueue_page(context, page, compare, &mut pending).await?;
             PassProgress::add(&context.progress.done, scanned);
         }
         self.queue.drain(context).await?;

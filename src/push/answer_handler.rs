@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::attempts::Attempts;
 use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
-use super::bisect::{self, Bisector};
 use super::call::Call;
 use super::disposition::Disposition;
 use super::outage::{FailedBatch, OutageDecision, OutageDetector};
 use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
 use super::settlement::{RefusalEffect, Settlement};
+use super::split_refused_batch::{self, RefusedBatchSplitter};
 use super::stop::StopReason;
 use super::task::{BatchAnswer, BatchContext};
 use crate::crash;
@@ -28,7 +28,7 @@ pub(super) struct AnswerHandler<'a> {
     op: Operation,
     /// Batches to send, in order.
     queue: VecDeque<Batch>,
-    bisector: Bisector,
+    splitter: RefusedBatchSplitter,
     outage: OutageDetector,
     settlement: Settlement<'a>,
 }
@@ -39,7 +39,7 @@ impl<'a> AnswerHandler<'a> {
             context,
             op: Operation::Set,
             queue: VecDeque::new(),
-            bisector: Bisector::default(),
+            splitter: RefusedBatchSplitter::default(),
             outage: OutageDetector::new(),
             settlement: Settlement::new(context),
         }
@@ -109,7 +109,7 @@ impl<'a> AnswerHandler<'a> {
             Err(SendFailure::Halted) => self.settlement.unanswered(self.op, batch.into_unanswered()),
         }
         if let Some(sample) = sample {
-            let others = self.bisector.sample_answered(sample, refused);
+            let others = self.splitter.sample_answered(sample, refused);
             self.send_first(others);
         }
     }
@@ -190,7 +190,7 @@ impl<'a> AnswerHandler<'a> {
             crash::point("push: a batch was halved");
             // Accounts with standing rejections were all refused before.
             let many_refused_likely = !origin.counts() || !session.stats().refusals_are_rare();
-            let batches = self.bisector.split(batch, many_refused_likely);
+            let batches = self.splitter.split(batch, many_refused_likely);
             self.send_first(batches);
         }
     }
@@ -217,7 +217,7 @@ impl<'a> AnswerHandler<'a> {
             pass_has_stopped: session.stop_reason().is_some(),
         });
         if decision == OutageDecision::Split {
-            self.queue.extend(bisect::halves(batch));
+            self.queue.extend(split_refused_batch::halves(batch));
             return;
         }
         let in_doubt = decision == OutageDecision::MarkInDoubt;
@@ -270,7 +270,7 @@ impl<'a> AnswerHandler<'a> {
 
     /// Queues the next attribute of an account whose attributes are sent one by one.
     fn send_next_attribute(&mut self, batch: Batch) {
-        if let Some(next) = bisect::next_attribute(batch.op, batch.next_attributes) {
+        if let Some(next) = split_refused_batch::next_attribute(batch.op, batch.next_attributes) {
             self.queue.push_front(next);
         }
     }
@@ -292,7 +292,7 @@ impl<'a> AnswerHandler<'a> {
     /// The pass has stopped: nothing that waits is sent.
     pub(super) fn abandon(&mut self) {
         let queued: Vec<BatchEntry> = self.queue.drain(..).flat_map(Batch::into_unanswered).collect();
-        let unsampled = self.bisector.abandon();
+        let unsampled = self.splitter.abandon();
         self.settlement.unanswered(self.op, queued.into_iter().chain(unsampled));
         self.settlement.abandon(self.op);
     }

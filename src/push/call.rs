@@ -1,39 +1,10 @@
-//! One call to IM: built from changes, sent once, timed and counted.
+//! One call to IM: its contents, what it does, and the reply to it.
 //!
-//! Owns: the contents of a call, the metrics of one attempt.
-//! Must not know: what an answer means, when a call may start, whether it is retried.
-
-use std::sync::Arc;
-
-use futures_util::future::BoxFuture;
+//! Owns: plain data, built from changes. Must not know: how a call is sent, what an answer means, when a call may start.
 
 use super::batch::{BatchEntry, Operation};
-use crate::clock::monotonic;
-use crate::im::{Accepted, ApiCommand, CallError, Client, RemoveUser, SetUser};
-use crate::metrics::Metrics;
+use crate::im::{Accepted, ApiCommand, RemoveUser, SetUser};
 use crate::model::{Account, AttributeNames, Change};
-
-/// Transmits calls to IM: the client, or the fake IM of a test.
-pub(super) trait ImTransport: std::fmt::Debug + Send + Sync {
-    fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
-    fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
-    /// The attribute names that the app defines.
-    fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
-}
-
-impl ImTransport for Client {
-    fn set_attr<'a>(&'a self, users: &'a [SetUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
-        Box::pin(self.set_attr(users))
-    }
-
-    fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>> {
-        Box::pin(self.remove_attr(users))
-    }
-
-    fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>> {
-        Box::pin(async { Ok(self.attr_names().await?.into_values().collect()) })
-    }
-}
 
 /// The contents of a call.
 #[derive(Debug)]
@@ -119,33 +90,5 @@ impl<'a> Call<'a> {
     pub(super) fn values(&self) -> impl Iterator<Item = &str> {
         let users = if let Self::Set(users) = self { users.as_slice() } else { &[] };
         users.iter().flat_map(|user| user.attrs.iter().map(|(_, value)| *value))
-    }
-}
-
-/// Sends calls and records their metrics.
-#[derive(Debug)]
-pub(super) struct CallSender {
-    transport: Arc<dyn ImTransport>,
-    metrics: Arc<Metrics>,
-}
-
-impl CallSender {
-    pub(super) fn new(transport: Arc<dyn ImTransport>, metrics: Arc<Metrics>) -> Self {
-        Self { transport, metrics }
-    }
-
-    /// One attempt, until its answer.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<CallReply, CallError> {
-        let started = monotonic();
-        let answer = match call {
-            Call::Set(users) => self.transport.set_attr(users).await.map(CallReply::Users),
-            Call::Remove(users) => self.transport.remove_attr(users).await.map(CallReply::Users),
-            Call::Names => self.transport.attr_names().await.map(CallReply::Names),
-        };
-        let command = call.command().label();
-        self.metrics.im_call_duration.with_label_values(&[command]).observe(started.elapsed().as_secs_f64());
-        let code = answer.as_ref().map_or_else(|error| error.code.label(), |_| "0");
-        self.metrics.im_calls.with_label_values(&[command, code]).inc();
-        answer
     }
 }

@@ -1,7 +1,8 @@
 //! The push stage: sends changes to IM and reports the outcome of every attribute.
 //!
-//! Owns: everything between a list of changes and their outcomes: batches, the rate limit, retries, the isolation of
-//! accounts that IM refuses, and the reasons to stop a pass. Must not know: SQL, rows, the mapping.
+//! This file lists the files of the module and re-exports what other modules use. The module owns everything between a list
+//! of changes and their outcomes: batches, the rate limit, retries, the isolation of accounts that IM refuses, and the reasons
+//! to stop a pass. It must not know SQL, rows or the mapping.
 //!
 //! The files from the bottom to the top; each imports only from files above it in this list:
 //!
@@ -14,13 +15,13 @@
 //! | `batch` | origins, operations, batches |
 //! | `refusal_stats` | the counts of a pass: accepted, refused |
 //! | `stop` | the reasons to stop a pass, and their messages |
-//! | `call` | one call to IM, with its metrics |
+//! | `call`, `send_once` | the contents of a call; one attempt to send it, with its metrics |
 //! | `probe` | the account with which IM can be tried |
 //! | `pusher`, `session` | what passes share; what the deliveries of one pass share |
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
 //! | `attribution` | whether accounts, the app or the network are at fault |
 //! | `task` | the concurrent work of a delivery |
-//! | `bisect` | how a refused batch is split |
+//! | `split_refused_batch` | how a refused batch is split |
 //! | `held_refusals` | refusals of unclear cause |
 //! | `outage` | what it means that a batch gets no answer |
 //! | `outcomes`, `settlement` | the outcomes of a delivery; how an answer changes them and the counts |
@@ -30,7 +31,6 @@ mod answer_handler;
 mod attempts;
 mod attribution;
 mod batch;
-mod bisect;
 mod call;
 mod delivery;
 mod disposition;
@@ -43,9 +43,11 @@ mod pusher;
 mod rate_limit;
 mod refusal_stats;
 mod retry;
+mod send_once;
 mod session;
 mod settlement;
 mod slow_start;
+mod split_refused_batch;
 mod stop;
 mod task;
 

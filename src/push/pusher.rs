@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::call::{CallSender, ImTransport};
 use super::probe::{Probe, ProbeAccount};
 use super::rate_limit::RateLimiter;
+use super::send_once::{CallSender, ImTransport};
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
 use crate::metrics::Metrics;

@@ -98,7 +98,7 @@ impl PushSession {
         self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
         crash::point("call: about to be sent");
         attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
-        let answer = self.pusher.sender.send(call).await;
+        let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
         if let Some(probe) = &mut permit.probe {
             // Before the lock is released. Otherwise a probe could send the older value after this newer one.

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, BatchEntry, Operation};
-use super::bisect;
 use super::held_refusals::{HeldRefusal, HeldRefusals};
 use super::outcomes::{DeliveryOutcomes, NewlyAnswered};
 use super::probe::Probe;
 use super::refusal_stats::{RefusalCause, Suspect};
+use super::split_refused_batch;
 use super::stop::StopReason;
 use super::task::BatchContext;
 use crate::crash;
@@ -132,7 +132,7 @@ impl<'a> Settlement<'a> {
     ) -> Option<Batch> {
         let change = &self.context.changes[entry.change];
         if !refusal.of_account && entry.single_attribute(op, change).is_none() {
-            let batch = bisect::one_by_one(op, entry, change)?;
+            let batch = split_refused_batch::one_by_one(op, entry, change)?;
             crash::point("push: attributes are sent one by one");
             return Some(batch);
         }

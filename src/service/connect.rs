@@ -107,7 +107,7 @@ impl Resources {
             shutdown: shutdown.clone(),
             row,
         };
-        Ok(Engine::assemble(parts).await?)
+        Ok(Engine::prepare(parts).await?)
     }
 }
 

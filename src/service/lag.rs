@@ -79,7 +79,7 @@ mod tests {
         current.show(&metrics);
         assert!(!metrics.render().contains("imsync_lag_seconds"), "nothing is known before the first pass");
         let long_ago = clock::monotonic();
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         current.advance_to(clock::monotonic());
         current.advance_to(long_ago);
         tokio::time::advance(Duration::from_secs(3)).await;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the notification socket. Must not know: when a state changes.
 //!
-//! Source: systemd manual, sd_notify(3).
+//! Source: systemd manual, `sd_notify(3)`.
 
 use sd_notify::NotifyState;
 

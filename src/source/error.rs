@@ -32,26 +32,29 @@ impl From<sqlx::Error> for SourceError {
                 other => Self::Unreachable(other.to_string()),
             };
         };
-        let code = refused.code().unwrap_or_default();
-        let message = refused.message();
-        match &*code {
-            "57014" => Self::Unreachable(format!("a statement timed out and was canceled ({message})")),
-            "55P03" => Self::Unreachable(format!("another session holds a lock on the table ({message})")),
-            "28000" | "28P01" => {
-                Self::Unsuitable(format!("the source database rejects the login of source.url: {message}"))
-            }
-            // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
-            "26000" | "42P05" => Self::Unsuitable(POOLER_MESSAGE.to_owned()),
-            "3D000" => Self::Unsuitable(format!("the database of source.url does not exist: {message}")),
-            "42501" => Self::Unsuitable(format!("the role of source.url lacks a privilege: {message}")),
-            "42P01" | "42703" | "3F000" => Self::Unsuitable(format!("the source table has changed: {message}")),
-            // A standby cancels statements that conflict with recovery; a deadlock is resolved by the server.
-            "40001" | "40P01" => Self::Unreachable(message.to_owned()),
-            // Connection errors, insufficient resources, operator intervention, system errors; an idle session timeout.
-            code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" => {
-                Self::Unreachable(message.to_owned())
-            }
-            _ => Self::Refused(format!("{message} ({code})")),
+        from_sqlstate(&refused.code().unwrap_or_default(), refused.message())
+    }
+}
+
+/// The error for a SQLSTATE code and the server's message.
+pub(super) fn from_sqlstate(code: &str, message: &str) -> SourceError {
+    match code {
+        "57014" => SourceError::Unreachable(format!("a statement timed out and was canceled ({message})")),
+        "55P03" => SourceError::Unreachable(format!("another session holds a lock on the table ({message})")),
+        "28000" | "28P01" => {
+            SourceError::Unsuitable(format!("the source database rejects the login of source.url: {message}"))
         }
+        // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
+        "26000" | "42P05" => SourceError::Unsuitable(POOLER_MESSAGE.to_owned()),
+        "3D000" => SourceError::Unsuitable(format!("the database of source.url does not exist: {message}")),
+        "42501" => SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {message}")),
+        "42P01" | "42703" | "3F000" => SourceError::Unsuitable(format!("the source table has changed: {message}")),
+        // A standby cancels statements that conflict with recovery; a deadlock is resolved by the server.
+        "40001" | "40P01" => SourceError::Unreachable(message.to_owned()),
+        // Connection errors, insufficient resources, operator intervention, system errors; an idle session timeout.
+        code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" => {
+            SourceError::Unreachable(message.to_owned())
+        }
+        _ => SourceError::Refused(format!("{message} ({code})")),
     }
 }

@@ -12,7 +12,7 @@ use sqlx::Row;
 
 use super::error::SourceError;
 use super::session::SourceSession;
-use super::watermark::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind};
+use super::watermark::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint};
 use crate::clock;
 
 /// On a standby, the time of the data is that of the last replayed commit, or of the checkpoint from which the standby
@@ -67,10 +67,10 @@ pub(super) async fn list_transactions(
     // The time of the last replayed commit does not advance while the primary is idle.
     let read_between = (!standby).then_some((asked, answered));
     let (kind, taken_at) = match largest_counter {
-        None => (WatermarkKind::Timestamp, WatermarkBound::At(clock)),
+        None => (WatermarkKind::Timestamp, WatermarkPoint::At(clock)),
         Some(statement) => {
             let largest: Option<i64> = session.row(sqlx::query(statement.clone())).await?.try_get(0)?;
-            (WatermarkKind::Counter, largest.map_or(WatermarkBound::Beginning, WatermarkBound::At))
+            (WatermarkKind::Counter, largest.map_or(WatermarkPoint::Beginning, WatermarkPoint::At))
         }
     };
     let mut transactions = TransactionList {

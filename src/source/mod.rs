@@ -1,6 +1,7 @@
 //! The customer's PostgreSQL table: introspection, keyset pages, look-ups by account, the transaction list.
 //!
-//! Owns: every statement that runs on the source database. Must not know: IM, the state tables, the rules of the mapping.
+//! This file lists the files of the module and re-exports what other modules use. The module owns every statement that runs
+//! on the source database. It must not know IM, the state tables or the rules of the mapping.
 //!
 //! | File | Content |
 //! |---|---|
@@ -12,13 +13,12 @@
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `column_type` | the types that an account column and a watermark column may have |
-//! | `account` | an IM account as the text of the account column |
+//! | `unmap_account` | an IM account as the text of the account column |
 //! | `statements` | the SQL over the customer's table |
 //! | `list_transactions` | reads the clock and the open transactions |
 //! | [`watermark`] | from which point on a row may not have been read yet |
 //! | `error` | [`SourceError`] |
 
-mod account;
 mod column_type;
 mod error;
 mod list_transactions;
@@ -31,10 +31,11 @@ mod statements;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unmap_account;
 mod warnings;
 pub mod watermark;
 
 pub use error::SourceError;
 pub use page::{Cursor, Page};
 pub use reader::Source;
-pub use watermark::{TransactionList, WatermarkBound, WatermarkKind};
+pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::DateTime;
 use sqlx::postgres::PgRow;
 
-use super::account::column_text_of;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::list_transactions::list_transactions;
@@ -16,8 +15,9 @@ use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
 use super::statements::{StatementInputs, Statements};
 use super::table::Table;
+use super::unmap_account::strip_account_format;
 use super::warnings::WarningInputs;
-use super::watermark::{TransactionList, WatermarkBound};
+use super::watermark::{TransactionList, WatermarkPoint};
 use crate::config;
 use crate::model::{Account, Row};
 
@@ -148,7 +148,7 @@ impl Source {
     /// Rows whose watermark is NULL are not included. A row without an account may be left out at the end of a page,
     /// since it has no counterpart in IM. Without a watermark column this is [`Source::all_after`], and `from` is
     /// ignored.
-    pub async fn changed_since(&mut self, from: WatermarkBound, after: Option<&Cursor>) -> Result<Page, SourceError> {
+    pub async fn changed_since(&mut self, from: WatermarkPoint, after: Option<&Cursor>) -> Result<Page, SourceError> {
         let (Some(kind), Some(first), Some(next), Some(next_watermark)) = (
             self.watermark,
             &self.statements.changed_from,
@@ -187,8 +187,10 @@ impl Source {
     /// The rows of these IM accounts. Accounts that have no row, or cannot be a value of the account column, are left
     /// out.
     pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<Vec<Row>, SourceError> {
-        let texts: Vec<String> =
-            accounts.iter().filter_map(|account| column_text_of(&self.config, self.account_type, account)).collect();
+        let texts: Vec<String> = accounts
+            .iter()
+            .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
+            .collect();
         if texts.is_empty() {
             return Ok(Vec::new());
         }
@@ -198,17 +200,17 @@ impl Source {
     }
 
     /// The parameter of `changed_from` for a bound; the slack is subtracted from a time.
-    pub(super) fn bound_text(&self, kind: WatermarkType, bound: WatermarkBound) -> String {
+    pub(super) fn bound_text(&self, kind: WatermarkType, bound: WatermarkPoint) -> String {
         if kind == WatermarkType::Int8 {
             return match bound {
-                WatermarkBound::Beginning => i64::MIN.to_string(),
-                WatermarkBound::At(value) => value.to_string(),
+                WatermarkPoint::Beginning => i64::MIN.to_string(),
+                WatermarkPoint::At(value) => value.to_string(),
             };
         }
         let slack = self.config.watermark_grace.max(MIN_SLACK);
         match bound.lowered_by(i64::try_from(slack.as_micros()).unwrap_or(i64::MAX)) {
-            WatermarkBound::Beginning => "-infinity".to_owned(),
-            WatermarkBound::At(micros) => timestamp_text(micros),
+            WatermarkPoint::Beginning => "-infinity".to_owned(),
+            WatermarkPoint::At(micros) => timestamp_text(micros),
         }
     }
 

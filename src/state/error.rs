@@ -46,7 +46,7 @@ impl From<sqlx::Error> for StateError {
     }
 }
 
-fn from_sqlstate(code: &str, message: &str) -> StateError {
+pub(super) fn from_sqlstate(code: &str, message: &str) -> StateError {
     let text = format!("{message} (SQLSTATE {code})");
     match code {
         // insufficient_privilege

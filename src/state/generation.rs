@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgTransaction};
 use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
-use super::removal::delete_removals;
+use super::recent_removals::delete_removals;
 use super::writer::StateWriter;
 use crate::crash;
 

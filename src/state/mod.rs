@@ -1,6 +1,7 @@
 //! The state tables: acknowledged values, intents, rejections, removals, passes, the read position and the lease.
 //!
-//! Owns: every statement on the state schema. Must not know: IM, the customer's table.
+//! This file lists the files of the module and re-exports what other modules use. The module owns every statement on the
+//! state schema. It must not know IM or the customer's table.
 //!
 //! | file | owns |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
-//! | `intent`, `rejection`, `removal`, `passes` | one table each |
+//! | `intent`, `rejection`, `recent_removals`, `passes` | one table each |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
@@ -28,8 +29,8 @@ pub mod lease;
 pub mod migrate;
 pub mod outcome_record;
 pub mod passes;
+pub mod recent_removals;
 pub mod rejection;
-pub mod removal;
 pub mod sync_row;
 pub mod sync_update;
 mod writer;

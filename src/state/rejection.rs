@@ -185,7 +185,11 @@ impl StateWriter {
     /// Postpones the rejections of these accounts that are still due after a retry (IM did not answer, or the removal
     /// guard holds the removal back). Otherwise every pass would retry them first, and later ones would never be
     /// retried.
-    pub async fn postpone_rejections(&self, accounts: &[Account], delay: Duration) -> Result<(), StateError> {
+    pub async fn postpone_rejections_with_doubled_delay(
+        &self,
+        accounts: &[Account],
+        delay: Duration,
+    ) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
         sqlx::query(

@@ -129,7 +129,7 @@ fn the_documentation_has_every_key_and_its_default() {
         let Some(default) = rows.get(key.path) else { panic!("docs/configuration.md lacks {}", key.path) };
         match key.default {
             DefaultValue::Toml(toml) => {
-                assert_eq!(*default, format!("`{toml}`"), "docs/configuration.md: {}", key.path)
+                assert_eq!(*default, format!("`{toml}`"), "docs/configuration.md: {}", key.path);
             }
             DefaultValue::Required => assert_eq!(*default, "required", "docs/configuration.md: {}", key.path),
             DefaultValue::Optional => assert!(!default.starts_with('`'), "docs/configuration.md: {}", key.path),

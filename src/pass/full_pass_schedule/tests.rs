@@ -41,7 +41,7 @@ fn reasons_at_the_start_of_a_process() {
 
 #[tokio::test(start_paused = true)]
 async fn falls_due_when_full_every_is_over() {
-    let every = Duration::from_secs(60);
+    let every = Duration::from_mins(1);
     let mut schedule = schedule(Some(every), None, None);
     assert!(schedule.due_now().is_some(), "no full pass has ended yet");
     let fulfilled = schedule.fulfilled_by_pass_from_now();
@@ -90,7 +90,7 @@ fn a_position_is_resumed_by_the_same_pass_only() {
 
 #[test]
 fn a_position_ends_with_its_reason_and_its_time() {
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let other = schedule(None, Some("other"), Some(position(Some("first"), Duration::ZERO)));
     assert_eq!(other.resume_position(&key()), None);
     let old = schedule(Some(hour), None, Some(position(None, hour)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ReadPosition, WatermarkColumn, text_of};
 use crate::clock;
-use crate::source::WatermarkBound;
+use crate::source::WatermarkPoint;
 use crate::source::watermark::{HeldBackBy, RunningTransaction, TransactionList, WatermarkKind, WatermarkTracker};
 use crate::state::sync_update::SyncUpdate;
 
@@ -16,7 +16,7 @@ fn list(kind: WatermarkKind, at: i64) -> TransactionList {
     TransactionList {
         kind,
         clock: at,
-        taken_at: WatermarkBound::At(at),
+        taken_at: WatermarkPoint::At(at),
         read_between: None,
         server_start: 1,
         running: Vec::new(),
@@ -75,10 +75,10 @@ fn a_pass_reads_from_the_last_complete_pass_on() {
     let from = |position: &mut ReadPosition, at| {
         position.observe(&list(WatermarkKind::Timestamp, at)).expect("there is a position").from
     };
-    assert_eq!(from(&mut position, 6_000_000), WatermarkBound::At(5_000_000));
-    assert_eq!(from(&mut position, 7_000_000), WatermarkBound::At(5_000_000), "the pass before did not complete");
+    assert_eq!(from(&mut position, 6_000_000), WatermarkPoint::At(5_000_000));
+    assert_eq!(from(&mut position, 7_000_000), WatermarkPoint::At(5_000_000), "the pass before did not complete");
     position.complete();
-    assert_eq!(from(&mut position, 8_000_000), WatermarkBound::At(7_000_000));
+    assert_eq!(from(&mut position, 8_000_000), WatermarkPoint::At(7_000_000));
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn the_end_of_the_first_open_transaction_is_noted_once() {
 
 #[test]
 fn bounds_and_transactions_have_texts() {
-    assert_eq!(text_of(WatermarkBound::Beginning, WatermarkColumn::Counter), "-infinity");
-    assert_eq!(text_of(WatermarkBound::At(7), WatermarkColumn::Counter), "7");
+    assert_eq!(text_of(WatermarkPoint::Beginning, WatermarkColumn::Counter), "-infinity");
+    assert_eq!(text_of(WatermarkPoint::At(7), WatermarkColumn::Counter), "7");
     let held = |pid, prepared: Option<&str>, application: Option<&str>| HeldBackBy {
         pid,
         prepared: prepared.map(str::to_owned),

@@ -14,7 +14,7 @@ use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
-use crate::push::call::ImTransport;
+use crate::push::send_once::ImTransport;
 use crate::push::{Probe, PushLimits, PushSession, Pusher};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];

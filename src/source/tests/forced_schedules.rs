@@ -6,7 +6,7 @@
 use sqlx::PgConnection;
 
 use super::transaction_lists::{TABLE, connect, list_without_logins, pass};
-use super::{TestDatabase, WatermarkBound, accounts_of, all, changed, execute};
+use super::{TestDatabase, WatermarkPoint, accounts_of, all, changed, execute};
 use crate::source::watermark::WatermarkTracker;
 
 /// Waits until exactly one session of this database waits for a lock that matches `condition` in `pg_locks`.
@@ -77,7 +77,7 @@ async fn a_counter_is_read_before_the_running_transactions() {
     let (mut transactions, mut source) = transactions.await.unwrap();
     execute(&mut late, "BEGIN; INSERT INTO users VALUES ('late', 11)").await;
     transactions.running.retain(|running| running.application.is_some());
-    assert_eq!(transactions.taken_at, WatermarkBound::At(10));
+    assert_eq!(transactions.taken_at, WatermarkPoint::At(10));
     tracker.observe(&transactions);
     assert_eq!(accounts_of(&changed(&mut source, tracker.read_from()).await), ["old", "quick"]);
     tracker.complete();

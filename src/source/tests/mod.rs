@@ -12,7 +12,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{Cursor, Page, Source, SourceError, WatermarkBound};
+use super::{Cursor, Page, Source, SourceError, WatermarkPoint};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl};
 use crate::model::{Region, Row, Service};
@@ -192,7 +192,7 @@ fn config(url: &str, table: &str) -> Config {
 }
 
 /// All pages of an incremental scan.
-async fn changed(source: &mut Source, from: WatermarkBound) -> Vec<Page> {
+async fn changed(source: &mut Source, from: WatermarkPoint) -> Vec<Page> {
     let mut pages = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {

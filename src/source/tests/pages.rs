@@ -2,11 +2,11 @@
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Source, TestDatabase, WatermarkBound, accounts, accounts_of, all, changed, execute};
+use super::{Source, TestDatabase, WatermarkPoint, accounts, accounts_of, all, changed, execute};
 use crate::model::Account;
 
-fn micros(text: &str) -> WatermarkBound {
-    WatermarkBound::At(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros())
+fn micros(text: &str) -> WatermarkPoint {
+    WatermarkPoint::At(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros())
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn each_of_many_rows_with_one_stamp_is_read_once() {
     config.source.page_size = 77;
     let mut source = database.open(&config, &["city"]).await.unwrap();
     assert!(source.warnings().is_empty(), "{:?}", source.warnings());
-    let pages = changed(&mut source, WatermarkBound::Beginning).await;
+    let pages = changed(&mut source, WatermarkPoint::Beginning).await;
     let expected: Vec<String> = (1..=1200).map(|number: u32| number.to_string()).collect();
     assert_eq!(accounts_of(&pages), expected);
     assert!(pages.iter().rev().skip(1).all(|page| page.rows.len() == 77));
@@ -33,7 +33,7 @@ async fn each_of_many_rows_with_one_stamp_is_read_once() {
     // A full page is followed by an empty one.
     config.source.page_size = 1200;
     let mut source = database.open(&config, &["city"]).await.unwrap();
-    let pages = changed(&mut source, WatermarkBound::Beginning).await;
+    let pages = changed(&mut source, WatermarkPoint::Beginning).await;
     assert_eq!(pages.iter().map(|page| page.rows.len()).collect::<Vec<_>>(), [1200, 0]);
 }
 
@@ -55,7 +55,7 @@ async fn a_bound_is_exact_to_the_microsecond() {
     let from = micros("2026-01-01T12:00:05.123456Z");
     assert_eq!(accounts_of(&changed(&mut source, from).await), ["at", "never"]);
     let everything = ["ever", "old", "before", "at", "never"];
-    for from in [WatermarkBound::Beginning, WatermarkBound::At(i64::MIN), WatermarkBound::At(-62_135_596_800_000_001)] {
+    for from in [WatermarkPoint::Beginning, WatermarkPoint::At(i64::MIN), WatermarkPoint::At(-62_135_596_800_000_001)] {
         assert_eq!(accounts_of(&changed(&mut source, from).await), everything);
     }
     // The slack is at least one second.
@@ -77,11 +77,11 @@ async fn a_counter_is_read_from_its_value_without_slack() {
     config.source.watermark_column = Some("version".to_owned());
     config.source.page_size = 2;
     let mut source = database.open(&config, &[]).await.unwrap();
-    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["1", "2", "3", "4", "5"]);
-    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::At(5)).await), ["3", "4", "5"], "no slack");
-    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::At(6));
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await), ["1", "2", "3", "4", "5"]);
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::At(5)).await), ["3", "4", "5"], "no slack");
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkPoint::At(6));
     database.run("TRUNCATE users").await;
-    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkBound::Beginning);
+    assert_eq!(source.transactions().await.unwrap().taken_at, WatermarkPoint::Beginning);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn the_repeated_hour_in_autumn_is_read_twice() {
     let rows = source.session.rows(query).await.unwrap();
     let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(found, ["winter", "summer"]);
-    assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await), ["old", "winter", "summer"]);
+    assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await), ["old", "winter", "summer"]);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn rows_without_an_account_do_not_stop_a_scan() {
         config.source.page_size = page_size;
         let mut source = database.open(&config, &[]).await.unwrap();
         for (full, pages) in
-            [(false, changed(&mut source, WatermarkBound::Beginning).await), (true, all(&mut source).await)]
+            [(false, changed(&mut source, WatermarkPoint::Beginning).await), (true, all(&mut source).await)]
         {
             let mut found = accounts_of(&pages);
             let missing = found.iter().filter(|account| **account == "NULL").count();
@@ -165,7 +165,7 @@ async fn all_rows_of_a_duplicate_account_are_on_one_page() {
         }
         config.source.watermark_column = Some("updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
-        assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await).len(), 40);
+        assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await).len(), 40);
         assert_eq!(source.rows_of(&[Account::new("7")]).await.unwrap().len(), 2);
     }
 }
@@ -179,7 +179,7 @@ async fn without_a_watermark_every_scan_is_of_the_whole_table() {
     let mut source = database.open(&config, &[]).await.unwrap();
     assert!(!source.has_watermark());
     assert!(source.account_is_unique());
-    let pages = changed(&mut source, WatermarkBound::At(i64::MAX)).await;
+    let pages = changed(&mut source, WatermarkPoint::At(i64::MAX)).await;
     assert_eq!(pages.iter().map(|page| page.rows.len()).collect::<Vec<_>>(), [10, 10, 5]);
     assert!(source.transactions().await.is_ok());
 }
@@ -201,7 +201,7 @@ async fn partitions_and_views_are_read_like_tables() {
         config.source.page_size = 20;
         config.source.watermark_column = watermark.then(|| "updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
-        assert_eq!(accounts_of(&changed(&mut source, WatermarkBound::Beginning).await).len(), 50, "{table}");
+        assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await).len(), 50, "{table}");
         assert_eq!(source.estimated_rows().await.unwrap(), estimate, "{table}");
         assert_eq!(source.account_is_unique(), table == "users");
     }
@@ -272,7 +272,7 @@ async fn a_scan_runs_in_a_task_and_reads_many_rows() {
         let columns = ["a", "b", "a"].map(str::to_owned);
         let mut source = Source::connect(&config, &columns).await.unwrap();
         let pages = all(&mut source).await;
-        source.changed_since(WatermarkBound::Beginning, None).await.unwrap();
+        source.changed_since(WatermarkPoint::Beginning, None).await.unwrap();
         source.transactions().await.unwrap();
         (source, pages)
     });

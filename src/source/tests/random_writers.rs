@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sqlx::PgConnection;
 
-use super::{PgUrl, Source, TestDatabase, WatermarkBound, changed, execute};
+use super::{PgUrl, Source, TestDatabase, WatermarkPoint, changed, execute};
 use crate::clock;
 use crate::source::watermark::WatermarkTracker;
 
@@ -120,7 +120,7 @@ async fn no_row_is_stale_after_writers_that_commit_late() {
     config.source.url = PgUrl(database.url_of(&role).0);
     let mut source = database.open(&config, &["city"]).await.unwrap();
     let mut tracker = WatermarkTracker::begin(&source.transactions().await.unwrap());
-    assert!(tracker.read_from() > WatermarkBound::Beginning);
+    assert!(tracker.read_from() > WatermarkPoint::Beginning);
 
     let mut session = database.session().await;
     let mut idle = database.session().await;

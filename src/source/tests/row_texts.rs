@@ -211,7 +211,7 @@ async fn columns_of_any_name_are_read() {
     let mut source = database.open(&config, &columns).await.unwrap();
     let expected: Vec<String> = (0..names.len()).map(|number| format!("value {number}")).collect();
     for page in
-        all(&mut source).await.iter().chain(&super::changed(&mut source, super::WatermarkBound::Beginning).await)
+        all(&mut source).await.iter().chain(&super::changed(&mut source, super::WatermarkPoint::Beginning).await)
     {
         assert_eq!(values(&page.rows[0]), expected.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
         assert!(page.rows[0].gone);

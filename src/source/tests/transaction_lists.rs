@@ -1,6 +1,6 @@
 //! The transaction list of a real server: which transactions it contains, and that late commits are read.
 
-use super::{PgUrl, Source, TestDatabase, WatermarkBound, accounts_of, changed, execute};
+use super::{PgUrl, Source, TestDatabase, WatermarkPoint, accounts_of, changed, execute};
 use crate::source::TransactionList;
 use crate::source::watermark::WatermarkTracker;
 
@@ -35,7 +35,7 @@ async fn a_list_has_idle_and_prepared_transactions_of_its_database() {
         (connect(&database, None).await, connect(&database, Some(database.url_of(&role))).await);
     let empty = list_without_logins(&mut source).await;
     assert!(empty.running.is_empty() && empty.prepared.is_empty(), "{empty:?}");
-    assert_eq!(empty.taken_at, WatermarkBound::At(empty.clock));
+    assert_eq!(empty.taken_at, WatermarkPoint::At(empty.clock));
 
     let (mut idle, mut elsewhere) = (database.session().await, other.session().await);
     execute(&mut elsewhere, "BEGIN").await;

@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{AccountFormat, TestDatabase, WatermarkBound, accounts, all, changed, values};
+use super::{AccountFormat, TestDatabase, WatermarkPoint, accounts, all, changed, values};
 use crate::model::Account;
 
 /// For each account type: three values in the order of the column, the text of an account without a row, and a text that
@@ -152,7 +152,7 @@ async fn quoted_names_are_read_literally() {
     assert_eq!(page.rows.iter().map(|row| row.gone).collect::<Vec<_>>(), [true, false]);
     assert_eq!(values(&page.rows[0]), [Some("z"), None, Some("2026-01-02 00:00:00+00")]);
     // The mapped column has the name of the watermark column; the order is still that of the times.
-    assert_eq!(accounts(&changed(&mut source, WatermarkBound::Beginning).await[0].rows), ["10", "9"]);
+    assert_eq!(accounts(&changed(&mut source, WatermarkPoint::Beginning).await[0].rows), ["10", "9"]);
 }
 
 #[tokio::test]

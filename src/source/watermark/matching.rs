@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::bound::{WatermarkBound, WatermarkKind};
-use super::open_transaction::{OpenTransaction, lowest_started_after};
+use super::point::{WatermarkKind, WatermarkPoint};
+use super::remembered_transaction::{RememberedTransaction, lowest_started_after};
 use super::saved::SavedWatermark;
 use super::transaction_list::{PreparedTransaction, RunningTransaction, TransactionList};
 
@@ -21,9 +21,9 @@ pub(super) const LISTS_TO_CONTINUE: u8 = 2;
 /// What follows from the last list and the next one.
 pub(super) struct MatchedTransactions {
     /// The transactions that are open now.
-    pub(super) open: Vec<OpenTransaction>,
+    pub(super) open: Vec<RememberedTransaction>,
     /// The lowest `started_after` of those that have ended; `None` when none has, or none of them has a bound.
-    pub(super) lowest_ended: Option<WatermarkBound>,
+    pub(super) lowest_ended: Option<WatermarkPoint>,
     /// See `SavedWatermark::keeps_virtual_ids`.
     pub(super) keeps_virtual_ids: bool,
 }
@@ -52,30 +52,30 @@ pub(super) fn match_transactions(saved: &SavedWatermark, list: &TransactionList)
 struct Matcher<'a> {
     list: &'a TransactionList,
     /// `taken_at` of the last list: what was not open then began after it.
-    last_taken_at: WatermarkBound,
+    last_taken_at: WatermarkPoint,
     restarted: bool,
     keeps_virtual_ids: bool,
     /// The transactions of the last list that have not been found in the next one so far, by id.
-    previous: HashMap<&'a str, &'a OpenTransaction>,
-    open: Vec<OpenTransaction>,
+    previous: HashMap<&'a str, &'a RememberedTransaction>,
+    open: Vec<RememberedTransaction>,
 }
 
 impl<'a> Matcher<'a> {
     fn add_running(&mut self, running: &'a RunningTransaction, kind: WatermarkKind) {
         let restarted = self.restarted;
         // The pid tells whether a virtual id was assigned again (all backends ended, the postmaster did not).
-        let same = |old: &OpenTransaction| !restarted && old.prepared.is_none() && old.pid == Some(running.pid);
+        let same = |old: &RememberedTransaction| !restarted && old.prepared.is_none() && old.pid == Some(running.pid);
         let id = running.id.as_str();
         if let Some(old) = self.previous.get(id).copied().filter(|old| same(old)) {
             self.previous.remove(id);
-            self.open.push(OpenTransaction { application: running.application_name(), ..old.clone() });
+            self.open.push(RememberedTransaction { application: running.application_name(), ..old.clone() });
             return;
         }
         let started_after = match (kind, running.started) {
-            (WatermarkKind::Timestamp, Some(started)) => self.last_taken_at.min(WatermarkBound::At(started)),
+            (WatermarkKind::Timestamp, Some(started)) => self.last_taken_at.min(WatermarkPoint::At(started)),
             _ => self.last_taken_at,
         };
-        self.open.push(OpenTransaction::from_running(running, started_after, self.list.clock));
+        self.open.push(RememberedTransaction::from_running(running, started_after, self.list.clock));
     }
 
     /// Adds the prepared transactions whose id was seen before or is listed as running. Returns the others.
@@ -87,8 +87,9 @@ impl<'a> Matcher<'a> {
         for prepared in &self.list.prepared {
             let id = prepared.id.as_str();
             let same_server = !self.restarted || is_xid(id);
-            let same =
-                |old: &OpenTransaction| same_server && old.prepared.as_ref().is_none_or(|gid| *gid == prepared.gid);
+            let same = |old: &RememberedTransaction| {
+                same_server && old.prepared.as_ref().is_none_or(|gid| *gid == prepared.gid)
+            };
             if let Some(&index) = running_ids.get(id) {
                 // It was prepared between the two queries: one transaction, listed twice.
                 self.open[index].prepared = Some(prepared.gid.clone());
@@ -96,7 +97,7 @@ impl<'a> Matcher<'a> {
             } else if let Some(old) = self.previous.get(id).copied().filter(|old| same(old)) {
                 self.previous.remove(id);
                 self.keeps_virtual_ids |= old.prepared.is_none();
-                self.open.push(OpenTransaction {
+                self.open.push(RememberedTransaction {
                     prepared: Some(prepared.gid.clone()),
                     may_continue_for: old.may_continue_for.saturating_sub(1),
                     ..old.clone()
@@ -113,15 +114,15 @@ impl<'a> Matcher<'a> {
         self.open.push(if self.is_kept_virtual_id(&prepared.id) {
             // Had it been running in the last list, its id would have been there. Without this case, a stream of short
             // prepared transactions would pass the lowest bound from one to the next for ever.
-            OpenTransaction::from_prepared(prepared, self.last_taken_at, clock)
+            RememberedTransaction::from_prepared(prepared, self.last_taken_at, clock)
         } else {
             // It may be any transaction of the last list, or newer than all of them.
             let lowest = lowest_started_after(&saved.open);
             let started_after = lowest.map_or(self.last_taken_at, |lowest| lowest.min(self.last_taken_at));
-            OpenTransaction {
+            RememberedTransaction {
                 initial: saved.open.iter().any(|transaction| transaction.initial),
                 may_continue_for: LISTS_TO_CONTINUE,
-                ..OpenTransaction::from_prepared(prepared, started_after, clock)
+                ..RememberedTransaction::from_prepared(prepared, started_after, clock)
             }
         });
     }

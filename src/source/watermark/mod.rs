@@ -10,26 +10,26 @@
 //!
 //! | File | Content |
 //! |---|---|
-//! | `bound` | points in the order of the watermark column |
+//! | `point` | points in the order of the watermark column |
 //! | `transaction_list` | the input: one reading of the database clock and the open transactions |
-//! | `open_transaction` | an open transaction as it is remembered, and what holds the watermark back |
+//! | `remembered_transaction` | an open transaction as it is remembered, and what holds the watermark back |
 //! | `saved` | the form that is stored between two passes |
 //! | `matching` | which remembered transactions are still open, which have ended, which are new |
 //! | `clock_step` | whether the database clock was set back between two lists |
 //! | `tracker` | the watermark itself |
 
-mod bound;
 mod clock_step;
 mod matching;
-mod open_transaction;
+mod point;
+mod remembered_transaction;
 mod saved;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod transaction_list;
 
-pub use bound::{WatermarkBound, WatermarkKind};
-pub use open_transaction::HeldBackBy;
+pub use point::{WatermarkKind, WatermarkPoint};
+pub use remembered_transaction::HeldBackBy;
 pub use saved::SavedWatermark;
 pub use tracker::WatermarkTracker;
 pub use transaction_list::{PreparedTransaction, RunningTransaction, TransactionList};

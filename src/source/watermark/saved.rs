@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bound::{WatermarkBound, WatermarkKind};
-use super::open_transaction::{OpenTransaction, is_false};
+use super::point::{WatermarkKind, WatermarkPoint};
+use super::remembered_transaction::{RememberedTransaction, is_false};
 
 /// The version that this release writes.
 pub(super) const SAVED_VERSION: u32 = 1;
@@ -20,11 +20,11 @@ pub struct SavedWatermark {
     pub(super) version: u32,
     pub(super) kind: WatermarkKind,
     /// Every row below this bound is recorded, those of open transactions aside.
-    pub(super) read_from: WatermarkBound,
+    pub(super) read_from: WatermarkPoint,
     /// `TransactionList::clock` of the last list.
     pub(super) clock: i64,
     /// `TransactionList::taken_at` of the last list, lowered by what the clock has been set back since.
-    pub(super) taken_at: WatermarkBound,
+    pub(super) taken_at: WatermarkPoint,
     /// `TransactionList::server_start` of the last list.
     #[serde(rename = "start")]
     pub(super) server_start: i64,
@@ -38,7 +38,7 @@ pub struct SavedWatermark {
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) counter_decreased: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) open: Vec<OpenTransaction>,
+    pub(super) open: Vec<RememberedTransaction>,
 }
 
 fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

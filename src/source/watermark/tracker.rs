@@ -4,10 +4,10 @@
 
 use tokio::time::Instant;
 
-use super::bound::{WatermarkBound, WatermarkKind};
 use super::clock_step::ClockReading;
 use super::matching::{LISTS_TO_CONTINUE, MatchedTransactions, match_transactions};
-use super::open_transaction::{HeldBackBy, OpenTransaction};
+use super::point::{WatermarkKind, WatermarkPoint};
+use super::remembered_transaction::{HeldBackBy, RememberedTransaction};
 use super::saved::{SAVED_VERSION, SavedWatermark};
 use super::transaction_list::TransactionList;
 
@@ -34,16 +34,16 @@ impl WatermarkTracker {
     /// has to be read by a full pass. The start of an open transaction is its bound where it is visible; the others
     /// have none.
     pub fn begin(list: &TransactionList) -> Self {
-        let mut open: Vec<OpenTransaction> = Vec::new();
+        let mut open: Vec<RememberedTransaction> = Vec::new();
         for running in &list.running {
             let started_after = match (list.kind, running.started) {
-                (WatermarkKind::Timestamp, Some(started)) => WatermarkBound::At(started),
-                _ => WatermarkBound::Beginning,
+                (WatermarkKind::Timestamp, Some(started)) => WatermarkPoint::At(started),
+                _ => WatermarkPoint::Beginning,
             };
-            open.push(OpenTransaction {
+            open.push(RememberedTransaction {
                 initial: true,
-                unbounded: started_after == WatermarkBound::Beginning,
-                ..OpenTransaction::from_running(running, started_after, list.clock)
+                unbounded: started_after == WatermarkPoint::Beginning,
+                ..RememberedTransaction::from_running(running, started_after, list.clock)
             });
         }
         let mut keeps_virtual_ids = false;
@@ -52,11 +52,11 @@ impl WatermarkTracker {
                 transaction.prepared = Some(prepared.gid.clone());
                 keeps_virtual_ids = true;
             } else {
-                open.push(OpenTransaction {
+                open.push(RememberedTransaction {
                     initial: true,
                     unbounded: true,
                     may_continue_for: LISTS_TO_CONTINUE,
-                    ..OpenTransaction::from_prepared(prepared, WatermarkBound::Beginning, list.clock)
+                    ..RememberedTransaction::from_prepared(prepared, WatermarkPoint::Beginning, list.clock)
                 });
             }
         }
@@ -107,18 +107,18 @@ impl WatermarkTracker {
         self.saved.server_start = list.server_start;
     }
 
-    fn observe_counter(&mut self, largest: WatermarkBound, open: &mut [OpenTransaction]) {
+    fn observe_counter(&mut self, largest: WatermarkPoint, open: &mut [RememberedTransaction]) {
         if largest < self.saved.taken_at {
             // The counter was set back, or the newest row was deleted, which looks the same. An open transaction may
             // hold values that are smaller than every known bound.
             self.saved.counter_decreased = true;
             self.saved.read_from = self.saved.read_from.min(largest);
             for transaction in open {
-                transaction.started_after = WatermarkBound::Beginning;
+                transaction.started_after = WatermarkPoint::Beginning;
             }
         }
         self.counter_jump = match (self.saved.taken_at, largest) {
-            (WatermarkBound::At(before), WatermarkBound::At(after)) if is_jump(before, after) => Some((before, after)),
+            (WatermarkPoint::At(before), WatermarkPoint::At(after)) if is_jump(before, after) => Some((before, after)),
             _ => None,
         };
     }
@@ -129,8 +129,8 @@ impl WatermarkTracker {
         if self.saved.kind == WatermarkKind::Counter {
             return 0;
         }
-        let last = ClockReading { clock: self.saved.clock, read_between: self.read_between };
-        ClockReading { clock: list.clock, read_between: list.read_between }.set_back_since(last)
+        let previous = ClockReading { clock: self.saved.clock, read_between: self.read_between };
+        ClockReading { clock: list.clock, read_between: list.read_between }.set_back_since(previous)
     }
 
     /// What was written since the last list carries a stamp of at least that list's position less the step. That holds
@@ -153,14 +153,14 @@ impl WatermarkTracker {
     }
 
     /// The point from which a pass reads. Every row below it is recorded; the slack is not subtracted.
-    pub fn read_from(&self) -> WatermarkBound {
+    pub fn read_from(&self) -> WatermarkPoint {
         self.saved.read_from
     }
 
     /// The watermark: the lowest of `read_from` and the bounds of the open transactions.
-    pub fn watermark(&self) -> WatermarkBound {
+    pub fn watermark(&self) -> WatermarkPoint {
         let bounds = self.saved.open.iter().map(|transaction| transaction.started_after);
-        bounds.fold(self.saved.read_from, WatermarkBound::min)
+        bounds.fold(self.saved.read_from, WatermarkPoint::min)
     }
 
     /// The oldest open transaction that holds the watermark below `read_from`.

@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use super::bound::{WatermarkBound, WatermarkKind};
+use super::point::{WatermarkKind, WatermarkPoint};
 
 /// One reading of the source: its clock, then its running transactions, then its prepared transactions.
 #[derive(Clone, Debug)]
@@ -14,9 +14,9 @@ pub struct TransactionList {
     /// The database clock before the transactions were read, in microseconds since the Unix epoch.
     pub clock: i64,
     /// The position of this list in the order of the watermark column: the clock, or the largest value of a bigint
-    /// column ([`WatermarkBound::Beginning`] for an empty table). Once a pass that began with this list is complete, the
+    /// column ([`WatermarkPoint::Beginning`] for an empty table). Once a pass that began with this list is complete, the
     /// next pass reads from here.
-    pub taken_at: WatermarkBound,
+    pub taken_at: WatermarkPoint,
     /// The monotonic clock of this process just before `clock` was queried and just after the answer arrived. `None` on
     /// a standby, where `clock` is the time of the last replayed commit and does not advance steadily.
     pub read_between: Option<(Instant, Instant)>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{TransactionList, WatermarkBound, WatermarkTracker};
+use super::super::{TransactionList, WatermarkPoint, WatermarkTracker};
 use super::{counter_list, list_at, pass, tracker_begun_at};
 use crate::clock;
 
@@ -25,17 +25,17 @@ fn asked_and_answered(asked: i64, answered: i64) -> (Instant, Instant) {
     (moment(asked), moment(answered))
 }
 
-fn seconds(seconds: i64) -> WatermarkBound {
-    WatermarkBound::At(seconds * SECOND)
+fn seconds(seconds: i64) -> WatermarkPoint {
+    WatermarkPoint::At(seconds * SECOND)
 }
 
 #[test]
 fn a_clock_behind_the_last_list_was_set_back() {
     let mut tracker = tracker_begun_at(1_000);
     pass(&mut tracker, &list_at(2_000));
-    assert_eq!(pass(&mut tracker, &list_at(1_500)), WatermarkBound::At(1_500));
+    assert_eq!(pass(&mut tracker, &list_at(1_500)), WatermarkPoint::At(1_500));
     assert_eq!(tracker.clock_set_back_by(), Some(500));
-    assert_eq!(pass(&mut tracker, &list_at(1_600)), WatermarkBound::At(1_500));
+    assert_eq!(pass(&mut tracker, &list_at(1_600)), WatermarkPoint::At(1_500));
     assert_eq!(tracker.clock_set_back_by(), None);
 }
 
@@ -120,7 +120,7 @@ fn the_largest_possible_step_is_assumed() {
     // Read right after the first question and right before the second answer: 11 s passed, so the step was 12 s.
     let transactions =
         TransactionList { read_between: Some(asked_and_answered(10_000, 11_000)), ..list_at(999 * SECOND) };
-    assert_eq!(pass(&mut tracker, &transactions), WatermarkBound::At(988 * SECOND));
+    assert_eq!(pass(&mut tracker, &transactions), WatermarkPoint::At(988 * SECOND));
 }
 
 #[test]
@@ -134,5 +134,5 @@ fn standbys_and_counters_report_no_step() {
         ..counter_list(1_000, 5)
     });
     pass(&mut counter, &TransactionList { read_between: Some(asked_and_answered(10, 10)), ..counter_list(7, 6) });
-    assert_eq!((counter.clock_set_back_by(), counter.read_from()), (None, WatermarkBound::At(6)));
+    assert_eq!((counter.clock_set_back_by(), counter.read_from()), (None, WatermarkPoint::At(6)));
 }

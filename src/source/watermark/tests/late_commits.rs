@@ -2,24 +2,24 @@
 
 use chrono::DateTime;
 
-use super::super::{HeldBackBy, SavedWatermark, TransactionList, WatermarkBound, WatermarkTracker};
+use super::super::{HeldBackBy, SavedWatermark, TransactionList, WatermarkPoint, WatermarkTracker};
 use super::{list_at, pass, tracker_begun_at};
 
 #[test]
 fn a_late_commit_is_read_from_the_last_list_without_it() {
     let mut tracker = tracker_begun_at(100);
-    assert_eq!(pass(&mut tracker, &list_at(200).with_running("3/1")), WatermarkBound::At(100));
+    assert_eq!(pass(&mut tracker, &list_at(200).with_running("3/1")), WatermarkPoint::At(100));
     assert_eq!(
         pass(&mut tracker, &list_at(300).with_running("3/1")),
-        WatermarkBound::At(200),
+        WatermarkPoint::At(200),
         "still open: no row is read again"
     );
     assert_eq!(
         pass(&mut tracker, &list_at(400)),
-        WatermarkBound::At(100),
+        WatermarkPoint::At(100),
         "ended: the stamps of its rows are 100 or later"
     );
-    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkBound::At(400));
+    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkPoint::At(400));
 }
 
 #[test]
@@ -29,11 +29,11 @@ fn a_short_transaction_is_read_before_the_long_ones_end() {
     pass(&mut tracker, &list_at(300).with_running("3/1").with_running("4/1"));
     assert_eq!(
         pass(&mut tracker, &list_at(400).with_running("3/1")),
-        WatermarkBound::At(200),
+        WatermarkPoint::At(200),
         "the bound of the short transaction, not of the long one"
     );
-    assert_eq!(pass(&mut tracker, &list_at(500).with_running("3/1")), WatermarkBound::At(400));
-    assert_eq!(pass(&mut tracker, &list_at(600)), WatermarkBound::At(100));
+    assert_eq!(pass(&mut tracker, &list_at(500).with_running("3/1")), WatermarkPoint::At(400));
+    assert_eq!(pass(&mut tracker, &list_at(600)), WatermarkPoint::At(100));
 }
 
 #[test]
@@ -43,12 +43,12 @@ fn an_idle_transaction_holds_the_watermark_back() {
     for clock in [200, 300, 400] {
         pass(&mut tracker, &list_at(clock).with_running("3/1"));
     }
-    assert_eq!(tracker.watermark(), WatermarkBound::At(100));
+    assert_eq!(tracker.watermark(), WatermarkPoint::At(100));
     let held = tracker.held_back_by().unwrap();
     let since = DateTime::from_timestamp_micros(200).unwrap();
     let expected = HeldBackBy { pid: Some(3), prepared: None, application: Some("psql".to_owned()), since };
     assert_eq!(held, expected);
-    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkBound::At(100));
+    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkPoint::At(100));
     assert_eq!(tracker.held_back_by(), None);
 }
 
@@ -58,8 +58,8 @@ fn a_failed_pass_loses_no_bound() {
     pass(&mut tracker, &list_at(200).with_running("3/1"));
     tracker.observe(&list_at(300)); // it has ended, but this pass fails
     tracker.observe(&list_at(400)); // and so does this one
-    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkBound::At(100));
-    assert_eq!(pass(&mut tracker, &list_at(600)), WatermarkBound::At(500));
+    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkPoint::At(100));
+    assert_eq!(pass(&mut tracker, &list_at(600)), WatermarkPoint::At(500));
 }
 
 #[test]
@@ -68,32 +68,32 @@ fn the_list_of_a_failed_pass_bounds_later_transactions() {
     tracker.observe(&list_at(200)); // fails
     pass(&mut tracker, &list_at(300).with_running("3/1"));
     pass(&mut tracker, &list_at(400).with_running("3/1"));
-    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkBound::At(200), "it was not open at 200");
+    assert_eq!(pass(&mut tracker, &list_at(500)), WatermarkPoint::At(200), "it was not open at 200");
 }
 
 #[test]
 fn a_visible_start_lowers_a_bound_and_never_raises_it() {
     let mut tracker = tracker_begun_at(100);
     pass(&mut tracker, &list_at(200).with_started("3/1", 90).with_started("4/1", 150));
-    assert_eq!(pass(&mut tracker, &list_at(300).with_started("4/1", 150)), WatermarkBound::At(90));
-    assert_eq!(pass(&mut tracker, &list_at(400)), WatermarkBound::At(100));
+    assert_eq!(pass(&mut tracker, &list_at(300).with_started("4/1", 150)), WatermarkPoint::At(90));
+    assert_eq!(pass(&mut tracker, &list_at(400)), WatermarkPoint::At(100));
 }
 
 #[test]
 fn transactions_of_the_first_list_require_one_full_pass() {
     let mut tracker = WatermarkTracker::begin(&list_at(100).with_running("3/1").with_started("4/1", 40));
-    assert_eq!(tracker.read_from(), WatermarkBound::At(100));
-    assert_eq!(tracker.watermark(), WatermarkBound::Beginning);
+    assert_eq!(tracker.read_from(), WatermarkPoint::At(100));
+    assert_eq!(tracker.watermark(), WatermarkPoint::Beginning);
     assert!(!tracker.initial_transactions_ended());
     assert_eq!(
         pass(&mut tracker, &list_at(200).with_started("4/1", 40)),
-        WatermarkBound::At(100),
+        WatermarkPoint::At(100),
         "the transaction without a bound does not cause a read of the whole table"
     );
     assert!(!tracker.initial_transactions_ended(), "4/1 was open in the first list too");
     assert_eq!(
         pass(&mut tracker, &list_at(300).with_running("5/1")),
-        WatermarkBound::At(40),
+        WatermarkPoint::At(40),
         "a visible start is a bound"
     );
     assert!(tracker.initial_transactions_ended(), "5/1 was not open in the first list");
@@ -113,10 +113,10 @@ fn no_running_transaction_survives_a_server_restart() {
     // Virtual ids and process ids start again.
     assert_eq!(
         pass(&mut tracker, &restarted(300).with_running("3/1")),
-        WatermarkBound::At(100),
+        WatermarkPoint::At(100),
         "what ran before the restart has ended"
     );
-    assert_eq!(pass(&mut tracker, &restarted(400)), WatermarkBound::At(200), "this one began after 200");
+    assert_eq!(pass(&mut tracker, &restarted(400)), WatermarkPoint::At(200), "this one began after 200");
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn a_virtual_id_with_another_pid_is_another_transaction() {
     pass(&mut tracker, &list_at(200).with_running("3/1"));
     let mut other = list_at(300).with_running("3/1");
     other.running[0].pid = 4711;
-    assert_eq!(pass(&mut tracker, &other), WatermarkBound::At(100), "the old one has ended");
-    assert_eq!(pass(&mut tracker, &list_at(400)), WatermarkBound::At(200), "the new one began after 200");
+    assert_eq!(pass(&mut tracker, &other), WatermarkPoint::At(100), "the old one has ended");
+    assert_eq!(pass(&mut tracker, &list_at(400)), WatermarkPoint::At(200), "the new one began after 200");
 }
 
 #[test]

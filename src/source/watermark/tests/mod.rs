@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{
-    PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind, WatermarkTracker,
+    PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint, WatermarkTracker,
 };
 
 mod clock_steps;
@@ -18,7 +18,7 @@ fn list_at(clock: i64) -> TransactionList {
     TransactionList {
         kind: WatermarkKind::Timestamp,
         clock,
-        taken_at: WatermarkBound::At(clock),
+        taken_at: WatermarkPoint::At(clock),
         read_between: None,
         server_start: 7,
         running: Vec::new(),
@@ -28,7 +28,7 @@ fn list_at(clock: i64) -> TransactionList {
 
 /// A list without open transactions for a counter with this largest value.
 fn counter_list(clock: i64, largest: i64) -> TransactionList {
-    TransactionList { kind: WatermarkKind::Counter, taken_at: WatermarkBound::At(largest), ..list_at(clock) }
+    TransactionList { kind: WatermarkKind::Counter, taken_at: WatermarkPoint::At(largest), ..list_at(clock) }
 }
 
 impl TransactionList {
@@ -61,7 +61,7 @@ fn tracker_begun_at(clock: i64) -> WatermarkTracker {
 }
 
 /// A complete pass. Returns the point from which it read.
-fn pass(tracker: &mut WatermarkTracker, list: &TransactionList) -> WatermarkBound {
+fn pass(tracker: &mut WatermarkTracker, list: &TransactionList) -> WatermarkPoint {
     tracker.observe(list);
     let from = tracker.read_from();
     tracker.complete();

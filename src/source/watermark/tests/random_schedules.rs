@@ -143,7 +143,7 @@ fn run_schedule(kind: WatermarkKind, ids: PreparedIds, before: &[ScheduleStep], 
     for step in steps {
         match step {
             ScheduleStep::Pass { steps_between, fails, stored } => {
-                poller.pass(&mut database, steps_between, *fails, *stored)
+                poller.pass(&mut database, steps_between, *fails, *stored);
             }
             ScheduleStep::ProcessCrash => {
                 poller.tracker =
@@ -176,7 +176,7 @@ proptest! {
 
     #[test]
     fn a_complete_pass_has_read_all_that_was_committed_before(
-        ids in prop_oneof![2 => Just(PreparedIds::KeptVirtualId), 1 => Just(PreparedIds::TransactionId), 1 => Just(PreparedIds::UnrelatedId)],
+        ids in prop_oneof![2 => Just(PreparedIds::KeptVirtual), 1 => Just(PreparedIds::Transaction), 1 => Just(PreparedIds::Unrelated)],
         kind in prop_oneof![3 => Just(WatermarkKind::Timestamp), 1 => Just(WatermarkKind::Counter)],
         before in prop::collection::vec(single_step(), 0..12),
         steps in prop::collection::vec(any_step(), 1..120),

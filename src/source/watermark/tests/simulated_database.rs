@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkBound, WatermarkKind};
+use super::super::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint};
 use crate::clock;
 
 /// What the server lists as the id of a prepared transaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum PreparedIds {
     /// The virtual id under which it ran, as `PostgreSQL` does.
-    KeptVirtualId,
+    KeptVirtual,
     /// `-1/xid` from the beginning, as after a restart.
-    TransactionId,
+    Transaction,
     /// An id that looks like a virtual id, under which nothing ran.
-    UnrelatedId,
+    Unrelated,
 }
 
 /// One step of a schedule. An index selects a running or prepared transaction, modulo their number.
@@ -180,12 +180,12 @@ impl SimulatedPostgres {
         }
     }
 
-    fn taken_at(&self) -> WatermarkBound {
+    fn taken_at(&self) -> WatermarkPoint {
         match self.kind {
-            WatermarkKind::Timestamp => WatermarkBound::At(self.now),
+            WatermarkKind::Timestamp => WatermarkPoint::At(self.now),
             WatermarkKind::Counter => {
                 let largest = self.rows.iter().filter(|row| row.committed).map(|row| row.value).max();
-                largest.map_or(WatermarkBound::Beginning, WatermarkBound::At)
+                largest.map_or(WatermarkPoint::Beginning, WatermarkPoint::At)
             }
         }
     }
@@ -204,9 +204,9 @@ impl SimulatedPostgres {
         let listed = |transaction: &SimulatedTransaction| {
             let id = match self.ids {
                 _ if self.restarted.contains(&transaction.number) => format!("-1/{}", transaction.number),
-                PreparedIds::KeptVirtualId => format!("{}/{}", transaction.backend, transaction.local),
-                PreparedIds::TransactionId => format!("-1/{}", transaction.number),
-                PreparedIds::UnrelatedId => format!("77/{}", transaction.number),
+                PreparedIds::KeptVirtual => format!("{}/{}", transaction.backend, transaction.local),
+                PreparedIds::Transaction => format!("-1/{}", transaction.number),
+                PreparedIds::Unrelated => format!("77/{}", transaction.number),
             };
             PreparedTransaction { id, gid: format!("g{}", transaction.number), prepared_at: self.now }
         };
@@ -223,10 +223,10 @@ impl SimulatedPostgres {
         TransactionList { kind: self.kind, clock, taken_at, server_start, read_between, running, prepared }
     }
 
-    pub(super) fn read(&mut self, from: WatermarkBound) -> Vec<usize> {
+    pub(super) fn read(&mut self, from: WatermarkPoint) -> Vec<usize> {
         let in_range = |row: &SimulatedRow| {
             let key = if self.kind == WatermarkKind::Counter { row.value } else { row.stamp };
-            row.committed && WatermarkBound::At(key) >= from
+            row.committed && WatermarkPoint::At(key) >= from
         };
         (0..self.rows.len()).filter(|&row| in_range(&self.rows[row])).collect()
     }

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account_diff::AccountDiff;
-use super::context::PassContext;
+use super::build_record::{OutcomeCounts, RecordBuilder};
+use super::delivery_context::DeliveryContext;
 use super::error::PassError;
+use super::page_diff::AccountDiff;
 use super::progress::PassProgress;
-use super::record_outcome::{OutcomeCounts, RecordBuilder};
 use crate::crash;
 use crate::model::Change;
 use crate::push::ChangeOrigin;
@@ -20,8 +20,8 @@ use crate::push::ChangeOrigin;
 pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// Delivers the diffs. An intent that an error leaves behind is resolved by the next pass.
-pub(super) async fn deliver(
-    context: &PassContext,
+pub(super) async fn deliver_and_record(
+    context: &DeliveryContext,
     diffs: Vec<AccountDiff>,
     origin: ChangeOrigin,
     live_intents: &LiveIntents,
@@ -29,10 +29,12 @@ pub(super) async fn deliver(
     let mut builder = RecordBuilder::new(context.names.clone());
     let changes: Vec<&Change> = diffs.iter().filter(|diff| diff.sends()).map(|diff| &diff.change).collect();
     let intent = if changes.is_empty() {
-        diffs.iter().for_each(|diff| builder.add_refusals(diff));
+        for diff in &diffs {
+            builder.add_refusals(diff);
+        }
         None
     } else {
-        // If the pass has been stop_reason meanwhile, nothing is sent, so nothing needs an intent.
+        // If the pass has been stopped meanwhile, nothing is sent, so nothing needs an intent.
         context.check()?;
         crash::point("delivery: begins");
         let mut live = live_intents.lock().await;
@@ -58,7 +60,7 @@ pub(super) async fn deliver(
 }
 
 async fn send(
-    context: &PassContext,
+    context: &DeliveryContext,
     diffs: &[AccountDiff],
     changes: Vec<Change>,
     origin: ChangeOrigin,
@@ -69,14 +71,14 @@ async fn send(
         if diff.sends() {
             let outcome = outcomes.next().filter(|outcome| outcome.account == *diff.account());
             let outcome = outcome.expect("the push stage returns an outcome for every change, in the order given");
-            builder.add_outcome(diff, &outcome, context.retry_delays(&outcome, origin));
+            builder.add_outcome(diff, &outcome, context.in_doubt_delays(&outcome, origin));
         } else {
             builder.add_refusals(diff);
         }
     }
 }
 
-fn count(context: &PassContext, counts: OutcomeCounts) {
+fn count(context: &DeliveryContext, counts: OutcomeCounts) {
     let progress = &context.progress;
     progress.note_recorded();
     PassProgress::add(&progress.pushed, counts.pushed);

@@ -15,9 +15,9 @@ const MAX_ACCOUNTS: usize = 10_000;
 
 /// By account, the number of attempts that IM did not answer while it answered for other accounts.
 #[derive(Debug, Default)]
-pub(super) struct Backoff(HashMap<Account, u32>);
+pub(super) struct AccountBackoff(HashMap<Account, u32>);
 
-impl Backoff {
+impl AccountBackoff {
     /// Counts an unanswered attempt and returns the delay before the next one: `base` after the first attempt, then
     /// doubled each time.
     pub(super) fn note_unanswered(&mut self, account: &Account, base: Duration) -> Duration {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_delay_doubles_to_an_hour_and_an_answer_resets_it() {
-        let (mut backoff, account, base) = (Backoff::default(), Account::new("a"), Duration::from_secs(20));
+        let (mut backoff, account, base) = (AccountBackoff::default(), Account::new("a"), Duration::from_secs(20));
         let delays: Vec<u64> = (0..10).map(|_| backoff.note_unanswered(&account, base).as_secs()).collect();
         assert_eq!(delays, [20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
         backoff.note_answered(&account);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A point in the order of the watermark column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum WatermarkBound {
+pub enum WatermarkPoint {
     /// Before every row.
     #[serde(rename = "beginning")]
     Beginning,
@@ -15,8 +15,8 @@ pub enum WatermarkBound {
     At(i64),
 }
 
-impl WatermarkBound {
-    /// The bound `by` lower, in the unit of [`WatermarkBound::At`]. The beginning stays the beginning.
+impl WatermarkPoint {
+    /// The bound `by` lower, in the unit of [`WatermarkPoint::At`]. The beginning stays the beginning.
     #[must_use]
     pub fn lowered_by(self, by: i64) -> Self {
         match self {
@@ -39,13 +39,13 @@ pub enum WatermarkKind {
 
 #[cfg(test)]
 mod tests {
-    use super::WatermarkBound;
+    use super::WatermarkPoint;
 
     #[test]
     fn a_bound_is_lowered_and_never_overflows() {
-        assert_eq!(WatermarkBound::At(5).lowered_by(7), WatermarkBound::At(-2));
-        assert_eq!(WatermarkBound::At(i64::MIN).lowered_by(1), WatermarkBound::At(i64::MIN));
-        assert_eq!(WatermarkBound::Beginning.lowered_by(1), WatermarkBound::Beginning);
-        assert!(WatermarkBound::Beginning < WatermarkBound::At(i64::MIN));
+        assert_eq!(WatermarkPoint::At(5).lowered_by(7), WatermarkPoint::At(-2));
+        assert_eq!(WatermarkPoint::At(i64::MIN).lowered_by(1), WatermarkPoint::At(i64::MIN));
+        assert_eq!(WatermarkPoint::Beginning.lowered_by(1), WatermarkPoint::Beginning);
+        assert!(WatermarkPoint::Beginning < WatermarkPoint::At(i64::MIN));
     }
 }

@@ -1,6 +1,7 @@
-//! Several rows of one page that have the same account.
+//! Reduces the rows of a page to one for each account.
 //!
-//! Owns: which of these rows counts. Must not know: the state, what is sent.
+//! Owns: which of several rows of one account counts: the present one if all others are gone; otherwise the account is
+//! refused. Must not know: the state, what is sent.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::model::{Account, LocalRefusal};
 ///
 /// If several rows of an account are present, it cannot be decided which one counts: they are replaced by one refusal. If
 /// one row is present and the others are gone, the present row counts.
-pub(super) fn refuse_duplicates(mapped: &mut Vec<(Account, MappedRow)>) {
+pub(super) fn refuse_ambiguous_accounts(mapped: &mut Vec<(Account, MappedRow)>) {
     let mut kept: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
     let mut dropped = vec![false; mapped.len()];
     let mut ambiguous: Vec<usize> = Vec::new();
@@ -56,7 +57,7 @@ mod tests {
     }
 
     fn shown(mut mapped: Vec<(Account, MappedRow)>) -> Vec<String> {
-        refuse_duplicates(&mut mapped);
+        refuse_ambiguous_accounts(&mut mapped);
         let show = |(account, mapped): &(Account, MappedRow)| match mapped {
             MappedRow::Present(_) => format!("{account} present"),
             MappedRow::Gone(_) => format!("{account} gone"),

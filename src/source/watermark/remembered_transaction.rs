@@ -8,7 +8,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::bound::WatermarkBound;
+use super::point::WatermarkPoint;
 use super::transaction_list::{PreparedTransaction, RunningTransaction};
 
 /// The transaction that holds the watermark back.
@@ -40,10 +40,10 @@ impl fmt::Display for HeldBackBy {
 
 /// A transaction that was open in the last transaction list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OpenTransaction {
+pub(super) struct RememberedTransaction {
     pub(super) id: String,
     /// The rows that it writes carry no smaller watermark than this.
-    pub(super) started_after: WatermarkBound,
+    pub(super) started_after: WatermarkPoint,
     /// It was, or may have been, open in the first list of the sync. When the last such transaction has ended, a full
     /// pass is due.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -66,9 +66,9 @@ pub(super) struct OpenTransaction {
     pub(super) may_continue_for: u8,
 }
 
-impl OpenTransaction {
+impl RememberedTransaction {
     /// A running transaction that is listed for the first time, by a list with the clock `since`.
-    pub(super) fn from_running(running: &RunningTransaction, started_after: WatermarkBound, since: i64) -> Self {
+    pub(super) fn from_running(running: &RunningTransaction, started_after: WatermarkPoint, since: i64) -> Self {
         Self {
             id: running.id.clone(),
             started_after,
@@ -83,7 +83,7 @@ impl OpenTransaction {
     }
 
     /// A prepared transaction that is listed for the first time, by a list with the clock `since`.
-    pub(super) fn from_prepared(prepared: &PreparedTransaction, started_after: WatermarkBound, since: i64) -> Self {
+    pub(super) fn from_prepared(prepared: &PreparedTransaction, started_after: WatermarkPoint, since: i64) -> Self {
         Self {
             id: prepared.id.clone(),
             started_after,
@@ -110,8 +110,8 @@ impl OpenTransaction {
 
 /// The smallest `started_after` of these transactions, those without a bound left out.
 pub(super) fn lowest_started_after<'a>(
-    transactions: impl IntoIterator<Item = &'a OpenTransaction>,
-) -> Option<WatermarkBound> {
+    transactions: impl IntoIterator<Item = &'a RememberedTransaction>,
+) -> Option<WatermarkPoint> {
     let bounded = transactions.into_iter().filter(|transaction| !transaction.unbounded);
     bounded.map(|transaction| transaction.started_after).min()
 }

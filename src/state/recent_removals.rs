@@ -15,7 +15,11 @@ use crate::model::Account;
 impl State {
     /// The number of accounts with a removal in the last 24 hours, without the `excluded` ones, which the caller counts
     /// itself.
-    pub async fn count_recent_removals_except(&self, sync_id: i32, excluded: &[&str]) -> Result<u64, StateError> {
+    pub async fn count_accounts_with_removals_in_24h_except(
+        &self,
+        sync_id: i32,
+        excluded: &[&str],
+    ) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM removal LEFT JOIN unnest($2::text[]) AS excluded (account) ON excluded.account = removal.account \
              WHERE sync_id = $1 AND removed_at > now() - interval '24 hours' AND excluded.account IS NULL",

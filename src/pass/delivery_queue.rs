@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::account_diff::{AccountDiff, PageDiff};
-use super::context::PassContext;
-use super::delivery::{LiveIntents, deliver};
+use super::deliver_and_record::{LiveIntents, deliver_and_record};
+use super::delivery_context::DeliveryContext;
 use super::error::PassError;
+use super::page_diff::{AccountDiff, PageDiff};
 use crate::crash;
 use crate::model::Account;
 use crate::push::ChangeOrigin;
@@ -32,7 +32,7 @@ struct Completed {
 
 /// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
 struct PendingDelivery {
-    context: Arc<PassContext>,
+    context: Arc<DeliveryContext>,
     origin: ChangeOrigin,
     diffs: Vec<AccountDiff>,
     accounts: HashSet<Account>,
@@ -98,7 +98,7 @@ impl DeliveryQueue {
     }
 
     /// Waits until none of these accounts is in flight or pending, so that they can be compared.
-    pub(super) async fn wait_until_idle<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
+    pub(super) async fn wait_until_recorded<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
         let contains_one =
             |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
         if self.pending.as_ref().is_some_and(contains_one) {
@@ -111,17 +111,17 @@ impl DeliveryQueue {
         }
     }
 
-    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_idle`].
+    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_recorded`].
     ///
     /// Accounts with an unknown outcome are delivered apart from the others, because IM may never answer for one of them.
     /// So are those that IM did not answer for when they were sent again.
-    pub(super) fn enqueue(&mut self, context: &Arc<PassContext>, page_diff: PageDiff, origin: ChangeOrigin) {
+    pub(super) fn enqueue(&mut self, context: &Arc<DeliveryContext>, page_diff: PageDiff, origin: ChangeOrigin) {
         let mut groups = [
             (origin, Vec::new()),
             (ChangeOrigin::UnknownOutcome, Vec::new()),
             (ChangeOrigin::Unresponsive, Vec::new()),
         ];
-        let backoff = context.lock_backoff();
+        let backoff = context.lock_account_backoff();
         for diff in page_diff.diffs {
             let in_doubt =
                 origin == ChangeOrigin::UnknownOutcome || (origin == ChangeOrigin::New && diff.retry_scheduled);
@@ -136,7 +136,7 @@ impl DeliveryQueue {
         }
     }
 
-    fn add_to_pending(&mut self, context: &Arc<PassContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
+    fn add_to_pending(&mut self, context: &Arc<DeliveryContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
         if self.pending.as_ref().is_some_and(|p| p.context.pass != context.pass || p.origin != origin) {
             self.send();
         }
@@ -178,15 +178,15 @@ impl DeliveryQueue {
         let live_intents = self.live_intents.clone();
         self.deliveries.spawn(async move {
             let accounts = diffs.iter().map(|diff| diff.account().clone()).collect();
-            if let Err(error) = deliver(&context, diffs, origin, &live_intents).await {
-                context.fail(error);
+            if let Err(error) = deliver_and_record(&context, diffs, origin, &live_intents).await {
+                context.record_first_error(error);
             }
             Completed { accounts, number }
         });
     }
 
     /// Sends what is pending and waits until every delivery of this pass is recorded.
-    pub(super) async fn drain(&mut self, context: &PassContext) -> Result<(), PassError> {
+    pub(super) async fn drain(&mut self, context: &DeliveryContext) -> Result<(), PassError> {
         crash::point("drain: begins");
         self.send();
         while self.outstanding.values().any(|pass| *pass == context.pass) {
@@ -199,7 +199,7 @@ impl DeliveryQueue {
     }
 
     /// Sends what is pending and waits until a delivery has completed, at most this long.
-    pub(super) async fn wait_for_completion(&mut self, context: &PassContext, limit: Duration) -> WaitResult {
+    pub(super) async fn wait_for_completion(&mut self, context: &DeliveryContext, limit: Duration) -> WaitResult {
         self.send();
         if !self.outstanding.values().any(|pass| *pass == context.pass) {
             return WaitResult::NothingInFlight;

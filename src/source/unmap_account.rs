@@ -1,6 +1,6 @@
-//! An IM account as the text of the account column.
+//! Turns an IM account back into the text of the account column.
 //!
-//! Owns: prefix and format, taken off again. Must not know: connections, which accounts IM accepts.
+//! Owns: how prefix and format are removed. Must not know: connections, which accounts IM accepts.
 
 use super::column_type::AccountType;
 use crate::config::{self, AccountFormat};
@@ -8,7 +8,7 @@ use crate::model::Account;
 
 /// The text of the account column for this IM account: the inverse of [`config::SourceConfig::account_of`]. `None` when no
 /// row can have this account.
-pub(super) fn column_text_of(
+pub(super) fn strip_account_format(
     config: &config::SourceConfig,
     column_type: AccountType,
     account: &Account,

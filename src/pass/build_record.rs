@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::account_diff::AccountDiff;
+use super::page_diff::AccountDiff;
 use crate::diff::{REMOVAL, digest};
 use crate::model::{
     AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
@@ -18,7 +18,7 @@ mod tests;
 
 /// When accounts in doubt are sent again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RetryDelays {
+pub(super) struct InDoubtDelays {
     /// How long after a call without a known outcome IM may still apply it.
     pub(super) late_write: Duration,
     /// The delay before an unknown outcome is retried, if it is longer than `late_write`.
@@ -80,7 +80,7 @@ impl RecordBuilder {
     }
 
     /// Adds an account with the outcome of its change.
-    pub(super) fn add_outcome(&mut self, diff: &AccountDiff, outcome: &AccountOutcome, delays: RetryDelays) {
+    pub(super) fn add_outcome(&mut self, diff: &AccountDiff, outcome: &AccountOutcome, delays: InDoubtDelays) {
         self.add_refusals(diff);
         let locally_refused = !diff.refused.is_empty();
 
@@ -198,7 +198,7 @@ impl AccountUpdate {
         attribute: AttributeIndex,
         value: Option<&str>,
         outcome: &AttributeOutcome,
-        delays: RetryDelays,
+        delays: InDoubtDelays,
     ) {
         if self.acknowledged.len() <= attribute.index() {
             self.acknowledged.resize(attribute.index() + 1, AcknowledgedValue::Absent);

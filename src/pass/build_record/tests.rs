@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::account_diff::AccountDiff;
-use super::{OutcomeCounts, RecordBuilder, RetryDelays};
+use super::super::page_diff::AccountDiff;
+use super::{InDoubtDelays, OutcomeCounts, RecordBuilder};
 use crate::model::{
     Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, LocalRefusal, VendorRefusal,
 };
@@ -15,7 +15,7 @@ use crate::state::outcome_record::OutcomeRecord;
 
 const CITY: AttributeIndex = AttributeIndex(0);
 const PLAN: AttributeIndex = AttributeIndex(1);
-const DELAYS: RetryDelays = RetryDelays { late_write: Duration::from_secs(20), unknown: Duration::from_secs(80) };
+const DELAYS: InDoubtDelays = InDoubtDelays { late_write: Duration::from_secs(20), unknown: Duration::from_secs(80) };
 
 fn value(text: &str) -> AcknowledgedValue {
     AcknowledgedValue::Value(text.into())

@@ -1,15 +1,15 @@
 //! What a pass and its deliveries share.
 //!
-//! Owns: [`PassContext`], the first error of a pass, and when accounts in doubt are retried.
+//! Owns: [`DeliveryContext`], the first error of a pass, and when accounts in doubt are retried.
 //! Must not know: the queue, the steps of a pass.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use super::account_backoff::AccountBackoff;
+use super::build_record::InDoubtDelays;
 use super::error::PassError;
 use super::progress::PassProgress;
-use super::record_outcome::RetryDelays;
 use crate::metrics::Metrics;
 use crate::model::{AccountOutcome, AttributeNames, AttributeOutcome};
 use crate::push::{ChangeOrigin, PushSession};
@@ -17,7 +17,7 @@ use crate::state::StateWriter;
 
 /// What a pass and its deliveries share.
 #[derive(Debug)]
-pub(super) struct PassContext {
+pub(super) struct DeliveryContext {
     /// The pass's number in the queue.
     pub(super) pass: u64,
     pub(super) session: PushSession,
@@ -32,13 +32,13 @@ pub(super) struct PassContext {
     /// retried after it.
     pub(super) late_write_window: Duration,
     /// Shared by all passes.
-    pub(super) backoff: Arc<Mutex<Backoff>>,
+    pub(super) backoff: Arc<Mutex<AccountBackoff>>,
     /// The first error of a delivery.
     pub(super) failure: Mutex<Option<PassError>>,
 }
 
-impl PassContext {
-    /// Fails once a delivery has failed or the push stage has stop_reason. Nothing may be read or sent then.
+impl DeliveryContext {
+    /// Fails once a delivery has failed or the push stage has stopped. Nothing may be read or sent then.
     pub(super) fn check(&self) -> Result<(), PassError> {
         let failed = self.failure.lock().ok().and_then(|failure| failure.clone());
         failed.or_else(|| self.session.stop_reason().map(PassError::Stop)).map_or(Ok(()), Err)
@@ -50,7 +50,7 @@ impl PassContext {
     }
 
     /// Stops the pass. The first error is the one that is reported.
-    pub(super) fn fail(&self, error: PassError) {
+    pub(super) fn record_first_error(&self, error: PassError) {
         if let Ok(mut failure) = self.failure.lock() {
             failure.get_or_insert(error);
         }
@@ -58,18 +58,18 @@ impl PassContext {
     }
 
     /// The numbers only ever grow, so those that a panic left behind can still be used.
-    pub(super) fn lock_backoff(&self) -> MutexGuard<'_, Backoff> {
+    pub(super) fn lock_account_backoff(&self) -> MutexGuard<'_, AccountBackoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the account is retried if it is still in doubt. The delay grows with each attempt without an answer, as long
     /// as IM answers for other accounts.
-    pub(super) fn retry_delays(&self, outcome: &AccountOutcome, origin: ChangeOrigin) -> RetryDelays {
+    pub(super) fn in_doubt_delays(&self, outcome: &AccountOutcome, origin: ChangeOrigin) -> InDoubtDelays {
         let late_write = self.late_write_window;
-        let mut backoff = self.lock_backoff();
+        let mut backoff = self.lock_account_backoff();
         if !outcome.attributes.iter().any(|(_, outcome)| *outcome == AttributeOutcome::Unknown) {
             backoff.note_answered(&outcome.account);
-            return RetryDelays { late_write, unknown: late_write };
+            return InDoubtDelays { late_write, unknown: late_write };
         }
         let is_retry = matches!(origin, ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive);
         let unknown = if is_retry && self.session.im_answered() {
@@ -77,6 +77,6 @@ impl PassContext {
         } else {
             late_write
         };
-        RetryDelays { late_write, unknown }
+        InDoubtDelays { late_write, unknown }
     }
 }

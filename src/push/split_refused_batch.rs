@@ -16,7 +16,7 @@ const MIN_SAMPLED_ACCOUNTS: usize = 4;
 
 /// Splits the refused batches of one delivery.
 #[derive(Debug, Default)]
-pub(super) struct Bisector {
+pub(super) struct RefusedBatchSplitter {
     /// By [`SampleId`]; `None` once all accounts of the sample were answered.
     samples: Vec<Option<BatchSample>>,
 }
@@ -43,7 +43,7 @@ impl BatchSample {
     }
 }
 
-impl Bisector {
+impl RefusedBatchSplitter {
     /// Splits a batch of several accounts that IM refused. `many_refused_likely`: many of its accounts may be refused,
     /// so a sample is taken first. A half of a batch is never sampled again.
     pub(super) fn split(&mut self, batch: Batch, many_refused_likely: bool) -> Vec<Batch> {
@@ -117,29 +117,29 @@ mod tests {
 
     /// The batches that follow the sample of a batch, when this many accounts of the sample are refused.
     fn after_sample(accounts: usize, refused: usize) -> Vec<Batch> {
-        let mut bisector = Bisector::default();
-        let sample = bisector.split(batch(accounts), true);
+        let mut splitter = RefusedBatchSplitter::default();
+        let sample = splitter.split(batch(accounts), true);
         assert!(sample.iter().all(|single| single.entries.len() == 1));
         let mut others = Vec::new();
         for (number, single) in sample.iter().enumerate() {
             assert!(others.is_empty(), "nothing is sent before the last is answered");
-            others = bisector.sample_answered(single.sample.expect("of the sample"), number < refused);
+            others = splitter.sample_answered(single.sample.expect("of the sample"), number < refused);
         }
         let mut all: Vec<usize> =
             sample.iter().chain(&others).flat_map(|batch| &batch.entries).map(|entry| entry.change).collect();
         all.sort_unstable();
         assert_eq!(all, (0..accounts).collect::<Vec<_>>(), "every account is sent once");
-        assert_eq!(bisector.abandon().len(), 0);
+        assert_eq!(splitter.abandon().len(), 0);
         others
     }
 
     #[test]
     fn halves_and_batches_with_few_refusals_are_halved() {
-        let mut bisector = Bisector::default();
-        assert_eq!(sizes(&bisector.split(batch(100), false)), [50, 50]);
-        let half = bisector.split(batch(100), false).remove(0);
-        assert_eq!(sizes(&bisector.split(half, true)), [25, 25]);
-        assert_eq!(sizes(&bisector.split(batch(3), true)), [2, 1]);
+        let mut splitter = RefusedBatchSplitter::default();
+        assert_eq!(sizes(&splitter.split(batch(100), false)), [50, 50]);
+        let half = splitter.split(batch(100), false).remove(0);
+        assert_eq!(sizes(&splitter.split(half, true)), [25, 25]);
+        assert_eq!(sizes(&splitter.split(batch(3), true)), [2, 1]);
     }
 
     #[test]
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn an_abandoned_sample_returns_the_other_accounts() {
-        let mut bisector = Bisector::default();
-        let sample = bisector.split(batch(10), true);
-        bisector.sample_answered(sample[0].sample.expect("of the sample"), true);
-        assert_eq!(bisector.abandon().len(), 8);
-        assert!(bisector.sample_answered(sample[1].sample.expect("of the sample"), true).is_empty());
+        let mut splitter = RefusedBatchSplitter::default();
+        let sample = splitter.split(batch(10), true);
+        splitter.sample_answered(sample[0].sample.expect("of the sample"), true);
+        assert_eq!(splitter.abandon().len(), 8);
+        assert!(splitter.sample_answered(sample[1].sample.expect("of the sample"), true).is_empty());
     }
 
     #[test]

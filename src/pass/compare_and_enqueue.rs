@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::account_diff::{AccountDiff, CompareOptions};
-use super::context::PassContext;
+use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::page_diff::{AccountDiff, CompareOptions};
 use super::pages::ReadPage;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
@@ -25,9 +25,9 @@ impl Engine {
     }
 
     /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`.
-    pub(super) async fn enqueue_page(
+    pub(super) async fn compare_and_enqueue_page(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         page: ReadPage,
         options: CompareOptions,
         pending: &mut PendingRemovals,
@@ -38,7 +38,7 @@ impl Engine {
         accounts.extend(missing.iter().cloned());
         PassProgress::add(&context.progress.rows_read, rows.len());
         self.queue.note_completed();
-        self.queue.wait_until_idle(accounts.iter()).await;
+        self.queue.wait_until_recorded(accounts.iter()).await;
         context.check()?;
         crash::point("page: read");
         let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
@@ -60,16 +60,16 @@ impl Engine {
     }
 
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.
-    pub(super) async fn enqueue_accounts(
+    pub(super) async fn look_up_and_enqueue_accounts(
         &mut self,
-        context: &Arc<PassContext>,
+        context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: CompareOptions,
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         self.queue.wait_for_capacity().await;
         let page = self.reader.look_up(accounts.to_vec()).await?;
-        self.enqueue_page(context, page, options, pending).await
+        self.compare_and_enqueue_page(context, page, options, pending).await
     }
 
     /// Stores what `status` shows of the running pass, at most once a second, and a full pass's position. Skipped for a

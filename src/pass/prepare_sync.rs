@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::compare::{PageComparer, StateRef};
+use super::delivery_queue::DeliveryQueue;
 use super::engine::{Engine, watermark_column};
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
 use super::pages::PageReader;
-use super::queue::DeliveryQueue;
 use super::read_position::ReadPosition;
 use super::save_times::SaveTimes;
 use crate::clock::Shutdown;
@@ -70,7 +70,7 @@ pub fn binding(config: &Config, source: &Source) -> Binding {
 impl Engine {
     /// Prepares a sync for its passes: stores new attribute names and the reason for a full pass, and begins a new
     /// generation if the state database is another server than before.
-    pub async fn assemble(parts: EngineParts) -> Result<Self, PassError> {
+    pub async fn prepare(parts: EngineParts) -> Result<Self, PassError> {
         let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
         let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
         let row = check_state_server(&state, &mut writer, row).await?;
