@@ -1,6 +1,6 @@
-//! What imsync costs: a first sync at the vendor's limit, comparing everything, an idle pass. `make bench` runs it.
+//! Measures a first sync at the vendor's limit, a full comparison, and a pass without changes. `make bench` runs it.
 //!
-//! Owns: the figures. Asserts nothing about them: machines differ.
+//! Owns: the measured times. It asserts nothing about them, because machines differ. Must not know: imsync's code.
 
 use std::time::Instant;
 
@@ -8,28 +8,27 @@ use crate::support::{Setup, TestEnvironment};
 
 const ROWS: u32 = 100_000;
 
-#[expect(clippy::disallowed_methods, reason = "it is a wall clock that is asked for")]
+#[expect(clippy::disallowed_methods, reason = "the benchmark measures wall-clock time")]
 fn now() -> Instant {
     Instant::now()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures; run by `make bench`"]
+#[ignore = "a benchmark, run by `make bench`"]
 async fn bench_first_sync_full_compare_and_idle_pass() {
     let env = TestEnvironment::set_up(Setup::default()).await;
-    env
-        .execute(&format!(
-            "INSERT INTO users (id, city, plan, gender) SELECT 'u' || g, 'city ' || g % 700, 'free', 'm' FROM generate_series(1, {ROWS}) g; ANALYZE users"
-        ))
-        .await;
+    env.execute(&format!(
+        "INSERT INTO users (id, city, plan, gender) SELECT 'u' || g, 'city ' || g % 700, 'free', 'm' FROM generate_series(1, {ROWS}) g; ANALYZE users"
+    ))
+    .await;
     for (what, arguments) in [
         ("first sync at 95 calls a second", &["backfill", "--json"][..]),
-        ("full compare, nothing changed", &["backfill", "--json"][..]),
-        ("incremental pass, nothing changed, start-up included", &["run", "--once", "--json"][..]),
+        ("full pass, nothing changed", &["backfill", "--json"][..]),
+        ("incremental pass, nothing changed, with start-up time", &["run", "--once", "--json"][..]),
     ] {
-        let begun = now();
+        let started = now();
         let pass = env.imsync(arguments).await.expect_code(0).json();
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
         let rows = pass["rows_read"].as_f64().unwrap_or_default();
         println!("{what}: {seconds:.2} s, {rows} rows ({:.0} rows/s), {} calls", rows / seconds, pass["calls"]);
     }

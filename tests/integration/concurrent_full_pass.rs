@@ -1,18 +1,19 @@
-//! Fresh changes beside a full pass: they go first. `make bench` measures it at the vendor's limit, `make test` a short form.
+//! Tests that new changes do not wait for a running full pass. `make bench` measures this at the vendor's limit, and
+//! `make test` runs a short form.
 //!
-//! Owns: the stream of fresh changes and how long each takes to be in IM. Must not know: how passes are interleaved.
+//! Owns: the stream of new changes and the time until each is in IM. Must not know: how passes are interleaved.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
-#[expect(clippy::disallowed_methods, reason = "it is a wall clock that is asked for")]
+#[expect(clippy::disallowed_methods, reason = "the test measures wall-clock time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// How long fresh changes took.
+/// The time from commit to IM of each new change, in ascending order.
 struct Latencies(Vec<Duration>);
 
 impl Latencies {
@@ -21,19 +22,19 @@ impl Latencies {
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a rank"
+            reason = "the rank of a few thousand values fits"
         )]
         let rank = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len());
         self.0[rank - 1]
     }
 }
 
-/// A mapping is edited so that every account changes; while the full pass sends that, one account after the other gets a
-/// fresh city, until the pass has ended.
-async fn beside_a_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
+/// Runs a first full pass over a table of this size. While the pass sends all accounts, one account after the other
+/// gets a new city. Returns the latency of these changes and the duration of the pass.
+async fn change_during_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
     let setup = Setup { im: im.to_owned(), ..Setup::default() };
     let env = TestEnvironment::set_up(setup).await;
-    // Not new, or the first incremental passes would be at the same rows.
+    // The rows have old timestamps. Otherwise the first incremental passes would send the same rows.
     env.execute(&format!(
         "ALTER TABLE users SET (autovacuum_enabled = false);
              INSERT INTO users (id, city, plan, gender, updated_at)
@@ -41,39 +42,39 @@ async fn beside_a_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
              ANALYZE users"
     ))
     .await;
-    let begun = now();
+    let started = now();
     let mut daemon = env.start("run", &["run"]);
-    env.eventually("the full pass has begun", async || env.handle().counters().users > 200).await;
+    env.eventually("the full pass has started", async || env.handle().counters().users > 200).await;
     let mut database = env.database.connect().await;
     let mut pending: BTreeMap<String, (String, Instant)> = BTreeMap::new();
     let mut latencies = Vec::new();
     let mut number = 0_u32;
-    // Spread over the table, so that some are in the full pass's hands at that moment.
+    // The changes are spread over the table, so that the full pass is sending some of the changed accounts.
     while env.handle().counters().users < u64::from(rows) * 97 / 100 || !pending.is_empty() {
         if env.handle().counters().users < u64::from(rows) * 95 / 100 {
             number += 1;
             let account = format!("u{:07}", u64::from(number) * 7919 % u64::from(rows) + 1);
-            let city = format!("fresh {number}");
+            let city = format!("new {number}");
             sqlx::query("UPDATE users SET city = $2, updated_at = now() WHERE id = $1")
                 .bind(&account)
                 .bind(&city)
                 .execute(&mut database)
                 .await
-                .expect("a plain statement");
-            // Where an earlier change of it is still under way, this one counts in its place.
+                .expect("the statement succeeds");
+            // If an earlier change of the account has not arrived yet, this change replaces it in the measurement.
             pending.insert(account, (city, now()));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
         pending.retain(|account, (city, committed)| {
-            let there = env.handle().user(account).get("city") == Some(city);
-            if there {
+            let arrived = env.handle().user(account).get("city") == Some(city);
+            if arrived {
                 latencies.push(committed.elapsed());
             }
-            !there
+            !arrived
         });
     }
     env.converges(Duration::from_mins(2)).await;
-    let took = begun.elapsed();
+    let took = started.elapsed();
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     assert!(env.handle().violations().is_empty(), "{:?}", env.handle().violations());
@@ -82,12 +83,12 @@ async fn beside_a_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures; run by `make bench`"]
-async fn bench_fresh_changes_beside_a_full_pass_of_200_000_changes() {
-    let (latencies, took) = beside_a_full_pass(200_000, "calls_per_second = 95\n").await;
+#[ignore = "a benchmark, run by `make bench`"]
+async fn bench_new_changes_during_a_full_pass_of_200_000_changes() {
+    let (latencies, took) = change_during_full_pass(200_000, "calls_per_second = 95\n").await;
     let [half, most, nearly_all, worst] = [0.5, 0.95, 0.99, 1.0].map(|share| latencies.quantile(share).as_secs_f64());
     println!(
-        "{} fresh changes beside a full pass of 200,000 changes ({:.1} s, 95 calls a second, interval 200ms): commit to IM \
+        "{} new changes during a full pass of 200,000 changes ({:.1} s, 95 calls a second, interval 200ms): commit to IM \
          {half:.2} s median, {most:.2} s at 95 %, {nearly_all:.2} s at 99 %, {worst:.2} s at most",
         latencies.0.len(),
         took.as_secs_f64(),
@@ -95,11 +96,11 @@ async fn bench_fresh_changes_beside_a_full_pass_of_200_000_changes() {
     assert!(nearly_all <= 2.0, "{nearly_all} s");
 }
 
-/// At 20 calls a second the 15,000 changes take 7.5 s; a fresh change that waited for them would take seconds, too.
+/// At 20 calls a second the 15,000 changes take 7.5 s. A new change that waited for them would take seconds, too.
 #[tokio::test(flavor = "multi_thread")]
-async fn fresh_changes_do_not_wait_for_a_full_pass() {
-    let (latencies, took) = beside_a_full_pass(15_000, "calls_per_second = 20\n").await;
+async fn new_changes_do_not_wait_for_a_full_pass() {
+    let (latencies, took) = change_during_full_pass(15_000, "calls_per_second = 20\n").await;
     let half = latencies.quantile(0.5);
     assert!(latencies.0.len() >= 20, "only {} changes in {took:?}", latencies.0.len());
-    assert!(half < took / 4, "half of the fresh changes took over {half:?} beside a pass of {took:?}");
+    assert!(half < took / 4, "half of the new changes took over {half:?} during a pass of {took:?}");
 }

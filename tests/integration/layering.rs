@@ -47,7 +47,7 @@ const FORBIDDEN: [(&str, &[&str], &str); 7] = [
         &["im", "source", "mapping", "push"],
         "the state only stores: it knows neither IM nor the customer's table",
     ),
-    ("push", &["source", "mapping", "diff"], "the push env takes changes: it knows neither SQL nor rows"),
+    ("push", &["source", "mapping", "diff"], "push receives changes; it knows neither SQL nor rows"),
     (
         "cli",
         &["source", "mapping", "diff", "push", "state", "im"],

@@ -1,4 +1,6 @@
-//! The integration tests: one binary, real PostgreSQL, the vendor through the simulator, imsync as a process.
+//! The integration tests: imsync runs as a process against a real PostgreSQL server and the simulated vendor.
+//!
+//! Owns: the list of the test modules, which form one test binary. Must not know: what they test.
 
 mod bad_input;
 mod bench;

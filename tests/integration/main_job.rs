@@ -1,4 +1,6 @@
-//! The main job: changed columns arrive as attributes, and nothing needless is sent.
+//! Tests the main job: changed columns arrive as attributes, and unchanged values are not sent.
+//!
+//! Owns: one backfill and one daemon without any fault. Must not know: the single commands and guarantees.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ const PEOPLE: &str = "INSERT INTO users (id, city, plan, gender)
     FROM generate_series(1, 1000) g";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_then_only_what_changed() {
+async fn after_a_backfill_only_changes_are_sent() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(PEOPLE).await;
 
@@ -29,15 +31,19 @@ async fn a_backfill_then_only_what_changed() {
     .await;
     env.imsync(&["run", "--once"]).await.expect_code(0);
     let calls = env.handle().calls();
-    assert_eq!(calls.len(), 3, "300 users fit three calls");
+    assert_eq!(calls.len(), 3, "300 users need three calls");
     for user in calls.iter().flat_map(|call| &call.users) {
-        assert_eq!(user.attributes, [("plan".to_owned(), Some("gold".to_owned()))], "only the changed attribute goes");
+        assert_eq!(
+            user.attributes,
+            [("plan".to_owned(), Some("gold".to_owned()))],
+            "only the changed attribute is sent"
+        );
     }
     assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_follows_the_table_and_stops_in_order() {
+async fn the_daemon_follows_the_table_and_stops_cleanly() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(PEOPLE).await;
     let mut daemon = env.start("run", &["run"]);

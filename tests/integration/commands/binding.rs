@@ -1,4 +1,7 @@
-//! The state is bound to a table, an account key and an app: another configuration is refused, with the remedies.
+//! Tests that the state is bound to a table, an account key and an app. imsync refuses another configuration and names
+//! the possible fixes.
+//!
+//! Owns: changes of the binding and `migrate --rebind`. Must not know: other changes of the configuration.
 
 use imsync::simulator::{Simulator, SimulatorOptions};
 
@@ -28,7 +31,7 @@ async fn another_app_is_refused_until_the_sync_is_rebound() {
 
     env.imsync(&["migrate", "--rebind"]).await.expect_code(0).expect_all(&["1400000999", "unknown"]);
     let pass = env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
-    assert_eq!((&pass["kind"], &pass["pushed"]), (&"full".into(), &120.into()), "every value goes to the other app");
+    assert_eq!((&pass["kind"], &pass["pushed"]), (&"full".into(), &120.into()), "every value is sent to the other app");
     assert_eq!(other.handle().users(), env.wanted_of_users().await);
     assert_eq!(env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json()["calls"], 0);
     env.imsync(&["migrate", "--rebind"]).await.expect_code(1).expect_all(&["nothing to rebind"]);
@@ -43,7 +46,7 @@ async fn another_table_or_account_key_needs_another_name() {
     let before = state_tables(&env.database).await;
 
     env.edit("table = \"public.users\"", "table = \"users\"");
-    env.imsync(&["check"]).await.expect_code(0); // The same table, spelt otherwise.
+    env.imsync(&["check"]).await.expect_code(0); // This is the same table in another spelling.
     env.edit("table = \"users\"", "table = \"people\"");
     for arguments in [["run", "--once"], ["backfill", "-q"], ["migrate", "--rebind"]] {
         env.imsync(&arguments).await.expect_code(1).expect_all(&["source.table", "people", "name"]);
@@ -54,7 +57,7 @@ async fn another_table_or_account_key_needs_another_name() {
     assert_eq!(after["sync"], before["sync"]);
     assert_eq!(after["account"], before["account"]);
 
-    // Another name is another sync beside the first.
+    // Another name creates a second sync.
     env.edit("name = \"users\"", "name = \"prefixed\"");
     env.imsync(&["backfill"]).await.expect_code(0);
     assert_eq!(env.handle().users().len(), 10);

@@ -1,16 +1,18 @@
-//! `check`: one line for each finding, with how to mend it; it touches nothing.
+//! Tests `check`, which prints one line for each finding with a fix, and changes nothing.
+//!
+//! Owns: the findings as a user sees them. Must not know: how a check is carried out.
 
 use super::{Role, free_port, has_state_schema, people};
 use crate::support::{ATTRIBUTES, Setup, TestEnvironment};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_configuration_is_right_in_every_line() {
+async fn a_valid_configuration_passes_every_check() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(&people(3)).await;
     let check = env.imsync(&["check"]).await.expect_code(0);
     assert!(check.stdout.lines().all(|line| line.starts_with("ok  ")), "{check:?}");
     for part in ["configuration", "source", "state", "credentials", "attributes"] {
-        assert!(check.stdout.contains(&format!("ok    {part}: ")), "no word of {part}: {check:?}");
+        assert!(check.stdout.contains(&format!("ok    {part}: ")), "no finding about {part}: {check:?}");
     }
     let document = env.imsync(&["check", "--json"]).await.expect_code(0).json();
     assert_eq!(document["ok"], true);
@@ -26,18 +28,18 @@ async fn a_right_configuration_is_right_in_every_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_named_with_its_remedy() {
+async fn each_problem_is_reported_with_a_fix() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     let key = env.directory().join("secret_key");
 
-    // Several at once, each in a line of its own.
-    let right = std::fs::read(&key).unwrap();
+    // Two problems at once: each has its own line.
+    let valid = std::fs::read(&key).unwrap();
     std::fs::write(&key, "another-key").unwrap();
     env.execute("ALTER TABLE users RENAME city TO town").await;
     let both = env.imsync(&["check"]).await.expect_code(1);
     assert_eq!(both.stdout.lines().filter(|line| line.starts_with("FAIL")).count(), 2, "{both:?}");
     both.expect_all(&["FAIL  source:", "city", "FAIL  credentials:", "key"]);
-    std::fs::write(&key, right).unwrap();
+    std::fs::write(&key, valid).unwrap();
     env.execute("ALTER TABLE users RENAME town TO city").await;
 
     env.handle().set_names(&["city".to_owned(), "age".to_owned()]);
@@ -55,8 +57,8 @@ async fn each_fault_is_named_with_its_remedy() {
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  source:", "users"]);
     env.execute("ALTER TABLE people RENAME TO users").await;
 
-    let role = Role::make(&env).await;
-    role.put_into(&env);
+    let role = Role::create(&env).await;
+    role.configure(&env);
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  source:", "GRANT", "users"]);
     env.execute(&format!("GRANT SELECT ON users TO {}", role.name)).await;
     env.imsync(&["check"]).await.expect_code(0);
@@ -64,25 +66,25 @@ async fn each_fault_is_named_with_its_remedy() {
     env.edit(&role.url, env.database.url());
     role.drop(&env).await;
 
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    env.edit(&env.im.base_url(), &nobody);
+    let unused = format!("http://127.0.0.1:{}", free_port());
+    env.edit(&env.im.base_url(), &unused);
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  im:", "127.0.0.1", "im.base_url"]);
     env.edit(env.database.url(), &format!("postgres://imsync@127.0.0.1:{}/none", free_port()));
-    let away = env.imsync(&["check", "--json"]).await.expect_code(1).json();
-    let failed: Vec<&str> = away["findings"]
+    let check = env.imsync(&["check", "--json"]).await.expect_code(1).json();
+    let failed: Vec<&str> = check["findings"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|finding| finding["verdict"] == "error")
         .map(|finding| finding["what"].as_str().unwrap())
         .collect();
-    assert_eq!((away["ok"].as_bool(), failed), (Some(false), vec!["source", "state", "im"]));
+    assert_eq!((check["ok"].as_bool(), failed), (Some(false), vec!["source", "state", "im"]));
     env.imsync(&["check", "--offline"]).await.expect_code(0);
     assert_eq!(env.handle().users().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_for_later_versions_are_warned_of() {
+async fn keys_of_later_versions_produce_warnings() {
     let env = TestEnvironment::set_up(Setup {
         attributes: format!("{ATTRIBUTES}[history]\nkeep = \"30d\"\n"),
         more: "[schedule]\nnotify_channel = \"imsync\"\nverify_every = \"1h\"\n".to_owned(),

@@ -1,4 +1,6 @@
-//! SIGHUP: another configuration for a running daemon.
+//! Tests SIGHUP, which makes a running daemon reload its configuration.
+//!
+//! Owns: valid and invalid new configurations, and a reload during a full pass. Must not know: the other signals.
 
 use std::time::Duration;
 
@@ -16,39 +18,39 @@ fn setup(port: u16, attributes: &str) -> Setup {
 const RELOADED: &str = "imsync_config_last_reload_successful";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_mapping_takes_effect_and_a_bad_one_does_not() {
+async fn sighup_applies_a_valid_mapping_and_refuses_an_invalid_one() {
     let port = free_port();
     let env = TestEnvironment::set_up(setup(port, ATTRIBUTES)).await;
     env.execute(&people(50)).await;
     let mut daemon = env.start("run", &["run"]);
     env.converges(Duration::from_secs(20)).await;
 
-    // A bad one: everything that is wrong is said, and the old one stays.
+    // An invalid configuration: the log names every problem, and the old configuration stays in use.
     env.edit("plan = \"plan\"", "plan = 5\nhobby = \"hobby\"\n");
     env.edit("interval = \"200ms\"", "interval = \"soon\"");
     signal(&daemon, "HUP");
-    env.eventually("the refusal in the metrics", async || metric(port, RELOADED).await == Some(0.0)).await;
-    let said = env.printed("run", "err");
+    env.eventually("the metrics show the failed reload", async || metric(port, RELOADED).await == Some(0.0)).await;
+    let log = env.printed("run", "err");
     for part in ["not reloaded, the old one stays in force", "attributes.plan", "schedule.interval"] {
-        assert!(said.contains(part), "no {part:?}:\n{said}");
+        assert!(log.contains(part), "no {part:?} in:\n{log}");
     }
     env.execute("UPDATE users SET plan = 'old rules', updated_at = now() WHERE id = 'u0001'").await;
     env.converges(Duration::from_secs(10)).await;
 
-    // A fixed key.
+    // A key that cannot change while the daemon runs.
     env.configure(&setup(port, ATTRIBUTES));
     env.edit("name = \"users\"", "name = \"others\"");
     signal(&daemon, "HUP");
-    env.eventually("the refusal of a fixed key", async || {
+    env.eventually("the log names the key that cannot change", async || {
         env.printed("run", "err").contains("name cannot change while the daemon runs")
     })
     .await;
     assert_eq!(metric(port, RELOADED).await, Some(0.0));
 
-    // A good one: rows that did not change get what the new mapping wants of them.
+    // A valid configuration: the new mapping also applies to rows that have not changed.
     env.configure(&setup(port, &ATTRIBUTES.replace("city = \"city\"", "city = \"plan\"")));
     signal(&daemon, "HUP");
-    env.eventually("the new mapping in IM", async || {
+    env.eventually("IM holds the values of the new mapping", async || {
         let users = env.handle().users();
         users.len() == 50 && users.values().all(|user| user.get("city") == user.get("plan"))
     })
@@ -61,42 +63,46 @@ async fn a_new_mapping_takes_effect_and_a_bad_one_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_mapping_ends_the_full_pass_under_way() {
+async fn a_new_mapping_interrupts_the_running_full_pass() {
     let port = free_port();
-    let slowly = |attributes: &str| Setup {
+    let slow_setup = |attributes: &str| Setup {
         source: format!("{}page_size = 1000\n", crate::support::SOURCE),
         im: "max_in_flight = 20\ntimeout = \"30s\"\n".to_owned(),
         ..setup(port, attributes)
     };
-    let env = TestEnvironment::set_up(slowly(ATTRIBUTES)).await;
+    let env = TestEnvironment::set_up(slow_setup(ATTRIBUTES)).await;
     env.execute(&people(30_000)).await;
-    // Not new, or the incremental passes in between would be at the same rows.
+    // The rows have old timestamps. Otherwise the incremental passes in between would send the same rows.
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     env.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
     let mut daemon = env.start("run", &["run"]);
-    env.eventually("the first calls of the full pass", async || env.handle().users().len() >= 1000).await;
-    env.configure(&slowly(&ATTRIBUTES.replace("city = \"city\"", "city = \"plan\"")));
+    env.eventually("the first calls of the full pass arrive", async || env.handle().users().len() >= 1000).await;
+    env.configure(&slow_setup(&ATTRIBUTES.replace("city = \"city\"", "city = \"plan\"")));
     signal(&daemon, "HUP");
-    env.eventually("the reload in the middle of the pass", async || {
+    env.eventually("the configuration is reloaded during the pass", async || {
         env.printed("run", "err").contains("configuration reloaded")
     })
     .await;
-    assert!(env.handle().users().len() < 30_000, "the pass was not waited for");
+    assert!(env.handle().users().len() < 30_000, "the reload does not wait for the end of the pass");
     env.handle().clear_faults();
-    env.eventually("the new mapping in IM", async || {
+    env.eventually("IM holds the values of the new mapping", async || {
         let users = env.handle().users();
         users.len() == 30_000 && users.values().all(|user| user.get("city") == user.get("plan"))
     })
     .await;
-    env.eventually("both passes in the history", async || {
+    env.eventually("status lists the interrupted pass and the complete one", async || {
         let passes = env.imsync(&["status", "--json"]).await.json()["last_passes"].clone();
-        let of = |outcome: &str| {
+        let has_full = |outcome: &str| {
             passes.as_array().unwrap().iter().any(|pass| pass["kind"] == "full" && pass["outcome"] == outcome)
         };
-        of("interrupted") && of("ok")
+        has_full("interrupted") && has_full("ok")
     })
     .await;
-    assert_eq!(env.imsync(&["status", "--json"]).await.json()["in_doubt"], 0, "calls in flight were recorded");
+    assert_eq!(
+        env.imsync(&["status", "--json"]).await.json()["in_doubt"],
+        0,
+        "the outcomes of calls in flight are recorded"
+    );
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
 }

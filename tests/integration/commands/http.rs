@@ -1,11 +1,13 @@
-//! What the daemon answers over HTTP.
+//! Tests the HTTP endpoints of the daemon.
+//!
+//! Owns: `/healthz`, `/readyz`, `/status` and `/metrics` as a client sees them. Must not know: how they are computed.
 
 use std::time::Duration;
 
 use super::{ask, free_port, people};
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
-/// Names and labels that people's dashboards rely on.
+/// Metric names and labels on which dashboards rely. All of them exist before the first pass.
 const METRICS: [&str; 27] = [
     "imsync_build_info{version=",
     "imsync_sync_info{name=\"users\"} 1",
@@ -37,7 +39,7 @@ const METRICS: [&str; 27] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
+async fn a_daemon_without_a_table_reports_why_it_is_not_ready() {
     let port = free_port();
     let setup = Setup {
         more: format!(
@@ -59,20 +61,20 @@ async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
     assert_eq!(ask(port, "/healthz").await.unwrap().0, 200);
     let (_, metrics) = ask(port, "/metrics").await.unwrap();
     for name in METRICS {
-        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is not there from the start:\n{metrics}");
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} does not exist from the start:\n{metrics}");
     }
     assert!(metrics.lines().any(|line| line == "imsync_ready 0"));
-    assert!(!metrics.contains("imsync_lag_seconds"), "nobody leads yet");
-    let said = env.printed("run", "err");
+    assert!(!metrics.contains("imsync_lag_seconds"), "the daemon does not hold the lease yet");
+    let log = env.printed("run", "err");
     for key in ["schedule.notify_channel", "history.keep", "http.show_accounts", "alerts.webhook"] {
-        assert!(said.contains(&format!("{key} is set, but this version does not")), "{key} is not warned of:\n{said}");
+        assert!(log.contains(&format!("{key} is set, but this version does not")), "no warning for {key}:\n{log}");
     }
-    assert!(said.contains("imsync.toml"), "the path taken is logged:\n{said}");
+    assert!(log.contains("imsync.toml"), "the log contains the path of the configuration:\n{log}");
 
     env.execute("ALTER TABLE people RENAME TO users").await;
     env.execute(&people(10)).await;
     env.converges(Duration::from_secs(20)).await;
-    env.eventually("it is ready", async || {
+    env.eventually("the daemon is ready", async || {
         ask(port, "/readyz")
             .await
             .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"leader\"}")
@@ -83,7 +85,7 @@ async fn a_daemon_without_a_table_is_up_and_says_why_it_is_not_ready() {
     let command = env.imsync(&["status", "--json"]).await.expect_code(0).json();
     assert_eq!(code, 200);
     let keys = |document: &serde_json::Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&status), keys(&command), "/status is what `status --json` prints");
+    assert_eq!(keys(&status), keys(&command), "/status has the keys of `status --json`");
     assert_eq!((&status["accounts"], &status["last_passes"][0]["kind"]), (&10.into(), &"full".into()));
     let (_, metrics) = ask(port, "/metrics").await.unwrap();
     for line in ["imsync_ready 1", "imsync_accounts 10", "imsync_accounts_pushed_total{op=\"set\"} 10"] {

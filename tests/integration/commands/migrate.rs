@@ -1,12 +1,14 @@
-//! `migrate`: the tables, their SQL, versions that do not fit.
+//! Tests `migrate`: the state tables, the printed SQL, and tables of an unsupported version.
+//!
+//! Owns: the schema from outside. Must not know: the single migrations.
 
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::{has_state_schema, people, state_tables};
 use crate::support::{Database, Setup, TestEnvironment};
 
-/// The whole definition of the state schema: columns, keys, indexes, comments, bookkeeping.
-async fn described(database: &Database) -> Vec<String> {
+/// The definition of the state schema: columns, keys, indexes, comments and applied migrations.
+async fn schema_definition(database: &Database) -> Vec<String> {
     let mut connection = database.connect().await;
     sqlx::query_scalar(
         "SELECT concat_ws(' ', 'column', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -28,18 +30,18 @@ async fn described(database: &Database) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn printed_and_applied_are_the_same() {
+async fn printed_and_applied_migrations_are_the_same() {
     let (printed, applied) =
         tokio::join!(TestEnvironment::set_up(Setup::default()), TestEnvironment::set_up(Setup::default()));
     let script = printed.imsync(&["migrate", "--print"]).await.expect_code(0).stdout;
     assert!(!has_state_schema(&printed).await, "--print runs nothing");
     printed.database.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.unwrap();
     applied.imsync(&["migrate"]).await.expect_code(0).expect_all(&["created the state tables"]);
-    let description = described(&printed.database).await;
-    assert_eq!(description, described(&applied.database).await);
-    assert!(description.iter().any(|line| line.starts_with("column account 1 ")), "{description:#?}");
+    let definition = schema_definition(&printed.database).await;
+    assert_eq!(definition, schema_definition(&applied.database).await);
+    assert!(definition.iter().any(|line| line.starts_with("column account 1 ")), "{definition:#?}");
 
-    // Nothing is left to print, and once more is harmless, on filled tables too.
+    // No migration is pending. A second run changes nothing, even if the tables contain rows.
     let nothing_pending = printed.imsync(&["migrate", "--print"]).await.expect_code(0).expect_all(&["is up to date"]);
     assert_eq!(nothing_pending.stdout, "");
     printed.execute(&people(10)).await;
@@ -51,7 +53,7 @@ async fn printed_and_applied_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_another_version_are_left_alone() {
+async fn tables_of_another_version_are_not_changed() {
     let setup = || Setup { more: "[state]\nmigrate = false\n".to_owned(), ..Setup::default() };
     let env = TestEnvironment::set_up(setup()).await;
     env.execute(&people(10)).await;
@@ -64,7 +66,7 @@ async fn tables_of_another_version_are_left_alone() {
     }
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "imsync migrate"]);
     assert!(!has_state_schema(&env).await);
-    // Asked for by name it does its work.
+    // The command `migrate` creates the tables despite `migrate = false`.
     env.imsync(&["migrate"]).await.expect_code(0);
     env.imsync(&["backfill"]).await.expect_code(0);
 
@@ -78,9 +80,9 @@ async fn tables_of_another_version_are_left_alone() {
         &["migrate", "--print"],
         &["rejected", "retry"],
     ];
-    let most = format!("supports version {} at most", imsync::state::migrate::LATEST_VERSION);
+    let supported = format!("supports version {} at most", imsync::state::migrate::LATEST_VERSION);
     for arguments in refused {
-        env.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &most]);
+        env.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &supported]);
     }
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "9999"]);
     assert_eq!(state_tables(&env.database).await, before);

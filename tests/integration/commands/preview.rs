@@ -1,4 +1,6 @@
-//! `preview`: what the next pass, or a backfill, would send.
+//! Tests `preview`, which shows what the next pass or a backfill would send.
+//!
+//! Owns: the output of `preview`, and that it changes nothing. Must not know: how a pass compares.
 
 use serde_json::{Value, json};
 
@@ -9,16 +11,33 @@ fn accounts(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["account"].as_str().unwrap()).collect()
 }
 
+/// Asserts the text output, `--limit` and `--account`.
+async fn expect_text_and_selection(env: &TestEnvironment) {
+    env.imsync(&["preview"]).await.expect_code(0).expect_all(&[
+        "u0003",
+        "city: \"city 3\" → \"Wien\"",
+        "plan: \"pro\" → (none)",
+        "city: (none) → \"Graz\"",
+    ]);
+    let two = env.imsync(&["preview", "--full", "--limit", "2", "--json"]).await.expect_code(0).json_lines();
+    assert_eq!(two.len(), 2);
+    let named = ["preview", "--account", "u0007", "--account", "u0009", "--account", "u0001", "--json"];
+    let named = env.imsync(&named).await.expect_code(0).json_lines();
+    let mut named = accounts(&named);
+    named.sort_unstable();
+    assert_eq!(named, ["u0007", "u0009"], "the selected accounts that differ");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn old_and_new_account_by_account() {
+async fn preview_shows_old_and_new_values_by_account() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(&people(40)).await;
-    // Beyond the grace, so that only what says that it changed is read again.
+    // The timestamps are older than the watermark grace. Only rows with a newer timestamp are read again.
     env.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
     env.imsync(&["backfill"]).await.expect_code(0);
     env.comes_to_rest().await;
-    let none = env.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
-    assert!(none.stdout.is_empty(), "{none:?}");
+    let unchanged = env.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
+    assert!(unchanged.stdout.is_empty(), "{unchanged:?}");
 
     env.execute(
         "UPDATE users SET city = 'Wien', plan = NULL, updated_at = now() WHERE id = 'u0003';
@@ -32,7 +51,7 @@ async fn old_and_new_account_by_account() {
     let next = env.imsync(&["preview", "--json"]).await.expect_code(0).json_lines();
     let mut changed = accounts(&next);
     changed.sort_unstable();
-    assert_eq!(changed, ["u0003", "u0005", "v1"], "what the watermark shows");
+    assert_eq!(changed, ["u0003", "u0005", "v1"], "the changes that the watermark column shows");
     for line in &next {
         assert_keys(line, &["account", "set", "remove", "was"]);
     }
@@ -48,22 +67,13 @@ async fn old_and_new_account_by_account() {
     let full = env.imsync(&["preview", "--full", "--json"]).await.expect_code(0).json_lines();
     let mut all = accounts(&full);
     all.sort_unstable();
-    assert_eq!(all, ["u0003", "u0005", "u0007", "u0009", "v1"], "rows the watermark missed and rows that are gone too");
+    assert_eq!(
+        all,
+        ["u0003", "u0005", "u0007", "u0009", "v1"],
+        "a full preview also shows changes without a new timestamp and deleted rows"
+    );
 
-    env.imsync(&["preview"]).await.expect_code(0).expect_all(&[
-        "u0003",
-        "city: \"city 3\" → \"Wien\"",
-        "plan: \"pro\" → (none)",
-        "city: (none) → \"Graz\"",
-    ]);
-    let two = env.imsync(&["preview", "--full", "--limit", "2", "--json"]).await.expect_code(0).json_lines();
-    assert_eq!(two.len(), 2);
-    let named = ["preview", "--account", "u0007", "--account", "u0009", "--account", "u0001", "--json"];
-    let named = env.imsync(&named).await.expect_code(0).json_lines();
-    let mut named = accounts(&named);
-    named.sort_unstable();
-    assert_eq!(named, ["u0007", "u0009"], "of the named ones those that differ");
-
+    expect_text_and_selection(&env).await;
     assert_eq!(env.handle().counters().arrived, calls, "a preview makes no call");
     assert_eq!(state_tables(&env.database).await, before, "a preview changes nothing");
     env.imsync(&["run", "--once"]).await.expect_code(0);
@@ -77,5 +87,5 @@ async fn old_and_new_account_by_account() {
         .collect();
     sent.sort_unstable();
     sent.dedup();
-    assert_eq!(sent, ["u0003", "u0005", "v1"], "the next pass does what was previewed");
+    assert_eq!(sent, ["u0003", "u0005", "v1"], "the next pass sends what the preview showed");
 }

@@ -1,4 +1,6 @@
-//! `status`: before first use, after, and with a daemon at work.
+//! Tests `status` before the first pass, after it, and while a daemon runs.
+//!
+//! Owns: the keys of `status --json` and the lines of `status`. Must not know: how they are computed.
 
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ pub(super) const PASS_KEYS: [&str; 11] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
+async fn status_before_first_use_and_with_a_held_back_watermark() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(&people(30)).await;
     let before = env.imsync(&["status", "--json"]).await.expect_code(0).json();
@@ -51,9 +53,9 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
     open.execute("SET application_name = 'a batch job'; BEGIN").await.unwrap();
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut open).await.unwrap();
     env.imsync(&["backfill"]).await.expect_code(0);
-    // The oldest is named; a session of the server's own may be as old.
+    // `status` names the oldest transaction. A session of the server itself can be equally old for a while.
     let mut after = serde_json::Value::Null;
-    env.eventually("it is named", async || {
+    env.eventually("status names the open transaction", async || {
         env.imsync(&["run", "--once"]).await.expect_code(0);
         after = env.imsync(&["status", "--json"]).await.expect_code(0).json();
         after["held_back_by"]["pid"] == pid
@@ -84,7 +86,7 @@ async fn it_tells_of_the_first_use_and_of_what_holds_the_watermark_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
+async fn status_shows_the_daemon_its_pass_and_a_counter_watermark() {
     let env = TestEnvironment::set_up(Setup {
         sql: "CREATE SEQUENCE change; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
               deleted_at timestamptz, version bigint NOT NULL DEFAULT nextval('change'))"
@@ -99,7 +101,7 @@ async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
     env.handle().add_fault("slow:1500ms:command=set_attr".parse().unwrap());
     let mut daemon = env.start("run", &["run"]);
     let mut seen = serde_json::Value::Null;
-    env.eventually("a full pass under way in `status`", async || {
+    env.eventually("status shows a running full pass", async || {
         seen = env.imsync(&["status", "--json"]).await.expect_code(0).json();
         seen["running"]["done"].as_u64().is_some_and(|done| done > 0)
     })
@@ -113,7 +115,7 @@ async fn it_shows_the_daemon_and_its_pass_and_a_counter_as_text() {
     env.imsync(&["status"]).await.expect_code(0).expect_all(&["lease       imsync run", "running     full pass"]);
     env.handle().clear_faults();
     env.converges(Duration::from_secs(20)).await;
-    env.eventually("the end of the pass", async || {
+    env.eventually("the pass has ended", async || {
         let status = env.imsync(&["status", "--json"]).await.json();
         status["running"].is_null() && status["watermark"] == "1000"
     })

@@ -1,4 +1,5 @@
-//! Wrong usage and wrong configuration exit with 2 before any connection is made; help texts and the version.
+//! Tests that wrong usage and a wrong configuration exit with 2 before imsync opens a connection. Tests the help texts
+//! and the version.
 //!
 //! Owns: what the command line and the configuration file alone decide. Must not know: databases, IM.
 
@@ -139,7 +140,7 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     ];
     for arguments in reading {
         let ran = imsync(directory.path(), arguments).await.expect_code(1);
-        assert!(ran.stderr.contains("refused"), "an unreachable database is exit code 1 with its reason: {ran:?}");
+        assert!(ran.stderr.contains("refused"), "exit code 1 comes with the reason: {ran:?}");
     }
 }
 

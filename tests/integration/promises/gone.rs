@@ -1,23 +1,25 @@
-//! Accounts that left the table lose what imsync gave them; what others gave them stays.
+//! Tests accounts that disappear from the table: imsync removes the attributes that it has set, and no others.
+//!
+//! Owns: each way to disappear and to return. Must not know: the removal guard.
 
 use crate::support::{SOURCE, Setup, TestEnvironment};
 
 use super::state_truth::expect_truth;
-use super::{attributes, stage_of};
+use super::{attributes, environment_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_way_to_go_and_to_come_back() {
+async fn accounts_disappear_and_return_in_every_way() {
     let mut setup = Setup { source: format!("{SOURCE}filter = \"kind <> 'bot'\"\n"), ..Setup::default() };
     setup.simulator.attribute_names.push("theirs".to_owned());
-    let env = stage_of(8, setup).await;
+    let env = environment_of(8, setup).await;
     env.execute("UPDATE users SET kind = 'person'").await;
     env.imsync(&["backfill"]).await.expect_code(0);
     let before = env.handle().users();
     assert_eq!(before.len(), 8);
-    // Somebody else's attribute of an account that will go.
+    // An account that will disappear has an attribute that imsync did not set.
     let mut with_theirs = before["u00001"].clone();
     with_theirs.insert("theirs".to_owned(), "kept".to_owned());
-    env.handle().set_user("u00001", &with_theirs).expect("the name is set");
+    env.handle().set_user("u00001", &with_theirs).expect("the simulator knows the attribute");
 
     env.execute(
         "UPDATE users SET deleted_at = now(), updated_at = now() WHERE id = 'u00001';
@@ -34,7 +36,7 @@ async fn every_way_to_go_and_to_come_back() {
     }
     assert_eq!(env.handle().user("renamed"), before["u00004"]);
     expect_truth(&env).await;
-    // No stamp tells of a deleted row, nor of the old id of a renamed one: the full pass finds them.
+    // No timestamp shows a deleted row or the old ID of a renamed row. The full pass finds them.
     env.imsync(&["backfill"]).await.expect_code(0);
     for gone in ["u00004", "u00005"] {
         assert_eq!(env.handle().user(gone), attributes(&[]), "{gone}");
@@ -42,7 +44,7 @@ async fn every_way_to_go_and_to_come_back() {
     assert_eq!(env.number("SELECT count(*) FROM imsync.account").await, 4);
     expect_truth(&env).await;
 
-    // They come back.
+    // The accounts return.
     env.execute(
         "UPDATE users SET deleted_at = NULL, updated_at = now() WHERE id = 'u00001';
              UPDATE users SET kind = 'person', updated_at = now() WHERE id IN ('u00002', 'u00003');
@@ -61,7 +63,7 @@ async fn every_way_to_go_and_to_come_back() {
     env.imsync(&["backfill"]).await.expect_code(0);
     assert_eq!(env.handle().counters().arrived, 0);
 
-    // A named account that is no longer there is treated as gone.
+    // A selected account that is no longer in the table loses its attributes.
     env.execute("DELETE FROM users WHERE id = 'u00006'").await;
     env.imsync(&["backfill", "--account", "u00006"]).await.expect_code(0);
     assert_eq!(env.handle().user("u00006"), attributes(&[]));
@@ -69,7 +71,7 @@ async fn every_way_to_go_and_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_boolean_tells_of_deletion_too_and_what_goes_can_be_kept() {
+async fn a_boolean_can_mark_deletion_and_values_can_be_kept() {
     let sql = "CREATE TABLE users (id uuid PRIMARY KEY, city text, deleted_at boolean, updated_at timestamptz NOT NULL DEFAULT now());
         INSERT INTO users (id, city, deleted_at) SELECT md5(g::text)::uuid, 'city ' || g, CASE g % 2 WHEN 0 THEN false END FROM generate_series(1, 4) g";
     let setup = |gone: &str| Setup {
@@ -90,9 +92,9 @@ async fn a_boolean_tells_of_deletion_too_and_what_goes_can_be_kept() {
     .await;
     env.imsync(&["run", "--once"]).await.expect_code(0);
     env.imsync(&["backfill"]).await.expect_code(0);
-    assert_eq!(env.handle().users().len(), 4, "what is kept is not touched");
+    assert_eq!(env.handle().users().len(), 4, "with gone = \"keep\" the attributes stay");
     expect_truth(&env).await;
-    // Changing one's mind starts a full pass, which finds them.
+    // The changed setting starts a full pass, which finds the accounts.
     env.configure(&setup("remove"));
     env.imsync(&["run", "--once"]).await.expect_code(0);
     let mut cities: Vec<_> = env.handle().users().into_values().map(|attributes| attributes["city"].clone()).collect();
@@ -101,9 +103,10 @@ async fn a_boolean_tells_of_deletion_too_and_what_goes_can_be_kept() {
     expect_truth(&env).await;
 }
 
-/// Accounts in the state that the column's type cannot hold are gone, and do not fail the look-up.
+/// The state contains an account that the type of the column cannot hold. The account is removed, and the query by
+/// account does not fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_account_that_is_no_longer_an_id_is_gone() {
+async fn a_stored_account_that_is_not_a_valid_id_is_removed() {
     let setup = Setup {
         sql: "CREATE TABLE users (id bigint PRIMARY KEY, city text, deleted_at timestamptz, updated_at timestamptz NOT NULL DEFAULT now());
               INSERT INTO users (id, city) VALUES (1, 'one'), (2, 'two')"
@@ -114,9 +117,9 @@ async fn a_stored_account_that_is_no_longer_an_id_is_gone() {
     };
     let env = TestEnvironment::set_up(setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    // As after a change of the column's type.
+    // A change of the type of the column has this effect.
     env.execute("UPDATE imsync.account SET account = 'pabc' WHERE account = 'p2'").await;
-    env.handle().set_user("pabc", &attributes(&[("city", "two")])).expect("the name is set");
+    env.handle().set_user("pabc", &attributes(&[("city", "two")])).expect("the simulator knows the attribute");
     env.imsync(&["backfill"]).await.expect_code(0);
     assert_eq!(env.handle().user("pabc"), attributes(&[]));
     assert_eq!(env.handle().user("p2"), attributes(&[("city", "two")]));

@@ -1,6 +1,6 @@
-//! The promises of the design, each tried with the real binary, a real PostgreSQL and a simulated IM that misbehaves.
+//! Tests the guarantees of the design with the imsync binary, a real PostgreSQL server and a simulated IM with faults.
 //!
-//! Owns: the words that these tests share. Must not know: how imsync keeps a promise.
+//! Owns: the functions that these tests share. Must not know: how imsync keeps a guarantee.
 
 mod call_order;
 mod clock;
@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use crate::support::{Setup, TestEnvironment};
 
-/// Rows `u00001` and on, three attributes each.
+/// Inserts rows from `u00001` on, with three attributes each.
 fn people(count: u32) -> String {
     format!(
         "INSERT INTO users (id, city, plan, gender)
@@ -42,19 +42,21 @@ fn people(count: u32) -> String {
     )
 }
 
+/// The account of the row with this number.
 fn account(number: u32) -> String {
     format!("u{number:05}")
 }
 
-/// A env with so many people.
-async fn stage_of(count: u32, setup: Setup) -> TestEnvironment {
+/// An environment whose table has this number of rows.
+async fn environment_of(count: u32, setup: Setup) -> TestEnvironment {
     let env = TestEnvironment::set_up(setup).await;
     env.execute(&people(count)).await;
     env
 }
 
+/// Adds a fault rule to the simulator.
 fn fault(env: &TestEnvironment, rule: &str) -> FaultRuleId {
-    env.handle().add_fault(rule.parse().expect("a form that the simulator knows"))
+    env.handle().add_fault(rule.parse().expect("the fault rule is valid"))
 }
 
 fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -65,17 +67,18 @@ async fn status(env: &TestEnvironment) -> Value {
     env.imsync(&["status", "--json"]).await.expect_code(0).json()
 }
 
-/// Each line of `rejected --json`.
+/// The lines of `rejected --json`.
 async fn rejected(env: &TestEnvironment) -> Vec<Value> {
     let listed = env.imsync(&["rejected", "--json"]).await.expect_code(0);
-    listed.stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+    listed.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is a JSON object")).collect()
 }
 
-/// Violations that no caller on one machine can be innocent of: everything.
+/// All violations of the vendor's rules that the simulator has recorded.
 fn violations(env: &TestEnvironment) -> Vec<Violation> {
     env.handle().violations()
 }
 
+/// The violations in which an account is in two calls at the same time, or twice in one call.
 fn in_flight_twice(env: &TestEnvironment) -> Vec<Violation> {
     let twice = |violation: &Violation| {
         matches!(violation.kind, ViolationKind::AccountInFlightTwice | ViolationKind::AccountTwiceInCall)

@@ -1,4 +1,6 @@
-//! IM or PostgreSQL away: the daemon stays up, says so, and catches up.
+//! Tests outages of IM and PostgreSQL: the daemon keeps running, reports the outage, and catches up afterwards.
+//!
+//! Owns: each kind of outage as a whole. Must not know: single calls that fail.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,19 +13,19 @@ use tokio::net::TcpStream;
 
 use crate::support::{Setup, TestEnvironment, USERS, ended, signal};
 
-use super::state_truth::{StateWatcher, expect_truth};
-use super::{fault, in_flight_twice, people, rejected, stage_of, status};
+use super::state_truth::{StateWatcher, expect_truth, false_claims};
+use super::{environment_of, fault, in_flight_twice, people, rejected, status};
 
-/// An address of this machine where nobody listens.
+/// A local address on which nothing listens, and its port.
 pub(super) fn free_address() -> (SocketAddr, u16) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port exists");
     let address = listener.local_addr().expect("a listener has an address");
     (address, address.port())
 }
 
-/// Status and body of a page; 0 when nobody answers.
+/// Requests a page and returns the status code and the response. The code is 0 if there is no answer.
 pub(super) async fn get(port: u16, path: &str) -> (u16, String) {
-    let asked = async {
+    let request = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
@@ -32,12 +34,12 @@ pub(super) async fn get(port: u16, path: &str) -> (u16, String) {
         stream.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    let answer = asked.await.unwrap_or_default();
+    let answer = request.await.unwrap_or_default();
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     (code, answer)
 }
 
-fn watched(listen: SocketAddr, im: &str) -> Setup {
+fn with_http(listen: SocketAddr, im: &str) -> Setup {
     Setup {
         im: im.to_owned(),
         more: format!("[schedule]\ninterval = \"200ms\"\n[http]\nlisten = \"{listen}\"\n"),
@@ -45,39 +47,42 @@ fn watched(listen: SocketAddr, im: &str) -> Setup {
     }
 }
 
-/// Every way in which IM can be out of order as a whole, one after the other, with changes in each.
+/// IM fails in each possible way, one after the other, and the table changes during each outage.
 #[tokio::test(flavor = "multi_thread")]
-async fn im_is_out_of_order_for_a_while() {
+async fn the_daemon_recovers_from_each_kind_of_im_failure() {
     let (listen, port) = free_address();
-    let env = stage_of(150, watched(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
+    let env = environment_of(150, with_http(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
     let mut daemon = env.start("run", &["run"]);
     env.converges(Duration::from_secs(15)).await;
-    let watch = StateWatcher::start(&env);
-    for (round, trouble) in ["fail:http-502", "fail:html", "hold", "apply-then-fail:close"].into_iter().enumerate() {
-        let rule = fault(&env, trouble);
+    let watcher = StateWatcher::start(&env);
+    for (round, outage) in ["fail:http-502", "fail:html", "hold", "apply-then-fail:close"].into_iter().enumerate() {
+        let rule = fault(&env, outage);
         env.execute(&format!(
             "UPDATE users SET city = 'after {round}', updated_at = now() WHERE right(id, 1) = '{round}';
                  UPDATE users SET plan = NULL, updated_at = now() WHERE right(id, 2) = '9{round}'"
         ))
         .await;
-        env.eventually("503 with the reason", async || {
+        env.eventually("/readyz returns 503 with the reason", async || {
             let (code, body) = get(port, "/readyz").await;
             code == 503 && body.contains("IM is unreachable")
         })
         .await;
         assert_eq!(get(port, "/healthz").await.0, 200);
-        assert!(daemon.try_wait().expect("a child can be asked").is_none(), "{trouble}: the daemon stays up");
+        assert!(
+            daemon.try_wait().expect("the exit status can be read").is_none(),
+            "{outage}: the daemon keeps running"
+        );
         if round == 2 {
             let status = status(&env).await;
-            assert!(status["in_doubt"].as_u64() > Some(0), "calls without an answer leave doubts: {status}");
+            assert!(status["in_doubt"].as_u64() > Some(0), "calls without an answer leave accounts in doubt: {status}");
             assert_eq!(status["last_passes"][0]["outcome"], "failed");
         }
         env.handle().remove_fault(rule);
         env.converges(Duration::from_secs(20)).await;
-        env.eventually("ready again", async || get(port, "/readyz").await.0 == 200).await;
+        env.eventually("the daemon is ready again", async || get(port, "/readyz").await.0 == 200).await;
     }
-    env.eventually("no doubt is left", async || status(&env).await["in_doubt"] == 0).await;
-    watch.end().await;
+    env.eventually("no account is in doubt", async || status(&env).await["in_doubt"] == 0).await;
+    watcher.end().await;
     expect_truth(&env).await;
     assert_eq!(rejected(&env).await, Vec::<serde_json::Value>::new());
     assert_eq!(in_flight_twice(&env), vec![]);
@@ -85,67 +90,69 @@ async fn im_is_out_of_order_for_a_while() {
     assert_eq!(ended(&mut daemon).await, Some(0));
 }
 
-/// Nobody listens where IM should be, at the start of the daemon and again later.
+/// Nothing listens at the address of IM when the daemon starts, and again later.
 #[tokio::test(flavor = "multi_thread")]
-async fn im_cannot_be_reached() {
+async fn the_daemon_recovers_after_im_was_unreachable() {
     let (listen, port) = free_address();
-    let mut env = stage_of(150, watched(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
+    let mut env = environment_of(150, with_http(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
     let options = |listen| SimulatorOptions { listen, ..Setup::default().simulator };
     let address = env.im.address();
-    let spare = Simulator::start(SimulatorOptions::default()).await.expect("a simulator starts");
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
     std::mem::replace(&mut env.im, spare).stop().await;
 
     let mut daemon = env.start("run", &["run"]);
-    let away = async || {
+    let unreachable = async || {
         let (code, body) = get(port, "/readyz").await;
         code == 503 && body.contains("IM is unreachable")
     };
-    env.eventually("503: IM is unreachable", away).await;
-    let backfill_beside = env.imsync(&["backfill"]).await.expect_code(1);
-    assert!(backfill_beside.stderr.contains("holds the lease"), "{backfill_beside:?}");
-    env.im = Simulator::start(options(address)).await.expect("IM comes back");
+    env.eventually("/readyz reports that IM is unreachable", unreachable).await;
+    let backfill = env.imsync(&["backfill"]).await.expect_code(1);
+    assert!(backfill.stderr.contains("holds the lease"), "{backfill:?}");
+    env.im = Simulator::start(options(address)).await.expect("the simulator starts again");
     env.converges(Duration::from_secs(20)).await;
 
     let users = env.handle().users();
-    let spare = Simulator::start(SimulatorOptions::default()).await.expect("a simulator starts");
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
     std::mem::replace(&mut env.im, spare).stop().await;
     env.execute("UPDATE users SET city = 'while away', updated_at = now() WHERE right(id, 1) = '3'").await;
-    env.eventually("503: IM is unreachable", away).await;
+    env.eventually("/readyz reports that IM is unreachable", unreachable).await;
     env.execute("UPDATE users SET city = 'later', updated_at = now() WHERE right(id, 1) = '4'").await;
-    env.im = Simulator::start(options(address)).await.expect("IM comes back");
+    env.im = Simulator::start(options(address)).await.expect("the simulator starts again");
     for (account, attributes) in &users {
-        env.handle().set_user(account, attributes).expect("the names are the same");
+        env.handle().set_user(account, attributes).expect("the simulator knows the attributes");
     }
     env.converges(Duration::from_secs(20)).await;
-    env.eventually("ready again", async || get(port, "/readyz").await.0 == 200).await;
+    env.eventually("the daemon is ready again", async || get(port, "/readyz").await.0 == 200).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&env).await;
 }
 
-/// Every session that imsync has is cut, again and again, in the middle of its work.
+/// The test repeatedly terminates every session of imsync while it works.
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_cuts_every_session_again_and_again() {
-    let env =
-        stage_of(1_500, Setup { im: "users_per_call = 25\n".to_owned(), source: small_pages(), ..Setup::default() })
-            .await;
+async fn passes_recover_after_terminated_sessions() {
+    let env = environment_of(
+        1_500,
+        Setup { im: "users_per_call = 25\n".to_owned(), source: small_pages(), ..Setup::default() },
+    )
+    .await;
     fault(&env, "slow:20ms");
-    let watch = StateWatcher::start(&env);
-    let cut = async || {
+    let watcher = StateWatcher::start(&env);
+    let terminate_sessions = async || {
         env.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE datname = current_database() AND application_name LIKE 'imsync%'",
         )
         .await;
     };
-    // One-shot: it may fail, and says so with exit 1; in the end it has done what it says.
+    // A backfill may fail, and then exits with 1. After a backfill that exits with 0, IM equals the table.
     let mut code = None;
     for round in 0..4_u64 {
         let mut backfill = env.start("run", &["backfill"]);
         let arrived = env.handle().counters().arrived;
         let some = env.handle().wait_until(|counters| counters.arrived > arrived + 2 + round);
         let _ = tokio::time::timeout(Duration::from_secs(5), some).await;
-        cut().await;
+        terminate_sessions().await;
         code = ended(&mut backfill).await;
         assert!(matches!(code, Some(0 | 1)), "{code:?}: {}", env.printed("run", "err"));
     }
@@ -163,11 +170,11 @@ async fn postgres_cuts_every_session_again_and_again() {
         let arrived = env.handle().counters().arrived;
         let some = env.handle().wait_until(|counters| counters.arrived > arrived);
         let _ = tokio::time::timeout(Duration::from_secs(5), some).await;
-        cut().await;
+        terminate_sessions().await;
     }
-    assert!(daemon.try_wait().expect("a child can be asked").is_none(), "the daemon stays up");
+    assert!(daemon.try_wait().expect("the exit status can be read").is_none(), "the daemon keeps running");
     env.converges(Duration::from_secs(30)).await;
-    watch.end().await;
+    watcher.end().await;
     assert_eq!(in_flight_twice(&env), vec![]);
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
@@ -178,60 +185,60 @@ fn small_pages() -> String {
     format!("{}page_size = 200\n", crate::support::SOURCE)
 }
 
-/// A server of one's own that is killed and comes back.
+/// A private server is killed and started again.
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_is_killed_and_comes_back() {
+async fn the_daemon_recovers_after_postgres_was_killed() {
     let (listen, port) = free_address();
-    let env = TestEnvironment::set_up(watched(listen, "")).await;
+    let env = TestEnvironment::set_up(with_http(listen, "")).await;
     let mut cluster = tokio::task::spawn_blocking(|| Cluster::start(cluster::ClusterOptions::default()))
         .await
-        .expect("the task ends")
-        .expect("a private server");
-    let url = cluster.create_database("app").await.expect("a database");
-    let text = std::fs::read_to_string(env.config()).expect("the configuration is there");
-    std::fs::write(env.config(), text.replace(env.database.url(), &url)).expect("it can be written");
+        .expect("the task finishes")
+        .expect("the private server starts");
+    let url = cluster.create_database("app").await.expect("the database can be created");
+    let text = std::fs::read_to_string(env.config()).expect("the configuration can be read");
+    std::fs::write(env.config(), text.replace(env.database.url(), &url)).expect("the configuration can be written");
     let execute = async |sql: &str| {
-        let mut connection = PgConnection::connect(&url).await.expect("the server is there");
+        let mut connection = PgConnection::connect(&url).await.expect("the server accepts connections");
         connection.execute(AssertSqlSafe(sql.to_owned())).await.expect("the statements are valid");
     };
     execute(&format!("{USERS}{}", people(300))).await;
 
     let mut daemon = env.start("run", &["run"]);
     env.handle().wait_until(|counters| counters.users >= 300).await;
-    execute("UPDATE users SET city = 'before the end', updated_at = now() WHERE right(id, 1) = '1'").await;
+    execute("UPDATE users SET city = 'before the kill', updated_at = now() WHERE right(id, 1) = '1'").await;
     let mut cluster = tokio::task::spawn_blocking(move || {
         cluster.kill().expect("the server can be killed");
         cluster
     })
     .await
-    .expect("the task ends");
-    env.eventually("503: the database is unreachable", async || {
+    .expect("the task finishes");
+    env.eventually("/readyz returns 503 with a reason", async || {
         let (code, body) = get(port, "/readyz").await;
         code == 503 && body.contains("reason")
     })
     .await;
     assert_eq!(get(port, "/healthz").await.0, 200);
-    assert!(daemon.try_wait().expect("a child can be asked").is_none(), "the daemon stays up");
+    assert!(daemon.try_wait().expect("the exit status can be read").is_none(), "the daemon keeps running");
     let cluster = tokio::task::spawn_blocking(move || {
-        cluster.restart().expect("the server comes back");
+        cluster.restart().expect("the server starts again");
         cluster
     })
     .await
-    .expect("the task ends");
-    let mut connection = PgConnection::connect(&url).await.expect("the server is back on the same port");
+    .expect("the task finishes");
+    let mut connection = PgConnection::connect(&url).await.expect("the server listens on the same port again");
     connection
-        .execute("UPDATE users SET city = 'after the return', updated_at = now() WHERE right(id, 1) = '2'")
+        .execute("UPDATE users SET city = 'after the restart', updated_at = now() WHERE right(id, 1) = '2'")
         .await
-        .expect("a plain statement");
+        .expect("the statement succeeds");
     env.eventually("both changes are in IM", async || {
         let users = env.handle().users();
-        let of = |city: &str| users.values().filter(|attributes| attributes["city"] == city).count();
-        of("before the end") == 30 && of("after the return") == 30
+        let with_city = |city: &str| users.values().filter(|attributes| attributes["city"] == city).count();
+        with_city("before the kill") == 30 && with_city("after the restart") == 30
     })
     .await;
-    env.eventually("ready again", async || get(port, "/readyz").await.0 == 200).await;
-    let lies = super::state_truth::lies(&mut connection, env.handle()).await.expect("the state can be read");
-    assert_eq!(lies, Vec::<String>::new());
+    env.eventually("the daemon is ready again", async || get(port, "/readyz").await.0 == 200).await;
+    let found = false_claims(&mut connection, env.handle()).await.expect("the state tables can be read");
+    assert_eq!(found, Vec::<String>::new());
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0), "{}", env.printed("run", "err"));
     drop(cluster);

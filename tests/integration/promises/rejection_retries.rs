@@ -1,6 +1,7 @@
-//! When a rejection is tried again: another wish, another mapping, the end of its pause, a command. And when it is not.
+//! Tests when a rejection is retried: after a changed value, a changed mapping, the retry delay or a command. Tests
+//! that nothing else causes a retry.
 //!
-//! Owns: the causes, one by one. Must not know: what isolating a culprit costs.
+//! Owns: the causes of a retry, one by one. Must not know: how many calls a bisection needs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use imsync::simulator::RecordedUser;
 use serde_json::Value;
 
 use super::state_truth::expect_truth;
-use super::{fault, rejected, stage_of};
+use super::{environment_of, fault, rejected};
 use crate::support::{ATTRIBUTES, Setup, TestEnvironment, ended, signal};
 
-/// What was sent since the last look, by account, in the order of sending: names with their values.
+/// The attributes that were sent since the last call of this function, by account and in the order of sending.
 fn sent(env: &TestEnvironment) -> BTreeMap<String, Vec<(String, Option<String>)>> {
     let mut sent: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for RecordedUser { account, attributes } in env.handle().calls().into_iter().flat_map(|call| call.users) {
@@ -35,20 +36,25 @@ async fn pass(env: &TestEnvironment, code: i32) {
     env.imsync(&["run", "--once"]).await.expect_code(code);
 }
 
-/// As if the pauses of all rejections were over.
-async fn let_time_pass(env: &TestEnvironment) {
+/// Makes the retries of all rejections due.
+async fn make_retries_due(env: &TestEnvironment) {
     env.execute("UPDATE imsync.rejection SET next_at = clock_timestamp() - interval '1 second'").await;
 }
 
-/// Account, attribute, attempts, and the pause in hours.
+/// The standing rejections: account, attribute, number of attempts, and retry delay in hours.
 async fn standing(env: &TestEnvironment) -> Vec<(String, Value, i64, i64)> {
-    let pause =
+    let delay =
         "SELECT round(extract(epoch FROM next_at - last_at) / 3600)::bigint FROM imsync.rejection WHERE account = '";
     let mut standing = Vec::new();
     for entry in rejected(env).await {
-        let account = entry["account"].as_str().expect("a text").to_owned();
-        let hours = env.number(&format!("{pause}{account}'")).await;
-        standing.push((account, entry["attribute"].clone(), entry["attempts"].as_i64().expect("a number"), hours));
+        let account = entry["account"].as_str().expect("the account is a string").to_owned();
+        let hours = env.number(&format!("{delay}{account}'")).await;
+        standing.push((
+            account,
+            entry["attribute"].clone(),
+            entry["attempts"].as_i64().expect("the field is a number"),
+            hours,
+        ));
     }
     standing
 }
@@ -58,15 +64,15 @@ fn plan_of_three(attempts: i64, hours: i64) -> Vec<(String, Value, i64, i64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_attribute_is_tried_again_for_each_cause_and_for_nothing_else() {
-    let env = stage_of(9, Setup::default()).await;
+async fn an_attribute_is_retried_for_each_cause_and_no_other() {
+    let env = environment_of(9, Setup::default()).await;
     let refusal = fault(&env, "refuse:70402:account=u00003:attribute=plan");
     env.imsync(&["backfill"]).await.expect_code(3);
     assert_eq!(standing(&env).await, plan_of_three(1, 1));
     assert_eq!(env.handle().user("u00003"), super::attributes(&[("city", "city 3"), ("sex", "female")]));
     sent(&env);
 
-    // Not for another pass, a touched row, or another attribute of the account.
+    // Another pass, a new timestamp or a change of another attribute does not cause a retry.
     pass(&env, 3).await;
     env.imsync(&["backfill"]).await.expect_code(3);
     env.execute("UPDATE users SET updated_at = now() WHERE id = 'u00003'").await;
@@ -77,28 +83,29 @@ async fn one_attribute_is_tried_again_for_each_cause_and_for_nothing_else() {
     assert_eq!(sent(&env), only("u00003", &[("city", Some("Quito"))]));
     assert_eq!(standing(&env).await, plan_of_three(1, 1));
 
-    // Its pause is over: tried alone, and each refusal doubles the pause, up to 24 times the first.
+    // After the retry delay the attribute is sent alone. Each refusal doubles the delay, up to 24 times the first
+    // delay.
     for (attempts, hours) in [(2, 2), (3, 4), (4, 8), (5, 16), (6, 24), (7, 24)] {
-        let_time_pass(&env).await;
+        make_retries_due(&env).await;
         pass(&env, 3).await;
         assert_eq!(sent(&env), only("u00003", &[("plan", Some("pro"))]));
         assert_eq!(standing(&env).await, plan_of_three(attempts, hours));
     }
 
-    // Another wish: at once, and its count begins anew.
+    // A changed value is sent at once, and the number of attempts starts again.
     env.execute("UPDATE users SET plan = 'gold', updated_at = now() WHERE id = 'u00003'").await;
     pass(&env, 3).await;
     assert_eq!(sent(&env), only("u00003", &[("plan", Some("gold"))]));
     assert_eq!(standing(&env).await, plan_of_three(1, 1));
 
-    // Another mapping, of whatever attribute: the end of a pause for all.
+    // A changed mapping of any attribute ends the delay of all rejections.
     let edited = ATTRIBUTES.replace("f = \"female\"", "f = \"female\", d = \"diverse\"");
     env.configure(&Setup { attributes: edited, ..Setup::default() });
     pass(&env, 3).await;
     assert_eq!(sent(&env), only("u00003", &[("plan", Some("gold"))]));
     assert_eq!(standing(&env).await, plan_of_three(2, 2));
 
-    // On command: of the accounts that are named, or of all.
+    // The command retries the selected accounts or all.
     env.imsync(&["rejected", "retry", "--account", "u00004"]).await;
     pass(&env, 3).await;
     assert_eq!(sent(&env), nothing());
@@ -108,47 +115,47 @@ async fn one_attribute_is_tried_again_for_each_cause_and_for_nothing_else() {
     assert_eq!(standing(&env).await, plan_of_three(3, 4));
     expect_truth(&env).await;
 
-    // Back to the wish that was refused first: another wish than the last.
+    // The value that was refused first differs from the last one, so it counts as a changed value.
     env.execute("UPDATE users SET plan = 'pro', updated_at = now() WHERE id = 'u00003'").await;
     pass(&env, 3).await;
     assert_eq!(sent(&env), only("u00003", &[("plan", Some("pro"))]));
     assert_eq!(standing(&env).await, plan_of_three(1, 1));
 
-    // The cause has gone: the next try settles it.
+    // IM no longer refuses the value, and the next retry succeeds.
     env.handle().remove_fault(refusal);
     pass(&env, 3).await;
     assert_eq!(sent(&env), nothing());
-    let_time_pass(&env).await;
+    make_retries_due(&env).await;
     pass(&env, 0).await;
     assert_eq!(standing(&env).await, vec![]);
     assert_eq!(env.handle().users(), env.wanted_of_users().await);
     expect_truth(&env).await;
 }
 
-/// A wish that is withdrawn takes its rejection with it.
+/// A rejection ends when the table no longer requires the refused change.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wish_that_is_withdrawn_is_rejected_no_more() {
-    let env = stage_of(9, Setup::default()).await;
+async fn a_withdrawn_change_is_no_longer_rejected() {
+    let env = environment_of(9, Setup::default()).await;
     env.imsync(&["backfill"]).await.expect_code(0);
     fault(&env, "refuse:70402:account=u00003:attribute=plan:command=set_attr");
     env.execute("UPDATE users SET plan = 'gold', updated_at = now() WHERE id = 'u00003'").await;
     pass(&env, 3).await;
     assert_eq!(standing(&env).await, plan_of_three(1, 1));
-    // What IM holds after a refusal is not known, so the value that it took before is sent again.
+    // The value in IM is unknown after a refusal, so the old value is sent again.
     env.handle().clear_faults();
     sent(&env);
     env.execute("UPDATE users SET plan = 'pro', updated_at = now() WHERE id = 'u00003'").await;
     pass(&env, 0).await;
     assert_eq!((sent(&env), standing(&env).await), (only("u00003", &[("plan", Some("pro"))]), vec![]));
 
-    // The same for a removal that was refused: it is rejected as one, tried again in its time, and withdrawn.
+    // The same applies to a refused removal: it is rejected, retried after its delay, and withdrawn.
     fault(&env, "refuse:70402:account=u00003:command=remove_attr");
     env.execute("UPDATE users SET plan = NULL, updated_at = now() WHERE id = 'u00003'").await;
     pass(&env, 3).await;
     sent(&env);
     pass(&env, 3).await;
     assert_eq!(sent(&env), nothing());
-    let_time_pass(&env).await;
+    make_retries_due(&env).await;
     pass(&env, 3).await;
     assert_eq!(sent(&env), only("u00003", &[("plan", None)]));
     assert_eq!(standing(&env).await, plan_of_three(2, 2));
@@ -158,10 +165,10 @@ async fn a_wish_that_is_withdrawn_is_rejected_no_more() {
     expect_truth(&env).await;
 }
 
-/// A code that is of the account: everything of it waits, and anything of it that changes is a reason to try all.
+/// IM refuses the account as a whole. All of its attributes wait, and a change of any attribute causes a retry of all.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_refused_as_a_whole_is_tried_as_a_whole() {
-    let env = stage_of(9, Setup::default()).await;
+async fn a_wholly_refused_account_is_retried_as_a_whole() {
+    let env = environment_of(9, Setup::default()).await;
     let refusal = fault(&env, "refuse:70107:account=u00003");
     env.imsync(&["backfill"]).await.expect_code(3);
     let whole = |attempts, hours| vec![("u00003".to_owned(), Value::Null, attempts, hours)];
@@ -170,7 +177,7 @@ async fn an_account_that_is_refused_as_a_whole_is_tried_as_a_whole() {
     sent(&env);
     pass(&env, 3).await;
     assert_eq!(sent(&env), nothing());
-    let_time_pass(&env).await;
+    make_retries_due(&env).await;
     pass(&env, 3).await;
     assert_eq!((sent(&env), standing(&env).await), (all("city 3"), whole(2, 2)));
     env.execute("UPDATE users SET city = 'Quito', updated_at = now() WHERE id = 'u00003'").await;
@@ -183,12 +190,12 @@ async fn an_account_that_is_refused_as_a_whole_is_tried_as_a_whole() {
     expect_truth(&env).await;
 }
 
-/// `timpush` takes a call and lists some of its accounts: by a code of the account, or by one of an attribute.
+/// `timpush` accepts a call and lists refused accounts, with a code about the account or a code about an attribute.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_timpush_lists_for_one_attribute_keeps_the_others() {
+async fn timpush_refuses_one_attribute_and_the_others_arrive() {
     let setup =
         Setup { im: "service = \"timpush\"\ntimeout = \"2s\"\nretry_for = \"3s\"\n".to_owned(), ..Setup::default() };
-    let env = stage_of(150, setup).await;
+    let env = environment_of(150, setup).await;
     fault(&env, "refuse:70402:per-account:account=u00003,u00120:attribute=plan");
     fault(&env, "refuse:70107:per-account:account=u00005");
     env.imsync(&["backfill"]).await.expect_code(3);
@@ -197,35 +204,35 @@ async fn an_account_that_timpush_lists_for_one_attribute_keeps_the_others() {
     let listed: Vec<(String, Value)> =
         standing(&env).await.into_iter().map(|(account, attribute, ..)| (account, attribute)).collect();
     assert_eq!(listed, expected.map(|(account, attribute)| (account.to_owned(), attribute)));
-    // Two calls, and one for each attribute of the two that an attribute was refused of.
+    // Two calls for the batches, and one call for each attribute of the two accounts with a refused attribute.
     assert_eq!(env.handle().counters().arrived, 2 + 2 * 3);
     let mut wanted = env.wanted_of_users().await;
     wanted.remove("u00005");
     for account in ["u00003", "u00120"] {
-        wanted.get_mut(account).expect("it is in the table").remove("plan");
+        wanted.get_mut(account).expect("the account is in the table").remove("plan");
     }
     assert_eq!(env.handle().users(), wanted);
     expect_truth(&env).await;
     env.handle().clear_faults();
-    let_time_pass(&env).await;
+    make_retries_due(&env).await;
     pass(&env, 0).await;
     assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
 
-/// A daemon reads another mapping: what it refused an hour's pause for is tried again at once.
+/// A daemon reloads its mapping. Rejections with a delay of an hour are retried at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_reads_another_mapping_tries_everything_again() {
-    let env = stage_of(9, Setup::default()).await;
+async fn a_reloaded_mapping_retries_all_rejections() {
+    let env = environment_of(9, Setup::default()).await;
     fault(&env, "refuse:70107:account=u00003");
     fault(&env, "refuse:70402:account=u00004:attribute=plan");
     let mut daemon = env.start("run", &["run"]);
-    env.eventually("both are rejected", async || rejected(&env).await.len() == 2).await;
+    env.eventually("both accounts are rejected", async || rejected(&env).await.len() == 2).await;
     env.handle().clear_faults();
     let edited = ATTRIBUTES.replace("f = \"female\"", "f = \"female\", d = \"diverse\"");
     env.configure(&Setup { attributes: edited, ..Setup::default() });
     signal(&daemon, "HUP");
     env.converges(Duration::from_secs(20)).await;
-    env.eventually("nothing is rejected", async || rejected(&env).await.is_empty()).await;
+    env.eventually("no account is rejected", async || rejected(&env).await.is_empty()).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&env).await;

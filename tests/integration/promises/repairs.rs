@@ -1,4 +1,6 @@
-//! A full pass counts what it had to put right although incremental passes had gone before.
+//! Tests that a full pass counts its repairs: differences that the incremental passes before it have missed.
+//!
+//! Owns: the number of repairs in `status` and in the metric. Must not know: how a full pass compares.
 
 use std::time::Duration;
 
@@ -7,24 +9,25 @@ use serde_json::Value;
 use crate::commands::{free_port, metric};
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
-use super::removal_guard::settled;
+use super::removal_guard::backfilled;
 use super::state_truth::expect_truth;
-use super::{stage_of, status};
+use super::{environment_of, status};
 
+/// Runs a command and returns the number of accounts that its pass has repaired.
 async fn repaired(env: &TestEnvironment, arguments: &[&str], code: i32) -> Value {
     env.imsync(arguments).await.expect_code(code);
     status(env).await["last_passes"][0]["repaired"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_tells_how_many_accounts_it_had_to_mend() {
-    let env = stage_of(100, Setup::default()).await;
-    assert_eq!(repaired(&env, &["backfill"], 0).await, 0, "a first sync mends nothing");
+async fn a_full_pass_reports_how_many_accounts_it_repaired() {
+    let env = environment_of(100, Setup::default()).await;
+    assert_eq!(repaired(&env, &["backfill"], 0).await, 0, "a first sync repairs nothing");
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     assert_eq!(repaired(&env, &["backfill"], 0).await, 0);
     env.comes_to_rest().await;
 
-    // No stamp tells of any of these.
+    // None of these changes has a new timestamp.
     env.execute(
         "UPDATE users SET city = 'unstamped' WHERE id <= 'u00005';
              UPDATE users SET plan = NULL WHERE id = 'u00006';
@@ -37,14 +40,14 @@ async fn a_pass_tells_how_many_accounts_it_had_to_mend() {
     assert_eq!(repaired(&env, &["backfill"], 0).await, 9);
     assert_eq!(env.handle().users(), env.wanted_of_users().await);
 
-    // What is sent again on request was not wrong.
+    // Values that are sent again on request are not repairs.
     assert_eq!(repaired(&env, &["backfill", "--force"], 0).await, 0);
     expect_truth(&env).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_guard_holds_back_is_not_mended_until_it_goes() {
-    let env = settled(100, Setup::default()).await;
+async fn held_back_removals_count_as_repairs_once_removed() {
+    let env = backfilled(100, Setup::default()).await;
     env.execute(
         "UPDATE users SET updated_at = '2020-01-01'; UPDATE users SET city = 'unstamped' WHERE id >= 'u00098';
              DELETE FROM users WHERE id <= 'u00030'",
@@ -56,23 +59,23 @@ async fn what_the_guard_holds_back_is_not_mended_until_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemons_metric_counts_it_too() {
+async fn the_metric_of_the_daemon_counts_repairs() {
     let port = free_port();
     let setup = Setup {
         more: format!("[schedule]\ninterval = \"200ms\"\nfull_every = \"1s\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n"),
         ..Setup::default()
     };
-    let env = stage_of(20, setup).await;
+    let env = environment_of(20, setup).await;
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     let mut daemon = env.start("run", &["run"]);
     env.converges(Duration::from_secs(20)).await;
     let full_passes = async || metric(port, "imsync_passes_total{kind=\"full\",outcome=\"ok\"}").await;
-    env.eventually("a full pass that finds nothing", async || full_passes().await >= Some(2.0)).await;
+    env.eventually("a second full pass has ended without repairs", async || full_passes().await >= Some(2.0)).await;
     assert_eq!(metric(port, "imsync_full_pass_repairs_total").await, Some(0.0));
     env.execute("UPDATE users SET city = 'unstamped' WHERE id <= 'u00003'").await;
     env.converges(Duration::from_secs(20)).await;
-    // The pass is counted at its end, a moment after IM has everything.
-    env.eventually("the metric tells of it", async || {
+    // The repairs are counted at the end of the pass, a moment after IM has all values.
+    env.eventually("the metric counts the repairs", async || {
         metric(port, "imsync_full_pass_repairs_total").await == Some(3.0)
     })
     .await;

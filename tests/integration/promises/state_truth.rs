@@ -1,19 +1,21 @@
-//! The state never lies: what `imsync.account` calls known is what the simulator holds, at every moment.
+//! Checks that the state is true: IM holds every value that `imsync.account` calls acknowledged, at every moment.
 //!
-//! Owns: the comparison. Must not know: how imsync records outcomes.
+//! Owns: the comparison of the state with the simulator. Must not know: how imsync records outcomes.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use imsync::simulator::SimulatorHandle;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::TestEnvironment;
 
+/// By account: the time of the record and the acknowledged attributes. `None` means that IM holds no value.
 type AcknowledgedValues = BTreeMap<String, (String, BTreeMap<String, Option<String>>)>;
 
-/// What the state claims: by account the time of recording and the known attributes; accounts with an intent left out.
+/// Returns what the state claims, and the accounts that have an intent.
 async fn claims(connection: &mut PgConnection) -> sqlx::Result<(AcknowledgedValues, HashSet<String>)> {
     let rows: Vec<(String, String, Vec<String>, String)> = sqlx::query_as(
         "SELECT account, acknowledged_at::text, attribute_names, CASE WHEN account.generation = sync.generation \
@@ -21,94 +23,102 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<(AcknowledgedValu
     )
     .fetch_all(&mut *connection)
     .await?;
-    let under_way: Vec<String> =
+    let with_intent: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT unnest(accounts) FROM imsync.intent").fetch_all(&mut *connection).await?;
-    let mut ledger = AcknowledgedValues::new();
+    let mut claims = AcknowledgedValues::new();
     for (account, recorded, names, acknowledged) in rows {
-        let slots: Vec<serde_json::Value> = serde_json::from_str(&acknowledged).expect("an array of slots");
-        let known = names.into_iter().zip(slots).filter_map(|(name, slot)| match slot {
+        let values: Vec<serde_json::Value> = serde_json::from_str(&acknowledged).expect("the column holds an array");
+        let known = names.into_iter().zip(values).filter_map(|(name, value)| match value {
             serde_json::Value::String(value) => Some((name, Some(value))),
             serde_json::Value::Null => Some((name, None)),
-            // In doubt: either value may be there.
+            // The attribute is in doubt: IM may hold either value.
             _ => None,
         });
-        ledger.insert(account, (recorded, known.collect()));
+        claims.insert(account, (recorded, known.collect()));
     }
-    Ok((ledger, under_way.into_iter().collect()))
+    Ok((claims, with_intent.into_iter().collect()))
 }
 
-/// Claims that are not so. Looks at the state before and after it looks at IM, and judges only what stood still.
-pub(crate) async fn lies(
+/// Returns the claims of the state that are not true. Reads the state before and after it reads IM, and checks only the
+/// accounts that do not change in between.
+pub(crate) async fn false_claims(
     connection: &mut PgConnection,
-    env: &imsync::simulator::SimulatorHandle,
+    simulator: &SimulatorHandle,
 ) -> sqlx::Result<Vec<String>> {
-    let (before, moving) = claims(connection).await?;
-    let users = env.users();
-    let (after, still_moving) = claims(connection).await?;
-    let mut lies = Vec::new();
+    let (before, intents_before) = claims(connection).await?;
+    let users = simulator.users();
+    let (after, intents_after) = claims(connection).await?;
+    let mut found = Vec::new();
     for (account, known) in &before {
-        if after.get(account) != Some(known) || moving.contains(account) || still_moving.contains(account) {
+        let changes = after.get(account) != Some(known);
+        if changes || intents_before.contains(account) || intents_after.contains(account) {
             continue;
         }
         for (name, claimed) in &known.1 {
             let held = users.get(account).and_then(|attributes| attributes.get(name));
             if held != claimed.as_ref() {
-                lies.push(format!("{account}.{name}: the state claims {claimed:?}, IM holds {held:?}"));
+                found.push(format!("{account}.{name}: the state claims {claimed:?}, IM holds {held:?}"));
             }
         }
     }
-    Ok(lies)
+    Ok(found)
 }
 
-/// The state claims nothing that is not so.
+// The tests of crash points use this name.
+pub(crate) use self::false_claims as lies;
+
+/// Asserts that the state claims only what is true.
 pub(crate) async fn expect_truth(env: &TestEnvironment) {
-    let lies = lies(&mut env.database.connect().await, env.handle()).await.expect("the state tables can be read");
-    assert_eq!(lies, Vec::<String>::new());
+    let found =
+        false_claims(&mut env.database.connect().await, env.handle()).await.expect("the state tables can be read");
+    assert_eq!(found, Vec::<String>::new());
 }
 
-/// Looks for lies all the time until it is told to stop.
+/// Checks the state continuously in the background, until it is stopped.
 pub(super) struct StateWatcher {
     stop: Arc<AtomicBool>,
-    looks: Arc<AtomicU32>,
+    checks: Arc<AtomicU32>,
     task: tokio::task::JoinHandle<Vec<String>>,
 }
 
 impl StateWatcher {
     pub(super) fn start(env: &TestEnvironment) -> Self {
-        let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (handle, url) = (env.handle().clone(), env.database.url().to_owned());
-        let (stopped, counted) = (stop.clone(), looks.clone());
-        let task = tokio::spawn(async move {
-            let mut found = Vec::new();
-            let mut connection = None;
-            while !stopped.load(Ordering::Relaxed) {
-                let open = match &mut connection {
-                    Some(open) => open,
-                    None => match PgConnection::connect(&url).await {
-                        Ok(new) => connection.insert(new),
-                        Err(_) => continue,
-                    },
-                };
-                match lies(open, &handle).await {
-                    Ok(lies) => {
-                        found.extend(lies);
-                        counted.fetch_add(1, Ordering::Relaxed);
-                    }
-                    // No tables yet, or the connection was cut: that is part of the test.
-                    Err(_) => connection = None,
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            found
-        });
-        Self { stop, looks, task }
+        let (stop, checks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (simulator, url) = (env.handle().clone(), env.database.url().to_owned());
+        let task = tokio::spawn(watch(url, simulator, stop.clone(), checks.clone()));
+        Self { stop, checks, task }
     }
 
-    /// No lie was seen, and it was looked.
+    /// Stops the watcher. Asserts that it has found no false claim and has checked more than a few times.
     pub(super) async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        let found = self.task.await.expect("the watch ends");
+        let found = self.task.await.expect("the watcher ends");
         assert_eq!(found, Vec::<String>::new());
-        assert!(self.looks.load(Ordering::Relaxed) > 5, "the watch had looked only a few times");
+        assert!(self.checks.load(Ordering::Relaxed) > 5, "the watcher has checked the state only a few times");
     }
+}
+
+/// Checks the state every 20 ms, and returns all false claims when `stop` is set.
+async fn watch(url: String, simulator: SimulatorHandle, stop: Arc<AtomicBool>, checks: Arc<AtomicU32>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut connection = None;
+    while !stop.load(Ordering::Relaxed) {
+        let open = match &mut connection {
+            Some(open) => open,
+            None => match PgConnection::connect(&url).await {
+                Ok(new) => connection.insert(new),
+                Err(_) => continue,
+            },
+        };
+        match false_claims(open, &simulator).await {
+            Ok(claims) => {
+                found.extend(claims);
+                checks.fetch_add(1, Ordering::Relaxed);
+            }
+            // The tables do not exist yet, or the test has terminated the connection.
+            Err(_) => connection = None,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    found
 }

@@ -1,9 +1,9 @@
-//! What several integration tests need: a PostgreSQL for the whole run and a fresh database for each test.
+//! What all integration tests share: one PostgreSQL server for the test run, and an environment for each test.
 //!
-//! Owns: the shared server and its databases' names. Must not know: what a test does with them.
+//! Owns: the server, the databases and the environments. Must not know: what a test does with them.
 //!
-//! `IMSYNC_TEST_PG_URL` names a server of one's own (a role that may create databases); without it the run starts a
-//! private one, which ends with this process.
+//! `IMSYNC_TEST_PG_URL` names an existing server and a role that may create databases. Without this variable the test
+//! run starts a private server, which stops when this process ends.
 
 mod environment;
 mod postgres;

@@ -1,6 +1,6 @@
-//! One server for the run, one database for each test.
+//! One PostgreSQL server for the test run, and one database for each test.
 //!
-//! Owns: where the server is, how databases are named and when they are dropped. Must not know: imsync's tables.
+//! Owns: the address of the server, and when databases are created and dropped. Must not know: the tables of imsync.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use imsync::cluster::{self, Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// A developer's own server; the role must be allowed to create databases.
+/// The variable with the URL of an existing server. The role must be allowed to create databases.
 const OWN_SERVER: &str = "IMSYNC_TEST_PG_URL";
 
 enum Server {
@@ -25,26 +25,27 @@ impl Server {
     }
 }
 
-/// Statics are not dropped: the private server ends when its supervisor sees that this process has ended.
+/// Rust never drops this static. The supervisor of the private server stops the server when this process ends.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| match std::env::var(OWN_SERVER) {
         Ok(url) if !url.is_empty() => Server::Own(url),
         _ => {
-            // A vacuum in a sync's first fence would ask for one more full pass, at moments that no test can foresee.
+            // A vacuum in the first transaction list of a sync would require one more full pass, at an unpredictable
+            // moment of the test.
             let settings = [("max_connections", "500"), ("autovacuum", "off")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec();
             let options = ClusterOptions { max_prepared_transactions: 50, settings, ..ClusterOptions::default() };
             match Cluster::start(options) {
                 Ok(cluster) => Server::Private(cluster),
-                Err(error) => panic!("{error}; or name a server of your own in {OWN_SERVER}"),
+                Err(error) => panic!("{error}; to use an existing server, set {OWN_SERVER}"),
             }
         }
     })
 }
 
-/// An empty database that only one test uses. Dropped with this value where the server is not ours to throw away.
+/// An empty database that one test uses. On an existing server, the database is dropped together with this value.
 #[derive(Debug)]
 pub(crate) struct Database {
     name: String,
@@ -52,16 +53,17 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// Creates a database on the shared server.
     pub(crate) async fn fresh() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("imsync_test_{}_{count}", std::process::id());
         let server = tokio::task::spawn_blocking(|| server().url()).await.expect("the server starts");
-        let url = cluster::create_database(&server, &name, "template0").await.expect("the database can be made");
+        let url = cluster::create_database(&server, &name, "template0").await.expect("the database can be created");
         Self { name, url }
     }
 
-    /// A database of a server that the test has for itself, and that takes it along when it ends.
+    /// A database on a server that belongs to one test. It is not dropped, because the server is removed with it.
     pub(crate) fn on_own_server(url: String) -> Self {
         Self { name: String::new(), url }
     }
@@ -70,15 +72,16 @@ impl Database {
         &self.url
     }
 
+    /// Opens a connection.
     pub(crate) async fn connect(&self) -> PgConnection {
-        PgConnection::connect(self.url()).await.expect("the database takes connections")
+        PgConnection::connect(self.url()).await.expect("the database accepts connections")
     }
 
-    /// Runs statements without parameters, on a connection of their own.
+    /// Executes statements without parameters on a new connection.
     pub(crate) async fn execute(&self, statements: &str) {
         let mut connection = self.connect().await;
         connection.execute(AssertSqlSafe(statements.to_owned())).await.expect("the statements are valid");
-        connection.close().await.expect("the connection ends in order");
+        connection.close().await.expect("the connection closes");
     }
 }
 
@@ -88,13 +91,13 @@ impl Drop for Database {
             return;
         }
         let Server::Own(url) = server() else { return };
-        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // A runtime of its own: the test's may be at its end, and it may have one thread only.
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // This needs a separate runtime: the runtime of the test may be shutting down, and it may have only one thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut connection = PgConnection::connect(url).await?;
-                connection.execute(AssertSqlSafe(drop_it)).await?;
+                connection.execute(AssertSqlSafe(statement)).await?;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
             })
         });
