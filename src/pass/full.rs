@@ -137,7 +137,7 @@ impl Engine {
         context.progress.total.store(total, Ordering::Relaxed);
         let (mut began_at, mut after, mut pages) = (clock::now_utc(), None, RecordedPages::default());
         if let Some(position) = position {
-            tracing::info!(rows = position.done, "going on with the full pass that was interrupted");
+            tracing::info!(rows = position.done, "resuming the interrupted full pass");
             PassProgress::add(&context.progress.done, usize::try_from(position.done).unwrap_or(usize::MAX));
             context.progress.set_resumed();
             began_at = position.began_at;

@@ -42,7 +42,7 @@ async fn an_interrupted_backfill_shows_progress_and_resumes() {
     env.handle().clear_faults();
     env.handle().clear_records();
     let rest = env.imsync(&["backfill", "--json", "-v"]).await.expect_code(0);
-    assert!(rest.stderr.contains("going on with the full pass"), "{rest:?}");
+    assert!(rest.stderr.contains("resuming the interrupted full pass"), "{rest:?}");
     assert!(rest.json()["rows_read"].as_u64().unwrap() < 40_000, "the backfill does not start again: {rest:?}");
     assert_eq!(rest.json()["pushed"], 40_000 - before, "nothing is sent twice");
     assert_eq!(env.handle().users(), env.wanted_of_users().await);

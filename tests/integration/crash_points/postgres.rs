@@ -8,7 +8,7 @@ use std::time::Duration;
 use imsync::cluster::{Cluster, ClusterOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::promises::state_truth::lies;
+use crate::promises::state_truth::false_claims;
 use crate::support::{Setup, TestEnvironment, USERS, ended, signal};
 
 /// A server that loses every commit for which its session did not request durability. Only imsync's own session
@@ -91,7 +91,10 @@ async fn an_intent_survives_a_server_crash() {
             .await
             .expect("the state tables are there");
         assert_eq!(intents, [["u1"]], "an acknowledged intent is durable");
-        assert_eq!(lies(&mut connection, env.handle()).await.expect("the claims can be read"), Vec::<String>::new());
+        assert_eq!(
+            false_claims(&mut connection, env.handle()).await.expect("the claims can be read"),
+            Vec::<String>::new()
+        );
         let back = if at_once {
             "UPDATE users SET city = 'city 1', updated_at = (SELECT min(at) FROM kept) WHERE id = 'u1'"
         } else {
@@ -110,7 +113,10 @@ async fn an_intent_survives_a_server_crash() {
         env.eventually("IM equals the table", async || env.handle().users() == before).await;
         signal(&daemon, "TERM");
         assert_eq!(ended(&mut daemon).await, Some(0), "{}", env.printed("run", "err"));
-        assert_eq!(lies(&mut connection, env.handle()).await.expect("the claims can be read"), Vec::<String>::new());
+        assert_eq!(
+            false_claims(&mut connection, env.handle()).await.expect("the claims can be read"),
+            Vec::<String>::new()
+        );
     }
     drop(cluster);
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::scenarios::{self, CrashCase, PEOPLE, REFUSED, Scenario, TOO_LONG};
 use super::sent_calls;
-use crate::promises::state_truth::{expect_truth, lies};
+use crate::promises::state_truth::{expect_truth, false_claims};
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
 /// The message of a one-shot pass that leaves attributes in doubt.
@@ -269,8 +269,8 @@ impl CrashSystem {
     async fn expect_no_false_claim(&self) {
         if self.state_exists().await {
             let mut connection = self.connection.lock().await;
-            let lies = lies(&mut connection, self.env.handle()).await.expect("the state tables can be read");
-            assert_eq!(lies, Vec::<String>::new(), "{}", self.current_case);
+            let claims = false_claims(&mut connection, self.env.handle()).await.expect("the state tables can be read");
+            assert_eq!(claims, Vec::<String>::new(), "{}", self.current_case);
         }
     }
 
@@ -303,7 +303,7 @@ impl CrashSystem {
             return;
         }
         let log = self.run_and_expect_rejections(&[case.scenario.command(), &["-v"]].concat()).await;
-        let resumed = log.contains("going on with the full pass");
+        let resumed = log.contains("resuming the interrupted full pass");
         if resumed {
             // The next pass sends what changed behind its position.
             self.run_and_expect_rejections(&["run", "--once"]).await;

@@ -99,8 +99,10 @@ async fn the_daemon_resumes_its_first_pass_after_an_outage() {
     env.execute("INSERT INTO users (id, city) VALUES ('new', 'now')").await;
     env.eventually("the pass has failed", async || env.printed("run", "err").contains("IM is unreachable")).await;
     env.handle().remove_fault(outage);
-    env.eventually("the full pass resumes", async || env.printed("run", "err").contains("going on with the full pass"))
-        .await;
+    env.eventually("the full pass resumes", async || {
+        env.printed("run", "err").contains("resuming the interrupted full pass")
+    })
+    .await;
     env.eventually("the new row is in IM", async || env.handle().user("new").contains_key("city")).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));

@@ -64,9 +64,6 @@ pub(crate) async fn false_claims(
     Ok(found)
 }
 
-// The tests of crash points use this name.
-pub(crate) use self::false_claims as lies;
-
 /// Asserts that the state claims only what is true.
 pub(crate) async fn expect_truth(env: &TestEnvironment) {
     let found =
