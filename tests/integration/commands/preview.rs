@@ -35,7 +35,7 @@ async fn preview_shows_old_and_new_values_by_account() {
     // The timestamps are older than the watermark grace. Only rows with a newer timestamp are read again.
     env.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     let unchanged = env.imsync(&["preview"]).await.expect_code(0).expect_all(&["0 accounts"]);
     assert!(unchanged.stdout.is_empty(), "{unchanged:?}");
 

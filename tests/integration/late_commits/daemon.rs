@@ -79,7 +79,7 @@ impl<'a> Daemon<'a> {
     /// too.
     pub(super) async fn wait_until_idle(&mut self) {
         self.env.converges(Duration::from_mins(3)).await;
-        self.eventually("no full pass is due", async || self.env.no_full_pass_is_to_come().await).await;
+        self.eventually("no full pass is due", async || self.env.no_full_pass_is_due().await).await;
         self.wait_for_empty_polls().await;
         self.full_passes = self.full_pass_count();
     }

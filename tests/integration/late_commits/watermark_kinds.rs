@@ -53,7 +53,7 @@ async fn a_timestamp_written_in_berlin_time_is_read_in_its_zone() {
     );
     setup.source += "watermark_timezone = \"Europe/Berlin\"\n";
     let env = TestEnvironment::set_up(setup).await;
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     pass_after_slack(&env).await;
     assert_eq!(
         run_once(&env).await["rows_read"],
@@ -80,7 +80,7 @@ async fn a_counter_committed_out_of_order_loses_no_row() {
         .to_owned();
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
     let env = TestEnvironment::set_up(setup).await;
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     let (late, younger) = (env.database.connect().await, env.database.connect().await);
     late_commit_arrives(&env, late, younger, false).await;
     let status = env.imsync(&["status", "--json"]).await.expect_code(0).json();
@@ -139,7 +139,7 @@ async fn without_a_watermark_each_pass_compares_the_table() {
     setup.sql = format!("{USERS} {}", people(100));
     setup.source = SOURCE.replace("watermark_column", "# watermark_column");
     let env = TestEnvironment::set_up(setup).await;
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     let unchanged = run_once(&env).await;
     assert_eq!((&unchanged["rows_read"], &unchanged["calls"]), (&100.into(), &0.into()));
     let mut late = open_transaction(&env).await;
@@ -157,7 +157,7 @@ async fn a_row_without_a_timestamp_waits_for_the_full_pass() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} ALTER TABLE users ALTER updated_at DROP NOT NULL; {}", people(100));
     let env = TestEnvironment::set_up(setup).await;
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     env.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
     assert_eq!(run_once(&env).await["calls"], 0);
     let backfill = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
@@ -244,7 +244,7 @@ async fn another_watermark_column_needs_a_complete_full_pass() {
         people(5_000)
     );
     let env = TestEnvironment::set_up(Setup { sql, ..setup("") }).await;
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     // The last account in the order of the full pass, which cannot end while this call is held.
     env.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u999'").await;
     let hold = env.handle().add_fault("hold".parse().expect("the fault rule is valid"));

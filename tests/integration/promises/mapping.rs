@@ -44,7 +44,7 @@ async fn a_mapping_edit_sends_only_what_it_affects() {
     )
     .await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     sent(&env);
 
     // A new attribute is sent for the rows that have a value.

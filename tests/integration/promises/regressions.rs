@@ -26,7 +26,7 @@ async fn start_daemon(count: u32, setup: Setup) -> (TestEnvironment, tokio::proc
     let env = environment_of(count, setup).await;
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     env.execute("DELETE FROM imsync.pass").await;
     let daemon = env.start("run", &["run"]);
     env.eventually("the daemon holds the lease", async || env.printed("run", "err").contains("leading")).await;

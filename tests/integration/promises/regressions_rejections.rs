@@ -61,7 +61,7 @@ async fn thousands_of_retries_do_not_delay_a_change() {
     setup.simulator.imported_accounts = Some((1..=10).map(super::account).collect());
     let env = environment_of(10, setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     // These rejections look as if Chat had refused the accounts an hour ago. Their digest differs from the current
     // values, as after a missed change, so imsync finds the accounts only through the retries.
     env.execute(
@@ -105,7 +105,7 @@ async fn bench_new_changes_during_nine_thousand_retries() {
     setup.simulator.latency = Duration::from_millis(50);
     let env = environment_of(10, setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
     env.execute(
         "INSERT INTO users (id, city, plan, gender, updated_at)
              SELECT 'x' || g, 'city', 'free', 'm', '2020-01-01' FROM generate_series(1, 9000) g;

@@ -25,7 +25,7 @@ async fn a_full_pass_reports_how_many_accounts_it_repaired() {
     assert_eq!(repaired(&env, &["backfill"], 0).await, 0, "a first sync repairs nothing");
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     assert_eq!(repaired(&env, &["backfill"], 0).await, 0);
-    env.comes_to_rest().await;
+    env.run_until_no_full_pass_is_due().await;
 
     // None of these changes has a new timestamp.
     env.execute(

@@ -265,17 +265,17 @@ impl TestEnvironment {
 
     /// Runs passes until no full pass is due. Transactions of the server or of other tests that were open when the sync
     /// began require a full pass after they end. After this function returns, `run --once` is incremental.
-    pub(crate) async fn comes_to_rest(&self) {
+    pub(crate) async fn run_until_no_full_pass_is_due(&self) {
         self.eventually("no full pass is due", async || {
             self.imsync(&["run", "--once", "-q"]).await;
-            self.no_full_pass_is_to_come().await
+            self.no_full_pass_is_due().await
         })
         .await;
     }
 
     /// Whether no full pass is due. One statement stores both the end of the first transaction list and the reason for
     /// a full pass, so this query cannot run between the two.
-    pub(crate) async fn no_full_pass_is_to_come(&self) -> bool {
+    pub(crate) async fn no_full_pass_is_due(&self) -> bool {
         let not_due = "SELECT count(*) FROM imsync.sync
             WHERE full_pass_due IS NULL AND watermark_state->>'initial_pending' IS DISTINCT FROM 'true'";
         self.number(not_due).await == 1
