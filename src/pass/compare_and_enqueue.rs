@@ -73,15 +73,15 @@ impl Engine {
     }
 
     /// Stores what `status` shows of the running pass, at most once a second, and a full pass's position. Skipped for a
-    /// pass that has recorded nothing yet, which is not `worth_storing`.
+    /// pass that has recorded nothing yet, which is not `worth_storing`. Returns whether it was stored.
     pub(super) async fn save_progress(
         &mut self,
         progress: &PassProgress,
         position: Option<Value>,
         worth_storing: bool,
-    ) -> Result<(), PassError> {
+    ) -> Result<bool, PassError> {
         if !worth_storing || !self.saves.progress_save_is_due() {
-            return Ok(());
+            return Ok(false);
         }
         if position.is_some() {
             crash::point("full: the position is about to be stored");
@@ -91,6 +91,6 @@ impl Engine {
             crash::point("full: the position is stored");
         }
         self.saves.note_progress_saved();
-        Ok(())
+        Ok(true)
     }
 }

@@ -42,7 +42,7 @@ impl Engine {
         full.context.check()?;
         self.check_shutdown()?;
         if full.phase != FullPassPhase::FollowUp && !self.queue.wait_for_capacity_within(STEP_WAIT).await {
-            self.save_position(full).await?;
+            self.save_position_while_waiting(full).await?;
             return Ok(None);
         }
         match full.phase {
@@ -105,7 +105,7 @@ impl Engine {
         match self.queue.wait_for_completion(&full.context, STEP_WAIT).await {
             WaitResult::NothingInFlight => {}
             WaitResult::TimedOut => {
-                self.save_position(full).await?;
+                self.save_position_while_waiting(full).await?;
                 return Ok(None);
             }
             WaitResult::Completed => {
@@ -142,11 +142,24 @@ impl Engine {
         self.complete_outcome(None).await
     }
 
-    /// Advances the position and stores it with the progress, at most once a second. A step that only waits calls this too:
-    /// one slow call must not keep the position of everything before it out of the state.
+    /// Advances the position and stores it with the progress, at most once a second.
     async fn save_position(&mut self, full: &mut FullPass) -> Result<(), PassError> {
         self.advance_position(full);
-        self.save_progress(&full.context.progress, full.position(), true).await
+        self.store_position(full).await
+    }
+
+    /// The same for a step that only waits, if the position has moved on: one slow call must not keep the position of
+    /// everything before it out of the state.
+    async fn save_position_while_waiting(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        self.advance_position(full);
+        if full.pages.has_unsaved() { self.store_position(full).await } else { Ok(()) }
+    }
+
+    async fn store_position(&mut self, full: &mut FullPass) -> Result<(), PassError> {
+        if self.save_progress(&full.context.progress, full.position(), true).await? {
+            full.pages.note_saved();
+        }
+        Ok(())
     }
 
     /// Moves the position to the end of the last page up to which everything is recorded.

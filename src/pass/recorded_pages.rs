@@ -20,12 +20,14 @@ pub(super) struct RecordedPages {
     in_flight: VecDeque<(u64, PageEnd)>,
     /// The last page that is recorded together with all pages before it.
     recorded: Option<PageEnd>,
+    /// `recorded` has moved on since it was stored.
+    unsaved: bool,
 }
 
 impl RecordedPages {
     /// The pages of a pass that resumes at this end.
     pub(super) fn resumed_at(end: PageEnd) -> Self {
-        Self { in_flight: VecDeque::new(), recorded: Some(end) }
+        Self { in_flight: VecDeque::new(), recorded: Some(end), unsaved: false }
     }
 
     /// Adds a page whose changes were enqueued before `sequence`.
@@ -39,7 +41,19 @@ impl RecordedPages {
         while self.in_flight.front().is_some_and(|(sequence, _)| is_recorded(*sequence)) {
             self.recorded = self.in_flight.pop_front().map(|(_, end)| end);
         }
-        self.in_flight.len() < before
+        let advanced = self.in_flight.len() < before;
+        self.unsaved |= advanced;
+        advanced
+    }
+
+    /// Whether the recorded end has moved on since [`RecordedPages::note_saved`].
+    pub(super) fn has_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// The recorded end was stored.
+    pub(super) fn note_saved(&mut self) {
+        self.unsaved = false;
     }
 
     /// The end up to which everything is recorded.

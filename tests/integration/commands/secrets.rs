@@ -36,7 +36,7 @@ async fn set_up(port: u16) -> (TestEnvironment, Role) {
         ),
         ..Setup::default()
     };
-    setup.simulator.secret_key = KEY.to_owned();
+    KEY.clone_into(&mut setup.simulator.secret_key);
     let env = TestEnvironment::set_up(setup).await;
     env.execute(&people(20)).await;
     let role = Role::create(&env).await;

@@ -200,12 +200,12 @@ async fn soak_a_second_scan_removes_only_counted_accounts() {
     env.imsync(&["backfill"]).await.expect_code(0);
     env.execute("DELETE FROM users WHERE id <= 'u210000'").await;
 
-    let hold = fault(&env, "hold:command=remove_attr");
+    let fault_id = fault(&env, "hold:command=remove_attr");
     let mut backfill = env.start("run", &["backfill", "--json"]);
     let held = env.handle().wait_until(|counters| counters.held >= 1);
     tokio::time::timeout(Duration::from_mins(2), held).await.expect("the removals start");
     env.execute("DELETE FROM users WHERE id BETWEEN 'u210001' AND 'u270000'").await;
-    env.handle().remove_fault(hold);
+    env.handle().remove_fault(fault_id);
     let code = tokio::time::timeout(Duration::from_mins(3), backfill.wait()).await.expect("the backfill exits in time");
     let (pass, log) = (env.printed("run", "out"), env.printed("run", "err"));
     assert_eq!(code.expect("the exit status can be read").code(), Some(1), "{pass}\n{log}");
