@@ -149,7 +149,9 @@ impl<'t> ConfigDocument<'t> {
         rules_path: &str,
         check: impl Fn(&DeValue<'_>, &ValueType) -> Result<T, String>,
     ) -> Option<T> {
-        let key = keys::find_key(rules_path)?;
+        let key = keys::find_key(rules_path);
+        debug_assert!(key.is_some(), "the key {rules_path} is read but has no row in KEYS");
+        let key = key?;
         let checked = match (self.value_at(parts), &key.default) {
             (Some(value), _) => check(value, &key.value_type),
             (None, DefaultValue::Optional) => return None,

@@ -87,7 +87,7 @@ fn codes(question: fn(Code) -> bool) -> Vec<i64> {
 }
 
 #[test]
-fn three_codes_concern_the_account_as_a_whole() {
+fn the_documented_codes_concern_the_account_as_a_whole() {
     assert_eq!(codes(Code::concerns_account), [60015, 70107, 90035]);
     assert!(!Code::Vendor(424_242).concerns_account());
 }

@@ -200,6 +200,19 @@ fn help_texts() -> Vec<(Vec<&'static str>, String)> {
 }
 
 #[tokio::test]
+async fn every_command_has_its_help_text_pinned() {
+    let directory = tempfile::tempdir().unwrap();
+    let help = imsync(directory.path(), &["-h"]).await.expect_code(0).stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let pinned: Vec<String> = help_texts().into_iter().map(|(_, file)| file).collect();
+    let mut names = commands.filter_map(|line| line.split_whitespace().next()).peekable();
+    assert!(names.peek().is_some(), "{help}");
+    for name in names {
+        assert!(pinned.contains(&format!("{name}.txt")), "help_texts() lacks the command {name}");
+    }
+}
+
+#[tokio::test]
 async fn version_and_help_texts_are_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let version = imsync(directory.path(), &["--version"]).await.expect_code(0);
