@@ -59,7 +59,7 @@ pub struct Counters {
     pub in_flight: u64,
     /// The largest value of `in_flight` so far.
     pub max_in_flight: u64,
-    /// Calls that a `hold`, `apply-then-hold` or `ghost` fault holds at the moment.
+    /// Calls that a `hold`, `apply-then-hold` or `late` fault holds at the moment.
     pub held: u64,
     /// Calls whose caller disconnected before the answer.
     pub given_up: u64,

@@ -7,7 +7,7 @@
 //! `Assumed:` in the code.
 //!
 //! A call passes through these files: `connection` accepts it, `call` directs it, `query` and `usersig` check its URL,
-//! `request` parses its body, `recorder` records it, `faults` may change its course, `execute` applies it to
+//! `request` parses its body, `recorder` records it, `faults` may change its outcome, `execute` applies it to
 //! `app_state`, and `answer` and `reply` build the response. `handle` is the interface for the process that runs the
 //! simulator, `control` the same interface over HTTP, `server` starts and stops everything.
 

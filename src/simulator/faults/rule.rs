@@ -52,7 +52,7 @@ pub enum FaultAction {
     Slow(Duration),
     /// Accept at most this number of matching calls per second and endpoint; answer further calls with 60007.
     Throttle(u32),
-    /// Never answer. Apply the call this long after the caller has closed the connection. The text form is `ghost`.
+    /// Never answer. Apply the call this long after the caller has closed the connection. The text form is `late`.
     ApplyAfterDisconnect(Duration),
 }
 

@@ -25,7 +25,7 @@ apply-then-hold[:DURATION]
                        apply the call, then delay the answer in the same way
 slow:DURATION          wait this long before applying
 throttle:CALLS         accept this many calls a second; answer others with 60007
-ghost:DURATION         never answer; apply the call this long after the caller
+late:DURATION          never answer; apply the call this long after the caller
                        has disconnected
 Durations: 200ms, 1.5s, 2m. Conditions, each after a colon:
 service=all_member_push|timpush,
@@ -91,7 +91,8 @@ fn parse(rule: &str) -> Result<FaultRule, String> {
         "throttle" => {
             FaultAction::Throttle(parse_number(argument("calls a second", "30")?, "a number of calls a second")?)
         }
-        "ghost" => FaultAction::ApplyAfterDisconnect(parse_duration(argument("a duration", "200ms")?)?),
+        // `ghost` is the former name.
+        "late" | "ghost" => FaultAction::ApplyAfterDisconnect(parse_duration(argument("a duration", "200ms")?)?),
         other => return Err(format!("\"{other}\" is not an action of the simulator")),
     };
     if arguments.per_account && !matches!(action, FaultAction::Refuse { .. }) {
@@ -214,7 +215,7 @@ impl fmt::Display for FaultRule {
             FaultAction::ApplyThenHold(Some(limit)) => write!(f, "apply-then-hold:{}ms", limit.as_millis()),
             FaultAction::Slow(delay) => write!(f, "slow:{}ms", delay.as_millis()),
             FaultAction::Throttle(calls) => write!(f, "throttle:{calls}"),
-            FaultAction::ApplyAfterDisconnect(after) => write!(f, "ghost:{}ms", after.as_millis()),
+            FaultAction::ApplyAfterDisconnect(after) => write!(f, "late:{}ms", after.as_millis()),
         }?;
         write!(f, "{matcher}")
     }

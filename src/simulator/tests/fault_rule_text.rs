@@ -43,7 +43,7 @@ fn a_displayed_rule_parses_to_the_same_text() {
         "apply-then-hold",
         "slow:200ms:chance=0.25:seed=7",
         "throttle:30:after=5",
-        "ghost:1000ms",
+        "late:1000ms",
     ] {
         assert_eq!(rule(text).to_string(), text);
     }

@@ -126,15 +126,15 @@ async fn a_held_call_is_applied_after_its_caller_disconnected() {
 }
 
 #[tokio::test]
-async fn a_ghost_call_is_applied_after_a_later_call() {
+async fn a_late_call_is_applied_after_a_later_call() {
     let simulator = TestSimulator::start().await;
-    simulator.fault("ghost:100ms:times=1");
+    simulator.fault("late:100ms:times=1");
     let caller = tokio::spawn(simulator.request(SET, &set(&[("u1", json!({"city": "old"}))])).send());
     soon(simulator.handle().wait_until(|counters| counters.held == 1)).await;
     caller.abort();
     assert_eq!(simulator.set_city("u1", "new").await, 0);
     soon(simulator.handle().wait_until(|counters| counters.applied == 2)).await;
-    assert_eq!(simulator.city("u1").as_deref(), Some("old"), "the ghost call was applied last");
+    assert_eq!(simulator.city("u1").as_deref(), Some("old"), "the late call was applied last");
     assert!(simulator.handle().violations().is_empty(), "calling again after a disconnect is no violation");
 }
 

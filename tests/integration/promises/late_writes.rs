@@ -38,7 +38,7 @@ async fn an_old_value_that_overwrites_a_new_one_is_corrected() {
     env.handle().clear_records();
     // IM applies the call 1.5 s after the client has disconnected. That is 3.5 s after the send, within twice the
     // time-out.
-    fault(&env, "ghost:1500ms:command=set_attr:account=u00001:times=1");
+    fault(&env, "late:1500ms:command=set_attr:account=u00001:times=1");
     env.execute("UPDATE users SET city = 'A', updated_at = now() WHERE id = 'u00001'").await;
     env.eventually("A is sent again", async || cities(&env, "u00001").len() >= 2).await;
     env.execute("UPDATE users SET city = 'B', updated_at = now() WHERE id = 'u00001'").await;
@@ -66,7 +66,7 @@ async fn a_late_write_of_a_killed_process_is_corrected() {
     let env = environment_of(30, short_timeouts("")).await;
     env.imsync(&["backfill"]).await.expect_code(0);
     let mut daemon = env.start("run", &["run"]);
-    fault(&env, "ghost:2500ms:account=u00002:times=1");
+    fault(&env, "late:2500ms:account=u00002:times=1");
     let arrived = env.handle().counters().arrived;
     env.execute("UPDATE users SET city = 'before the kill', plan = NULL, updated_at = now() WHERE id = 'u00002'").await;
     env.handle().wait_until(|counters| counters.arrived > arrived).await;
@@ -94,7 +94,7 @@ async fn a_late_removal_is_corrected() {
     let env = environment_of(30, short_timeouts("")).await;
     let mut daemon = env.start("run", &["run"]);
     env.converges(Duration::from_mins(1)).await;
-    fault(&env, "ghost:1500ms:command=remove_attr:account=u00003:times=1");
+    fault(&env, "late:1500ms:command=remove_attr:account=u00003:times=1");
     env.handle().clear_records();
     env.execute("UPDATE users SET plan = NULL, updated_at = now() WHERE id = 'u00003'").await;
     let removals = || env.handle().calls().iter().filter(|call| call.endpoint.ends_with("remove_attr")).count();
@@ -121,7 +121,7 @@ async fn an_account_that_always_times_out_delays_no_other_account() {
     let mut daemon = env.start("run", &["run"]);
     env.converges(Duration::from_mins(1)).await;
     wait_until_nothing_is_in_doubt(&env).await;
-    let unresponsive = fault(&env, "ghost:10m:account=u00042");
+    let unresponsive = fault(&env, "late:10m:account=u00042");
     let others_have = async |what: &str, city: &str| {
         env.eventually(what, async || {
             let users = env.handle().users();
@@ -159,7 +159,7 @@ async fn an_account_that_always_times_out_delays_no_other_account() {
 async fn a_first_batch_arrives_without_its_unresponsive_account() {
     let setup = Setup { im: "timeout = \"1s\"\nretry_for = \"1s\"\n".to_owned(), ..Setup::default() };
     let env = environment_of(40, setup).await;
-    let unresponsive = fault(&env, "ghost:10m:account=u00017");
+    let unresponsive = fault(&env, "late:10m:account=u00017");
     let mut daemon = env.start("run", &["run"]);
     env.eventually("the other accounts are in IM", async || env.handle().users().len() == 39).await;
     env.handle().remove_fault(unresponsive);
