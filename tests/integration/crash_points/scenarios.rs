@@ -66,7 +66,9 @@ impl Scenario {
     pub(super) fn fault(self) -> Option<&'static str> {
         match self {
             Self::Incremental | Self::Daemon => Some("apply-then-fail:http-502:times=1"),
-            Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=1"),
+            // Two calls in sequence: the delivery then takes longer than the second between two saves of the progress, also
+            // on a busy machine.
+            Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=2"),
             Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
         }
