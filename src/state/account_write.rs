@@ -71,23 +71,12 @@ async fn update_accounts(
     if rows.accounts.is_empty() {
         return Ok(());
     }
-    let done = sqlx::query(
-        "UPDATE account SET digest = n.digest, acknowledged = n.acknowledged::json, acknowledged_at = clock_timestamp(), \
+    let sql = "UPDATE account SET digest = n.digest, acknowledged = n.acknowledged::json, acknowledged_at = clock_timestamp(), \
          generation = $2, in_doubt_retry_at = CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
          late_write_until = clock_timestamp() + make_interval(secs => n.late_write) \
          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write) \
-         WHERE account.sync_id = $1 AND account.account = n.account",
-    )
-    .bind(writer.sync_id())
-    .bind(writer.generation())
-    .bind(&rows.accounts)
-    .bind(&rows.acknowledged)
-    .bind(&rows.digests)
-    .bind(&rows.due)
-    .bind(&rows.late_write)
-    .execute(connection)
-    .await?;
-    expect_affected(done.rows_affected(), rows.accounts.len(), "update")
+         WHERE account.sync_id = $1 AND account.account = n.account";
+    expect_affected(execute_for_rows(connection, sql, writer, rows).await?, rows.accounts.len(), "update")
 }
 
 async fn insert_accounts(
@@ -98,23 +87,34 @@ async fn insert_accounts(
     if rows.accounts.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_retry_at, acknowledged_at, late_write_until) \
+    let sql = "INSERT INTO account (sync_id, generation, account, acknowledged, digest, in_doubt_retry_at, acknowledged_at, late_write_until) \
          SELECT $1, $2, n.account, n.acknowledged::json, n.digest, \
          CASE WHEN n.due = 'infinity' THEN 'infinity' ELSE clock_timestamp() + make_interval(secs => n.due) END, \
          clock_timestamp(), clock_timestamp() + make_interval(secs => n.late_write) \
-         FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write)",
-    )
-    .bind(writer.sync_id())
-    .bind(writer.generation())
-    .bind(&rows.accounts)
-    .bind(&rows.acknowledged)
-    .bind(&rows.digests)
-    .bind(&rows.due)
-    .bind(&rows.late_write)
-    .execute(connection)
-    .await?;
+         FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write)";
+    execute_for_rows(connection, sql, writer, rows).await?;
     Ok(())
+}
+
+/// Executes a statement over the columns: $1 is the sync, $2 the generation, $3 to $7 are the arrays. Returns the number of
+/// affected rows.
+async fn execute_for_rows(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    writer: &StateWriter,
+    rows: &AccountColumns<'_>,
+) -> Result<u64, StateError> {
+    let done = sqlx::query(sql)
+        .bind(writer.sync_id())
+        .bind(writer.generation())
+        .bind(&rows.accounts)
+        .bind(&rows.acknowledged)
+        .bind(&rows.digests)
+        .bind(&rows.due)
+        .bind(&rows.late_write)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 async fn delete_accounts(
