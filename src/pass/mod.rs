@@ -11,12 +11,14 @@
 //! | `begin`, `finish`, `delivery_context`, `progress`, `report` | what all passes have in common |
 //! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
-//! | `delivery_queue`, `deliver_and_record`, `build_record` | the deliveries in flight; one delivery; its record |
+//! | `delivery_queue`, `accounts_in_flight` | the deliveries in flight, and their accounts |
+//! | `deliver_and_record`, `build_record` | one delivery; its record |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
 
 mod account_backoff;
+mod accounts_in_flight;
 mod ambiguous_accounts;
 mod begin;
 mod build_record;

@@ -26,8 +26,14 @@ pub struct Migration {
 }
 
 /// All migrations, oldest first.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "state", sql: include_str!("../../migrations/0001_state.sql") },
+    Migration {
+        version: 2,
+        name: "owed_removals_and_counts",
+        sql: include_str!("../../migrations/0002_owed_removals_and_counts.sql"),
+    },
+];
 
 /// The version of the schema that this binary uses.
 pub const LATEST_VERSION: i32 = latest(MIGRATIONS);

@@ -1,0 +1,60 @@
+-- Owed and deferred accounts as rows, counters instead of counts, and what a stored value depends on.
+-- Runs with search_path set to the state schema ([state] schema in imsync.toml).
+
+CREATE TABLE owed_removal (
+    sync_id int NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    since timestamptz NOT NULL,
+    why text NOT NULL CHECK (why IN ('gone', 'emptied', 'unmapped', 'forced')),
+    PRIMARY KEY (sync_id, account)
+);
+COMMENT ON TABLE owed_removal IS 'Accounts of which an attribute is to be removed, and the removal guard has not permitted it yet. A row is deleted when the removal is permitted, or when a comparison finds that it is no longer wanted. The guard counts these rows.';
+COMMENT ON COLUMN owed_removal.sync_id IS 'The sync.';
+COMMENT ON COLUMN owed_removal.account IS 'The IM account.';
+COMMENT ON COLUMN owed_removal.since IS 'When the removal was first found to be owed.';
+COMMENT ON COLUMN owed_removal.why IS 'gone: the account left the table; emptied: a column became NULL or is to be removed; unmapped: the mapping no longer names an attribute; forced: nothing is acknowledged, and --force removes it.';
+
+CREATE TABLE deferred_account (
+    sync_id int NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    since timestamptz NOT NULL,
+    PRIMARY KEY (sync_id, account)
+);
+COMMENT ON TABLE deferred_account IS 'Accounts whose row was read while a call for them was in flight. They are looked up in the table when that call has ended. The watermark may move past their rows, because they are here.';
+COMMENT ON COLUMN deferred_account.sync_id IS 'The sync.';
+COMMENT ON COLUMN deferred_account.account IS 'The IM account.';
+COMMENT ON COLUMN deferred_account.since IS 'When it was deferred.';
+
+CREATE TABLE account_count (
+    sync_id int PRIMARY KEY,
+    known bigint NOT NULL DEFAULT 0,
+    in_doubt bigint NOT NULL DEFAULT 0,
+    rejected bigint NOT NULL DEFAULT 0,
+    owed_removals bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+INSERT INTO account_count (sync_id, known, in_doubt, rejected)
+    SELECT id,
+        (SELECT count(*) FROM account WHERE sync_id = sync.id)
+            - (SELECT count(*) FROM account WHERE sync_id = sync.id AND in_doubt_retry_at IS NOT NULL AND acknowledged::text NOT LIKE '%"%'),
+        (SELECT count(*) FROM account WHERE sync_id = sync.id AND in_doubt_retry_at IS NOT NULL),
+        (SELECT count(DISTINCT account) FROM rejection WHERE sync_id = sync.id)
+    FROM sync;
+COMMENT ON TABLE account_count IS 'Numbers of accounts of each sync. Each transaction that changes a number updates it here, because counting ten million rows takes seconds.';
+COMMENT ON COLUMN account_count.sync_id IS 'The sync.';
+COMMENT ON COLUMN account_count.known IS 'Rows of account with an acknowledged value.';
+COMMENT ON COLUMN account_count.in_doubt IS 'Rows of account with a value in doubt.';
+COMMENT ON COLUMN account_count.rejected IS 'Accounts with a row in rejection.';
+COMMENT ON COLUMN account_count.owed_removals IS 'Rows of owed_removal.';
+
+CREATE INDEX removal_of_time ON removal (sync_id, removed_at);
+
+ALTER TABLE sync ADD COLUMN removals_counted_from timestamptz;
+ALTER TABLE sync ADD COLUMN retry_rejections_after text COLLATE "C";
+ALTER TABLE sync ADD COLUMN source_fingerprint jsonb;
+ALTER TABLE sync ADD COLUMN full_pass_request bigint NOT NULL DEFAULT 0;
+ALTER TABLE sync ADD COLUMN digest_key bytea NOT NULL DEFAULT uuid_send(gen_random_uuid());
+COMMENT ON COLUMN sync.removals_counted_from IS 'Removals before this time do not count against removal.max_share: an operator has confirmed them with --allow-removals.';
+COMMENT ON COLUMN sync.retry_rejections_after IS 'After an edit of the mapping, all rejections are made due in steps: the account up to which that is done. NULL when it is not under way.';
+COMMENT ON COLUMN sync.source_fingerprint IS 'What the stored watermark and acknowledged values depend on: server, database, table, view definition, and the types of the watermark column and the mapped columns. A full pass runs when it changes.';
+COMMENT ON COLUMN sync.full_pass_request IS 'The number of the newest request for a full pass. A position resumes only the request that it was stored for.';
+COMMENT ON COLUMN sync.digest_key IS 'A random key for the digests of this sync, so that nobody can choose two values with the same digest.';

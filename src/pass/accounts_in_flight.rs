@@ -1,0 +1,63 @@
+//! Which accounts have a change that is pending, in flight, or about to be recorded.
+//!
+//! Owns: the set of these accounts, and the rule that each belongs to one delivery or probe at a time. Must not know: what
+//! is sent for an account, or in what order.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::Account;
+
+/// The accounts that nothing else may compare or send now. Clones share the set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AccountsInFlight(Arc<Mutex<HashSet<Account>>>);
+
+/// One account that is reserved until this is dropped.
+#[derive(Debug)]
+pub(super) struct AccountReservation {
+    accounts: AccountsInFlight,
+    account: Account,
+}
+
+impl AccountsInFlight {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Account>> {
+        // Accounts are added and removed one by one, so the set that a panic left behind is a valid one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the account belongs to a delivery or a probe.
+    pub(super) fn contains(&self, account: &Account) -> bool {
+        self.lock().contains(account)
+    }
+
+    /// How many accounts there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Adds accounts, which must not be in flight.
+    pub(super) fn add<'a>(&self, accounts: impl Iterator<Item = &'a Account>) {
+        self.lock().extend(accounts.cloned());
+    }
+
+    /// Removes accounts whose outcome is recorded.
+    pub(super) fn remove<'a>(&self, accounts: impl Iterator<Item = &'a Account>) {
+        let mut set = self.lock();
+        for account in accounts {
+            set.remove(account);
+        }
+    }
+
+    /// Reserves an account that is not in flight; `None` if it is.
+    #[expect(dead_code, reason = "the next change uses it")]
+    pub(super) fn reserve(&self, account: &Account) -> Option<AccountReservation> {
+        let is_idle = self.lock().insert(account.clone());
+        is_idle.then(|| AccountReservation { accounts: self.clone(), account: account.clone() })
+    }
+}
+
+impl Drop for AccountReservation {
+    fn drop(&mut self) {
+        self.accounts.remove(std::iter::once(&self.account));
+    }
+}
