@@ -246,6 +246,8 @@ pub struct AccountOutcome {
     pub attributes: Vec<(AttributeIndex, AttributeOutcome)>,
     /// The outcome of a call with this account is unknown: it may still be applied and overwrite a later one.
     pub may_be_overwritten: bool,
+    /// The account was alone in its call, and IM gave no answer although it answered other calls meanwhile.
+    pub unanswered_alone: bool,
 }
 
 /// The two push services of the vendor, with the same five commands and bodies.

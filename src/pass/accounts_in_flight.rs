@@ -3,14 +3,14 @@
 //! Owns: the set of these accounts, and the rule that each belongs to one delivery or probe at a time. Must not know: what
 //! is sent for an account, or in what order.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::Account;
 
 /// The accounts that nothing else may compare or send now. Clones share the set.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AccountsInFlight(Arc<Mutex<HashSet<Account>>>);
+pub(super) struct AccountsInFlight(Arc<Mutex<HashMap<Account, bool>>>);
 
 /// One account that is reserved until this is dropped.
 #[derive(Debug)]
@@ -20,14 +20,19 @@ pub(super) struct AccountReservation {
 }
 
 impl AccountsInFlight {
-    fn lock(&self) -> MutexGuard<'_, HashSet<Account>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Account, bool>> {
         // Accounts are added and removed one by one, so the set that a panic left behind is a valid one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the account belongs to a delivery or a probe.
     pub(super) fn contains(&self, account: &Account) -> bool {
-        self.lock().contains(account)
+        self.lock().contains_key(account)
+    }
+
+    /// Whether the account is in flight and counts as in doubt already.
+    pub(super) fn is_in_doubt(&self, account: &Account) -> bool {
+        self.lock().get(account).copied().unwrap_or(false)
     }
 
     /// How many accounts there are.
@@ -35,9 +40,9 @@ impl AccountsInFlight {
         self.lock().len()
     }
 
-    /// Adds accounts, which must not be in flight.
-    pub(super) fn add<'a>(&self, accounts: impl Iterator<Item = &'a Account>) {
-        self.lock().extend(accounts.cloned());
+    /// Adds an account, which must not be in flight. `in_doubt`: it counts as in doubt already.
+    pub(super) fn add(&self, account: &Account, in_doubt: bool) {
+        self.lock().insert(account.clone(), in_doubt);
     }
 
     /// Removes accounts whose outcome is recorded.
@@ -51,8 +56,12 @@ impl AccountsInFlight {
     /// Reserves an account that is not in flight; `None` if it is.
     #[expect(dead_code, reason = "the next change uses it")]
     pub(super) fn reserve(&self, account: &Account) -> Option<AccountReservation> {
-        let is_idle = self.lock().insert(account.clone());
-        is_idle.then(|| AccountReservation { accounts: self.clone(), account: account.clone() })
+        let mut set = self.lock();
+        if set.contains_key(account) {
+            return None;
+        }
+        set.insert(account.clone(), false);
+        Some(AccountReservation { accounts: self.clone(), account: account.clone() })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::{
     AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
 };
 use crate::state::account::{AccountRecord, RetryDue};
-use crate::state::outcome_record::OutcomeRecord;
+use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 use crate::state::rejection::NewRejection;
 
 #[cfg(test)]
@@ -44,18 +44,20 @@ pub(super) struct OutcomeCounts {
 #[derive(Debug)]
 pub(super) struct RecordBuilder {
     names: AttributeNames,
+    /// The pass has ended: its rows are not read again, so what was not sent counts as in doubt.
+    detached: bool,
     record: OutcomeRecord,
     counts: OutcomeCounts,
 }
 
 impl RecordBuilder {
-    /// `names`: the attribute names, by attribute index.
-    pub(super) fn new(names: AttributeNames) -> Self {
-        Self { names, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
+    /// `names`: the attribute names, by attribute index. `detached`: the pass has ended, and its rows are not read again.
+    pub(super) fn new(names: AttributeNames, detached: bool) -> Self {
+        Self { names, detached, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
     }
 
-    /// The record that deletes this intent, and the counts.
-    pub(super) fn finish(self, intent: Option<i64>) -> (OutcomeRecord, OutcomeCounts) {
+    /// The record with what becomes of its intent, and the counts.
+    pub(super) fn finish(self, intent: Option<IntentUpdate>) -> (OutcomeRecord, OutcomeCounts) {
         (OutcomeRecord { intent, ..self.record }, self.counts)
     }
 
@@ -84,7 +86,7 @@ impl RecordBuilder {
         self.add_refusals(diff);
         let locally_refused = !diff.refused.is_empty();
 
-        let mut update = AccountUpdate::new(diff);
+        let mut update = AccountUpdate::new(diff, self.detached);
         for (index, (attribute, outcome)) in outcome.attributes.iter().enumerate() {
             // Outcomes come in the order of the change: first what is set, then what is removed.
             let value = diff.change.set.get(index).map(|(_, value)| &**value);
@@ -167,6 +169,8 @@ fn holds_a_value(acknowledged: &[AcknowledgedValue]) -> bool {
 struct AccountUpdate {
     acknowledged: Vec<AcknowledgedValue>,
     due: RetryDue,
+    /// What was not sent counts as in doubt.
+    detached: bool,
     /// An earlier call may still be applied over what is acknowledged now.
     late_write_possible: bool,
     all_done: bool,
@@ -178,11 +182,12 @@ struct AccountUpdate {
 }
 
 impl AccountUpdate {
-    fn new(diff: &AccountDiff) -> Self {
+    fn new(diff: &AccountDiff, detached: bool) -> Self {
         Self {
             acknowledged: diff.acknowledged.clone(),
             // A removal that the guard allows later resolves unknown outcomes too.
             due: if diff.removal_pending { RetryDue::Now } else { RetryDue::OnChange },
+            detached,
             late_write_possible: diff.late_write.is_some(),
             all_done: true,
             refused: false,
@@ -223,6 +228,10 @@ impl AccountUpdate {
             }
             AttributeOutcome::NotSent => {
                 self.all_done = false;
+                if self.detached {
+                    *known = AcknowledgedValue::Unknown;
+                    self.due = RetryDue::Now;
+                }
                 if *known == AcknowledgedValue::Unknown && self.due == RetryDue::OnChange {
                     self.due = RetryDue::Now;
                 }

@@ -1,81 +1,168 @@
 //! One delivery: store the intent, send the changes, record the outcomes.
 //!
-//! Owns: the order of these three steps. Must not know: which deliveries are in flight, where pages come from.
+//! Owns: the order of these three steps, and that accounts with an outcome do not wait for one without. Must not know:
+//! which deliveries are in flight, where pages come from.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::mpsc;
+
+use super::accounts_in_flight::AccountsInFlight;
 use super::build_record::{OutcomeCounts, RecordBuilder};
 use super::delivery_context::DeliveryContext;
+use super::delivery_progress::DeliveryProgress;
 use super::error::PassError;
 use super::page_diff::AccountDiff;
 use super::progress::PassProgress;
 use crate::crash;
-use crate::model::Change;
+use crate::model::{Account, AccountOutcome, Change};
 use crate::push::ChangeOrigin;
+use crate::state::outcome_record::IntentUpdate;
 
 /// The intents of deliveries in flight. Locked while an intent is stored and while left-over intents are resolved, so that
 /// no intent is ever seen in the table before it is in this set.
 pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
-/// Delivers the diffs. An intent that an error leaves behind is resolved by the next pass.
-pub(super) async fn deliver_and_record(
-    context: &DeliveryContext,
-    diffs: Vec<AccountDiff>,
-    origin: ChangeOrigin,
-    live_intents: &LiveIntents,
-) -> Result<(), PassError> {
-    let mut builder = RecordBuilder::new(context.names.clone());
-    let changes: Vec<&Change> = diffs.iter().filter(|diff| diff.sends()).map(|diff| &diff.change).collect();
-    let intent = if changes.is_empty() {
-        for diff in &diffs {
-            builder.add_refusals(diff);
+/// What a delivery shares with its pass and with the queue.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) context: Arc<DeliveryContext>,
+    pub(super) origin: ChangeOrigin,
+    pub(super) progress: Arc<DeliveryProgress>,
+    pub(super) live_intents: LiveIntents,
+    pub(super) in_flight: AccountsInFlight,
+}
+
+/// The changes of a delivery that have no recorded outcome yet, in the order of their rows.
+type OpenDiffs = Vec<AccountDiff>;
+
+/// Delivers the diffs. Returns the accounts whose outcome is not recorded, which is an error of the pass; they stay in
+/// flight. An intent that is left behind is resolved by the next pass.
+pub(super) async fn deliver_and_record(delivery: &Delivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
+    let mut open = diffs;
+    if let Err(error) = delivery.run(&mut open).await {
+        delivery.context.record_first_error(error);
+    }
+    open.into_iter().map(|diff| diff.change.account).collect()
+}
+
+impl Delivery {
+    async fn run(&self, open: &mut OpenDiffs) -> Result<(), PassError> {
+        let changes: Vec<Change> = open.iter().filter(|diff| diff.sends()).map(|diff| diff.change.clone()).collect();
+        if changes.is_empty() {
+            let outcomes = HashMap::new();
+            return self.record(open, outcomes, None, false).await;
         }
-        None
-    } else {
         // If the pass has been stopped meanwhile, nothing is sent, so nothing needs an intent.
-        context.check()?;
+        self.context.check()?;
         crash::point("delivery: begins");
-        let mut live = live_intents.lock().await;
-        let intent = context.writer.store_intent(&changes).await?;
+        let mut live = self.live_intents.lock().await;
+        let intent = self.context.writer.store_intent(&changes.iter().collect::<Vec<_>>()).await?;
         live.insert(intent);
         drop(live);
         crash::point("intent: stored");
-        let changes = changes.into_iter().cloned().collect();
-        send(context, &diffs, changes, origin, &mut builder).await;
-        Some(intent)
-    };
-    crash::point("delivery: about to be recorded");
-    let (record, counts) = builder.finish(intent);
-    let result = if record.is_empty() { Ok(()) } else { context.writer.record(&record, context.retry_after).await };
-    if let Some(intent) = intent {
+        self.progress.note_intent_stored();
+        let result = self.send_and_record(open, changes, intent).await;
         // Either its outcomes are recorded, or the next pass makes its attributes unknown.
-        live_intents.lock().await.remove(&intent);
+        self.live_intents.lock().await.remove(&intent);
+        result
     }
-    result?;
-    crash::point("delivery: recorded");
-    count(context, counts);
-    Ok(())
+
+    async fn send_and_record(
+        &self,
+        open: &mut OpenDiffs,
+        changes: Vec<Change>,
+        intent: i64,
+    ) -> Result<(), PassError> {
+        let (early, mut settled) = mpsc::unbounded_channel();
+        let mut calls = std::pin::pin!(self.context.session.deliver(changes, self.origin, early));
+        let mut partly = Ok(());
+        let rest = loop {
+            let outcomes: Vec<AccountOutcome> = tokio::select! {
+                biased;
+                Some(outcomes) = settled.recv(), if partly.is_ok() => outcomes,
+                rest = &mut calls => break rest,
+            };
+            // The calls go on while this is recorded: a slow transaction must not look like a slow IM.
+            let record = self.record_settled(open, outcomes, intent);
+            let mut record = std::pin::pin!(record);
+            let mut rest = None;
+            partly = loop {
+                tokio::select! {
+                    recorded = &mut record => break recorded,
+                    outcomes = &mut calls, if rest.is_none() => rest = Some(outcomes),
+                }
+            };
+            if let Some(rest) = rest {
+                break rest;
+            }
+        };
+        partly?;
+        let detached = self.progress.begin_recording();
+        let mut outcomes: HashMap<Account, AccountOutcome> = by_account(rest);
+        while let Ok(settled) = settled.try_recv() {
+            outcomes.extend(by_account(settled));
+        }
+        crash::point("delivery: about to be recorded");
+        self.record(open, outcomes, Some(IntentUpdate::delete(intent)), detached).await
+    }
+
+    /// Records accounts whose calls have all been answered, while others of the delivery still wait.
+    async fn record_settled(
+        &self,
+        open: &mut OpenDiffs,
+        outcomes: Vec<AccountOutcome>,
+        intent: i64,
+    ) -> Result<(), PassError> {
+        let outcomes = by_account(outcomes);
+        let (mut settled, left): (OpenDiffs, OpenDiffs) =
+            std::mem::take(open).into_iter().partition(|diff| outcomes.contains_key(diff.account()));
+        *open = left;
+        let left = open.iter().filter(|diff| diff.sends()).map(|diff| &diff.change);
+        let update = IntentUpdate::shrink_to(intent, left);
+        let result = self.record(&mut settled, outcomes, Some(update), false).await;
+        // Those that are left here could not be recorded.
+        open.extend(settled);
+        crash::point("delivery: partly recorded");
+        self.progress.note_partly_recorded();
+        result
+    }
+
+    /// Records what is open. `detached`: the pass has ended, so a change that was not sent must be looked up again.
+    async fn record(
+        &self,
+        open: &mut OpenDiffs,
+        mut outcomes: HashMap<Account, AccountOutcome>,
+        intent: Option<IntentUpdate>,
+        detached: bool,
+    ) -> Result<(), PassError> {
+        let context = &self.context;
+        let mut builder = RecordBuilder::new(context.names.clone(), detached);
+        for diff in open.iter() {
+            if diff.sends() {
+                let outcome = outcomes.remove(diff.account());
+                let outcome = outcome.expect("the push stage returns an outcome for every change");
+                builder.add_outcome(diff, &outcome, context.in_doubt_delays(&outcome, self.origin));
+            } else {
+                builder.add_refusals(diff);
+            }
+        }
+        let (record, counts) = builder.finish(intent);
+        if !record.is_empty() {
+            context.writer.record(&record, context.retry_after).await?;
+        }
+        crash::point("delivery: recorded");
+        self.in_flight.remove(open.iter().map(AccountDiff::account));
+        open.clear();
+        count(context, counts);
+        Ok(())
+    }
 }
 
-async fn send(
-    context: &DeliveryContext,
-    diffs: &[AccountDiff],
-    changes: Vec<Change>,
-    origin: ChangeOrigin,
-    builder: &mut RecordBuilder,
-) {
-    let mut outcomes = context.session.deliver(changes, origin).await.into_iter();
-    for diff in diffs {
-        if diff.sends() {
-            let outcome = outcomes.next().filter(|outcome| outcome.account == *diff.account());
-            let outcome = outcome.expect("the push stage returns an outcome for every change, in the order given");
-            builder.add_outcome(diff, &outcome, context.in_doubt_delays(&outcome, origin));
-        } else {
-            builder.add_refusals(diff);
-        }
-    }
+fn by_account(outcomes: Vec<AccountOutcome>) -> HashMap<Account, AccountOutcome> {
+    outcomes.into_iter().map(|outcome| (outcome.account.clone(), outcome)).collect()
 }
 
 fn count(context: &DeliveryContext, counts: OutcomeCounts) {

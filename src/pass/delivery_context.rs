@@ -72,7 +72,7 @@ impl DeliveryContext {
             return InDoubtDelays { late_write, unknown: late_write };
         }
         let is_retry = matches!(origin, ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive);
-        let unknown = if is_retry && self.session.im_answered() {
+        let unknown = if outcome.unanswered_alone || (is_retry && self.session.im_answered()) {
             backoff.note_unanswered(&outcome.account, late_write)
         } else {
             late_write

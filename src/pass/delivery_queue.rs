@@ -3,19 +3,19 @@
 //! Owns: the deliveries in flight, and the rule that an account is compared only when its earlier change is recorded.
 //! Must not know: where pages come from, what a delivery does.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::accounts_in_flight::AccountsInFlight;
-use super::deliver_and_record::{LiveIntents, deliver_and_record};
+use super::deliver_and_record::{Delivery, LiveIntents, deliver_and_record};
 use super::delivery_context::DeliveryContext;
-use super::error::PassError;
+use super::delivery_progress::DeliveryProgress;
 use super::page_diff::{AccountDiff, PageDiff};
-use crate::crash;
 use crate::model::Account;
 use crate::push::ChangeOrigin;
 
@@ -25,18 +25,28 @@ const DELIVERY_SIZE: usize = 1_000;
 /// for each of 64 calls in flight.
 const CAPACITY: RangeInclusive<usize> = 2 * DELIVERY_SIZE..=12_800;
 
-/// A delivery that has ended, whether it succeeded or not.
+/// A delivery that has ended.
 struct Completed {
-    accounts: Vec<Account>,
     number: u64,
+    /// Accounts whose outcome could not be recorded. Their intent, if there is one, is resolved by the next pass.
+    unrecorded: Vec<Account>,
 }
 
 /// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
 struct PendingDelivery {
     context: Arc<DeliveryContext>,
     origin: ChangeOrigin,
+    first_pass: u64,
     diffs: Vec<AccountDiff>,
-    accounts: HashSet<Account>,
+}
+
+/// A delivery in flight.
+struct Outstanding {
+    pass: u64,
+    /// The first pass that has read one of its rows.
+    first_pass: u64,
+    origin: ChangeOrigin,
+    progress: Arc<DeliveryProgress>,
 }
 
 /// The queue. A process that holds the lease has one; it outlives the passes.
@@ -47,9 +57,13 @@ pub(super) struct DeliveryQueue {
     /// Accounts that are pending or in flight.
     in_flight: AccountsInFlight,
     live_intents: LiveIntents,
-    /// Numbers of the deliveries in flight, each with its pass.
-    outstanding: BTreeMap<u64, u64>,
+    /// Told when an intent is stored.
+    changed: Arc<Notify>,
+    /// The deliveries in flight, by number.
+    outstanding: BTreeMap<u64, Outstanding>,
     pending: Option<PendingDelivery>,
+    /// Accounts of deliveries that could not record their outcomes.
+    unrecorded: Vec<Account>,
     next_delivery: u64,
     passes: u64,
 }
@@ -80,8 +94,10 @@ impl DeliveryQueue {
             deliveries: JoinSet::new(),
             in_flight: AccountsInFlight::default(),
             live_intents: LiveIntents::default(),
+            changed: Arc::default(),
             outstanding: BTreeMap::new(),
             pending: None,
+            unrecorded: Vec::new(),
             next_delivery: 0,
             passes: 0,
         }
@@ -94,7 +110,6 @@ impl DeliveryQueue {
     }
 
     /// The accounts that are pending, in flight or reserved.
-    #[expect(dead_code, reason = "the next change uses it")]
     pub(super) fn accounts_in_flight(&self) -> AccountsInFlight {
         self.in_flight.clone()
     }
@@ -104,25 +119,18 @@ impl DeliveryQueue {
         self.live_intents.clone()
     }
 
-    /// Waits until none of these accounts is in flight or pending, so that they can be compared.
-    pub(super) async fn wait_until_recorded<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
-        let contains_one =
-            |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
-        if self.pending.as_ref().is_some_and(contains_one) {
-            self.send();
-        }
-        while accounts.clone().any(|account| self.in_flight.contains(account)) {
-            if !self.wait_for_one().await {
-                break;
-            }
-        }
-    }
-
-    /// Adds the differences of a page. Its accounts must be idle, see [`DeliveryQueue::wait_until_recorded`].
+    /// Adds the differences of a page. None of its accounts may be in flight. `first_pass`: the first pass that has read
+    /// one of the rows.
     ///
     /// Accounts with an unknown outcome are delivered apart from the others, because IM may never answer for one of them.
     /// So are those that IM did not answer for when they were sent again.
-    pub(super) fn enqueue(&mut self, context: &Arc<DeliveryContext>, page_diff: PageDiff, origin: ChangeOrigin) {
+    pub(super) fn enqueue(
+        &mut self,
+        context: &Arc<DeliveryContext>,
+        page_diff: PageDiff,
+        origin: ChangeOrigin,
+        first_pass: u64,
+    ) {
         let mut groups = [
             (origin, Vec::new()),
             (ChangeOrigin::UnknownOutcome, Vec::new()),
@@ -138,28 +146,26 @@ impl DeliveryQueue {
         drop(backoff);
         for (origin, diffs) in groups {
             if !diffs.is_empty() {
-                self.add_to_pending(context, diffs, origin);
+                let first_pass = first_pass.min(context.pass);
+                self.add_to_pending(PendingDelivery { context: context.clone(), origin, first_pass, diffs });
             }
         }
     }
 
-    fn add_to_pending(&mut self, context: &Arc<DeliveryContext>, diffs: Vec<AccountDiff>, origin: ChangeOrigin) {
+    fn add_to_pending(&mut self, more: PendingDelivery) {
+        let PendingDelivery { context, origin, first_pass, diffs } = more;
         if self.pending.as_ref().is_some_and(|p| p.context.pass != context.pass || p.origin != origin) {
-            self.send();
+            self.send_pending();
         }
-        let pending = self.pending.get_or_insert_with(|| PendingDelivery {
-            context: context.clone(),
-            origin,
-            diffs: Vec::new(),
-            accounts: HashSet::new(),
-        });
+        let pending =
+            self.pending.get_or_insert_with(|| PendingDelivery { context, origin, first_pass, diffs: Vec::new() });
+        pending.first_pass = pending.first_pass.min(first_pass);
         for diff in diffs.into_iter().filter(AccountDiff::needs_delivery) {
-            self.in_flight.add(std::iter::once(diff.account()));
-            pending.accounts.insert(diff.account().clone());
+            self.in_flight.add(diff.account(), origin.is_in_doubt());
             pending.diffs.push(diff);
         }
         if pending.diffs.len() >= DELIVERY_SIZE {
-            self.send();
+            self.send_pending();
         }
     }
 
@@ -170,50 +176,89 @@ impl DeliveryQueue {
 
     /// Waits until another page may be read.
     pub(super) async fn wait_for_capacity(&mut self) {
-        while self.in_flight.len() > self.capacity && self.wait_for_one().await {}
+        while self.in_flight.len() > self.capacity && !self.outstanding.is_empty() {
+            self.wait_for_event().await;
+        }
     }
 
     /// Starts the delivery of what is pending.
-    fn send(&mut self) {
-        let Some(PendingDelivery { context, origin, diffs, .. }) = self.pending.take() else { return };
+    pub(super) fn send_pending(&mut self) {
+        let Some(PendingDelivery { context, origin, first_pass, diffs }) = self.pending.take() else { return };
         if diffs.is_empty() {
             return;
         }
         let number = self.next_delivery;
         self.next_delivery += 1;
-        self.outstanding.insert(number, context.pass);
-        let live_intents = self.live_intents.clone();
+        let progress = Arc::new(DeliveryProgress::new(self.changed.clone()));
+        let outstanding = Outstanding { pass: context.pass, first_pass, origin, progress: progress.clone() };
+        self.outstanding.insert(number, outstanding);
+        let delivery = Delivery {
+            context,
+            origin,
+            progress,
+            live_intents: self.live_intents.clone(),
+            in_flight: self.in_flight.clone(),
+        };
         self.deliveries.spawn(async move {
-            let accounts = diffs.iter().map(|diff| diff.account().clone()).collect();
-            if let Err(error) = deliver_and_record(&context, diffs, origin, &live_intents).await {
-                context.record_first_error(error);
-            }
-            Completed { accounts, number }
+            let unrecorded = deliver_and_record(&delivery, diffs).await;
+            Completed { number, unrecorded }
         });
     }
 
-    /// Sends what is pending and waits until every delivery of this pass is recorded.
-    pub(super) async fn drain(&mut self, context: &DeliveryContext) -> Result<(), PassError> {
-        crash::point("drain: begins");
-        self.send();
-        while self.outstanding.values().any(|pass| *pass == context.pass) {
-            if !self.wait_for_one().await {
-                break;
-            }
+    /// Waits until every delivery, of whichever pass, has ended. New calls start, unless their passes have stopped.
+    pub(super) async fn wait_for_all(&mut self) {
+        self.send_pending();
+        while !self.outstanding.is_empty() {
+            self.wait_for_event().await;
         }
-        crash::point("drain: ended");
-        context.check()
+    }
+
+    /// Whether a delivery of the pass is in flight.
+    pub(super) fn has_outstanding(&self, pass: u64) -> bool {
+        self.outstanding.values().any(|delivery| delivery.pass == pass)
+    }
+
+    /// Whether the accounts of all deliveries of the pass that are in flight counted as in doubt before.
+    pub(super) fn only_doubts_outstanding(&self, pass: u64) -> bool {
+        self.of_pass(pass).all(|delivery| delivery.origin.is_in_doubt())
+    }
+
+    /// Whether an intent stands for everything of the pass that is not recorded.
+    pub(super) fn all_intents_stored(&self, pass: u64) -> bool {
+        self.of_pass(pass).all(|delivery| delivery.progress.has_stored_intent())
+    }
+
+    /// The pass stops waiting for its deliveries. Returns false if one of them is about to be recorded, or has no intent
+    /// yet.
+    pub(super) fn detach(&self, pass: u64) -> bool {
+        self.of_pass(pass).all(|delivery| delivery.progress.detach())
+    }
+
+    /// The first pass that has read a row of which a change has no recorded outcome. Accounts that count as in doubt, and
+    /// rejections that are tried again, are left out.
+    pub(super) fn oldest_pass(&self) -> Option<u64> {
+        let held = self.outstanding.values().filter(|delivery| delivery.origin == ChangeOrigin::New);
+        held.map(|delivery| delivery.first_pass).min()
+    }
+
+    fn of_pass(&self, pass: u64) -> impl Iterator<Item = &Outstanding> {
+        self.outstanding.values().filter(move |delivery| delivery.pass == pass)
     }
 
     /// Sends what is pending and waits until a delivery has completed, at most this long.
     pub(super) async fn wait_for_completion(&mut self, context: &DeliveryContext, limit: Duration) -> WaitResult {
-        self.send();
-        if !self.outstanding.values().any(|pass| *pass == context.pass) {
+        self.send_pending();
+        if !self.has_outstanding(context.pass) {
             return WaitResult::NothingInFlight;
         }
-        match tokio::time::timeout(limit, self.wait_for_one()).await {
-            Ok(true) => WaitResult::Completed,
-            Ok(false) => WaitResult::NothingInFlight,
+        let before = self.outstanding.len();
+        let completed = async {
+            while self.outstanding.len() == before {
+                self.wait_for_event().await;
+            }
+        };
+        match tokio::time::timeout(limit, completed).await {
+            Ok(()) => WaitResult::Completed,
             Err(_) => WaitResult::TimedOut,
         }
     }
@@ -235,26 +280,32 @@ impl DeliveryQueue {
         }
     }
 
-    /// Returns false if no delivery is in flight.
-    async fn wait_for_one(&mut self) -> bool {
-        match self.deliveries.join_next().await {
-            Some(completed) => {
+    /// Waits until a delivery has completed, or has stored its intent. Returns at once if none is in flight.
+    pub(super) async fn wait_for_event(&mut self) {
+        tokio::select! {
+            completed = self.deliveries.join_next() => if let Some(completed) = completed {
                 self.remove_completed(completed);
-                true
-            }
-            None => false,
+            },
+            () = self.changed.notified() => {}
         }
     }
 
     fn remove_completed(&mut self, completed: Result<Completed, tokio::task::JoinError>) {
         match completed {
-            Ok(Completed { accounts, number }) => {
-                self.in_flight.remove(accounts.iter());
+            Ok(Completed { number, unrecorded }) => {
+                self.unrecorded.extend(unrecorded);
                 self.outstanding.remove(&number);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // A delivery is cancelled only when the queue is dropped.
             Err(_) => {}
         }
+    }
+
+    /// The accounts whose outcomes could not be recorded, once. Until their intents are resolved they stay in flight, so
+    /// that nobody compares them with values that may be wrong.
+    pub(super) fn take_unrecorded(&mut self) -> Vec<Account> {
+        self.note_completed();
+        std::mem::take(&mut self.unrecorded)
     }
 }

@@ -67,6 +67,11 @@ impl<'a> AnswerHandler<'a> {
         self.settlement.has_held()
     }
 
+    /// Takes the outcomes of accounts of which every attribute has one.
+    pub(super) fn take_settled(&mut self) -> Vec<AccountOutcome> {
+        self.settlement.take_settled()
+    }
+
     /// What a probe must check now.
     pub(super) fn take_suspects(&mut self) -> Vec<Suspect> {
         self.settlement.take_suspects()
@@ -106,6 +111,7 @@ impl<'a> AnswerHandler<'a> {
             Ok(accepted) => self.call_accepted(batch, &accepted),
             Err(SendFailure::Refused(error)) => self.call_refused(batch, &error),
             Err(SendFailure::RanOut(error)) => self.attempts_ran_out(batch, &error),
+            Err(SendFailure::Stalled(error)) => self.stalled(batch, &error),
             Err(SendFailure::Halted) => self.settlement.unanswered(self.op, batch.into_unanswered()),
         }
         if let Some(sample) = sample {
@@ -192,6 +198,20 @@ impl<'a> AnswerHandler<'a> {
             let many_refused_likely = !origin.counts() || !session.stats().refusals_are_rare();
             let batches = self.splitter.split(batch, many_refused_likely);
             self.send_first(batches);
+        }
+    }
+
+    /// IM does not answer this batch while it answers others, so one of its accounts is the reason. It is split until that
+    /// account is alone, which then counts as in doubt.
+    fn stalled(&mut self, batch: Batch, error: &CallError) {
+        crash::point("push: a batch was split without an answer");
+        if let [entry] = batch.entries[..] {
+            let account = &self.context.changes[entry.change].account;
+            tracing::warn!(%account, code = %error.code, "IM does not answer for one account, while it answers for others");
+            self.settlement.unanswered_alone(self.op, entry);
+            self.send_next_attribute(batch);
+        } else {
+            self.queue.extend(split_refused_batch::stalled_parts(&batch));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Attempts {
     pub pause: Duration,
     /// The call is not retried, unless IM answers "slow down".
     pub single_attempt: bool,
+    /// The call is a part of one that IM did not answer although it answered others.
+    pub of_stalled_batch: bool,
     /// IM may have applied one of the attempts.
     pub may_be_applied: bool,
 }

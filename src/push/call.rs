@@ -62,6 +62,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// How many accounts the call sets or removes attributes of.
+    pub(super) fn accounts(&self) -> usize {
+        match self {
+            Self::Set(users) => users.len(),
+            Self::Remove(users) => users.len(),
+            Self::Names => 0,
+        }
+    }
+
     /// The account is one of those that the call sets or removes attributes of.
     pub(super) fn carries(&self, account: &Account) -> bool {
         match self {

@@ -35,6 +35,7 @@ mod call;
 mod delivery;
 mod disposition;
 mod held_refusals;
+mod last_answers;
 mod outage;
 mod outcomes;
 mod permit;

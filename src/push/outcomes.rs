@@ -13,6 +13,8 @@ use crate::model::{AccountOutcome, AttributeOutcome, Change};
 pub(super) struct DeliveryOutcomes<'a> {
     changes: &'a [Change],
     outcomes: Vec<AccountOutcome>,
+    /// By the index of the change: its outcome was taken before the end of the delivery.
+    taken: Vec<bool>,
     /// The codes with which IM refused an account, for each account that it answered for, by the index of its change.
     refusal_codes: HashMap<usize, Vec<Code>>,
 }
@@ -29,20 +31,40 @@ pub(super) struct NewlyAnswered {
 impl<'a> DeliveryOutcomes<'a> {
     /// Every attribute begins as not sent.
     pub(super) fn new(changes: &'a [Change]) -> Self {
-        let outcomes = changes
+        let outcomes: Vec<AccountOutcome> = changes
             .iter()
             .map(|change| {
                 let attributes = change.set.iter().map(|(attribute, _)| attribute).chain(&change.remove);
                 let attributes = attributes.map(|attribute| (*attribute, AttributeOutcome::NotSent)).collect();
-                AccountOutcome { account: change.account.clone(), attributes, may_be_overwritten: false }
+                AccountOutcome { account: change.account.clone(), attributes, may_be_overwritten: false, unanswered_alone: false }
             })
             .collect();
-        Self { changes, outcomes, refusal_codes: HashMap::new() }
+        Self { changes, taken: vec![false; outcomes.len()], outcomes, refusal_codes: HashMap::new() }
     }
 
-    /// The outcomes in the order of the changes.
+    /// The outcomes that were not taken before, in the order of the changes.
     pub(super) fn into_outcomes(self) -> Vec<AccountOutcome> {
-        self.outcomes
+        self.outcomes.into_iter().zip(self.taken).filter(|(_, taken)| !taken).map(|(outcome, _)| outcome).collect()
+    }
+
+    /// Takes the outcomes of accounts of which every attribute has one.
+    pub(super) fn take_settled(&mut self) -> Vec<AccountOutcome> {
+        let is_open = |outcome: &AccountOutcome| {
+            outcome.attributes.iter().any(|(_, outcome)| matches!(outcome, AttributeOutcome::NotSent))
+        };
+        let mut settled = Vec::new();
+        for (outcome, taken) in self.outcomes.iter().zip(&mut self.taken) {
+            if !*taken && !is_open(outcome) {
+                *taken = true;
+                settled.push(outcome.clone());
+            }
+        }
+        settled
+    }
+
+    /// The account was alone in its call, and IM gave no answer although it answered other calls.
+    pub(super) fn note_unanswered_alone(&mut self, entry: BatchEntry) {
+        self.outcomes[entry.change].unanswered_alone = true;
     }
 
     /// IM gave no answer for the entry that settles it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::last_answers::LastAnswers;
 use super::probe::{Probe, ProbeAccount};
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
@@ -16,6 +17,9 @@ use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
 use crate::metrics::Metrics;
 use crate::model::MAX_USERS_PER_CALL;
+
+/// One of so many calls in flight may be for an account that IM did not answer for before.
+const UNRESPONSIVE_SHARE: usize = 8;
 
 /// The limits of a pusher.
 #[derive(Clone, Debug)]
@@ -45,6 +49,9 @@ pub struct Pusher {
     pub(super) rate_limiters: RateLimiters,
     pub(super) in_flight: Semaphore,
     pub(super) probe_account: ProbeAccount,
+    pub(super) last_answers: LastAnswers,
+    /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
+    pub(super) unresponsive: Semaphore,
 }
 
 /// A rate limiter for each of the vendor's commands.
@@ -92,6 +99,8 @@ impl Pusher {
         Self {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             probe_account: ProbeAccount::default(),
+            last_answers: LastAnswers::default(),
+            unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),
             in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             limits,

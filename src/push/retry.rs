@@ -24,6 +24,8 @@ pub(super) enum SendFailure {
     Refused(CallError),
     /// The attempts ran out; the last one ended with this error.
     RanOut(CallError),
+    /// IM gives no answer to this call, while it answers others. The last attempt ended with this error.
+    Stalled(CallError),
     /// The pass stopped before the call had an answer that settles it.
     Halted,
 }
@@ -54,6 +56,9 @@ impl PushSession {
                 attempt = attempts.count,
                 "IM did not accept the call"
             );
+            if purpose == CallPurpose::Deliver && self.is_stalled(call, attempts, &error).await {
+                return Err(SendFailure::Stalled(error));
+            }
             let throttled = match Disposition::of(error.code) {
                 Disposition::Bisect => return Err(SendFailure::Refused(error)),
                 Disposition::Stop => {
@@ -81,6 +86,20 @@ impl PushSession {
         }
     }
 
+    /// Whether the accounts of the call are the reason that IM does not answer it: it answers other calls meanwhile.
+    ///
+    /// A single account has a second attempt. Where nothing but a read shows that IM answers, several accounts are split
+    /// once; whether IM answers for one of the parts then shows more.
+    async fn is_stalled(&self, call: &Call<'_>, attempts: &Attempts, error: &CallError) -> bool {
+        let several = call.accounts() > 1;
+        if attempts.single_attempt || error.code != Code::Timeout || (!several && attempts.count < 2) {
+            return false;
+        }
+        let since = attempts.last_at.unwrap_or_else(monotonic);
+        self.pusher.last_answers.change_since(since)
+            || ((!several || !attempts.of_stalled_batch) && self.im_is_alive().await)
+    }
+
     /// Waits for the permit and sends the call once; `None` when the pass stops before the call starts.
     async fn attempt(
         &self,
@@ -100,6 +119,10 @@ impl PushSession {
         attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
         let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
+        let answered = answer.as_ref().map_or_else(|error| Disposition::of(error.code) == Disposition::Bisect, |_| true);
+        if answered {
+            self.pusher.last_answers.note(call.accounts() > 0);
+        }
         if let Some(probe) = &mut permit.probe {
             // Before the lock is released. Otherwise a probe could send the older value after this newer one.
             refresh_probe(probe, call, &answer, &self.names);

@@ -47,6 +47,17 @@ impl<'a> Settlement<'a> {
         self.outcomes.into_outcomes()
     }
 
+    /// Takes the outcomes of accounts of which every attribute has one.
+    pub(super) fn take_settled(&mut self) -> Vec<AccountOutcome> {
+        self.outcomes.take_settled()
+    }
+
+    /// IM gives no answer for an account that is alone in its call, although it answers other calls.
+    pub(super) fn unanswered_alone(&mut self, op: Operation, entry: BatchEntry) {
+        self.outcomes.note_unanswered_alone(entry);
+        self.outcomes.record_unanswered(op, BatchEntry { may_be_applied: true, ..entry });
+    }
+
     /// Refusals wait for their cause.
     pub(super) fn has_held(&self) -> bool {
         !self.held.is_empty()

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgTransaction, Row as _};
+use sqlx::{PgConnection, PgTransaction, Row as _};
 
 use super::account::{AccountRecord, RetryDue, read_accounts};
 use super::account_write::write_accounts;
@@ -27,13 +27,63 @@ fn attributes_in(mask: i64) -> impl Iterator<Item = usize> {
     (0..MAX_ATTRIBUTE_NAMES).filter(move |attribute| mask & (1 << attribute) != 0)
 }
 
+/// The attributes that changes set and remove, as the columns of the table.
+#[derive(Debug, Default)]
+struct IntentColumns {
+    accounts: Vec<String>,
+    sets: Vec<i64>,
+    removals: Vec<i64>,
+}
+
+impl IntentColumns {
+    fn of<'a>(changes: impl Iterator<Item = &'a Change>) -> Self {
+        let mut columns = Self::default();
+        for change in changes {
+            columns.accounts.push(change.account.as_str().to_owned());
+            columns.sets.push(mask_of(change.set.iter().map(|(attribute, _)| *attribute)));
+            columns.removals.push(mask_of(change.remove.iter().copied()));
+        }
+        columns
+    }
+}
+
+/// What becomes of an intent in the transaction that records outcomes.
+#[derive(Debug)]
+pub struct IntentUpdate {
+    id: i64,
+    /// What has no outcome yet; `None` if everything has one.
+    left: Option<IntentColumns>,
+}
+
+impl IntentUpdate {
+    /// Every change of the intent has an outcome: the intent is deleted.
+    pub fn delete(id: i64) -> Self {
+        Self { id, left: None }
+    }
+
+    /// Only these changes have no outcome yet.
+    pub fn shrink_to<'a>(id: i64, left: impl Iterator<Item = &'a Change>) -> Self {
+        Self { id, left: Some(IntentColumns::of(left)) }
+    }
+}
+
+/// Deletes or shrinks an intent within a transaction of the writer.
+pub(super) async fn update_intent(connection: &mut PgConnection, update: &IntentUpdate) -> Result<(), StateError> {
+    let done = match &update.left {
+        None => sqlx::query("DELETE FROM intent WHERE id = $1").bind(update.id).execute(connection).await?,
+        Some(IntentColumns { accounts, sets, removals }) => {
+            let sql = "UPDATE intent SET accounts = $2, set_attributes = $3, remove_attributes = $4 WHERE id = $1";
+            let query = sqlx::query(sql).bind(update.id).bind(accounts).bind(sets).bind(removals);
+            query.execute(connection).await?
+        }
+    };
+    StateWriter::expect_one(done.rows_affected())
+}
+
 impl StateWriter {
     /// Stores the intent of a delivery in one statement, which is committed when this returns. Returns its id.
     pub async fn store_intent(&self, changes: &[&Change]) -> Result<i64, StateError> {
-        let accounts: Vec<&str> = changes.iter().map(|change| change.account.as_str()).collect();
-        let sets: Vec<i64> =
-            changes.iter().map(|change| mask_of(change.set.iter().map(|(attribute, _)| *attribute))).collect();
-        let removals: Vec<i64> = changes.iter().map(|change| mask_of(change.remove.iter().copied())).collect();
+        let IntentColumns { accounts, sets, removals } = IntentColumns::of(changes.iter().copied());
         sqlx::query_scalar(
             "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND lease_epoch = $2 FOR SHARE) \
              INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) SELECT id, $3, $4, $5 FROM lease RETURNING id",

@@ -12,7 +12,7 @@
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
-//! | `intent`, `rejection`, `recent_removals`, `passes` | one table each |
+//! | `intent`, `rejection`, `recent_removals`, `deferred_account`, `passes` | one table each |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
@@ -21,6 +21,7 @@ pub mod acknowledged_json;
 pub mod attribute_names;
 pub mod binding;
 mod database;
+pub mod deferred_account;
 mod error;
 pub mod generation;
 pub mod in_doubt;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::account::AccountRecord;
 use super::account_write::write_accounts;
 use super::error::StateError;
+use super::intent::update_intent;
+pub use super::intent::IntentUpdate;
 use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
 use super::writer::StateWriter;
 use crate::crash;
@@ -18,8 +20,8 @@ const REPEATS: usize = 3;
 /// What one transaction records.
 #[derive(Debug, Default)]
 pub struct OutcomeRecord {
-    /// The intent whose outcomes these are; `None` when nothing was sent.
-    pub intent: Option<i64>,
+    /// What becomes of the intent whose outcomes these are; `None` when nothing was sent.
+    pub intent: Option<IntentUpdate>,
     /// Rows of `account` to write.
     pub accounts: Vec<AccountRecord>,
     /// Rejections to add or to repeat.
@@ -62,8 +64,7 @@ impl StateWriter {
         delete_rejections(&mut transaction, self.sync_id(), resolved).await?;
         upsert_rejections(&mut transaction, self.sync_id(), rejected, retry_after).await?;
         if let Some(intent) = intent {
-            let done = sqlx::query("DELETE FROM intent WHERE id = $1").bind(intent).execute(&mut *transaction).await?;
-            Self::expect_one(done.rows_affected())?;
+            update_intent(&mut transaction, intent).await?;
         }
         crash::point("record: not committed");
         transaction.commit().await?;
