@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::alive::LastRead;
 use super::probe::{Probe, ProbeAccount};
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
@@ -45,6 +46,7 @@ pub struct Pusher {
     pub(super) rate_limiters: RateLimiters,
     pub(super) in_flight: Semaphore,
     pub(super) probe_account: ProbeAccount,
+    pub(super) last_read: LastRead,
 }
 
 /// A rate limiter for each of the vendor's commands.
@@ -92,6 +94,7 @@ impl Pusher {
         Self {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             probe_account: ProbeAccount::default(),
+            last_read: LastRead::default(),
             rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),
             in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             limits,

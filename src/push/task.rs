@@ -52,13 +52,13 @@ impl BatchContext<'_> {
         let call = Call::of(batch.op, &batch.entries, changes, &session.names);
         let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
-            Ok(CallReply::Names(_)) => Ok(Accepted::default()),
+            Ok(CallReply::Names(_) | CallReply::Read) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
         };
         if let Err(SendFailure::RanOut(error)) = &answer
             && batch.checks_im
         {
-            session.check_im_alive(error, &batch.attempts, &call).await;
+            session.check_im_alive(error, &batch.attempts).await;
         }
         if origin.counts()
             && let Some((code, entries)) = entries_not_valid(&answer, &batch, changes)
