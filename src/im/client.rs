@@ -106,6 +106,11 @@ impl Client {
             .collect())
     }
 
+    /// The administrator's account, which every app has.
+    pub fn administrator(&self) -> &str {
+        self.signer.identifier()
+    }
+
     /// Reads the app's attribute names by number (0 to 9).
     pub async fn attr_names(&self) -> Result<BTreeMap<u8, String>, CallError> {
         let request =

@@ -66,6 +66,11 @@ impl UsersigSigner {
         Self { sdk_app_id, identifier, secret_key, lifetime, current: Mutex::new(None) }
     }
 
+    /// The account that the UserSigs are for.
+    pub(super) fn identifier(&self) -> &str {
+        &self.identifier
+    }
+
     /// The current UserSig. It is replaced after half of its lifetime, and when the clock was set back to before it was
     /// made.
     pub(super) fn current(&self, now: DateTime<Utc>) -> Usersig {

@@ -234,6 +234,10 @@ impl<'a> AnswerHandler<'a> {
             has_several_accounts: batch.entries.len() > 1,
             others_wait: self.has_queued(),
             last_success,
+            im_answers_reads: session
+                .last_read()
+                .zip(batch.attempts.first_at)
+                .is_some_and(|(read, first)| read >= first),
             pass_has_stopped: session.stop_reason().is_some(),
         });
         if decision == OutageDecision::Split {

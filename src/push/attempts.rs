@@ -32,11 +32,6 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// For a call that is not retried, unless IM answers "slow down".
-    pub(super) fn single() -> Self {
-        Self { single_attempt: true, ..Self::default() }
-    }
-
     /// An attempt starts.
     pub(super) fn record_start(&mut self, at: Instant) {
         self.first_at.get_or_insert(at);
@@ -116,7 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_single_attempt_is_retried_only_when_throttled() {
-        let mut attempts = Attempts::single();
+        let mut attempts = Attempts { single_attempt: true, ..Attempts::default() };
         attempts.record_start(monotonic());
         assert_eq!(attempts.next_pause(RETRY_FOR, false, None), None);
         assert!(attempts.next_pause(RETRY_FOR, true, None).is_some());

@@ -1,4 +1,4 @@
-//! What is at fault: single accounts, the app, or the network.
+//! What is at fault: single accounts or the app.
 //!
 //! Owns: the probe and the reading of the app's attribute names, and what follows from their answers.
 //! Must not know: batches, deliveries.
@@ -56,28 +56,6 @@ impl PushSession {
         }
     }
 
-    /// Finds out with a probe, where there is one, whether IM is unreachable, after a call ran out of attempts and
-    /// while IM has accepted nothing in this pass. Without an answer to the probe the pass stops.
-    pub(super) async fn check_im_alive(&self, error: &CallError, attempts: &Attempts, call: &Call<'_>) {
-        let Some(_check) = self.unless_stopped(self.fault_check.lock()).await else { return };
-        if self.im_answered() || error.code.is_network_failure() {
-            return;
-        }
-        let Some(mut probe) = self.unless_stopped(self.pusher.probe_account.lock()).await else { return };
-        // An account of the call may be one for which IM never answers.
-        let Some(current) = probe.clone().filter(|probe| !call.carries(&probe.account)) else { return };
-        match self.send_probe(&current, &mut Attempts::single()).await {
-            // A refusal is an answer too.
-            Ok(()) | Err(SendFailure::Refused(_)) => self.slow_start.record_success(),
-            Err(SendFailure::RanOut(_)) => {
-                // IM may never answer for this account either.
-                *probe = None;
-                self.stop(StopReason::unreachable(error, attempts));
-            }
-            Err(SendFailure::Halted) => {}
-        }
-    }
-
     /// Sends the probe's value again. The caller holds the probe's lock.
     async fn send_probe(&self, probe: &Probe, attempts: &mut Attempts) -> Result<(), SendFailure> {
         let name = &*self.names[probe.attribute.index()];
@@ -101,7 +79,7 @@ impl PushSession {
                     maybe_applied: false,
                 })),
             },
-            CallReply::Names(_) => Ok(()),
+            CallReply::Names(_) | CallReply::Read => Ok(()),
         }
     }
 
@@ -116,7 +94,7 @@ impl PushSession {
             .get_or_init(|| async {
                 match self.send_with_retry(&Call::Names, &mut Attempts::default(), CallPurpose::Deliver).await {
                     Ok(CallReply::Names(names)) => Some(names),
-                    Ok(CallReply::Users(_)) | Err(_) => None,
+                    Ok(CallReply::Users(_) | CallReply::Read) | Err(_) => None,
                 }
             })
             .await;

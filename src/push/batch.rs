@@ -124,7 +124,7 @@ pub(super) struct Batch {
     /// the answer to the one before, because two calls with one account are never in flight together.
     pub next_attributes: Vec<BatchEntry>,
     pub attempts: Attempts,
-    /// When the attempts run out and IM has accepted nothing in this pass, a probe finds out whether IM is reachable.
+    /// When the attempts run out and IM has accepted nothing in this pass, a read shows whether IM is reachable.
     /// Set where no other waiting batch would show it.
     pub checks_im: bool,
     /// The batch is a half of a refused batch.

@@ -13,6 +13,8 @@ pub(super) enum Call<'a> {
     Remove(Vec<RemoveUser<'a>>),
     /// Reads the attribute names that the app defines.
     Names,
+    /// Reads the attributes of one account, to see whether IM answers.
+    Read,
 }
 
 /// What a call does to an attribute of an account.
@@ -27,6 +29,7 @@ pub(super) enum CallEffect<'a> {
 pub(super) enum CallReply {
     Users(Accepted),
     Names(Vec<String>),
+    Read,
 }
 
 impl<'a> Call<'a> {
@@ -59,6 +62,7 @@ impl<'a> Call<'a> {
             Self::Set(_) => ApiCommand::SetAttr,
             Self::Remove(_) => ApiCommand::RemoveAttr,
             Self::Names => ApiCommand::GetAttrName,
+            Self::Read => ApiCommand::GetAttr,
         }
     }
 
@@ -67,7 +71,7 @@ impl<'a> Call<'a> {
         match self {
             Self::Set(users) => users.len(),
             Self::Remove(users) => users.len(),
-            Self::Names => 0,
+            Self::Names | Self::Read => 0,
         }
     }
 
@@ -76,7 +80,7 @@ impl<'a> Call<'a> {
         match self {
             Self::Set(users) => users.iter().any(|user| user.account == account.as_str()),
             Self::Remove(users) => users.iter().any(|user| user.account == account.as_str()),
-            Self::Names => false,
+            Self::Names | Self::Read => false,
         }
     }
 
@@ -91,7 +95,7 @@ impl<'a> Call<'a> {
                 let user = users.iter().find(|user| user.account == account.as_str())?;
                 user.names.contains(&name).then_some(CallEffect::Removes)
             }
-            Self::Names => None,
+            Self::Names | Self::Read => None,
         }
     }
 

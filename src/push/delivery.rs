@@ -3,17 +3,24 @@
 //! Owns: when a batch of the delivery is sent. Must not know: what follows from its answer, rate limits, retries.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::MutexGuard;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 
 use super::answer_handler::AnswerHandler;
 use super::batch::{ChangeOrigin, Operation};
 use super::session::PushSession;
 use super::task::{BatchContext, Completion, Task};
+use crate::clock::monotonic;
 use crate::crash;
 use crate::model::{AccountOutcome, Change};
+
+/// A delivery that waits for calls hands out what is settled once in this time.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PushSession {
     /// Sends the changes (all sets, then all removals) and returns the outcome of every attribute of every account, in
@@ -34,9 +41,17 @@ impl PushSession {
     /// Where 6 of a sample of 20 are refused, the rest of the batch is sent account by account too. It then costs 1 + u
     /// calls however many of its accounts are refused, attributes aside: for each refused account 1.01 calls when all
     /// are refused, 1.12 at 90 %, 2.06 at half.
-    pub async fn deliver(&self, changes: Vec<Change>, origin: ChangeOrigin) -> Vec<AccountOutcome> {
+    ///
+    /// While some calls of the delivery have no answer, the outcomes of the accounts that are settled go to `early`. They
+    /// are not among those returned.
+    pub async fn deliver(
+        &self,
+        changes: Vec<Change>,
+        origin: ChangeOrigin,
+        early: UnboundedSender<Vec<AccountOutcome>>,
+    ) -> Vec<AccountOutcome> {
         let context = BatchContext { session: self, changes: &changes, origin };
-        Delivery { context, handler: AnswerHandler::new(context) }.run().await
+        Delivery { context, handler: AnswerHandler::new(context), early, flushed_at: monotonic() }.run().await
     }
 }
 
@@ -45,6 +60,17 @@ impl PushSession {
 struct Delivery<'a> {
     context: BatchContext<'a>,
     handler: AnswerHandler<'a>,
+    early: UnboundedSender<Vec<AccountOutcome>>,
+    /// When settled outcomes were handed out last.
+    flushed_at: Instant,
+}
+
+/// The right to send during the slow start.
+#[derive(Debug)]
+struct Lead<'a> {
+    _leader: MutexGuard<'a, ()>,
+    /// When a batch was sent last with it.
+    sent_at: Instant,
 }
 
 impl Delivery<'_> {
@@ -65,41 +91,57 @@ impl Delivery<'_> {
     async fn send_all(&mut self) {
         let context @ BatchContext { session, .. } = self.context;
         let mut running = FuturesUnordered::new();
-        let mut leader: Option<MutexGuard<'_, ()>> = None;
+        let mut lead: Option<Lead<'_>> = None;
         loop {
+            self.hand_out_settled();
             if session.has_stopped() {
                 self.handler.abandon();
             }
             for suspect in self.handler.take_suspects() {
                 running.push(context.run(Task::AttributeFault(suspect)));
             }
-            if session.slow_start.is_open() {
-                leader = None;
+            if session.slow_start.is_open() || context.origin == ChangeOrigin::Unresponsive {
+                lead = None;
                 for batch in self.handler.take_all() {
                     running.push(context.run(Task::SendBatch(batch)));
                 }
-            } else if running.is_empty() && self.handler.has_queued() {
-                if leader.is_none() {
-                    leader = session.unless_stopped(session.slow_start.wait_to_lead()).await.flatten();
-                    if leader.is_none() {
-                        continue;
+            } else if running.is_empty() && self.handler.has_queued() && lead.is_none() {
+                let leader = session.unless_stopped(session.slow_start.wait_to_lead()).await.flatten();
+                let Some(leader) = leader else { continue };
+                lead = Some(Lead { _leader: leader, sent_at: monotonic() });
+                running.extend(self.handler.take_first().map(|batch| context.run(Task::SendBatch(batch))));
+            } else if let Some(current) = &mut lead
+                && (running.is_empty() || session.may_lead_again(current.sent_at))
+            {
+                match self.handler.take_first() {
+                    Some(batch) => {
+                        current.sent_at = monotonic();
+                        running.push(context.run(Task::SendBatch(batch)));
                     }
-                }
-                if let Some(batch) = self.handler.take_first() {
-                    running.push(context.run(Task::SendBatch(batch)));
+                    // Another delivery of the pass may lead.
+                    None => lead = None,
                 }
             }
-            let completion = if self.handler.has_queued() {
-                tokio::select! {
-                    completion = running.next() => completion,
-                    // Another delivery of the pass may be the first to succeed.
-                    () = session.slow_start.wait_until_open() => continue,
-                }
-            } else {
-                running.next().await
+            let completion = tokio::select! {
+                completion = running.next() => completion,
+                // Another delivery of the pass may be the first to succeed.
+                () = session.slow_start.wait_until_open(), if self.handler.has_queued() => continue,
+                () = tokio::time::sleep(FLUSH_INTERVAL), if !running.is_empty() => continue,
             };
             if self.complete(completion).is_break() {
                 return;
+            }
+        }
+    }
+
+    /// Hands out settled outcomes, so that their accounts do not wait for calls without an answer.
+    fn hand_out_settled(&mut self) {
+        if self.flushed_at.elapsed() >= FLUSH_INTERVAL {
+            self.flushed_at = monotonic();
+            let settled = self.handler.take_settled();
+            if !settled.is_empty() {
+                // Nobody receives them only if the delivery is being dropped.
+                let _ = self.early.send(settled);
             }
         }
     }

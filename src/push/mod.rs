@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `attempts` | the attempts of one call, the pause before the next one |
 //! | `disposition` | what is done with a call, by the class of its code |
+//! | `last_answers` | when IM answered last |
 //! | `slow_start` | one call at a time until IM has answered |
 //! | `rate_limit` | when the next call of a command may start |
 //! | `batch` | origins, operations, batches |
@@ -19,7 +20,8 @@
 //! | `probe` | the account with which IM can be tried |
 //! | `pusher`, `session` | what passes share; what the deliveries of one pass share |
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
-//! | `attribution` | whether accounts, the app or the network are at fault |
+//! | `alive` | whether IM answers at all |
+//! | `attribution` | whether accounts or the app are at fault |
 //! | `task` | the concurrent work of a delivery |
 //! | `split_refused_batch` | how a refused batch is split |
 //! | `held_refusals` | refusals of unclear cause |
@@ -27,6 +29,7 @@
 //! | `outcomes`, `settlement` | the outcomes of a delivery; how an answer changes them and the counts |
 //! | `answer_handler`, `delivery` | what follows from each answer; the loop of a delivery |
 
+mod alive;
 mod answer_handler;
 mod attempts;
 mod attribution;

@@ -1,15 +1,14 @@
 //! The detection of an outage: whether IM is unreachable, or only some accounts get no answer.
 //!
-//! Owns: what follows when a batch runs out of attempts. Must not know: calls, probes, how a batch is split.
+//! Owns: what follows when a batch runs out of attempts. Must not know: calls, reads, how a batch is split.
 
 use tokio::time::Instant;
 
 use super::attempts::Attempts;
 use super::batch::ChangeOrigin;
 
-/// How many batches in doubt are halved although IM has answered nothing since they were first sent, and no probe could
-/// show whether it answers at all. Enough to isolate a few accounts that never get an answer (then a half is accepted),
-/// few enough for an IM that answers nothing.
+/// How many batches in doubt are halved although IM has accepted nothing since they were first sent. Enough to isolate a few accounts that never get an answer (then a half is accepted),
+/// few enough for an IM that accepts nothing.
 const MAX_UNANSWERED_SPLITS: usize = 8;
 
 /// What one delivery knows about IM.
@@ -37,6 +36,8 @@ pub(super) struct FailedBatch<'a> {
     pub others_wait: bool,
     /// When IM last accepted something in the pass.
     pub last_success: Option<Instant>,
+    /// IM has answered a read since the batch was first sent.
+    pub im_answers_reads: bool,
     pub pass_has_stopped: bool,
 }
 
@@ -85,8 +86,12 @@ impl OutageDetector {
     /// A batch ran out of attempts.
     pub(super) fn ran_out(&mut self, batch: FailedBatch<'_>) -> OutageDecision {
         let unreachable = match batch.origin {
-            // Without another batch to try, or after a failed try, there is nothing left that could still succeed.
-            ChangeOrigin::New => batch.network_failure || self.outage_suspected() || !batch.others_wait,
+            // Two batches without an answer are an outage even if IM answers reads: its set calls may hang. A last batch
+            // may contain the only account for which IM does not answer.
+            ChangeOrigin::New => {
+                let last_try_failed = if batch.others_wait { self.outage_suspected() } else { !batch.im_answers_reads };
+                batch.network_failure || last_try_failed
+            }
             ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive => batch.network_failure,
             ChangeOrigin::RejectionRetry => false,
         };
@@ -123,6 +128,7 @@ mod tests {
             has_several_accounts: true,
             others_wait: true,
             last_success: None,
+            im_answers_reads: false,
             pass_has_stopped: false,
         }
     }
@@ -165,6 +171,8 @@ mod tests {
         for batch in [last, offline(ChangeOrigin::New), offline(ChangeOrigin::UnknownOutcome)] {
             assert_eq!(OutageDetector::new().ran_out(batch), OutageDecision::EndPass, "{batch:?}");
         }
+        let answers_reads = FailedBatch { im_answers_reads: true, ..last };
+        assert_eq!(OutageDetector::new().ran_out(answers_reads), OutageDecision::MarkInDoubt);
         for origin in [ChangeOrigin::New, ChangeOrigin::UnknownOutcome] {
             let batch = FailedBatch { last_success: Some(monotonic()), ..offline(origin) };
             assert_ne!(OutageDetector::new().ran_out(batch), OutageDecision::EndPass, "IM answered before: {origin:?}");

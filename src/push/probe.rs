@@ -94,7 +94,7 @@ pub(super) fn refresh_probe(
         Ok(CallReply::Users(accepted)) => {
             accepted.failed.iter().all(|failed| failed.account != current.account.as_str())
         }
-        Ok(CallReply::Names(_)) => return,
+        Ok(CallReply::Names(_) | CallReply::Read) => return,
         Err(error) if !error.maybe_applied => return,
         Err(_) => false,
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::alive::LastRead;
 use super::last_answers::LastAnswers;
 use super::probe::{Probe, ProbeAccount};
 use super::rate_limit::RateLimiter;
@@ -49,6 +50,7 @@ pub struct Pusher {
     pub(super) rate_limiters: RateLimiters,
     pub(super) in_flight: Semaphore,
     pub(super) probe_account: ProbeAccount,
+    pub(super) last_read: LastRead,
     pub(super) last_answers: LastAnswers,
     /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
     pub(super) unresponsive: Semaphore,
@@ -99,6 +101,7 @@ impl Pusher {
         Self {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             probe_account: ProbeAccount::default(),
+            last_read: LastRead::default(),
             last_answers: LastAnswers::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),

@@ -101,7 +101,7 @@ impl PushSession {
     }
 
     /// Waits for the permit and sends the call once; `None` when the pass stops before the call starts.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         call: &Call<'_>,
         attempts: &mut Attempts,

@@ -18,6 +18,8 @@ pub(super) trait ImTransport: std::fmt::Debug + Send + Sync {
     fn remove_attr<'a>(&'a self, users: &'a [RemoveUser<'a>]) -> BoxFuture<'a, Result<Accepted, CallError>>;
     /// The attribute names that the app defines.
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
+    /// Reads the attributes of some account.
+    fn read(&self) -> BoxFuture<'_, Result<(), CallError>>;
 }
 
 impl ImTransport for Client {
@@ -31,6 +33,10 @@ impl ImTransport for Client {
 
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>> {
         Box::pin(async { Ok(self.attr_names().await?.into_values().collect()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(async { self.get_attr(&[self.administrator()]).await.map(|_| ()) })
     }
 }
 
@@ -53,6 +59,7 @@ impl CallSender {
             Call::Set(users) => self.transport.set_attr(users).await.map(CallReply::Users),
             Call::Remove(users) => self.transport.remove_attr(users).await.map(CallReply::Users),
             Call::Names => self.transport.attr_names().await.map(CallReply::Names),
+            Call::Read => self.transport.read().await.map(|()| CallReply::Read),
         };
         let command = call.command().label();
         self.metrics.im_call_duration.with_label_values(&[command]).observe(started.elapsed().as_secs_f64());

@@ -6,14 +6,21 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
+use tokio::time::Instant;
+use tokio::time::Instant;
 
 use super::pusher::Pusher;
 use super::refusal_stats::RefusalStats;
 use super::slow_start::SlowStart;
 use super::stop::StopReason;
+use crate::clock::monotonic;
 use crate::model::AttributeNames;
+
+/// A call that has had no answer for so long does not keep other batches waiting during the slow start.
+const LEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pushes of one pass. Several deliveries may run at once; the caller makes sure that no account is in two of them.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub struct PushSession {
     /// Why the pass fails if IM accepts nothing until its end.
     unanswered: Mutex<Option<StopReason>>,
     calls: AtomicU64,
+    /// When IM last answered a read of this pass.
+    last_read: Mutex<Option<Instant>>,
 }
 
 impl Pusher {
@@ -51,6 +60,7 @@ impl Pusher {
             stop: watch::Sender::new(None),
             unanswered: Mutex::default(),
             calls: AtomicU64::new(0),
+            last_read: Mutex::default(),
         }
     }
 }
@@ -61,15 +71,36 @@ impl PushSession {
         self.stop.borrow().clone()
     }
 
-    /// Why IM counts as unreachable: a batch ran out of attempts, and IM has accepted nothing in the whole pass.
+    /// Why IM counts as unreachable: a batch ran out of attempts, and IM has answered nothing in the whole pass.
     pub fn unreachable_reason(&self) -> Option<StopReason> {
         let reason = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         reason.filter(|_| !self.im_answered())
     }
 
-    /// IM has accepted a call of this pass, or has refused a single account for a reason that lies in the account.
+    /// IM has accepted a call of this pass, has refused a single account for a reason that lies in the account, or has
+    /// answered a read.
     pub fn im_answered(&self) -> bool {
-        self.slow_start.last_success().is_some()
+        self.slow_start.last_success().is_some() || self.last_read().is_some()
+    }
+
+    /// When IM last answered a read of this pass, if it did.
+    pub(super) fn last_read(&self) -> Option<Instant> {
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_read_answered(&self) {
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
+    }
+
+    /// Whether a further batch may be sent during the slow start although one that was sent at `sent_at` has no answer: IM
+    /// has answered other calls meanwhile, so the accounts of that batch may be the reason.
+    pub(super) fn may_lead_again(&self, sent_at: Instant) -> bool {
+        sent_at.elapsed() >= LEAD_PATIENCE && self.pusher.last_answers.any_since(sent_at)
+    }
+
+    /// Whether IM has answered a call since then, in whichever pass.
+    pub fn answered_since(&self, moment: Instant) -> bool {
+        self.pusher.last_answers.any_since(moment)
     }
 
     /// Calls started in this pass, retries and probes included.

@@ -50,15 +50,19 @@ impl BatchContext<'_> {
     async fn send_batch(self, mut batch: Batch) -> Completion {
         let Self { session, changes, origin } = self;
         let call = Call::of(batch.op, &batch.entries, changes, &session.names);
+        let _place = match origin {
+            ChangeOrigin::Unresponsive => session.unless_stopped(session.pusher.unresponsive.acquire()).await,
+            ChangeOrigin::New | ChangeOrigin::UnknownOutcome | ChangeOrigin::RejectionRetry => None,
+        };
         let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
-            Ok(CallReply::Names(_)) => Ok(Accepted::default()),
+            Ok(CallReply::Names(_) | CallReply::Read) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
         };
         if let Err(SendFailure::RanOut(error)) = &answer
             && batch.checks_im
         {
-            session.check_im_alive(error, &batch.attempts, &call).await;
+            session.check_im_alive(error, &batch.attempts).await;
         }
         if origin.counts()
             && let Some((code, entries)) = entries_not_valid(&answer, &batch, changes)

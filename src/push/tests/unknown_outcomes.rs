@@ -1,12 +1,13 @@
-//! Tests of calls without an answer: their outcomes, the probe, and the isolation of an account that never gets an
+//! Tests of calls without an answer: their outcomes, the read that shows whether IM answers, and the isolation of an account that never gets an
 //! answer.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::fake_im::*;
 use crate::clock::monotonic;
 use crate::im::{ApiCommand, Code};
-use crate::model::{Account, AttributeIndex, Change};
 use crate::push::ChangeOrigin::{New, UnknownOutcome};
 use crate::push::StopReason;
 
@@ -47,71 +48,73 @@ async fn after_a_call_that_was_not_applied_done_is_final() {
 async fn a_batch_in_doubt_is_halved_until_one_account_is_left() {
     let fixture = PushFixture::new();
     never_answers(&fixture, "u42");
-    let pass = fixture.begin_pass_with_probe();
+    let pass = fixture.begin_pass();
     let begun = monotonic();
     let outcomes = pass.deliver(sets(100, 2), UnknownOutcome).await;
     assert_eq!((count(&outcomes, unknown), count(&outcomes, done) + count(&outcomes, provisional)), (2, 198));
     assert_eq!(pass.stop_reason(), None, "one account without an answer is no outage");
-    // The batch, the probe, and two calls for each of seven halvings, with one attempt each.
+    // The batch, a read, and two calls for each of seven halvings, with one attempt each.
     assert!(pass.calls() <= 2 + 2 * 7, "{} calls", pass.calls());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     fixture.assert_limits_kept();
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_probe_the_halves_show_that_im_answers() {
-    let fixture = PushFixture::new();
-    never_answers(&fixture, "u1");
-    let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(40, 1), UnknownOutcome).await;
-    assert_eq!((count(&outcomes, unknown), pass.stop_reason()), (1, None));
-    fixture.assert_limits_kept();
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answered_probe_shows_that_im_is_reachable() {
+async fn an_answered_read_shows_that_im_is_reachable() {
     let fixture = PushFixture::new();
     never_answers(&fixture, "u7");
-    let pass = fixture.begin_pass_with_probe();
+    let pass = fixture.begin_pass();
     let outcomes = pass.deliver(sets(100, 1), New).await;
     assert_eq!(
         (count(&outcomes, unknown), pass.stop_reason()),
         (100, None),
         "they are in doubt and will be sent again"
     );
-    let probes = fixture.im.sent(ApiCommand::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
-    assert_eq!(probes, 1);
+    assert_eq!((fixture.im.sent(ApiCommand::GetAttr).len(), pass.unreachable_reason()), (1, None));
     fixture.assert_limits_kept();
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_to_the_probe_im_is_unreachable() {
-    let fixture = PushFixture::new();
-    fixture.inject(|_, _| Some(CallFault::Fail(Code::Timeout)));
-    let pass = fixture.begin_pass_with_probe();
-    let outcomes = pass.deliver(sets(1_000, 1), UnknownOutcome).await;
-    assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })), "{:?}", pass.stop_reason());
-    assert_eq!((pass.calls(), count(&outcomes, unknown)), (2, 100), "the first batch and the probe, one attempt each");
+async fn without_an_answer_to_the_read_im_is_unreachable() {
+    for origin in [New, UnknownOutcome] {
+        let fixture = PushFixture::new();
+        fixture.inject(|_, _| Some(CallFault::Fail(Code::Timeout)));
+        let pass = fixture.begin_pass();
+        let outcomes = pass.deliver(sets(100, 1), origin).await;
+        assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })), "{:?}", pass.stop_reason());
+        assert_eq!((fixture.im.sent(ApiCommand::GetAttr).len(), count(&outcomes, unknown)), (1, 100));
+    }
 }
 
-/// A probe has no intent. Without an answer it may be applied later and overwrite a newer value of its account.
+/// The front of IM works, and every call that sets attributes hangs.
 #[tokio::test(start_paused = true)]
-async fn after_a_probe_without_an_answer_done_is_provisional() {
+async fn answered_reads_do_not_open_the_way_for_sets() {
+    for origin in [New, UnknownOutcome] {
+        let fixture = PushFixture::new();
+        fixture.inject(|_, sent| (sent.command == ApiCommand::SetAttr).then_some(CallFault::Fail(Code::Timeout)));
+        let pass = fixture.begin_pass();
+        pass.deliver(sets(2_000, 1), origin).await;
+        assert_eq!(fixture.im.state().most_in_flight, 1, "{origin:?}");
+        let sets = fixture.im.sent(ApiCommand::SetAttr).len();
+        assert!(sets <= 50, "{origin:?}: {sets} calls");
+        fixture.assert_limits_kept();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_whether_im_answers_cost_one_read() {
     let fixture = PushFixture::new();
+    let pass = fixture.begin_pass();
+    let answers = join_all((0..50).map(|_| pass.im_is_alive())).await;
+    assert!(answers.into_iter().all(|is_alive| is_alive));
+    assert_eq!((pass.calls(), fixture.im.sent(ApiCommand::GetAttr).len()), (1, 1));
     fixture.inject(|_, _| Some(CallFault::Fail(Code::Timeout)));
-    let pass = fixture.begin_pass_with_probe();
-    pass.deliver(sets(10, 1), UnknownOutcome).await;
-    assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })));
-    fixture.inject(|_, _| None);
-    let moved = || Change {
-        account: Account::new("probe_account"),
-        set: vec![(AttributeIndex(0), "Rome".into())],
-        remove: Vec::new(),
-    };
-    let soon = fixture.begin_pass().deliver(vec![moved()], New).await;
-    assert_eq!((count(&soon, provisional), soon[0].may_be_overwritten), (1, true));
-    tokio::time::sleep(Duration::from_secs(21)).await;
-    let later = fixture.begin_pass().deliver(vec![moved()], New).await;
-    assert_eq!(count(&later, done), 1);
-    fixture.assert_limits_kept();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!pass.im_is_alive().await);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fixture.inject(|_, _| Some(CallFault::Fail(Code::Vendor(70107))));
+    assert!(pass.im_is_alive().await, "a refusal is an answer");
+    assert_eq!((pass.calls(), pass.stop_reason()), (3, None));
+    pass.halt();
+    assert!(!pass.im_is_alive().await, "a pass that has stopped makes no call");
 }
