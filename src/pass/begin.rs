@@ -35,8 +35,16 @@ impl Engine {
         let live_intents = self.queue.live_intents();
         let live_intents = live_intents.lock().await;
         let live: Vec<i64> = live_intents.iter().copied().collect();
-        let accounts = self.writer.mark_abandoned_intents_unknown(&live, context.late_write_window).await?;
+        let unrecorded = self.queue.take_unrecorded();
+        let accounts = match self.writer.mark_abandoned_intents_unknown(&live, context.late_write_window).await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                self.queue.keep_unrecorded(unrecorded);
+                return Err(error.into());
+            }
+        };
         drop(live_intents);
+        self.queue.accounts_in_flight().remove(unrecorded.iter());
         if accounts > 0 {
             tracing::warn!(
                 accounts,

@@ -3,6 +3,7 @@
 //! Owns: the way of one page from the reader to the queue, and the progress that is stored between pages.
 //! Must not know: which pages a pass reads, and in what order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,8 +16,8 @@ use super::pages::ReadPage;
 use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use crate::crash;
-use crate::model::Account;
-use crate::push::StopReason;
+use crate::model::{Account, Row};
+use crate::push::{ChangeOrigin, StopReason};
 
 impl Engine {
     /// Fails if a shutdown has been requested.
@@ -24,7 +25,8 @@ impl Engine {
         if self.shutdown.requested() { Err(PassError::Stop(StopReason::Shutdown)) } else { Ok(()) }
     }
 
-    /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`.
+    /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`. Those that are in
+    /// flight are not compared: a changed row is deferred, and a retry stays due.
     pub(super) async fn compare_and_enqueue_page(
         &mut self,
         context: &Arc<DeliveryContext>,
@@ -33,13 +35,18 @@ impl Engine {
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         self.check_shutdown()?;
-        let ReadPage { rows, missing, .. } = page;
-        let mut accounts = self.reader.accounts_of(&rows);
-        accounts.extend(missing.iter().cloned());
+        let ReadPage { mut rows, mut missing, .. } = page;
         PassProgress::add(&context.progress.rows_read, rows.len());
-        self.queue.note_completed();
-        self.queue.wait_until_recorded(accounts.iter()).await;
         context.check()?;
+        let busy = self.busy_accounts(&rows, &missing);
+        if !busy.is_empty() {
+            let source = &self.reader.config.source;
+            rows.retain(|row| row.account.as_deref().is_none_or(|text| !busy.contains(&source.account_of(text))));
+            missing.retain(|account| !busy.contains(account));
+            if options.origin == ChangeOrigin::New {
+                self.defer(context, &busy).await?;
+            }
+        }
         crash::point("page: read");
         let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
         crash::point("page: compared");
@@ -54,9 +61,21 @@ impl Engine {
         if page_diff.diffs.iter().any(AccountDiff::sends) {
             self.offer_probe().await?;
         }
-        self.queue.enqueue(context, page_diff, options.origin);
+        self.queue.enqueue(context, page_diff, options.origin, options.first_pass.unwrap_or(context.pass));
         crash::point("page: enqueued");
         context.check()
+    }
+
+    /// The accounts of a page that are in flight.
+    fn busy_accounts(&self, rows: &[Row], missing: &[Account]) -> HashSet<Account> {
+        let in_flight = self.queue.accounts_in_flight();
+        if in_flight.len() == 0 {
+            return HashSet::new();
+        }
+        let mut accounts = self.reader.accounts_of(rows);
+        accounts.extend(missing.iter().cloned());
+        accounts.retain(|account| in_flight.contains(account));
+        accounts
     }
 
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.

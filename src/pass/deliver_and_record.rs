@@ -70,12 +70,7 @@ impl Delivery {
         result
     }
 
-    async fn send_and_record(
-        &self,
-        open: &mut OpenDiffs,
-        changes: Vec<Change>,
-        intent: i64,
-    ) -> Result<(), PassError> {
+    async fn send_and_record(&self, open: &mut OpenDiffs, changes: Vec<Change>, intent: i64) -> Result<(), PassError> {
         let (early, mut settled) = mpsc::unbounded_channel();
         let mut calls = std::pin::pin!(self.context.session.deliver(changes, self.origin, early));
         let mut partly = Ok(());

@@ -218,9 +218,9 @@ impl DeliveryQueue {
         self.outstanding.values().any(|delivery| delivery.pass == pass)
     }
 
-    /// Whether the accounts of all deliveries of the pass that are in flight counted as in doubt before.
-    pub(super) fn only_doubts_outstanding(&self, pass: u64) -> bool {
-        self.of_pass(pass).all(|delivery| delivery.origin.is_in_doubt())
+    /// Whether the pass waits only for accounts that IM did not answer for before.
+    pub(super) fn only_unresponsive_outstanding(&self, pass: u64) -> bool {
+        self.of_pass(pass).all(|delivery| delivery.origin == ChangeOrigin::Unresponsive)
     }
 
     /// Whether an intent stands for everything of the pass that is not recorded.
@@ -307,5 +307,10 @@ impl DeliveryQueue {
     pub(super) fn take_unrecorded(&mut self) -> Vec<Account> {
         self.note_completed();
         std::mem::take(&mut self.unrecorded)
+    }
+
+    /// The intents of these accounts could not be resolved. They stay in flight.
+    pub(super) fn keep_unrecorded(&mut self, accounts: Vec<Account>) {
+        self.unrecorded.extend(accounts);
     }
 }

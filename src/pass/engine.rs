@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::account_backoff::AccountBackoff;
 use super::compare::PageComparer;
+use super::current_passes::CurrentPasses;
+use super::deferrals::Deferrals;
 use super::delivery_queue::DeliveryQueue;
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
@@ -16,6 +18,7 @@ use super::guard::RemovalGuard;
 use super::pages::PageReader;
 use super::read_position::{ReadPosition, WatermarkColumn};
 use super::save_times::SaveTimes;
+use super::slow_calls::{DetachedPass, SlowCalls};
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::crash;
@@ -41,6 +44,11 @@ pub struct Engine {
     pub(super) full_passes: FullPassSchedule,
     pub(super) guard: RemovalGuard,
     pub(super) saves: SaveTimes,
+    pub(super) deferrals: Deferrals,
+    pub(super) slow_calls: SlowCalls,
+    /// Passes that ended before their slowest call.
+    pub(super) detached: Vec<DetachedPass>,
+    pub(super) current_passes: CurrentPasses,
     /// Accounts with an acknowledged value.
     pub(super) known_accounts: i64,
     /// The push stage was offered an acknowledged value in this pass, if there was one. It then keeps its own.

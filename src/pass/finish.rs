@@ -2,6 +2,7 @@
 //!
 //! Owns: the way of the report into state and metrics. Must not know: what the pass did.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::delivery_context::DeliveryContext;
@@ -30,13 +31,13 @@ impl Engine {
     /// otherwise only for a notable pass and when the guard has changed.
     pub(super) async fn finish(
         &mut self,
-        context: &DeliveryContext,
+        context: &Arc<DeliveryContext>,
         result: Result<PassOutcome, PassError>,
         update: SyncUpdate,
         save: bool,
     ) -> (PassReport, Option<PassError>) {
+        let result = self.add_detached(context, result);
         let progress = &context.progress;
-        progress.calls.store(context.session.calls(), Ordering::Relaxed);
         let (outcome, mut error) = match result {
             Ok(outcome) => (outcome, None),
             Err(error) => (error.outcome(), Some(error)),
@@ -45,9 +46,16 @@ impl Engine {
         self.metrics.accounts.set(self.known_accounts);
         let mut report = progress.report(outcome, error.as_ref().map(ToString::to_string));
         crash::point("pass: outcomes are recorded");
-        let covers_all_changes = error.is_none() && progress.covers_all_changes();
-        if let Err(save_error) = self.store_report(&mut report, update, covers_all_changes, save).await {
-            report.is_current = false;
+        let was_held = self.current_passes.is_held();
+        if error.is_none() && progress.covers_all_changes() {
+            self.current_passes.note_complete(context.pass, report.started);
+        }
+        let held_since = [self.queue.oldest_pass(), self.deferrals.oldest_pass()].into_iter().flatten().min();
+        report.current_since = self.current_passes.advance(held_since);
+        self.note_reported(context);
+        let save = save || (was_held && report.current_since.is_some());
+        if let Err(save_error) = self.store_report(&mut report, update, save).await {
+            report.current_since = None;
             // The first error is the one that is reported.
             if error.is_none() {
                 report = progress.report(save_error.outcome(), Some(save_error.to_string()));
@@ -62,16 +70,14 @@ impl Engine {
         &mut self,
         report: &mut PassReport,
         mut update: SyncUpdate,
-        covers_all_changes: bool,
         save: bool,
     ) -> Result<(), PassError> {
         self.in_doubt_pending = self.state.in_doubt_pending(self.writer.sync_id()).await?;
-        report.is_current = covers_all_changes && !self.in_doubt_pending;
         let guard_changed = self.guard.differs_from_stored();
         if !save && !guard_changed && !report.is_notable() {
             return Ok(());
         }
-        update.current_seconds_ago = report.is_current.then(|| report.started.elapsed().as_secs_f64());
+        update.current_seconds_ago = report.current_since.map(|moment| moment.elapsed().as_secs_f64());
         self.writer.update_sync(&update).await?;
         crash::point("pass: the watermark is stored");
         self.saves.note_row_saved();

@@ -193,7 +193,7 @@ impl Engine {
     /// same options resumes at its position.
     pub async fn interrupt_full(&mut self, full: &mut FullPass) -> (Box<PassReport>, Option<PassError>) {
         full.context.session.halt();
-        let _ = self.queue.drain(&full.context).await;
+        let _ = self.settle(&full.context).await;
         self.keep_position(full).await;
         self.end_full(full, Err(PassError::Stop(StopReason::Shutdown))).await
     }
@@ -216,6 +216,10 @@ impl Engine {
         full: &mut FullPass,
         result: Result<PassOutcome, PassError>,
     ) -> (Box<PassReport>, Option<PassError>) {
+        let result = match result {
+            Ok(outcome) => self.end_deferrals(&full.context).await.map(|()| outcome),
+            Err(error) => Err(error),
+        };
         let is_complete = result.is_ok();
         if is_complete {
             if self.full_passes.finds_repairs() && !full.key.options.force {
@@ -225,6 +229,7 @@ impl Engine {
             }
             self.full_passes.note_completed(&full.fulfilled);
         } else {
+            self.deferrals.forget_look_ups(full.context.pass);
             self.guard.restore(full.guard_at_begin.as_ref());
         }
         let mut update = self.sync_update();

@@ -14,6 +14,7 @@ use super::progress::{PassPhase, PassProgress};
 use super::recorded_pages::PageEnd;
 use super::removals::RemovalResult;
 use super::report::PassOutcome;
+use super::slow_calls::SlowCalls;
 use crate::crash;
 
 /// A step waits at most this long for deliveries, because an incremental pass may be due.
@@ -27,7 +28,7 @@ impl Engine {
             Ok(Some(outcome)) => Ok(outcome),
             Err(error) => {
                 // Nothing of this pass may be in flight when it ends. The first error is the one that is reported.
-                let _ = self.queue.drain(&full.context).await;
+                let _ = self.settle(&full.context).await;
                 if !error.lease_lost() {
                     self.keep_position(full).await;
                 }
@@ -114,7 +115,10 @@ impl Engine {
                 return Ok(None);
             }
         }
-        self.queue.drain(&full.context).await?;
+        if self.slow_calls == SlowCalls::Await || !self.has_watermark() {
+            // Else the incremental passes look them up.
+            self.settle_with_deferred(&full.context, &mut full.pending).await?;
+        }
         if !full.pending.is_repeat() {
             full.differences = PassProgress::get(&full.context.progress.changed);
             self.resend_in_doubt(&full.context, &mut full.in_doubt, &mut full.pending).await?;
@@ -135,6 +139,7 @@ impl Engine {
         }
         let [.., retries] = PageScan::full(None);
         self.retry_rejections(&full.context, retries).await?;
+        self.settle(&full.context).await?;
         full.context.check_im_answered()?;
         if full.guard_at_begin.is_some() && !self.guard.is_tripped() {
             tracing::info!("the removal guard is lifted");

@@ -30,10 +30,13 @@ impl Engine {
             let accounts = page.looked_up.clone();
             self.compare_and_enqueue_page(context, page, options, pending).await?;
             crash::point("in doubt: looked up");
-            self.queue.drain(context).await?;
-            // An account whose removal is pending is resolved when the removal is sent. While the guard is tripped none is
-            // sent, and the full pass that lifts the guard compares every account.
-            let is_resolved_later = |account: &Account| !self.guard.is_tripped() && pending.may_contain(account);
+            // What is in flight is resolved when its outcome is recorded. An account whose removal is pending is resolved when
+            // the removal is sent. While the guard is tripped none is sent, and the full pass that lifts the guard compares
+            // every account.
+            let in_flight = self.queue.accounts_in_flight();
+            let is_resolved_later = |account: &Account| {
+                in_flight.contains(account) || (!self.guard.is_tripped() && pending.may_contain(account))
+            };
             let postponed: Vec<Account> = accounts.into_iter().filter(|account| !is_resolved_later(account)).collect();
             crash::point("in doubt: about to be postponed");
             self.writer.postpone_in_doubt_retries(&postponed).await?;

@@ -30,11 +30,16 @@ impl Engine {
         };
         let requests = self.full_passes.requests();
         let result = self.incremental_steps(&context).await;
-        // Even after an error, nothing of this pass may be in flight when it ends.
-        let drained = self.queue.drain(&context).await;
-        let result = result.and_then(|outcome| drained.map(|()| outcome));
+        // After an error too: a pass that has failed leaves nothing behind without an intent.
+        let settled = self.settle(&context).await;
+        let mut result = result.and_then(|outcome| settled.map(|()| outcome));
+        if result.is_ok() {
+            result = self.end_deferrals(&context).await.and(result);
+        }
         if result.is_ok() {
             self.read_position.complete();
+        } else {
+            self.deferrals.forget_look_ups(context.pass);
         }
         self.read_position.show(&self.metrics);
         // Before the position is stored: the request and the cleared list are stored together. The request replaces an
@@ -54,15 +59,16 @@ impl Engine {
         let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
         let mut pending = PendingRemovals::default();
         self.enqueue_changes(context, &mut changed, &mut pending).await?;
-        self.queue.drain(context).await?;
+        self.settle_with_deferred(context, &mut pending).await?;
         self.resend_in_doubt(context, &mut in_doubt, &mut pending).await?;
         if self.send_removals(context, &mut pending, GUARDED).await? == RemovalResult::ReadAgain {
             let [mut changed, ..] = PageScan::incremental(from);
             self.enqueue_changes(context, &mut changed, &mut pending).await?;
-            self.queue.drain(context).await?;
+            self.settle(context).await?;
             self.send_removals(context, &mut pending, GUARDED).await?;
         }
         self.retry_rejections(context, retries).await?;
+        self.settle(context).await?;
         context.check_im_answered()?;
         self.complete_outcome(None).await
     }

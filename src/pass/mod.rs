@@ -8,11 +8,11 @@
 //! |---|---|
 //! | `prepare_sync`, `engine`, `error` | [`Engine`], prepared when the lease is taken, and why a pass fails |
 //! | `incremental`, `full`, `full_steps`, `selected` | the three kinds of passes |
-//! | `begin`, `finish`, `delivery_context`, `progress`, `report` | what all passes have in common |
+//! | `begin`, `settle`, `slow_calls`, `finish`, `current_passes`, `delivery_context`, `progress`, `report` | what all passes have in common |
 //! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
-//! | `delivery_queue`, `accounts_in_flight` | the deliveries in flight, and their accounts |
-//! | `deliver_and_record`, `build_record` | one delivery; its record |
+//! | `delivery_queue`, `accounts_in_flight`, `defer`, `deferrals` | the deliveries in flight; accounts that wait for one of them |
+//! | `deliver_and_record`, `delivery_progress`, `build_record` | one delivery; its record |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
@@ -24,8 +24,12 @@ mod begin;
 mod build_record;
 mod compare;
 mod compare_and_enqueue;
+mod current_passes;
+mod defer;
+mod deferrals;
 mod deliver_and_record;
 mod delivery_context;
+mod delivery_progress;
 mod delivery_queue;
 pub mod dry_run;
 mod engine;
@@ -49,6 +53,8 @@ mod removals;
 mod report;
 mod save_times;
 mod selected;
+mod settle;
+mod slow_calls;
 
 pub use compare::PageComparer;
 pub use engine::Engine;
@@ -59,3 +65,4 @@ pub use page_diff::AccountDiff;
 pub use prepare_sync::{EngineParts, binding};
 pub use progress::{PassPhase, PassProgress};
 pub use report::{PassKind, PassOutcome, PassReport};
+pub use slow_calls::SlowCalls;

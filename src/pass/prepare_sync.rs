@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use super::compare::{PageComparer, StateRef};
+use super::current_passes::CurrentPasses;
+use super::deferrals::Deferrals;
 use super::delivery_queue::DeliveryQueue;
 use super::engine::{Engine, watermark_column};
 use super::error::PassError;
@@ -14,6 +16,7 @@ use super::guard::RemovalGuard;
 use super::pages::PageReader;
 use super::read_position::ReadPosition;
 use super::save_times::SaveTimes;
+use super::slow_calls::SlowCalls;
 use crate::clock::Shutdown;
 use crate::config::{AccountFormat, Config};
 use crate::crash;
@@ -44,6 +47,8 @@ pub struct EngineParts {
     pub metrics: Arc<Metrics>,
     /// Stops passes.
     pub shutdown: Shutdown,
+    /// Whether passes wait for their slowest call.
+    pub slow_calls: SlowCalls,
     /// The sync row, read after the lease was taken.
     pub row: SyncRow,
 }
@@ -67,7 +72,8 @@ impl Engine {
     /// Prepares a sync for its passes: stores new attribute names and the reason for a full pass, and begins a new
     /// generation if the state database is another server than before.
     pub async fn prepare(parts: EngineParts) -> Result<Self, PassError> {
-        let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
+        let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, slow_calls, row } =
+            parts;
         let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
         let row = check_state_server(&state, &mut writer, row).await?;
         let read_position = ReadPosition::from_row(&config, watermark_column(&source), Some(&row));
@@ -92,6 +98,10 @@ impl Engine {
             read_position,
             full_passes,
             saves: SaveTimes::default(),
+            deferrals: Deferrals::stored(state.deferred_accounts(sync_id).await?),
+            slow_calls,
+            detached: Vec::new(),
+            current_passes: CurrentPasses::default(),
             backoff: Arc::default(),
             in_doubt_pending: false,
             probe_offered: false,

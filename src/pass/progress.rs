@@ -109,6 +109,16 @@ impl PassProgress {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    /// Moves what was pushed, removed and rejected so far to another pass, whose report has it then.
+    pub(super) fn move_outcomes_to(&self, other: &Self) {
+        let pairs = [(&self.pushed, &other.pushed), (&self.removed, &other.removed), (&self.rejected, &other.rejected)];
+        for (from, to) in pairs {
+            to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        other.known_delta.fetch_add(self.known_delta.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        other.recorded.fetch_add(self.recorded.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Reads one of the counters.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
@@ -179,7 +189,7 @@ impl PassProgress {
         PassReport {
             outcome,
             started: self.started,
-            is_current: false,
+            current_since: None,
             is_poll: self.is_poll.load(Ordering::Relaxed),
             without_account: Self::get(&self.without_account),
             seconds: self.started.elapsed().as_secs_f64(),

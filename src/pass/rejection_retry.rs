@@ -42,12 +42,16 @@ impl Engine {
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
             self.compare_and_enqueue_page(context, page, options, &mut pending).await?;
-            self.queue.drain(context).await?;
+            self.settle(context).await?;
             let policy = RemovalPolicy::Guarded { retry: RetryRejections::Due };
             self.send_removals(context, &mut pending, policy).await?;
             crash::point("rejections: retried");
             self.writer.postpone_rejections_with_doubled_delay(&accounts, self.config.schedule.rejected_retry).await?;
             crash::point("rejections: postponed");
+            if self.queue.has_outstanding(context.pass) {
+                // IM does not answer for one of them. The next pass tries others.
+                break;
+            }
             // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
             let none_refused = PassProgress::get(&context.progress.rejected) == rejected;
             size = if none_refused { full_call } else { cautious };

@@ -57,6 +57,8 @@ impl Engine {
         if pending.count() == 0 {
             return Ok(RemovalResult::Done);
         }
+        // Sets before removals: an account that has both is not compared while its set is in flight.
+        self.settle(context).await?;
         context.progress.set_phase(PassPhase::Removing);
         crash::point("removals: about to be sent");
         let accounts = pending.take();
@@ -69,7 +71,7 @@ impl Engine {
             self.look_up_and_enqueue_accounts(context, chunk, options, pending).await?;
             crash::point("removals: a chunk is enqueued");
         }
-        self.queue.drain(context).await?;
+        self.settle(context).await?;
         Ok(RemovalResult::Done)
     }
 

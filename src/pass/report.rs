@@ -66,8 +66,9 @@ pub struct PassReport {
     pub outcome: PassOutcome,
     /// Monotonic clock at the start of the pass.
     pub started: Instant,
-    /// Whether IM holds everything that was committed before the pass began, apart from rejections.
-    pub is_current: bool,
+    /// IM holds everything that was committed before this moment, rejected accounts and those in doubt aside. `None` if
+    /// that is not later than at the end of the pass before.
+    pub current_since: Option<Instant>,
     /// Duration in seconds.
     pub seconds: f64,
     /// See `PassProgress::set_poll`.

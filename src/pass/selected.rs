@@ -35,8 +35,11 @@ impl Engine {
         progress.total.store(accounts.len() as u64, Ordering::Relaxed);
         let result = self.selected_steps(&context, accounts, options).await;
         // Even after an error, nothing of this pass may be in flight when it ends.
-        let drained = self.queue.drain(&context).await;
-        let result = result.and_then(|outcome| drained.map(|()| outcome));
+        let settled = self.settle(&context).await;
+        let mut result = result.and_then(|outcome| settled.map(|()| outcome));
+        if result.is_ok() {
+            result = self.end_deferrals(&context).await.and(result);
+        }
         let update = self.sync_update();
         self.finish(&context, result, update, true).await
     }
@@ -57,7 +60,7 @@ impl Engine {
             self.compare_and_enqueue_page(context, page, compare, &mut pending).await?;
             PassProgress::add(&context.progress.done, scanned);
         }
-        self.queue.drain(context).await?;
+        self.settle_with_deferred(context, &mut pending).await?;
         let policy = if options.allow_removals {
             RemovalPolicy::AllowAll
         } else {

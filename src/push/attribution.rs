@@ -51,7 +51,9 @@ impl PushSession {
                     format!("a value that IM had acknowledged before was sent again and refused with {code}");
                 self.stop(StopReason::systemic(suspect, &self.names, &evidence));
             }
-            Err(SendFailure::RanOut(error)) => self.stop(StopReason::unreachable(&error, &attempts)),
+            Err(SendFailure::RanOut(error) | SendFailure::Stalled(error)) => {
+                self.stop(StopReason::unreachable(&error, &attempts))
+            }
             Err(SendFailure::Halted) => {}
         }
     }

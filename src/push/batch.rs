@@ -28,7 +28,7 @@ pub enum ChangeOrigin {
 
 impl ChangeOrigin {
     /// The outcome of an earlier call is unknown.
-    pub(super) fn is_in_doubt(self) -> bool {
+    pub fn is_in_doubt(self) -> bool {
         matches!(self, Self::UnknownOutcome | Self::Unresponsive)
     }
 

@@ -36,7 +36,12 @@ impl<'a> DeliveryOutcomes<'a> {
             .map(|change| {
                 let attributes = change.set.iter().map(|(attribute, _)| attribute).chain(&change.remove);
                 let attributes = attributes.map(|attribute| (*attribute, AttributeOutcome::NotSent)).collect();
-                AccountOutcome { account: change.account.clone(), attributes, may_be_overwritten: false, unanswered_alone: false }
+                AccountOutcome {
+                    account: change.account.clone(),
+                    attributes,
+                    may_be_overwritten: false,
+                    unanswered_alone: false,
+                }
             })
             .collect();
         Self { changes, taken: vec![false; outcomes.len()], outcomes, refusal_codes: HashMap::new() }

@@ -119,7 +119,8 @@ impl PushSession {
         attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
         let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
-        let answered = answer.as_ref().map_or_else(|error| Disposition::of(error.code) == Disposition::Bisect, |_| true);
+        let answered =
+            answer.as_ref().map_or_else(|error| Disposition::of(error.code) == Disposition::Bisect, |_| true);
         if answered {
             self.pusher.last_answers.note(call.accounts() > 0);
         }

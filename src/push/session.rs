@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
-use tokio::time::Instant;
 
 use super::pusher::Pusher;
 use super::refusal_stats::RefusalStats;
@@ -96,6 +95,11 @@ impl PushSession {
     /// has answered other calls meanwhile, so the accounts of that batch may be the reason.
     pub(super) fn may_lead_again(&self, sent_at: Instant) -> bool {
         sent_at.elapsed() >= LEAD_PATIENCE && self.pusher.last_answers.any_since(sent_at)
+    }
+
+    /// Whether IM has accepted something of this pass within this time.
+    pub fn answered_within(&self, time: Duration) -> bool {
+        self.slow_start.last_success().is_some_and(|last| last.elapsed() < time)
     }
 
     /// Whether IM has answered a call since then, in whichever pass.

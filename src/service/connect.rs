@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, EngineParts, PassError, binding};
+use crate::pass::{Engine, EngineParts, PassError, SlowCalls, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::LeaseHolder;
@@ -54,6 +54,8 @@ pub struct Resources {
     pub state: State,
     /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
+    /// Whether passes wait for their slowest call.
+    pub slow_calls: SlowCalls,
 }
 
 impl Resources {
@@ -70,7 +72,7 @@ impl Resources {
         let state = State::open(config, Access::ReadWrite).await?;
         state.ensure_schema(config.state.migrate).await?;
         let row = state.bind(&binding(config, &source)).await?;
-        Ok(Self { config: config.clone(), mapping, source, state, row })
+        Ok(Self { config: config.clone(), mapping, source, state, row, slow_calls: SlowCalls::Await })
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
@@ -91,7 +93,7 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row } = self;
+        let Self { config, mapping, source, state, row, slow_calls } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
@@ -105,6 +107,7 @@ impl Resources {
             pusher,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            slow_calls,
             row,
         };
         Ok(Engine::prepare(parts).await?)

@@ -16,7 +16,7 @@ use super::systemd;
 use crate::clock;
 use crate::mapping::Mapping;
 use crate::pass::{
-    Engine, FullOptions, FullPass, FullPassStep, PassError, PassKind, PassOutcome, PassProgress, PassReport,
+    Engine, FullOptions, FullPass, FullPassStep, PassError, PassKind, PassOutcome, PassProgress, PassReport, SlowCalls,
 };
 use crate::source::Source;
 use crate::state::{Lease, StateWriter};
@@ -44,11 +44,12 @@ impl From<Option<PassError>> for PassEnd {
 /// Runs passes until the lease is lost, a shutdown or a reload is requested, or the state database fails.
 pub(super) async fn lead(
     context: &mut DaemonContext,
-    resources: Resources,
+    mut resources: Resources,
     lease: &Lease,
     writer: StateWriter,
 ) -> Ended {
     let current = CurrentSince::from_row(&resources.row);
+    resources.slow_calls = SlowCalls::LeaveBehind;
     let engine = match resources.engine(lease, writer, &context.metrics, &context.shutdown).await {
         Ok(engine) => engine,
         Err(ConnectError::Pass(error)) if error.lease_lost() => return Ended::LeaseLost,
@@ -57,6 +58,8 @@ pub(super) async fn lead(
     let gauge = LagGauge::start(context.metrics.clone(), current.clone());
     let mut leader = Leader { context, engine, lease, current, full_pass_failed: false };
     let ended = leader.run_passes().await;
+    // The next engine must not send an account that this one still waits for.
+    leader.engine.wait_for_deliveries().await;
     drop(gauge);
     if matches!(ended, Ended::Shutdown | Ended::Reload) {
         // When this cannot be stored, the next holder waits a whole second before its first call.
@@ -207,8 +210,8 @@ impl Leader<'_> {
     fn publish(&self, report: &PassReport) {
         report.log();
         let error = (report.outcome == PassOutcome::Failed).then(|| report.row.error.clone().unwrap_or_default());
-        if report.is_current {
-            self.current.advance_to(report.started);
+        if let Some(moment) = report.current_since {
+            self.current.advance_to(moment);
             self.current.show(&self.context.metrics);
         }
         match &error {

@@ -11,7 +11,7 @@ use crate::model::{
     Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, LocalRefusal, VendorRefusal,
 };
 use crate::state::account::RetryDue;
-use crate::state::outcome_record::OutcomeRecord;
+use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 
 const CITY: AttributeIndex = AttributeIndex(0);
 const PLAN: AttributeIndex = AttributeIndex(1);
@@ -39,13 +39,23 @@ fn diff() -> AccountDiff {
 }
 
 fn record(diff: &AccountDiff, city: AttributeOutcome, plan: AttributeOutcome) -> (OutcomeRecord, OutcomeCounts) {
-    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into());
+    record_of(diff, city, plan, false)
+}
+
+fn record_of(
+    diff: &AccountDiff,
+    city: AttributeOutcome,
+    plan: AttributeOutcome,
+    detached: bool,
+) -> (OutcomeRecord, OutcomeCounts) {
+    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), detached);
     let may_be_overwritten =
         [&city, &plan].iter().any(|o| matches!(o, AttributeOutcome::Unknown | AttributeOutcome::Provisional));
     let attributes = vec![(CITY, city), (PLAN, plan)];
-    let outcome = AccountOutcome { account: diff.account().clone(), attributes, may_be_overwritten };
+    let outcome =
+        AccountOutcome { account: diff.account().clone(), attributes, may_be_overwritten, unanswered_alone: false };
     builder.add_outcome(diff, &outcome, DELAYS);
-    builder.finish(Some(1))
+    builder.finish(Some(IntentUpdate::delete(1)))
 }
 
 fn refused(of_account: bool) -> AttributeOutcome {
@@ -55,7 +65,7 @@ fn refused(of_account: bool) -> AttributeOutcome {
 #[test]
 fn accepted_values_are_acknowledged() {
     let (record, counts) = record(&diff(), AttributeOutcome::Done, AttributeOutcome::Done);
-    assert_eq!(record.intent, Some(1));
+    assert!(record.intent.is_some());
     assert_eq!(record.accounts[0].acknowledged, [value("Wien"), AcknowledgedValue::Absent]);
     assert_eq!(record.accounts[0].due, RetryDue::OnChange);
     assert_eq!(counts, OutcomeCounts { pushed: 1, removed: 1, ..OutcomeCounts::default() });
@@ -66,9 +76,10 @@ fn the_last_value_removed_makes_the_account_unknown() {
     let mut diff = diff();
     diff.change.set.clear();
     diff.acknowledged = vec![AcknowledgedValue::Absent, value("pro")];
-    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into());
+    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), false);
     let attributes = vec![(PLAN, AttributeOutcome::Done)];
-    let outcome = AccountOutcome { account: Account::new("a"), attributes, may_be_overwritten: false };
+    let outcome =
+        AccountOutcome { account: Account::new("a"), attributes, may_be_overwritten: false, unanswered_alone: false };
     builder.add_outcome(&diff, &outcome, DELAYS);
     let (_, counts) = builder.finish(None);
     assert_eq!((counts.known_delta, counts.removed, counts.pushed), (-1, 1, 0));
@@ -81,6 +92,13 @@ fn an_unknown_outcome_is_retried_after_the_longer_delay() {
     assert_eq!(record.accounts[0].due, RetryDue::In(DELAYS.unknown));
     assert_eq!(record.accounts[0].late_write, Some(DELAYS.late_write));
     assert_eq!(counts, OutcomeCounts::default());
+}
+
+#[test]
+fn what_was_not_sent_is_looked_up_after_the_end_of_its_pass() {
+    let (record, _) = record_of(&diff(), AttributeOutcome::NotSent, AttributeOutcome::Done, true);
+    assert_eq!(record.accounts[0].acknowledged, [AcknowledgedValue::Unknown, AcknowledgedValue::Absent]);
+    assert_eq!((record.accounts[0].due, record.accounts[0].late_write), (RetryDue::Now, None));
 }
 
 #[test]

@@ -79,7 +79,7 @@ async fn deliver(case: &BisectionCase, pass: &PushSession) -> Vec<AccountOutcome
     let changes = sets(case.accounts, case.attributes);
     let mut outcomes = Vec::new();
     for page in changes.chunks(case.accounts.div_ceil(case.deliveries)) {
-        outcomes.extend(pass.deliver(page.to_vec(), case.origin).await);
+        outcomes.extend(pass.deliver_all(page.to_vec(), case.origin).await);
     }
     outcomes
 }

@@ -16,7 +16,7 @@ async fn good_rows_are_sent_in_full_batches_at_the_full_rate() {
     let fixture = PushFixture::new();
     let pass = fixture.begin_pass();
     let begun = monotonic();
-    let outcomes = pass.deliver(sets(50_000, 2), New).await;
+    let outcomes = pass.deliver_all(sets(50_000, 2), New).await;
     assert_eq!(count(&outcomes, done), 100_000);
     assert_eq!((pass.calls(), pass.stop_reason()), (500, None));
     let took = begun.elapsed().as_secs_f64();
@@ -40,7 +40,7 @@ async fn outcomes_keep_the_order_and_sets_go_before_removals() {
         },
         Change { account: Account::new("a"), set: Vec::new(), remove: vec![AttributeIndex(2)] },
     ];
-    let outcomes = fixture.begin_pass().deliver(changes, New).await;
+    let outcomes = fixture.begin_pass().deliver_all(changes, New).await;
     assert_eq!(outcomes[0].account, Account::new("b"));
     assert_eq!(
         outcomes[0].attributes,
@@ -63,7 +63,7 @@ async fn the_limit_of_calls_in_flight_is_kept_and_used() {
     let pass = fixture.begin_pass();
     let outcomes = join_all((0..4).map(|delivery| {
         let changes = (0..500).map(|number| set(delivery * 500 + number, 1)).collect();
-        pass.deliver(changes, New)
+        pass.deliver_all(changes, New)
     }))
     .await;
     assert_eq!(count(&outcomes.concat(), done), 2000);
@@ -76,7 +76,7 @@ async fn bad_accounts_do_not_affect_others() {
     let fixture = PushFixture::new();
     fixture.refuse(|account, _, _| account_number(account).is_multiple_of(333).then_some(70107));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(10_000, 3), New).await;
+    let outcomes = pass.deliver_all(sets(10_000, 3), New).await;
     assert_eq!(count(&outcomes, refused_with(70107)), 31 * 3);
     assert_eq!(count(&outcomes, done), (10_000 - 31) * 3);
     assert_eq!(pass.stop_reason(), None);
@@ -91,7 +91,7 @@ async fn a_bad_attribute_does_not_affect_others_of_its_account() {
     let fixture = PushFixture::new();
     fixture.refuse(|account, name, _| (account == "u7" && name == "sex").then_some(90033));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(300, 3), New).await;
+    let outcomes = pass.deliver_all(sets(300, 3), New).await;
     let AttributeOutcome::Refused(refusal) = &outcomes[7].attributes[1].1 else { panic!("{:?}", outcomes[7]) };
     assert_eq!((refusal.code, refusal.of_account), (90033, false));
     assert!(refusal.reason.contains("bad parameter") && refusal.reason.contains("req-7"), "{}", refusal.reason);
@@ -107,7 +107,7 @@ async fn accounts_unknown_to_chat_cost_about_one_call_each() {
     let fixture = PushFixture::new();
     fixture.refuse(|_, _, _| Some(70107));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(900, 4), New).await;
+    let outcomes = pass.deliver_all(sets(900, 4), New).await;
     assert_eq!(count(&outcomes, refused_with(70107)), 3600);
     assert_eq!(pass.stop_reason(), None, "a code of the account is not systemic");
     assert!(pass.calls() <= 900 + 9, "{} calls", pass.calls());
@@ -121,7 +121,7 @@ async fn the_removal_follows_a_refused_set() {
     let mut changes = sets(3, 1);
     changes[1].remove = vec![AttributeIndex(2)];
     fixture.im.state().holds.insert(("u1".to_owned(), "vip".to_owned()), "yes".to_owned());
-    let outcomes = fixture.begin_pass().deliver(changes, New).await;
+    let outcomes = fixture.begin_pass().deliver_all(changes, New).await;
     assert!(refused_with(70402)(&outcomes[1].attributes[0].1));
     assert_eq!(outcomes[1].attributes[1], (AttributeIndex(2), AttributeOutcome::Done));
     assert!(!fixture.im.state().holds.contains_key(&("u1".to_owned(), "vip".to_owned())));
@@ -139,7 +139,7 @@ async fn a_removal_from_a_missing_account_is_done() {
             remove: vec![AttributeIndex(0), AttributeIndex(1)],
         })
         .collect();
-    let outcomes = fixture.begin_pass().deliver(changes, New).await;
+    let outcomes = fixture.begin_pass().deliver_all(changes, New).await;
     assert_eq!(count(&outcomes, done), 8);
 }
 
@@ -148,7 +148,7 @@ async fn a_failing_call_is_retried_until_it_succeeds() {
     let fixture = PushFixture::new();
     fixture.inject(|call, _| (call < 4).then_some(CallFault::ApplyThenFail(Code::Vendor(91000))));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(250, 1), New).await;
+    let outcomes = pass.deliver_all(sets(250, 1), New).await;
     // An earlier attempt of a retried call may still be applied.
     assert_eq!((count(&outcomes, acknowledged), count(&outcomes, provisional)), (250, 100));
     assert_eq!(pass.calls(), 4 + 3);
@@ -166,7 +166,7 @@ async fn a_batch_out_of_attempts_is_unknown_and_others_go_on() {
     });
     let pass = fixture.begin_pass();
     let begun = monotonic();
-    let outcomes = pass.deliver(sets(1000, 1), New).await;
+    let outcomes = pass.deliver_all(sets(1000, 1), New).await;
     assert_eq!((count(&outcomes, unknown), count(&outcomes, done)), (100, 900));
     assert_eq!(pass.stop_reason(), None);
     assert!((60..75).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -179,7 +179,7 @@ async fn a_first_batch_out_of_attempts_is_not_an_outage() {
         sent.users.iter().any(|(account, _)| account == "u0").then_some(CallFault::Fail(Code::Timeout))
     });
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(1000, 1), New).await;
+    let outcomes = pass.deliver_all(sets(1000, 1), New).await;
     assert_eq!((count(&outcomes, unknown), count(&outcomes, done)), (100, 900));
     assert_eq!(pass.stop_reason(), None);
 }
@@ -190,7 +190,7 @@ async fn a_batch_that_never_reached_im_is_unknown_too() {
     fixture.inject(|_, sent| {
         sent.users.iter().any(|(account, _)| account == "u150").then_some(CallFault::Fail(Code::Connect))
     });
-    let outcomes = fixture.begin_pass().deliver(sets(300, 1), New).await;
+    let outcomes = fixture.begin_pass().deliver_all(sets(300, 1), New).await;
     // The pass goes on and its watermark moves past them, so an outcome "not sent" would lose them.
     assert_eq!((count(&outcomes, unknown), count(&outcomes, done)), (100, 200));
 }
@@ -204,7 +204,7 @@ async fn a_slow_down_cuts_the_rate_and_retry_after_is_kept() {
         _ => None,
     });
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(5000, 1), New).await;
+    let outcomes = pass.deliver_all(sets(5000, 1), New).await;
     assert_eq!(count(&outcomes, done), 5000);
     let sent = fixture.im.sent(ApiCommand::SetAttr);
     assert!(sent[1].at - sent[0].at >= Duration::from_secs(7));
@@ -223,7 +223,7 @@ async fn accounts_listed_by_timpush_follow_their_own_codes() {
     });
     fixture.refuse(|account, name, _| (account == "u2" && name == "sex").then_some(70402));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(100, 3), New).await;
+    let outcomes = pass.deliver_all(sets(100, 3), New).await;
     assert_eq!(outcomes[1].attributes.iter().filter(|(_, outcome)| refused_with(90035)(outcome)).count(), 3);
     assert!(refused_with(70402)(&outcomes[2].attributes[1].1), "{:?}", outcomes[2]);
     assert_eq!(count(&outcomes, acknowledged), 300 - 3 - 1);
@@ -237,7 +237,7 @@ async fn many_listed_accounts_beside_good_ones_are_rejected() {
     fixture.im.state().lists = true;
     fixture.refuse(|account, _, _| (account_number(account) < 30).then_some(70402));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(100, 1), New).await;
+    let outcomes = pass.deliver_all(sets(100, 1), New).await;
     assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (30, 70));
     assert_eq!((pass.calls(), pass.stop_reason()), (1, None));
 }
@@ -247,14 +247,14 @@ async fn rejection_retries_never_count() {
     let fixture = PushFixture::new();
     fixture.refuse(|_, _, _| Some(70402));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(60, 1), RejectionRetry).await;
+    let outcomes = pass.deliver_all(sets(60, 1), RejectionRetry).await;
     assert_eq!(count(&outcomes, refused_with(70402)), 60);
     assert_eq!(pass.stop_reason(), None);
     // The count of new changes begins only now.
-    let outcomes = pass.deliver((100..119).map(|number| set(number, 1)).collect(), New).await;
+    let outcomes = pass.deliver_all((100..119).map(|number| set(number, 1)).collect(), New).await;
     assert_eq!(count(&outcomes, refused_with(70402)), 19);
     assert_eq!(pass.stop_reason(), None);
-    let outcomes = pass.deliver(vec![set(200, 1)], New).await;
+    let outcomes = pass.deliver_all(vec![set(200, 1)], New).await;
     assert_eq!(count(&outcomes, not_sent), 1);
     assert!(matches!(pass.stop_reason(), Some(StopReason::Systemic { .. })), "the twentieth new one");
 }

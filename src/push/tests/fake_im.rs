@@ -15,7 +15,7 @@ use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount,
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::send_once::ImTransport;
-use crate::push::{Probe, PushLimits, PushSession, Pusher};
+use crate::push::{ChangeOrigin, Probe, PushLimits, PushSession, Pusher};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
 /// How long the fake IM takes for an answer.
@@ -307,6 +307,20 @@ impl PushFixture {
 }
 
 /// Changes that set the first `attributes` attributes of `accounts` accounts, which are named `u0`, `u1`, …
+impl PushSession {
+    /// Delivers, and returns all outcomes at the end, in the order of the changes.
+    pub(super) async fn deliver_all(&self, changes: Vec<Change>, origin: ChangeOrigin) -> Vec<AccountOutcome> {
+        let order: HashMap<Account, usize> = changes.iter().map(|change| change.account.clone()).zip(0..).collect();
+        let (early, mut settled) = tokio::sync::mpsc::unbounded_channel();
+        let mut outcomes = self.deliver(changes, origin, early).await;
+        while let Ok(more) = settled.try_recv() {
+            outcomes.extend(more);
+        }
+        outcomes.sort_by_key(|outcome| order[&outcome.account]);
+        outcomes
+    }
+}
+
 pub(super) fn sets(accounts: usize, attributes: u16) -> Vec<Change> {
     (0..accounts).map(|number| set(number, attributes)).collect()
 }

@@ -120,7 +120,7 @@ async fn run(generated: &GeneratedPass) {
     let changes = generated.changes();
     let pass = fixture.begin_pass_with_probe();
     let share = changes.len().div_ceil(generated.deliveries).max(1);
-    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver(page.to_vec(), New))).await.concat();
+    let outcomes = join_all(changes.chunks(share).map(|page| pass.deliver_all(page.to_vec(), New))).await.concat();
 
     fixture.assert_limits_kept();
     assert_eq!(pass.stop_reason(), None);

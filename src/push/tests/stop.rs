@@ -18,7 +18,7 @@ async fn pages(pass: &PushSession, attributes: u16) -> Vec<crate::model::Account
     for turn in 0..4 {
         let pages = (0..3).filter(|page| turn * 3 + page < 10).map(|page| {
             let first = (turn * 3 + page) * 1000;
-            pass.deliver((first..first + 1000).map(|number| set(number, attributes)).collect(), New)
+            pass.deliver_all((first..first + 1000).map(|number| set(number, attributes)).collect(), New)
         });
         outcomes.extend(join_all(pages).await.concat());
     }
@@ -64,7 +64,7 @@ async fn an_accepted_probe_means_that_rows_are_at_fault() {
     let fixture = PushFixture::new();
     fixture.refuse(|account, _, _| (account != "probe_account").then_some(70402));
     let pass = fixture.begin_pass_with_probe();
-    let outcomes = pass.deliver(sets(60, 1), New).await;
+    let outcomes = pass.deliver_all(sets(60, 1), New).await;
     assert_eq!(count(&outcomes, refused_with(70402)), 60);
     assert_eq!(pass.stop_reason(), None);
     let probes = fixture.im.sent(ApiCommand::SetAttr).iter().filter(|sent| sent.users[0].0 == "probe_account").count();
@@ -78,7 +78,7 @@ async fn a_refused_probe_means_that_the_app_is_at_fault() {
     let fixture = PushFixture::new();
     fixture.refuse(|_, _, _| Some(70402));
     let pass = fixture.begin_pass_with_probe();
-    let outcomes = pass.deliver(sets(60, 1), New).await;
+    let outcomes = pass.deliver_all(sets(60, 1), New).await;
     assert_eq!(count(&outcomes, not_sent), 60);
     assert!(matches!(pass.stop_reason(), Some(StopReason::Systemic { code: Code::Vendor(70402), .. })));
 }
@@ -88,8 +88,8 @@ async fn an_attribute_refused_for_all_accounts_is_named() {
     let fixture = PushFixture::new();
     fixture.refuse(|account, name, _| (name == "sex" || account == "probe_account").then_some(70402));
     let pass = fixture.begin_pass_with_probe();
-    assert_eq!(count(&pass.deliver(sets(100, 1), New).await, done), 100);
-    let outcomes = pass.deliver((100..400).map(|number| set(number, 2)).collect(), New).await;
+    assert_eq!(count(&pass.deliver_all(sets(100, 1), New).await, done), 100);
+    let outcomes = pass.deliver_all((100..400).map(|number| set(number, 2)).collect(), New).await;
     let Some(StopReason::Systemic { attribute, .. }) = pass.stop_reason() else { panic!("{:?}", pass.stop_reason()) };
     assert_eq!(attribute.as_deref(), Some("sex"));
     assert_eq!(count(&outcomes, refused_with(70402)), 0, "no account is rejected for it");
@@ -104,13 +104,13 @@ async fn a_probe_never_overwrites_a_newer_value() {
         fixture.refuse(|_, name, value| (name == "sex" && value.is_some()).then_some(70402));
         fixture.inject(move |_, sent| (sent.users[0].0 == "probe_account").then_some(CallFault::Slow(slow)));
         let pass = fixture.begin_pass_with_probe();
-        pass.deliver(vec![set(9000, 1)], New).await;
+        pass.deliver_all(vec![set(9000, 1)], New).await;
         let update = Change {
             account: Account::new("probe_account"),
             set: vec![(AttributeIndex(0), "Rome".into())],
             remove: vec![AttributeIndex(2)],
         };
-        let (_, outcomes) = tokio::join!(pass.deliver(vec![update], New), pass.deliver(sets(60, 2), New));
+        let (_, outcomes) = tokio::join!(pass.deliver_all(vec![update], New), pass.deliver_all(sets(60, 2), New));
         let probes: Vec<_> = fixture
             .im
             .sent(ApiCommand::SetAttr)
@@ -130,7 +130,7 @@ async fn fewer_than_twenty_refusals_at_the_end_are_rejected() {
     let fixture = PushFixture::new();
     fixture.refuse(|_, name, _| (name == "sex").then_some(70402));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(19, 2), New).await;
+    let outcomes = pass.deliver_all(sets(19, 2), New).await;
     assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (19, 19));
     assert_eq!(pass.stop_reason(), None);
     fixture.assert_limits_kept();
@@ -189,7 +189,7 @@ async fn an_outage_in_the_middle_leaves_few_accounts_unknown() {
     let pass = fixture.begin_pass();
     let mut unknowns = 0;
     for page in 0..100 {
-        let outcomes = pass.deliver((0..1000).map(|number| set(page * 1000 + number, 1)).collect(), New).await;
+        let outcomes = pass.deliver_all((0..1000).map(|number| set(page * 1000 + number, 1)).collect(), New).await;
         unknowns += count(&outcomes, unknown);
         assert_eq!(count(&outcomes, |outcome| acknowledged(outcome) || unknown(outcome)), 1000);
     }
@@ -220,7 +220,7 @@ async fn a_refused_share_below_the_limit_does_not_stop() {
     let fixture = PushFixture::new();
     fixture.refuse(|account, _, _| account_number(account).is_multiple_of(3).then_some(70107));
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(3000, 1), New).await;
+    let outcomes = pass.deliver_all(sets(3000, 1), New).await;
     assert_eq!((count(&outcomes, refused_with(70107)), count(&outcomes, done)), (1000, 2000));
     assert_eq!(pass.stop_reason(), None);
 }
@@ -230,7 +230,7 @@ async fn no_call_starts_without_a_valid_lease() {
     let fixture = PushFixture::new();
     fixture.lease.stop();
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(500, 1), New).await;
+    let outcomes = pass.deliver_all(sets(500, 1), New).await;
     assert_eq!((count(&outcomes, not_sent), pass.calls()), (500, 0));
     assert_eq!(pass.stop_reason(), Some(StopReason::LeaseLost));
     assert_eq!(fixture.pusher.last_call(), None);
@@ -243,7 +243,7 @@ async fn a_shutdown_only_lets_calls_in_flight_end() {
     let pass = Arc::new(fixture.begin_pass());
     let delivery = tokio::spawn({
         let pass = Arc::clone(&pass);
-        async move { pass.deliver(sets(5000, 1), New).await }
+        async move { pass.deliver_all(sets(5000, 1), New).await }
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     fixture.shutdown.request();
@@ -263,7 +263,7 @@ async fn a_halt_ends_the_pause_before_a_retry_at_once() {
     let pass = Arc::new(fixture.begin_pass());
     let delivery = tokio::spawn({
         let pass = Arc::clone(&pass);
-        async move { pass.deliver(sets(100, 1), New).await }
+        async move { pass.deliver_all(sets(100, 1), New).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     pass.halt();
@@ -273,7 +273,7 @@ async fn a_halt_ends_the_pause_before_a_retry_at_once() {
     assert_eq!(count(&outcomes, unknown), 100, "a 503 may have been applied");
     let next = fixture.begin_pass();
     fixture.inject(|_, _| None);
-    assert_eq!(count(&next.deliver(sets(100, 1), New).await, done), 100, "a halt concerns one pass");
+    assert_eq!(count(&next.deliver_all(sets(100, 1), New).await, done), 100, "a halt concerns one pass");
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +281,7 @@ async fn a_new_lease_holder_waits_before_its_first_call() {
     let fixture = PushFixture::new();
     let moment = monotonic() + Duration::from_secs(1);
     fixture.pusher.hold_until(moment);
-    fixture.begin_pass().deliver(sets(1, 1), New).await;
+    fixture.begin_pass().deliver_all(sets(1, 1), New).await;
     assert!(fixture.im.state().sent[0].at >= moment);
     assert_eq!(fixture.pusher.last_call(), Some(fixture.im.state().sent[0].at));
 }

@@ -23,9 +23,9 @@ async fn an_answer_after_a_call_without_one_is_provisional() {
     let fixture = PushFixture::new();
     fixture.inject(|number, _| (number == 1).then_some(CallFault::ApplyThenFail(Code::Timeout)));
     let pass = fixture.begin_pass();
-    let first = pass.deliver(sets(100, 1), New).await;
+    let first = pass.deliver_all(sets(100, 1), New).await;
     assert_eq!((count(&first, done), first.iter().any(|outcome| outcome.may_be_overwritten)), (100, false));
-    let second = pass.deliver((100..300).map(|number| set(number, 1)).collect(), New).await;
+    let second = pass.deliver_all((100..300).map(|number| set(number, 1)).collect(), New).await;
     assert_eq!((count(&second, provisional), count(&second, done)), (100, 100), "only the batch that was retried");
     assert_eq!(second.iter().filter(|outcome| outcome.may_be_overwritten).count(), 100);
     fixture.assert_limits_kept();
@@ -39,7 +39,7 @@ async fn after_a_call_that_was_not_applied_done_is_final() {
         1 => Some(CallFault::Fail(Code::Connect)),
         _ => None,
     });
-    let outcomes = fixture.begin_pass().deliver(sets(100, 2), New).await;
+    let outcomes = fixture.begin_pass().deliver_all(sets(100, 2), New).await;
     assert_eq!(count(&outcomes, done), 200);
     fixture.assert_limits_kept();
 }
@@ -50,7 +50,7 @@ async fn a_batch_in_doubt_is_halved_until_one_account_is_left() {
     never_answers(&fixture, "u42");
     let pass = fixture.begin_pass();
     let begun = monotonic();
-    let outcomes = pass.deliver(sets(100, 2), UnknownOutcome).await;
+    let outcomes = pass.deliver_all(sets(100, 2), UnknownOutcome).await;
     assert_eq!((count(&outcomes, unknown), count(&outcomes, done) + count(&outcomes, provisional)), (2, 198));
     assert_eq!(pass.stop_reason(), None, "one account without an answer is no outage");
     // The batch, a read, and two calls for each of seven halvings, with one attempt each.
@@ -64,7 +64,7 @@ async fn an_answered_read_shows_that_im_is_reachable() {
     let fixture = PushFixture::new();
     never_answers(&fixture, "u7");
     let pass = fixture.begin_pass();
-    let outcomes = pass.deliver(sets(100, 1), New).await;
+    let outcomes = pass.deliver_all(sets(100, 1), New).await;
     assert_eq!(
         (count(&outcomes, unknown), pass.stop_reason()),
         (100, None),
@@ -80,7 +80,7 @@ async fn without_an_answer_to_the_read_im_is_unreachable() {
         let fixture = PushFixture::new();
         fixture.inject(|_, _| Some(CallFault::Fail(Code::Timeout)));
         let pass = fixture.begin_pass();
-        let outcomes = pass.deliver(sets(100, 1), origin).await;
+        let outcomes = pass.deliver_all(sets(100, 1), origin).await;
         assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })), "{:?}", pass.stop_reason());
         assert_eq!((fixture.im.sent(ApiCommand::GetAttr).len(), count(&outcomes, unknown)), (1, 100));
     }
@@ -93,7 +93,7 @@ async fn answered_reads_do_not_open_the_way_for_sets() {
         let fixture = PushFixture::new();
         fixture.inject(|_, sent| (sent.command == ApiCommand::SetAttr).then_some(CallFault::Fail(Code::Timeout)));
         let pass = fixture.begin_pass();
-        pass.deliver(sets(2_000, 1), origin).await;
+        pass.deliver_all(sets(2_000, 1), origin).await;
         assert_eq!(fixture.im.state().most_in_flight, 1, "{origin:?}");
         let sets = fixture.im.sent(ApiCommand::SetAttr).len();
         assert!(sets <= 50, "{origin:?}: {sets} calls");
