@@ -87,6 +87,13 @@ impl<'a> AnswerHandler<'a> {
         })
     }
 
+    /// The parts of stalled batches, to be sent side by side: only the answers to some of them show which is at fault.
+    pub(super) fn take_stalled_parts(&mut self) -> Vec<Batch> {
+        let (parts, others) = self.queue.drain(..).partition::<Vec<_>, _>(|batch| batch.attempts.split_at.is_some());
+        self.queue = others.into();
+        parts
+    }
+
     /// The first queued batch, to be sent alone.
     pub(super) fn take_first(&mut self) -> Option<Batch> {
         let mut batch = self.queue.pop_front()?;
@@ -205,13 +212,17 @@ impl<'a> AnswerHandler<'a> {
     /// account is alone, which then counts as in doubt.
     fn stalled(&mut self, batch: Batch, error: &CallError) {
         crash::point("push: a batch was split without an answer");
+        let session = self.context.session;
         if let [entry] = batch.entries[..] {
             let account = &self.context.changes[entry.change].account;
             tracing::warn!(%account, code = %error.code, "IM does not answer for one account, while it answers for others");
             self.settlement.unanswered_alone(self.op, entry);
             self.send_next_attribute(batch);
         } else {
-            self.queue.extend(split_refused_batch::stalled_parts(&batch));
+            // While IM has answered nothing but reads, its calls that set attributes may all hang.
+            let since = batch.attempts.last_at;
+            let single_attempt = !since.is_some_and(|since| session.change_answered_since(since));
+            self.queue.extend(split_refused_batch::stalled_parts(&batch, single_attempt));
         }
     }
 

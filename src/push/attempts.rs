@@ -25,8 +25,8 @@ pub(super) struct Attempts {
     pub pause: Duration,
     /// The call is not retried, unless IM answers "slow down".
     pub single_attempt: bool,
-    /// The call is a part of one that IM did not answer although it answered others.
-    pub of_stalled_batch: bool,
+    /// When a batch was split because IM did not answer it although it answered others. The call carries one of its parts.
+    pub split_at: Option<Instant>,
     /// IM may have applied one of the attempts.
     pub may_be_applied: bool,
 }

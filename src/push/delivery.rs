@@ -69,8 +69,10 @@ struct Delivery<'a> {
 #[derive(Debug)]
 struct Lead<'a> {
     _leader: MutexGuard<'a, ()>,
-    /// When a batch was sent last with it.
+    /// When the first batch was sent with it.
     sent_at: Instant,
+    /// A second batch was sent, because the first one had no answer.
+    sent_again: bool,
 }
 
 impl Delivery<'_> {
@@ -100,6 +102,9 @@ impl Delivery<'_> {
             for suspect in self.handler.take_suspects() {
                 running.push(context.run(Task::AttributeFault(suspect)));
             }
+            for batch in self.handler.take_stalled_parts() {
+                running.push(context.run(Task::SendBatch(batch)));
+            }
             if session.slow_start.is_open() || context.origin == ChangeOrigin::Unresponsive {
                 lead = None;
                 for batch in self.handler.take_all() {
@@ -108,13 +113,14 @@ impl Delivery<'_> {
             } else if running.is_empty() && self.handler.has_queued() && lead.is_none() {
                 let leader = session.unless_stopped(session.slow_start.wait_to_lead()).await.flatten();
                 let Some(leader) = leader else { continue };
-                lead = Some(Lead { _leader: leader, sent_at: monotonic() });
+                lead = Some(Lead { _leader: leader, sent_at: monotonic(), sent_again: false });
                 running.extend(self.handler.take_first().map(|batch| context.run(Task::SendBatch(batch))));
             } else if let Some(current) = &mut lead
-                && (running.is_empty() || session.may_lead_again(current.sent_at))
+                && (running.is_empty() || (!current.sent_again && session.may_lead_again(current.sent_at)))
             {
                 match self.handler.take_first() {
                     Some(batch) => {
+                        current.sent_again = !running.is_empty();
                         current.sent_at = monotonic();
                         running.push(context.run(Task::SendBatch(batch)));
                     }

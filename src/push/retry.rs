@@ -89,15 +89,17 @@ impl PushSession {
     /// Whether the accounts of the call are the reason that IM does not answer it: it answers other calls meanwhile.
     ///
     /// A single account has a second attempt. Where nothing but a read shows that IM answers, several accounts are split
-    /// once; whether IM answers for one of the parts then shows more.
+    /// once; whether IM answers for one of the parts then shows more. If the read has no answer, it is not repeated.
     async fn is_stalled(&self, call: &Call<'_>, attempts: &Attempts, error: &CallError) -> bool {
         let several = call.accounts() > 1;
-        if attempts.single_attempt || error.code != Code::Timeout || (!several && attempts.count < 2) {
+        let enough = if several { 1 } else { 2 };
+        let in_doubt_before = attempts.single_attempt && attempts.split_at.is_none();
+        if in_doubt_before || error.code != Code::Timeout || attempts.count < enough {
             return false;
         }
-        let since = attempts.last_at.unwrap_or_else(monotonic);
-        self.pusher.last_answers.change_since(since)
-            || ((!several || !attempts.of_stalled_batch) && self.im_is_alive().await)
+        let since = attempts.split_at.or(attempts.last_at).unwrap_or_else(monotonic);
+        let reads = attempts.count == enough && attempts.split_at.is_none();
+        self.pusher.last_answers.change_since(since) || (reads && self.im_is_alive().await)
     }
 
     /// Waits for the permit and sends the call once; `None` when the pass stops before the call starts.

@@ -91,10 +91,15 @@ impl PushSession {
         *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
     }
 
-    /// Whether a further batch may be sent during the slow start although one that was sent at `sent_at` has no answer: IM
+    /// Whether a second batch may be sent during the slow start although one that was sent at `sent_at` has no answer: IM
     /// has answered other calls meanwhile, so the accounts of that batch may be the reason.
     pub(super) fn may_lead_again(&self, sent_at: Instant) -> bool {
-        sent_at.elapsed() >= LEAD_PATIENCE && self.pusher.last_answers.any_since(sent_at)
+        sent_at.elapsed() >= LEAD_PATIENCE && self.answered_since(sent_at)
+    }
+
+    /// Whether IM has answered a call that sets or removes attributes since then, in whichever pass.
+    pub(super) fn change_answered_since(&self, moment: Instant) -> bool {
+        self.pusher.last_answers.change_since(moment)
     }
 
     /// Whether IM has accepted something of this pass within this time.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::attempts::Attempts;
 use super::batch::{Batch, BatchEntry, Operation, SampleId};
+use crate::clock::monotonic;
 use crate::model::Change;
 
 /// One of this many accounts of a batch is in the sample.
@@ -97,9 +98,11 @@ pub(super) fn halves(mut batch: Batch) -> [Batch; 2] {
 /// are found in two rounds of 10 s each, where halving a batch of 100 would take seven.
 const STALLED_PARTS: usize = 10;
 
-/// The parts of a batch of several accounts that IM did not answer although it answered others.
-pub(super) fn stalled_parts(batch: &Batch) -> Vec<Batch> {
-    let attempts = Attempts { pause: Duration::ZERO, of_stalled_batch: true, ..batch.attempts.clone() };
+/// The parts of a batch of several accounts that IM did not answer although it answered others. `single_attempt`: each part
+/// is sent once.
+pub(super) fn stalled_parts(batch: &Batch, single_attempt: bool) -> Vec<Batch> {
+    let attempts =
+        Attempts { pause: Duration::ZERO, single_attempt, split_at: Some(monotonic()), ..batch.attempts.clone() };
     let size = batch.entries.len().div_ceil(STALLED_PARTS);
     let part = |entries: &[BatchEntry]| Batch {
         is_split: true,

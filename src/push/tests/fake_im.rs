@@ -20,6 +20,8 @@ use crate::push::{ChangeOrigin, Probe, PushLimits, PushSession, Pusher};
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
 /// How long the fake IM takes for an answer.
 pub(super) const LATENCY: Duration = Duration::from_millis(50);
+/// How long a call without an answer takes.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Name and value; the value is `None` in a removal.
 type SentAttribute = (String, Option<String>);
@@ -125,7 +127,11 @@ impl FakeIm {
             state.most_in_flight = state.most_in_flight.max(state.calls_in_flight);
             state.fault.as_ref().and_then(|fault| fault(number, &sent))
         };
-        let slow = if let Some(CallFault::Slow(duration)) = fault { duration } else { LATENCY };
+        let slow = match fault {
+            Some(CallFault::Slow(duration)) => duration,
+            Some(CallFault::Fail(Code::Timeout) | CallFault::ApplyThenFail(Code::Timeout)) => TIMEOUT,
+            _ => LATENCY,
+        };
         tokio::time::sleep(slow).await;
         let mut state = self.state();
         state.calls_in_flight -= 1;

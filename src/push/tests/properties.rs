@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::fake_im::*;
 use crate::im::Code;
-use crate::model::{Account, AttributeIndex, AttributeOutcome, Change};
+use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeOutcome, Change};
 use crate::push::ChangeOrigin::New;
 use crate::push::PushLimits;
 
@@ -135,13 +135,20 @@ async fn run(generated: &GeneratedPass) {
             match generated.code(change.account.as_str(), attribute.0, sets) {
                 None => {
                     assert!(
-                        done(outcome) || (account.may_be_overwritten && provisional(outcome)),
+                        done(outcome)
+                            || (account.may_be_overwritten && provisional(outcome))
+                            || (account.may_be_overwritten && unknown(outcome)),
                         "{} {attribute:?}: {outcome:?}",
                         change.account
                     );
                 }
                 Some(code) => {
-                    assert!(refused_with(code)(outcome), "{} {attribute:?}: {outcome:?} for {code}", change.account);
+                    let unanswered = account.may_be_overwritten && unknown(outcome);
+                    assert!(
+                        refused_with(code)(outcome) || unanswered,
+                        "{} {attribute:?}: {outcome:?} for {code}",
+                        change.account
+                    );
                 }
             }
             if let AttributeOutcome::Refused(refusal) = outcome {
@@ -149,7 +156,14 @@ async fn run(generated: &GeneratedPass) {
             }
         }
     }
-    assert_holds(&fixture, &changes, generated);
+    let is_unanswered = |outcome: &&AccountOutcome| outcome.attributes.iter().any(|(_, outcome)| unknown(outcome));
+    let unanswered: Vec<&str> = outcomes.iter().filter(is_unanswered).map(|outcome| outcome.account.as_str()).collect();
+    // A batch without an answer is split in ten parts. Only a further fault keeps one of them without an answer.
+    let is_timeout = |fault: &CallFault| matches!(fault, CallFault::Fail(Code::Timeout));
+    let timed_out = generated.faults.values().any(is_timeout);
+    let allowed = if timed_out { 10 * (generated.faults.len() - 1) } else { 0 };
+    assert!(unanswered.len() <= allowed, "{} without an answer, of {:?}", unanswered.len(), generated.faults);
+    assert_holds(&fixture, &changes, generated, &unanswered);
     if generated.faults.is_empty() {
         let calls = fixture.im.state().sent.len();
         assert_eq!(u64::try_from(calls).ok(), Some(pass.calls()));
@@ -157,10 +171,10 @@ async fn run(generated: &GeneratedPass) {
     }
 }
 
-/// The fake IM holds the accepted values and nothing else.
-fn assert_holds(fixture: &PushFixture, changes: &[Change], generated: &GeneratedPass) {
+/// The fake IM holds the accepted values and nothing else, accounts that had no answer aside.
+fn assert_holds(fixture: &PushFixture, changes: &[Change], generated: &GeneratedPass, unanswered: &[&str]) {
     let mut expected = BTreeMap::new();
-    for change in changes {
+    for change in changes.iter().filter(|change| !unanswered.contains(&change.account.as_str())) {
         for (attribute, value) in &change.set {
             if generated.code(change.account.as_str(), attribute.0, true).is_none() {
                 let key = (change.account.as_str().to_owned(), NAMES[attribute.index()].to_owned());
@@ -169,7 +183,7 @@ fn assert_holds(fixture: &PushFixture, changes: &[Change], generated: &Generated
         }
     }
     let mut holds = fixture.im.state().holds.clone();
-    holds.retain(|(account, _), _| *account != *Account::new("probe_account").as_str());
+    holds.retain(|(account, _), _| account != "probe_account" && !unanswered.contains(&account.as_str()));
     assert_eq!(holds, expected);
 }
 

@@ -55,7 +55,7 @@ async fn a_batch_in_doubt_is_halved_until_one_account_is_left() {
     assert_eq!(pass.stop_reason(), None, "one account without an answer is no outage");
     // The batch, a read, and two calls for each of seven halvings, with one attempt each.
     assert!(pass.calls() <= 2 + 2 * 7, "{} calls", pass.calls());
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TIMEOUT * 8 + Duration::from_secs(1), "{:?}", begun.elapsed());
     fixture.assert_limits_kept();
 }
 
@@ -65,11 +65,8 @@ async fn an_answered_read_shows_that_im_is_reachable() {
     never_answers(&fixture, "u7");
     let pass = fixture.begin_pass();
     let outcomes = pass.deliver_all(sets(100, 1), New).await;
-    assert_eq!(
-        (count(&outcomes, unknown), pass.stop_reason()),
-        (100, None),
-        "they are in doubt and will be sent again"
-    );
+    assert_eq!((count(&outcomes, unknown), count(&outcomes, provisional), pass.stop_reason()), (1, 99, None));
+    assert!(outcomes[7].unanswered_alone);
     assert_eq!((fixture.im.sent(ApiCommand::GetAttr).len(), pass.unreachable_reason()), (1, None));
     fixture.assert_limits_kept();
 }
@@ -82,7 +79,9 @@ async fn without_an_answer_to_the_read_im_is_unreachable() {
         let pass = fixture.begin_pass();
         let outcomes = pass.deliver_all(sets(100, 1), origin).await;
         assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })), "{:?}", pass.stop_reason());
-        assert_eq!((fixture.im.sent(ApiCommand::GetAttr).len(), count(&outcomes, unknown)), (1, 100));
+        let reads = fixture.im.sent(ApiCommand::GetAttr).len();
+        assert!((1..=2).contains(&reads), "{reads} reads");
+        assert_eq!(count(&outcomes, unknown), 100);
     }
 }
 
@@ -94,7 +93,9 @@ async fn answered_reads_do_not_open_the_way_for_sets() {
         fixture.inject(|_, sent| (sent.command == ApiCommand::SetAttr).then_some(CallFault::Fail(Code::Timeout)));
         let pass = fixture.begin_pass();
         pass.deliver_all(sets(2_000, 1), origin).await;
-        assert_eq!(fixture.im.state().most_in_flight, 1, "{origin:?}");
+        // The ten parts of one batch go side by side, and a second batch after a second.
+        let most = fixture.im.state().most_in_flight;
+        assert!(most <= 11, "{origin:?}: {most} calls in flight");
         let sets = fixture.im.sent(ApiCommand::SetAttr).len();
         assert!(sets <= 50, "{origin:?}: {sets} calls");
         fixture.assert_limits_kept();
