@@ -6,28 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::support::latencies::{Latencies, now};
 use crate::support::{Setup, TestEnvironment, ended, signal};
-
-#[expect(clippy::disallowed_methods, reason = "the test measures wall-clock time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// The time from commit to IM of each new change, in ascending order.
-struct Latencies(Vec<Duration>);
-
-impl Latencies {
-    fn quantile(&self, share: f64) -> Duration {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the rank of a few thousand values fits"
-        )]
-        let rank = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len());
-        self.0[rank - 1]
-    }
-}
 
 /// Runs a first full pass over a table of this size. While the pass sends all accounts, one account after the other
 /// gets a new city. Returns the latency of these changes and the duration of the pass.
@@ -78,8 +58,7 @@ async fn change_during_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     assert!(env.handle().violations().is_empty(), "{:?}", env.handle().violations());
-    latencies.sort();
-    (Latencies(latencies), took)
+    (Latencies::of(latencies), took)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +69,7 @@ async fn bench_new_changes_during_a_full_pass_of_200_000_changes() {
     println!(
         "{} new changes during a full pass of 200,000 changes ({:.1} s, 95 calls a second, interval 200ms): commit to IM \
          {half:.2} s median, {most:.2} s at 95 %, {nearly_all:.2} s at 99 %, {worst:.2} s at most",
-        latencies.0.len(),
+        latencies.len(),
         took.as_secs_f64(),
     );
     assert!(nearly_all <= 2.0, "{nearly_all} s");
@@ -101,6 +80,6 @@ async fn bench_new_changes_during_a_full_pass_of_200_000_changes() {
 async fn new_changes_do_not_wait_for_a_full_pass() {
     let (latencies, took) = change_during_full_pass(15_000, "calls_per_second = 20\n").await;
     let half = latencies.quantile(0.5);
-    assert!(latencies.0.len() >= 20, "only {} changes in {took:?}", latencies.0.len());
+    assert!(latencies.len() >= 20, "only {} changes in {took:?}", latencies.len());
     assert!(half < took / 4, "half of the new changes took over {half:?} during a pass of {took:?}");
 }

@@ -12,5 +12,6 @@ mod late_commits;
 mod layering;
 mod main_job;
 mod promises;
+mod silent_account;
 mod simulation;
 mod support;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::fake_im::*;
 use crate::im::Code;
-use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeOutcome, Change};
+use crate::model::{AccountOutcome, AttributeIndex, AttributeOutcome, Change};
 use crate::push::ChangeOrigin::New;
 use crate::push::PushLimits;
 

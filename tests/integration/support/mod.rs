@@ -6,6 +6,7 @@
 //! run starts a private server, which stops when this process ends.
 
 mod environment;
+pub(crate) mod latencies;
 mod postgres;
 mod tests;
 

@@ -1,0 +1,117 @@
+//! Tests that an account for which IM never answers does not delay the others.
+//!
+//! Owns: the streams of changes and the time until each is in IM. Must not know: how an account is isolated.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::support::latencies::{Latencies, now};
+use crate::support::{Setup, TestEnvironment, ended, signal};
+
+/// The accounts that change, the silent one aside.
+const OTHERS: u32 = 400;
+
+/// One run of a daemon beside a silent account.
+struct Run {
+    /// How long changes are made.
+    seconds: u64,
+    /// The pause between two changes of the silent account.
+    silent_every: Duration,
+    /// The pause between two changes of the others.
+    others_every: Duration,
+    /// The `[im]` keys.
+    im: &'static str,
+}
+
+/// The changes of the others that are on their way, by account: the city and when it was committed.
+type Pending = BTreeMap<String, (String, Instant)>;
+
+async fn change(database: &mut sqlx::PgConnection, account: &str, city: &str) {
+    sqlx::query("UPDATE users SET city = $2, updated_at = clock_timestamp() WHERE id = $1")
+        .bind(account)
+        .bind(city)
+        .execute(database)
+        .await
+        .expect("the statement succeeds");
+}
+
+/// Returns the latency of the changes of the others.
+async fn change_beside_a_silent_account(run: &Run) -> Latencies {
+    let setup = Setup { im: run.im.to_owned(), more: "[schedule]\ninterval = \"1s\"\n".to_owned(), ..Setup::default() };
+    let env = TestEnvironment::set_up(setup).await;
+    env.execute(&format!(
+        "INSERT INTO users (id, city, plan, gender) SELECT 'u' || g, 'old', 'free', 'm' FROM generate_series(1, {OTHERS}) g;
+         INSERT INTO users (id, city) VALUES ('silent', 'old')"
+    ))
+    .await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.handle().add_fault("late:10h:command=set_attr:account=silent".parse().expect("a valid fault"));
+    let mut daemon = env.start("run", &["run"]);
+    let mut database = env.database.connect().await;
+    let (mut pending, mut latencies) = (Pending::new(), Vec::new());
+    let began = now();
+    let (mut next_silent, mut next_other, mut number) = (began, began, 0_u32);
+    let end = Duration::from_secs(run.seconds);
+    while began.elapsed() < end || (!pending.is_empty() && began.elapsed() < end + Duration::from_secs(60)) {
+        if now() >= next_silent {
+            next_silent = now() + run.silent_every;
+            change(&mut database, "silent", &format!("silent {number}")).await;
+        }
+        if began.elapsed() < end && now() >= next_other {
+            next_other = now() + run.others_every;
+            number += 1;
+            let (account, city) = (format!("u{}", number * 7919 % OTHERS + 1), format!("city {number}"));
+            change(&mut database, &account, &city).await;
+            pending.insert(account, (city, now()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        pending.retain(|account, (city, committed)| {
+            let arrived = env.handle().user(account).get("city") == Some(city);
+            if arrived {
+                latencies.push(committed.elapsed());
+            }
+            !arrived
+        });
+    }
+    assert!(pending.is_empty(), "{} changes have not arrived", pending.len());
+    env.handle().clear_faults();
+    env.converges(Duration::from_mins(2)).await;
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+    assert!(env.handle().violations().is_empty(), "{:?}", env.handle().violations());
+    Latencies::of(latencies)
+}
+
+fn print(what: &str, latencies: &Latencies) {
+    let [half, most, nearly_all, worst] = [0.5, 0.95, 0.99, 1.0].map(|share| latencies.quantile(share).as_secs_f64());
+    println!(
+        "{what}: {} changes of others, commit to IM {half:.2} s median, {most:.2} s at 95 %, {nearly_all:.2} s at 99 %, \
+         {worst:.2} s at most",
+        latencies.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a benchmark, run by `make bench`"]
+async fn bench_changes_beside_a_silent_account() {
+    let run =
+        Run { seconds: 120, silent_every: Duration::from_secs(5), others_every: Duration::from_millis(50), im: "" };
+    let latencies = change_beside_a_silent_account(&run).await;
+    print("one silent account that changes every 5 s, interval 1s, 120 s", &latencies);
+    assert!(latencies.quantile(0.99) <= Duration::from_secs(3));
+}
+
+/// With shorter time-outs. Accounts in one call with the silent one wait for it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_account_does_not_delay_others() {
+    let run = Run {
+        seconds: 20,
+        silent_every: Duration::from_secs(3),
+        others_every: Duration::from_millis(50),
+        im: "timeout = \"3s\"\nretry_for = \"15s\"\n",
+    };
+    let latencies = change_beside_a_silent_account(&run).await;
+    print("short form", &latencies);
+    assert!(latencies.quantile(0.9) <= Duration::from_secs(3), "{:?}", latencies.quantile(0.9));
+    assert!(latencies.quantile(1.0) <= Duration::from_secs(13), "{:?}", latencies.quantile(1.0));
+}
