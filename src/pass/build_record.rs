@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::page_diff::AccountDiff;
-use crate::diff::{REMOVAL, digest};
+use crate::diff::{DigestKey, REMOVAL};
 use crate::model::{
     AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
 };
@@ -44,14 +44,15 @@ pub(super) struct OutcomeCounts {
 #[derive(Debug)]
 pub(super) struct RecordBuilder {
     names: AttributeNames,
+    digest_key: DigestKey,
     record: OutcomeRecord,
     counts: OutcomeCounts,
 }
 
 impl RecordBuilder {
     /// `names`: the attribute names, by attribute index.
-    pub(super) fn new(names: AttributeNames) -> Self {
-        Self { names, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
+    pub(super) fn new(names: AttributeNames, digest_key: DigestKey) -> Self {
+        Self { names, digest_key, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
     }
 
     /// The record that deletes this intent, and the counts.
@@ -68,7 +69,7 @@ impl RecordBuilder {
                 account: diff.account().clone(),
                 attribute,
                 code: None,
-                desired_digest: digest::of_value(&reason),
+                desired_digest: self.digest_key.of_value(&reason),
                 reason,
             });
         }
@@ -140,7 +141,7 @@ impl RecordBuilder {
             desired_digest: if refusal.of_account {
                 diff.desired_digest
             } else {
-                digest::of_value(value.unwrap_or(REMOVAL))
+                self.digest_key.of_value(value.unwrap_or(REMOVAL))
             },
         };
         let mut of_account = self.record.rejected.iter().rev().take_while(|known| known.account == rejection.account);

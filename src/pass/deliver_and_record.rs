@@ -26,7 +26,7 @@ pub(super) async fn deliver_and_record(
     origin: ChangeOrigin,
     live_intents: &LiveIntents,
 ) -> Result<(), PassError> {
-    let mut builder = RecordBuilder::new(context.names.clone());
+    let mut builder = RecordBuilder::new(context.names.clone(), context.writer.digest_key().clone());
     let changes: Vec<&Change> = diffs.iter().filter(|diff| diff.sends()).map(|diff| &diff.change).collect();
     let intent = if changes.is_empty() {
         for diff in &diffs {
