@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::digest;
+use super::digest::DigestKey;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, DesiredAccount, DesiredValue, LocalRefusal};
 
 /// What every account of a pass is compared with: the attributes of the mapping, and the settings outside of it.
@@ -18,6 +18,8 @@ pub struct DiffRules {
     pub remove_gone: bool,
     /// Send every attribute again, whatever was acknowledged.
     pub force: bool,
+    /// The key of the digests of rejections.
+    pub digest_key: DigestKey,
 }
 
 /// A recorded rejection, reduced to what the comparison needs.
@@ -25,8 +27,8 @@ pub struct DiffRules {
 pub struct PriorRejection {
     /// `None`: the whole account was rejected.
     pub attribute: Option<AttributeIndex>,
-    /// The digest of what was rejected: [`digest::of_value`] of the value or of [`REMOVAL`], or
-    /// [`digest::of_desired_values`] for a whole account.
+    /// The digest of what was rejected: [`DigestKey::of_value`] of the value or of [`REMOVAL`], or
+    /// [`DigestKey::of_desired_values`] for a whole account.
     pub desired_digest: i64,
     /// It is to be retried now.
     pub due: bool,
@@ -34,18 +36,18 @@ pub struct PriorRejection {
 
 impl PriorRejection {
     /// The vendor refused to remove the attribute.
-    fn is_of_removal(&self) -> bool {
-        self.desired_digest == digest::of_value(REMOVAL)
+    fn is_of_removal(&self, key: &DigestKey) -> bool {
+        self.desired_digest == key.of_value(REMOVAL)
     }
 
     /// The vendor refused to remove the attribute, and the retry is not due.
-    fn blocks_removal(&self) -> bool {
-        !self.due && self.is_of_removal()
+    fn blocks_removal(&self, key: &DigestKey) -> bool {
+        !self.due && self.is_of_removal(key)
     }
 
     /// The vendor refused this value, and the retry is not due.
-    fn blocks_value(&self, value: &str) -> bool {
-        !self.due && self.desired_digest == digest::of_value(value)
+    fn blocks_value(&self, value: &str, key: &DigestKey) -> bool {
+        !self.due && self.desired_digest == key.of_value(value)
     }
 }
 
@@ -75,7 +77,7 @@ struct AttributeInput<'a> {
     rejection: Option<&'a PriorRejection>,
     /// The whole account is rejected with these values, and the retry is not due.
     account_blocked: bool,
-    force: bool,
+    rules: &'a DiffRules,
 }
 
 impl AttributeInput<'_> {
@@ -84,7 +86,9 @@ impl AttributeInput<'_> {
     }
 
     fn value_blocked(&self, value: &str) -> bool {
-        self.account_blocked || (!self.force && self.rejection.is_some_and(|rejection| rejection.blocks_value(value)))
+        self.account_blocked
+            || (!self.rules.force
+                && self.rejection.is_some_and(|rejection| rejection.blocks_value(value, &self.rules.digest_key)))
     }
 }
 
@@ -99,27 +103,28 @@ impl AttributeDiff {
     }
 
     fn compare(&mut self, input: &AttributeInput<'_>) {
+        let key = &input.rules.digest_key;
         let resolved = match input.desired {
             DesiredValue::Keep => {
                 self.stays_in_doubt |= input.in_doubt();
                 true
             }
-            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.force => true,
-            DesiredValue::Absent if input.rejection.is_some_and(PriorRejection::blocks_removal) => {
+            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.rules.force => true,
+            DesiredValue::Absent if input.rejection.is_some_and(|rejection| rejection.blocks_removal(key)) => {
                 self.stays_in_doubt |= input.in_doubt();
                 false
             }
             DesiredValue::Absent => {
                 self.change.remove.push(input.index);
                 // A rejected removal that is retried keeps its number of attempts.
-                !input.rejection.is_some_and(PriorRejection::is_of_removal)
+                !input.rejection.is_some_and(|rejection| rejection.is_of_removal(key))
             }
             DesiredValue::Refused(refusal) => {
                 self.refused.push((Some(input.index), refusal.clone()));
                 self.stays_in_doubt |= input.in_doubt();
                 false
             }
-            DesiredValue::Value(value) if input.acknowledged.value() == Some(&**value) && !input.force => true,
+            DesiredValue::Value(value) if input.acknowledged.value() == Some(&**value) && !input.rules.force => true,
             DesiredValue::Value(value) if input.value_blocked(value) => {
                 self.stays_in_doubt |= input.in_doubt();
                 false
@@ -149,8 +154,8 @@ fn possibly_held(acknowledged: &[AcknowledgedValue]) -> impl Iterator<Item = Att
 }
 
 /// The vendor refused to remove this attribute, and the retry is not due.
-fn removal_blocked(rejections: &[PriorRejection], index: AttributeIndex) -> bool {
-    rejections.iter().any(|rejection| rejection.attribute == Some(index) && rejection.blocks_removal())
+fn removal_blocked(rejections: &[PriorRejection], index: AttributeIndex, key: &DigestKey) -> bool {
+    rejections.iter().any(|rejection| rejection.attribute == Some(index) && rejection.blocks_removal(key))
 }
 
 /// The difference of an account that has a row.
@@ -162,7 +167,7 @@ pub fn of_present_account(
 ) -> AttributeDiff {
     let mut diff = AttributeDiff::unchanged(desired.account.clone());
     let account_rejection = rejections.iter().find(|rejection| rejection.attribute.is_none());
-    let desired_digest = digest::of_desired_values(&desired.values);
+    let desired_digest = rules.digest_key.of_desired_values(&desired.values);
     let account_blocked = !rules.force
         && account_rejection.is_some_and(|rejection| !rejection.due && rejection.desired_digest == desired_digest);
 
@@ -173,7 +178,7 @@ pub fn of_present_account(
             acknowledged: acknowledged_at(acknowledged, index),
             rejection: rejections.iter().find(|rejection| rejection.attribute == Some(index)),
             account_blocked,
-            force: rules.force,
+            rules,
         });
     }
     if account_rejection.is_some() && !account_blocked && diff.change.set.is_empty() {
@@ -182,16 +187,16 @@ pub fn of_present_account(
 
     let is_mapped = |index: AttributeIndex| rules.attribute_indexes.contains(&index);
     for index in possibly_held(acknowledged).filter(|index| !is_mapped(*index)) {
-        if rules.remove_unmapped && !removal_blocked(rejections, index) {
+        if rules.remove_unmapped && !removal_blocked(rejections, index, &rules.digest_key) {
             diff.change.remove.push(index);
         } else {
             diff.stays_in_doubt |= *acknowledged_at(acknowledged, index) == AcknowledgedValue::Unknown;
         }
     }
     // The rejected value of an attribute that the mapping no longer names is not desired any more.
-    let unmapped = rejections
-        .iter()
-        .filter(|rejection| rejection.attribute.is_some_and(|index| !is_mapped(index)) && !rejection.is_of_removal());
+    let unmapped = rejections.iter().filter(|rejection| {
+        rejection.attribute.is_some_and(|index| !is_mapped(index)) && !rejection.is_of_removal(&rules.digest_key)
+    });
     diff.resolved.extend(unmapped.map(|rejection| rejection.attribute));
     diff.change.set.sort_by_key(|(index, _)| *index);
     diff.change.remove.sort();
@@ -207,11 +212,13 @@ pub fn of_gone_account(
 ) -> AttributeDiff {
     let mut diff = AttributeDiff::unchanged(account);
     if rules.remove_gone {
-        diff.change.remove = possibly_held(acknowledged).filter(|index| !removal_blocked(rejections, *index)).collect();
+        diff.change.remove = possibly_held(acknowledged)
+            .filter(|index| !removal_blocked(rejections, *index, &rules.digest_key))
+            .collect();
     }
     diff.stays_in_doubt = diff.change.remove.is_empty() && acknowledged.contains(&AcknowledgedValue::Unknown);
     // No value is desired any more, so rejected values do not matter; rejected removals do.
-    let of_values = rejections.iter().filter(|rejection| !rejection.is_of_removal());
+    let of_values = rejections.iter().filter(|rejection| !rejection.is_of_removal(&rules.digest_key));
     diff.resolved = of_values.map(|rejection| rejection.attribute).collect();
     diff
 }

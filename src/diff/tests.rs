@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{DiffRules, PriorRejection, digest, of_gone_account, of_present_account};
+use super::{DiffRules, DigestKey, PriorRejection, of_gone_account, of_present_account};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, DesiredAccount, DesiredValue, LocalRefusal};
 
 fn rules(indexes: &[u16]) -> DiffRules {
@@ -11,7 +11,12 @@ fn rules(indexes: &[u16]) -> DiffRules {
         remove_unmapped: false,
         remove_gone: true,
         force: false,
+        digest_key: key(),
     }
+}
+
+fn key() -> DigestKey {
+    DigestKey::new(b"a key of a sync")
 }
 
 fn value(text: &str) -> DesiredValue {
@@ -70,7 +75,7 @@ fn force_sends_what_is_acknowledged_and_removes_what_is_empty() {
 #[test]
 fn a_rejection_blocks_a_value_until_it_changes_or_is_due() {
     let rejected =
-        |due| PriorRejection { attribute: Some(AttributeIndex(0)), desired_digest: digest::of_value("bad"), due };
+        |due| PriorRejection { attribute: Some(AttributeIndex(0)), desired_digest: key().of_value("bad"), due };
     let wanted = desired(&[value("bad"), value("good")]);
     let state = [AcknowledgedValue::Unknown, AcknowledgedValue::Absent];
 
@@ -102,7 +107,7 @@ fn a_rejection_blocks_a_value_until_it_changes_or_is_due() {
 #[test]
 fn a_rejected_account_is_not_sent_until_a_value_changes() {
     let values = [value("a"), value("b")];
-    let rejected = [PriorRejection { attribute: None, desired_digest: digest::of_desired_values(&values), due: false }];
+    let rejected = [PriorRejection { attribute: None, desired_digest: key().of_desired_values(&values), due: false }];
     assert!(of_present_account(&desired(&values), &[], &rejected, &rules(&[0, 1])).change.set.is_empty());
     let other = of_present_account(&desired(&[value("a"), value("c")]), &[], &rejected, &rules(&[0, 1]));
     assert_eq!(other.change.set.len(), 2);
@@ -166,8 +171,25 @@ proptest! {
 
         // Equal digests never hide a difference.
         let positions = [(AttributeIndex(0), 1), (AttributeIndex(2), 0), (AttributeIndex(4), 2)];
-        if digest::when_all_acknowledged(&values, &positions) == Some(digest::of_acknowledged_values(&state)) {
+        if key().when_all_acknowledged(&values, &positions) == Some(key().of_acknowledged_values(&state)) {
             prop_assert!(first.change.set.is_empty() && first.change.remove.is_empty());
         }
     }
+}
+
+#[test]
+fn the_digests_of_two_syncs_have_nothing_in_common() {
+    let (one, other) = (key(), DigestKey::new(b"another key"));
+    let state = [holds("a"), AcknowledgedValue::Absent, holds("b")];
+    let values = [value("a"), DesiredValue::Absent, value("b")];
+    let positions: Vec<_> = (0..).map(AttributeIndex).zip(0..3).collect();
+    let digests =
+        |key: &DigestKey| [key.of_acknowledged_values(&state), key.of_desired_values(&values), key.of_value("a")];
+    assert!(digests(&one).iter().zip(digests(&other)).all(|(one, other)| *one != other));
+    assert_eq!(one.when_all_acknowledged(&values, &positions), Some(one.of_acknowledged_values(&state)));
+    assert_ne!(other.when_all_acknowledged(&values, &positions), Some(one.of_acknowledged_values(&state)));
+    // The key cannot be moved into a value: a longer key with a shorter value is another digest.
+    assert_ne!(DigestKey::new(b"key").of_value("text"), DigestKey::new(b"keyt").of_value("ext"));
+    assert_eq!(digests(&one), digests(&DigestKey::new(b"a key of a sync")), "a digest lasts as long as its key");
+    assert!(!format!("{one:?}").contains("key of"), "the key is not printed");
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::page_diff::AccountDiff;
-use crate::diff::{REMOVAL, digest};
+use crate::diff::{DigestKey, REMOVAL};
 use crate::model::{
     AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
 };
@@ -46,14 +46,15 @@ pub(super) struct RecordBuilder {
     names: AttributeNames,
     /// The pass has ended: its rows are not read again, so what was not sent counts as in doubt.
     detached: bool,
+    digest_key: DigestKey,
     record: OutcomeRecord,
     counts: OutcomeCounts,
 }
 
 impl RecordBuilder {
     /// `names`: the attribute names, by attribute index. `detached`: the pass has ended, and its rows are not read again.
-    pub(super) fn new(names: AttributeNames, detached: bool) -> Self {
-        Self { names, detached, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
+    pub(super) fn new(names: AttributeNames, digest_key: DigestKey, detached: bool) -> Self {
+        Self { names, detached, digest_key, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
     }
 
     /// The record with what becomes of its intent, and the counts.
@@ -70,7 +71,7 @@ impl RecordBuilder {
                 account: diff.account().clone(),
                 attribute,
                 code: None,
-                desired_digest: digest::of_value(&reason),
+                desired_digest: self.digest_key.of_value(&reason),
                 reason,
             });
         }
@@ -142,7 +143,7 @@ impl RecordBuilder {
             desired_digest: if refusal.of_account {
                 diff.desired_digest
             } else {
-                digest::of_value(value.unwrap_or(REMOVAL))
+                self.digest_key.of_value(value.unwrap_or(REMOVAL))
             },
         };
         let mut of_account = self.record.rejected.iter().rev().take_while(|known| known.account == rejection.account);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
 use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
-use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
+use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
@@ -38,6 +38,8 @@ pub(super) struct StateRef {
     pub(super) sync_id: i32,
     /// Acknowledged values of an older generation count as unknown.
     pub(super) generation: i32,
+    /// The key of the digests.
+    pub(super) digest_key: DigestKey,
 }
 
 /// What the state holds of one account.
@@ -73,6 +75,8 @@ impl PageComparer {
                 remove_unmapped: config.removal.unmapped == KeepOrRemove::Remove,
                 remove_gone: config.removal.gone == KeepOrRemove::Remove,
                 force: false,
+                // Nothing was stored yet under another key.
+                digest_key: state.as_ref().map_or_else(|| DigestKey::new(&[]), |state| state.digest_key.clone()),
             },
             names,
             in_order,
@@ -131,7 +135,7 @@ impl PageComparer {
         mapped: &[(Account, MappedRow)],
         force: bool,
     ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
-        let Some(StateRef { state, sync_id, generation }) = &self.state else {
+        let Some(StateRef { state, sync_id, generation, digest_key }) = &self.state else {
             return Ok((HashMap::new(), HashMap::new()));
         };
         let wanted: Vec<(Account, Option<i64>)> = mapped
@@ -139,7 +143,7 @@ impl PageComparer {
             .map(|(account, mapped)| {
                 let digest = match mapped {
                     MappedRow::Present(desired) if !force => {
-                        digest::when_all_acknowledged(&desired.values, &self.in_order)
+                        digest_key.when_all_acknowledged(&desired.values, &self.in_order)
                     }
                     _ => None,
                 };
@@ -198,12 +202,12 @@ impl PageComparer {
                     }
                     known.acknowledged = self.as_acknowledged(&desired.values);
                 }
-                desired_digest = digest::of_desired_values(&desired.values);
+                desired_digest = rules.digest_key.of_desired_values(&desired.values);
                 diff::of_present_account(&desired, &known.acknowledged, &rejected, rules)
             }
         };
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
-        refused.retain(|refusal| !is_recorded(refusal, &rejected));
+        refused.retain(|refusal| !is_recorded(refusal, &rejected, &rules.digest_key));
 
         let mut removal_pending = false;
         if !options.removals {
@@ -241,7 +245,11 @@ impl PageComparer {
 }
 
 /// Whether the same refusal already stands as a rejection and is not to be counted as a new attempt.
-fn is_recorded((attribute, refusal): &(Option<AttributeIndex>, LocalRefusal), rejected: &[PriorRejection]) -> bool {
-    let digest = digest::of_value(&refusal.to_string());
+fn is_recorded(
+    (attribute, refusal): &(Option<AttributeIndex>, LocalRefusal),
+    rejected: &[PriorRejection],
+    key: &DigestKey,
+) -> bool {
+    let digest = key.of_value(&refusal.to_string());
     rejected.iter().any(|known| known.attribute == *attribute && known.desired_digest == digest && !known.due)
 }

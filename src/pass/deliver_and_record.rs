@@ -134,7 +134,7 @@ impl Delivery {
         detached: bool,
     ) -> Result<(), PassError> {
         let context = &self.context;
-        let mut builder = RecordBuilder::new(context.names.clone(), detached);
+        let mut builder = RecordBuilder::new(context.names.clone(), context.writer.digest_key().clone(), detached);
         for diff in open.iter() {
             if diff.sends() {
                 let outcome = outcomes.remove(diff.account());

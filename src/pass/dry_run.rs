@@ -102,7 +102,12 @@ impl DryRun {
         }
         let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
         let (names, attributes) = append_names(&known, mapping.names());
-        let state_ref = |row: &SyncRow| StateRef { state: state.clone(), sync_id: row.id, generation: row.generation };
+        let state_ref = |row: &SyncRow| StateRef {
+            state: state.clone(),
+            sync_id: row.id,
+            generation: row.generation,
+            digest_key: row.digest_key.clone(),
+        };
         let comparer = PageComparer::new(&config, mapping, names.into(), attributes, row.as_ref().map(state_ref));
         let sync_id = row.as_ref().map(|row| row.id);
         Ok(Self { reader: PageReader { config, source, state, sync_id }, row, comparer })

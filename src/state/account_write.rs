@@ -8,7 +8,7 @@ use super::account::{AccountRecord, RetryDue};
 use super::acknowledged_json::encode;
 use super::error::StateError;
 use super::writer::StateWriter;
-use crate::diff::digest;
+use crate::diff::DigestKey;
 use crate::model::AcknowledgedValue;
 
 /// The columns of the rows to write, as arrays for `unnest`.
@@ -24,10 +24,10 @@ struct AccountColumns<'a> {
 }
 
 impl<'a> AccountColumns<'a> {
-    fn push(&mut self, record: &'a AccountRecord, text: String) {
+    fn push(&mut self, record: &'a AccountRecord, text: String, key: &DigestKey) {
         self.accounts.push(record.account.as_str());
         self.acknowledged.push(text);
-        self.digests.push(digest::of_acknowledged_values(&record.acknowledged));
+        self.digests.push(key.of_acknowledged_values(&record.acknowledged));
         self.late_write.push(record.late_write.map(|late_write| late_write.as_secs_f64()));
         self.due.push(record.acknowledged.iter().any(AcknowledgedValue::in_doubt).then_some(match record.due {
             RetryDue::Now => 0.0,
@@ -52,8 +52,8 @@ pub(super) async fn write_accounts(
     let mut deletes: Vec<&str> = Vec::new();
     for record in records {
         match (encode(&record.acknowledged), record.exists) {
-            (Some(text), true) => updates.push(record, text),
-            (Some(text), false) => inserts.push(record, text),
+            (Some(text), true) => updates.push(record, text, writer.digest_key()),
+            (Some(text), false) => inserts.push(record, text, writer.digest_key()),
             (None, true) => deletes.push(record.account.as_str()),
             (None, false) => {}
         }

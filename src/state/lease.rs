@@ -8,7 +8,6 @@
 //! Source: PostgreSQL manual, 13.3.5 (advisory locks) and 20.11 (`idle_session_timeout`).
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -86,14 +85,7 @@ impl State {
         crash::point("lease: the lock is acquired");
         let (row, last_call_seconds_ago) = increment_epoch(&mut connection, sync_id, holder_id).await?;
         crash::point("lease: the epoch is incremented");
-        let names: Vec<String> = row.try_get("attribute_names")?;
-        let writer = StateWriter::new(
-            self.pool().clone(),
-            sync_id,
-            row.try_get("lease_epoch")?,
-            row.try_get("generation")?,
-            names.into_iter().map(Arc::from).collect(),
-        );
+        let writer = StateWriter::from_row(self.pool().clone(), &row)?;
         let heartbeat = Heartbeat::default();
         heartbeat.beat(asked);
         let (release, released) = oneshot::channel();
@@ -156,7 +148,7 @@ async fn increment_epoch(
     .await?;
     let row = sqlx::query(
         "UPDATE sync SET lease_epoch = lease_epoch + 1, lease_holder = $2, lease_taken_at = clock_timestamp(), \
-         last_call_at = NULL, running_pass = NULL WHERE id = $1 RETURNING lease_epoch, generation, attribute_names",
+         last_call_at = NULL, running_pass = NULL WHERE id = $1 RETURNING id, lease_epoch, generation, attribute_names, digest_key",
     )
     .bind(sync_id)
     .bind(holder_id)

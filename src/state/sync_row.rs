@@ -13,6 +13,7 @@ use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
 use crate::crash;
+use crate::diff::DigestKey;
 use crate::model::AttributeNames;
 
 /// The row of a sync at the moment `read_at`. The comments of `migrations/0001_state.sql` explain each column.
@@ -26,6 +27,8 @@ pub struct SyncRow {
     pub attribute_names: AttributeNames,
     /// Acknowledged values of a lower generation count as unknown.
     pub generation: i32,
+    /// The key of the digests.
+    pub digest_key: DigestKey,
     /// The state server at its last use, as [`State::server_identity`] names it.
     pub state_server: Option<String>,
     /// Mapping, filter and deleted column of the last full pass.
@@ -58,10 +61,12 @@ pub struct SyncRow {
     pub read_at: DateTime<Utc>,
 }
 
+// The tables may be older than this release: then they have no key, and every stored digest differs.
 const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, state_server, mapping_fingerprint, \
     watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, current_as_of, full_pass_due, \
     full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
-    clock_timestamp() AS read_at FROM sync WHERE name = $1";
+    clock_timestamp() AS read_at, \
+    decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
 
 fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
     let text: Option<String> = row.try_get(column)?;
@@ -80,6 +85,7 @@ impl SyncRow {
                 .map_err(|error| StateError::unreadable_column("binding", &error))?,
             attribute_names: names.into_iter().map(Arc::from).collect(),
             generation: row.try_get("generation")?,
+            digest_key: DigestKey::new(row.try_get::<Option<&[u8]>, _>("digest_key")?.unwrap_or_default()),
             state_server: row.try_get("state_server")?,
             mapping_fingerprint: row.try_get("mapping_fingerprint")?,
             watermark_fingerprint: row.try_get("watermark_fingerprint")?,

@@ -2,10 +2,13 @@
 //!
 //! Owns: [`StateWriter`] and the check of the epoch. Must not know: how the lease is taken, what is written.
 
-use sqlx::PgTransaction;
-use sqlx::postgres::PgPool;
+use std::sync::Arc;
+
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{PgTransaction, Row as _};
 
 use super::error::StateError;
+use crate::diff::DigestKey;
 use crate::model::AttributeNames;
 
 /// Writes to the tables of one sync under one lease epoch. Only taking the lease creates one.
@@ -19,11 +22,21 @@ pub struct StateWriter {
     epoch: i64,
     generation: i32,
     names: AttributeNames,
+    digest_key: DigestKey,
 }
 
 impl StateWriter {
-    pub(super) fn new(pool: PgPool, sync_id: i32, epoch: i64, generation: i32, names: AttributeNames) -> Self {
-        Self { pool, sync_id, epoch, generation, names }
+    /// `row`: the row of the sync, with the epoch under which this writer writes.
+    pub(super) fn from_row(pool: PgPool, row: &PgRow) -> Result<Self, StateError> {
+        let names: Vec<String> = row.try_get("attribute_names")?;
+        Ok(Self {
+            pool,
+            sync_id: row.try_get("id")?,
+            epoch: row.try_get("lease_epoch")?,
+            generation: row.try_get("generation")?,
+            names: names.into_iter().map(Arc::from).collect(),
+            digest_key: DigestKey::new(row.try_get("digest_key")?),
+        })
     }
 
     /// Begins a transaction that holds off the next holder of the lease until it ends.
@@ -73,6 +86,11 @@ impl StateWriter {
     /// The attribute names of this sync, in the order of `AttributeIndex`.
     pub fn names(&self) -> &AttributeNames {
         &self.names
+    }
+
+    /// The key of the digests of this sync.
+    pub fn digest_key(&self) -> &DigestKey {
+        &self.digest_key
     }
 
     pub(super) fn set_names(&mut self, names: AttributeNames) {

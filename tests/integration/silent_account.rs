@@ -45,7 +45,7 @@ async fn change_beside_a_silent_account(run: &Run) -> Latencies {
     ))
     .await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    env.handle().add_fault("late:10h:command=set_attr:account=silent".parse().expect("a valid fault"));
+    env.handle().add_fault("late:600m:command=set_attr:account=silent".parse().expect("a valid fault"));
     let mut daemon = env.start("run", &["run"]);
     let mut database = env.database.connect().await;
     let (mut pending, mut latencies) = (Pending::new(), Vec::new());

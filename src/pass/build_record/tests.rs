@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::page_diff::AccountDiff;
 use super::{InDoubtDelays, OutcomeCounts, RecordBuilder};
+use crate::diff::DigestKey;
 use crate::model::{
     Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, LocalRefusal, VendorRefusal,
 };
@@ -48,7 +49,8 @@ fn record_of(
     plan: AttributeOutcome,
     detached: bool,
 ) -> (OutcomeRecord, OutcomeCounts) {
-    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), detached);
+    let mut builder =
+        RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), DigestKey::new(b"a key of a sync"), detached);
     let may_be_overwritten =
         [&city, &plan].iter().any(|o| matches!(o, AttributeOutcome::Unknown | AttributeOutcome::Provisional));
     let attributes = vec![(CITY, city), (PLAN, plan)];
@@ -76,7 +78,8 @@ fn the_last_value_removed_makes_the_account_unknown() {
     let mut diff = diff();
     diff.change.set.clear();
     diff.acknowledged = vec![AcknowledgedValue::Absent, value("pro")];
-    let mut builder = RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), false);
+    let mut builder =
+        RecordBuilder::new([Arc::from("city"), Arc::from("plan")].into(), DigestKey::new(b"a key of a sync"), false);
     let attributes = vec![(PLAN, AttributeOutcome::Done)];
     let outcome =
         AccountOutcome { account: Account::new("a"), attributes, may_be_overwritten: false, unanswered_alone: false };
