@@ -13,16 +13,13 @@ use crate::metrics::Metrics;
 use crate::pass::{Engine, EngineParts, PassError, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
-use crate::state::lease::LeaseHolder;
+use crate::state::lease::{LeaseHolder, LeaseSession, LeaseTry};
 use crate::state::sync_row::SyncRow;
 use crate::state::{Access, Lease, State, StateError, StateWriter};
 
 /// The vendor counts calls per second. So long after the last call of the previous holder, its calls count against the
 /// limit of the new one.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
-
-/// How long connecting to the source and introspecting the table may take. A server that vanished never answers.
-const SOURCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a sync cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +51,8 @@ pub struct Resources {
     pub state: State,
     /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
+    /// The session of the last try to take the lease, for the next one.
+    lease_session: Option<LeaseSession>,
 }
 
 impl Resources {
@@ -64,23 +63,30 @@ impl Resources {
     /// When a database is unreachable, or table, privileges, schema or binding do not fit.
     pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
         let mapping = Arc::new(Mapping::new(config));
-        let source = tokio::time::timeout(SOURCE_TIMEOUT, Source::connect(config, mapping.columns())).await;
-        let source = source
-            .map_err(|_| SourceError::Unreachable(format!("no answer within {} s", SOURCE_TIMEOUT.as_secs())))??;
+        let source = Source::connect(config, mapping.columns()).await?;
         let state = State::open(config, Access::ReadWrite).await?;
         state.ensure_schema(config.state.migrate).await?;
         let row = state.bind(&binding(config, &source)).await?;
-        Ok(Self { config: config.clone(), mapping, source, state, row })
+        Ok(Self { config: config.clone(), mapping, source, state, row, lease_session: None })
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
-    /// changed it.
+    /// changed it. All tries use one session, until an error closes it.
     pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), LeaseHolder>, ConnectError> {
-        let taken = self.state.take_lease(self.row.id, &holder_id()).await?;
-        if taken.is_ok() {
-            self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
+        let session = match self.lease_session.take() {
+            Some(session) => session,
+            None => self.state.lease_session().await?,
+        };
+        match self.state.try_lease(session, self.row.id, &holder_id()).await? {
+            LeaseTry::Taken(lease, writer) => {
+                self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
+                Ok(Ok((lease, writer)))
+            }
+            LeaseTry::HeldBy(holder, session) => {
+                self.lease_session = Some(session);
+                Ok(Err(holder))
+            }
         }
-        Ok(taken)
     }
 
     /// Builds the engine for the holder of the lease. Its first call waits for the end of the previous holder's second.
@@ -91,7 +97,7 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row } = self;
+        let Self { config, mapping, source, state, row, lease_session: _ } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();

@@ -8,6 +8,7 @@
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `session` | opens the connection and applies the session settings |
+//! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
 //! | `similar_names` | suggestions for a table or column that was not found |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
@@ -19,6 +20,7 @@
 //! | [`watermark`] | from which point on a row may not have been read yet |
 //! | `error` | [`SourceError`] |
 
+mod activity;
 mod column_type;
 mod error;
 mod list_transactions;
@@ -35,6 +37,7 @@ mod unmap_account;
 mod warnings;
 pub mod watermark;
 
+pub use activity::SourceActivity;
 pub use error::SourceError;
 pub use page::{Cursor, Page};
 pub use reader::Source;

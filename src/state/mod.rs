@@ -5,7 +5,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `database` | connections and session settings |
+//! | `database`, `pool` | connections, session settings, statements without an answer |
 //! | `error` | [`StateError`] |
 //! | `migrate` | creates and upgrades the tables |
 //! | `sync_row`, `sync_update` | reading and updating the row of a sync in the table `sync` |
@@ -29,6 +29,7 @@ pub mod lease;
 pub mod migrate;
 pub mod outcome_record;
 pub mod passes;
+mod pool;
 pub mod recent_removals;
 pub mod rejection;
 pub mod sync_row;

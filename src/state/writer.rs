@@ -3,9 +3,9 @@
 //! Owns: [`StateWriter`] and the check of the epoch. Must not know: how the lease is taken, what is written.
 
 use sqlx::PgTransaction;
-use sqlx::postgres::PgPool;
 
 use super::error::StateError;
+use super::pool::StatePool;
 use crate::model::AttributeNames;
 
 /// Writes to the tables of one sync under one lease epoch. Only taking the lease creates one.
@@ -14,7 +14,7 @@ use crate::model::AttributeNames;
 /// checks the number of affected rows with [`StateWriter::expect_one`].
 #[derive(Clone, Debug)]
 pub struct StateWriter {
-    pool: PgPool,
+    pool: StatePool,
     sync_id: i32,
     epoch: i64,
     generation: i32,
@@ -22,7 +22,7 @@ pub struct StateWriter {
 }
 
 impl StateWriter {
-    pub(super) fn new(pool: PgPool, sync_id: i32, epoch: i64, generation: i32, names: AttributeNames) -> Self {
+    pub(super) fn new(pool: StatePool, sync_id: i32, epoch: i64, generation: i32, names: AttributeNames) -> Self {
         Self { pool, sync_id, epoch, generation, names }
     }
 
@@ -47,7 +47,7 @@ impl StateWriter {
     }
 
     /// The pool, for single statements and reads.
-    pub fn pool(&self) -> &PgPool {
+    pub(super) fn pool(&self) -> &StatePool {
         &self.pool
     }
 
