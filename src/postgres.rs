@@ -7,8 +7,10 @@
 //! fixed time limit would have to be longer than the longest statement. So a second connection asks instead.
 
 use std::io;
+use std::str::FromStr as _;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Connection, Executor, Row};
 
@@ -73,19 +75,26 @@ pub async fn session_pid(own: &mut PgConnection, options: &PgConnectOptions) -> 
     Ok((!moved).then_some(first))
 }
 
-/// Identifies the running server and the database of a connection: two URLs that lead to the same one return the same
-/// text. It changes with a restart of the server.
+/// Whether two URLs lead to the same running server and the same database.
 ///
 /// # Errors
-/// When the connection fails, or the role may not read this.
-pub async fn running_server(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+/// When one of them cannot be reached, or its role may not read the identity.
+pub async fn lead_to_same_server(one: &SecretString, other: &SecretString) -> Result<bool, sqlx::Error> {
+    let (one, other) = tokio::try_join!(running_server(one), running_server(other))?;
+    Ok(one == other)
+}
+
+async fn running_server(url: &SecretString) -> Result<String, sqlx::Error> {
+    let mut connection = connect(&PgConnectOptions::from_str(url.expose_secret())?).await?;
     let row = ask(
-        connection,
+        &mut connection,
         "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || ' ' || \
          extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text || ' ' || \
          (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
     );
-    row.await?.try_get(0)
+    let identity = row.await?.try_get(0)?;
+    let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.close()).await;
+    Ok(identity)
 }
 
 /// What a server says about the statements of a sync.

@@ -38,6 +38,19 @@ pub enum ConnectError {
     Client(String),
 }
 
+/// Open connections to source and state.
+#[derive(Debug)]
+pub struct Connections {
+    /// The configuration with which they were opened.
+    pub config: Arc<Config>,
+    /// The mapping of the configuration.
+    pub mapping: Arc<Mapping>,
+    /// The connection to the source.
+    pub source: Source,
+    /// The state database.
+    pub state: State,
+}
+
 /// Source and state, without the lease.
 #[derive(Debug)]
 pub struct Resources {
@@ -55,29 +68,55 @@ pub struct Resources {
     lease_session: Option<LeaseSession>,
 }
 
+impl Connections {
+    /// Connects to both databases. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a database is unreachable, or table or privileges do not fit.
+    pub async fn open(config: &Arc<Config>) -> Result<Self, ConnectError> {
+        let mapping = Arc::new(Mapping::new(config));
+        let source = Source::connect(config, mapping.columns()).await?;
+        let state = State::open(config, Access::ReadWrite).await?;
+        Ok(Self { config: config.clone(), mapping, source, state })
+    }
+
+    /// Upgrades the state tables if the configuration allows it, and checks the binding.
+    ///
+    /// # Errors
+    ///
+    /// When the state is unreachable, or schema or binding do not fit.
+    pub async fn bind(self) -> Result<Resources, ConnectError> {
+        let Self { config, mapping, source, state } = self;
+        state.ensure_schema(config.state.migrate).await?;
+        let row = state.bind(&binding(&config, &source)).await?;
+        Ok(Resources { config, mapping, source, state, row, lease_session: None })
+    }
+}
+
 impl Resources {
-    /// Connects to both databases, upgrades the state tables if the configuration allows it, and checks the binding.
+    /// Opens the connections and binds the sync.
     ///
     /// # Errors
     ///
     /// When a database is unreachable, or table, privileges, schema or binding do not fit.
     pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
-        let mapping = Arc::new(Mapping::new(config));
-        let source = Source::connect(config, mapping.columns()).await?;
-        let state = State::open(config, Access::ReadWrite).await?;
-        state.ensure_schema(config.state.migrate).await?;
-        let row = state.bind(&binding(config, &source)).await?;
-        Ok(Self { config: config.clone(), mapping, source, state, row, lease_session: None })
+        Connections::open(config).await?.bind().await
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
     /// changed it. All tries use one session, until an error closes it.
     pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), LeaseHolder>, ConnectError> {
-        let session = match self.lease_session.take() {
-            Some(session) => session,
-            None => self.state.lease_session().await?,
+        let tried = match self.lease_session.take() {
+            // The server may have ended it, for example because this process was suspended.
+            Some(session) => self.state.try_lease(session, self.row.id, &holder_id()).await.ok(),
+            None => None,
         };
-        match self.state.try_lease(session, self.row.id, &holder_id()).await? {
+        let tried = match tried {
+            Some(tried) => tried,
+            None => self.state.try_lease(self.state.lease_session().await?, self.row.id, &holder_id()).await?,
+        };
+        match tried {
             LeaseTry::Taken(lease, writer) => {
                 self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
                 Ok(Ok((lease, writer)))

@@ -179,7 +179,7 @@ impl Leader<'_> {
                 self.publish(&report);
                 return error.into();
             }
-            if self.context.reload_if_requested() {
+            if self.context.reload_if_proved() {
                 // Its position is stored. With the same mapping, the next full pass resumes there.
                 self.interrupt(&mut full).await;
                 return PassEnd::Reloaded;

@@ -11,6 +11,7 @@
 //! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
 //! | `similar_names` | suggestions for a table or column that was not found |
+//! | `prove` | lets the server plan every statement |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `column_type` | the types that an account column and a watermark column may have |
@@ -25,6 +26,7 @@ mod column_type;
 mod error;
 mod list_transactions;
 mod page;
+mod prove;
 mod reader;
 mod requirements;
 mod session;
