@@ -17,7 +17,9 @@ use sqlx::{Connection, Executor, Row};
 /// The maximum time for a connection, its TLS handshake and its login, and for an answer to a question of this file. A
 /// server that takes longer counts as unreachable.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that has not answered for so long is asked on a second connection, again and again.
+/// A server that has not answered for so long is asked on a second connection.
+const FIRST_CHECK: Duration = Duration::from_secs(2);
+/// It is asked again after so long.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// So many times in a row the server says that it runs no statement of this sync, until the answer counts as lost. It may
 /// have been on its way the first time.
@@ -144,10 +146,10 @@ pub async fn while_running<T>(
     mut running: impl FnMut(),
 ) -> Result<T, sqlx::Error> {
     tokio::pin!(future);
-    let mut misses = 0;
+    let (mut misses, mut wait) = (0, FIRST_CHECK);
     loop {
         let asked = async {
-            tokio::time::sleep(CHECK_INTERVAL).await;
+            tokio::time::sleep(wait).await;
             ask_what_runs(options).await
         };
         let asked = tokio::select! {
@@ -155,6 +157,7 @@ pub async fn while_running<T>(
             output = &mut future => return Ok(output),
             asked = asked => asked,
         };
+        wait = CHECK_INTERVAL;
         let lost = match asked {
             Asked::Running => {
                 misses = 0;
@@ -168,10 +171,9 @@ pub async fn while_running<T>(
                 }
                 "an answer did not arrive, although the server has ended the statement".to_owned()
             }
-            Asked::NoAnswer => format!(
-                "no answer within {} s, and then no new connection either",
-                CHECK_INTERVAL.as_secs()
-            ),
+            Asked::NoAnswer => {
+                format!("no answer, and no new connection within {} s either", CONNECT_TIMEOUT.as_secs())
+            }
         };
         return Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, lost)));
     }

@@ -36,6 +36,7 @@ impl Engine {
         save: bool,
     ) -> (PassReport, Option<PassError>) {
         let progress = &context.progress;
+        *progress.open().await = false;
         progress.calls.store(context.session.calls(), Ordering::Relaxed);
         let (outcome, mut error) = match result {
             Ok(outcome) => (outcome, None),
