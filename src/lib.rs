@@ -8,6 +8,7 @@
 //! - [`model`], [`clock`], [`crash`], [`metrics`] and [`logging`] are shared types and small modules without dependencies.
 //!   [`model::Row`], [`model::DesiredAccount`], [`model::Change`] and [`model::AccountOutcome`] are passed from stage to
 //!   stage. Every read of a clock goes through [`clock`].
+//! - [`postgres`] asks a server about its sessions, for source and state alike.
 //! - [`cluster`] and [`simulator`] are for the demo and the tests: a private PostgreSQL, and the vendor's side. The
 //!   simulator shares no code with the client. Otherwise both could share a bug.
 //! - [`config`] reads `imsync.toml` and the environment and reports all mistakes at once. Its result is plain data.
@@ -51,6 +52,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod model;
 pub mod pass;
+pub mod postgres;
 pub mod push;
 mod quote;
 pub mod service;

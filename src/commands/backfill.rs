@@ -15,7 +15,7 @@ use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::pass::dry_run::{DryRun, DryRunScope, DryRunSummary};
-use crate::pass::{FullOptions, PassKind, PassProgress, guard};
+use crate::pass::{FullOptions, LongReadWatch, PassKind, PassProgress, guard};
 use crate::service::signals::{self, OnHangup};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -51,6 +51,7 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
     let kind = if accounts.is_empty() { PassKind::Full } else { PassKind::Selected };
     let progress = Arc::new(PassProgress::new(kind));
     let display = ProgressDisplay::start(progress.clone());
+    let _reads = engine.watch_long_reads(&progress);
     let pass = async {
         if accounts.is_empty() {
             engine.full(options, progress).await
@@ -66,6 +67,7 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
 async fn dry_run(config: Arc<Config>, args: &BackfillArgs, options: FullOptions) -> CommandResult {
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
+    let _reads = LongReadWatch::of_dry_run(&source);
     let state = State::open(&config, Access::ReadOnly).await?;
     let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
     let accounts = parse_accounts(&config, &args.accounts);

@@ -106,7 +106,12 @@ fn print(findings: &Findings, json: bool) -> Result<(), CommandFailure> {
 
 async fn check_source(config: &Arc<Config>, findings: &mut Findings) -> Option<Source> {
     let mapping = Mapping::new(config);
-    match Source::connect(config, mapping.columns()).await {
+    let proved = async {
+        let mut source = Source::connect(config, mapping.columns()).await?;
+        source.prove_statements().await?;
+        Ok::<_, crate::source::SourceError>(source)
+    };
+    match proved.await {
         Ok(source) => {
             let columns = mapping.columns().len() + 1 + usize::from(source.has_watermark());
             findings.add(

@@ -14,7 +14,7 @@ use crate::diff;
 use crate::mapping::Mapping;
 use crate::model::{AcknowledgedValue, AttributeIndex};
 use crate::pass::dry_run::{DryRun, DryRunScope, DryRunSummary};
-use crate::pass::{AccountDiff, PageComparer};
+use crate::pass::{AccountDiff, LongReadWatch, PageComparer};
 use crate::pass::{FullOptions, guard};
 use crate::source::Source;
 use crate::state::{Access, State};
@@ -37,6 +37,7 @@ pub async fn run(global: GlobalOptions, args: PreviewArgs) -> CommandResult {
     let config = global.load(false, CommandKind::OneShot)?;
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::connect(&config, mapping.columns()).await?;
+    let _reads = LongReadWatch::of_dry_run(&source);
     let state = State::open(&config, Access::ReadOnly).await?;
     let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
     let selected = parse_accounts(&config, &args.accounts);

@@ -97,6 +97,9 @@ fn counts(progress: &PassProgress) -> String {
     if rejected > 0 {
         let _ = write!(text, ", {} rejected", thousands(rejected));
     }
+    if let Some(seconds) = progress.waiting_seconds() {
+        let _ = write!(text, "; the source has been running one statement for {seconds} s");
+    }
     if progress.phase() != PassPhase::ReadingTable {
         let _ = write!(text, " ({})", progress.phase().label());
     }

@@ -104,12 +104,10 @@ pub async fn once(global: GlobalOptions, json: bool) -> CommandResult {
     let mut leased = LeasedEngine::start(&config, &shutdown).await?;
     let LeasedEngine { lease, engine } = &mut leased;
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
+    let progress = Arc::new(PassProgress::new(if full { PassKind::Full } else { PassKind::Incremental }));
+    let _reads = engine.watch_long_reads(&progress);
     let pass = async {
-        if full {
-            engine.full(FullOptions::default(), Arc::new(PassProgress::new(PassKind::Full))).await
-        } else {
-            engine.incremental(Arc::new(PassProgress::new(PassKind::Incremental))).await
-        }
+        if full { engine.full(FullOptions::default(), progress).await } else { engine.incremental(progress).await }
     };
     let result = Box::pin(run_within_limits(lease, &shutdown, pass)).await?;
     leased.finish(result, json, "; the next pass resumes where this one stopped").await

@@ -123,7 +123,14 @@ fn running_line(running: &Value) -> Option<String> {
     }
     let of_total = running["total"].as_u64().map(|total| format!(" of about {}", thousands(total))).unwrap_or_default();
     let left = running["eta_seconds"].as_f64().map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
-    Some(format!("running     {} pass, {} rows{of_total}{left}", text(&running["kind"], ""), count(&running["done"])))
+    let waiting = running["waiting_for_source_seconds"].as_u64();
+    let waiting = waiting.map(|seconds| format!(", one statement since {seconds} s")).unwrap_or_default();
+    Some(format!(
+        "running     {} pass ({}{waiting}), {} rows{of_total}{left}",
+        text(&running["kind"], ""),
+        text(&running["phase"], ""),
+        count(&running["done"])
+    ))
 }
 
 /// The table of the last passes, with the error of a failed pass below its row.

@@ -128,6 +128,25 @@ impl PgUrl {
     pub fn same_as(&self, other: &Self) -> bool {
         self.0.expose_secret() == other.0.expose_secret()
     }
+
+    /// Whether both URLs name the same host, port and database. User, password and other parameters may differ. URLs that
+    /// name them in different ways may still lead to the same server, which only the server can tell.
+    pub fn names_same_server(&self, other: &Self) -> bool {
+        self.redacted_without_user() == other.redacted_without_user()
+    }
+
+    /// As [`PgUrl::redacted`]. Without a database name, the database is that of the user's name.
+    fn redacted_without_user(&self) -> (String, String) {
+        let redacted = self.redacted();
+        let (user, server) = match redacted.rsplit_once('@') {
+            Some((user, server)) => (user, server),
+            None => ("", redacted.as_str()),
+        };
+        let has_database = parse_url(self.0.expose_secret()).is_ok_and(|url| {
+            !url.path().trim_matches('/').is_empty() || url.query_pairs().any(|(name, _)| name == "dbname")
+        });
+        (server.to_ascii_lowercase(), if has_database { String::new() } else { user.to_owned() })
+    }
 }
 
 impl fmt::Debug for PgUrl {
@@ -222,6 +241,28 @@ mod tests {
             assert!(error.starts_with(why), "{url}: {error}");
             assert!(!error.contains("hunter2") && !error.contains("ter2@"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn a_rotated_password_is_the_same_server_and_another_host_is_not() {
+        let url = PgUrl::parse("postgres://imsync:old@db.example.com/app").unwrap();
+        for same in [
+            "postgresql://imsync:new@db.example.com/app",
+            "postgres://imsync2@DB.example.com:5432/app?sslmode=require",
+            "postgres:///?host=db.example.com&dbname=app&user=me",
+        ] {
+            assert!(url.names_same_server(&PgUrl::parse(same).unwrap()), "{same}");
+        }
+        for other in [
+            "postgres://imsync:old@db2.example.com/app",
+            "postgres://imsync:old@db.example.com:5433/app",
+            "postgres://imsync:old@db.example.com/app2",
+            "postgres://imsync:old@db.example.com",
+        ] {
+            assert!(!url.names_same_server(&PgUrl::parse(other).unwrap()), "{other}");
+        }
+        let [one, other] = ["postgres://a@h", "postgres://b@h"].map(|url| PgUrl::parse(url).unwrap());
+        assert!(!one.names_same_server(&other), "the database has the name of the user");
     }
 
     proptest! {

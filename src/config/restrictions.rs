@@ -7,21 +7,16 @@ use super::model::Config;
 /// The keys whose values differ and that a reload (SIGHUP) must refuse, because they identify the sync or belong to
 /// resources that are already open.
 ///
-/// `im.sdk_app_id` and `im.service` are not in this list. The state is bound to them and refuses a change itself.
+/// `source.table`, `source.url` and `state.url` are not in this list: what they name may have another spelling now, which
+/// the databases decide. `im.sdk_app_id` and `im.service` are not in it either. The state is bound to them and refuses a
+/// change itself.
 pub fn changed_fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
-    // If the state has no URL of its own in both configurations, only the change of the source's URL is reported.
-    let uses_source_url = |config: &Config| config.state.url.same_as(&config.source.url);
-    let is_reported_for_source = uses_source_url(old) && uses_source_url(new);
-    let state_url_changed = !is_reported_for_source && !old.state.url.same_as(&new.state.url);
     let (old_source, new_source) = (&old.source, &new.source);
     [
         ("name", old.name != new.name),
-        ("source.url", !old_source.url.same_as(&new_source.url)),
-        ("source.table", old_source.table != new_source.table),
         ("source.account_column", old_source.account_column != new_source.account_column),
         ("source.account_prefix", old_source.account_prefix != new_source.account_prefix),
         ("source.account_format", old_source.account_format != new_source.account_format),
-        ("state.url", state_url_changed),
         ("state.schema", old.state.schema != new.state.schema),
         ("state.migrate", old.state.migrate != new.state.migrate),
         ("http.listen", old.http.listen != new.http.listen),

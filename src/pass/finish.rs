@@ -38,6 +38,7 @@ impl Engine {
     ) -> (PassReport, Option<PassError>) {
         let result = self.add_detached(context, result);
         let progress = &context.progress;
+        *progress.open().await = false;
         let (outcome, mut error) = match result {
             Ok(outcome) => (outcome, None),
             Err(error) => (error.outcome(), Some(error)),

@@ -133,7 +133,7 @@ impl Engine {
             generation: self.writer.generation(),
         };
         let position = self.full_passes.resume_position(&key);
-        let total = self.reader.source.estimated_rows().await?.unwrap_or(0);
+        let total = self.reader.source.estimated_rows().await.unwrap_or(0);
         context.progress.total.store(total, Ordering::Relaxed);
         let (mut began_at, mut after, mut pages) = (clock::now_utc(), None, RecordedPages::default());
         if let Some(position) = position {

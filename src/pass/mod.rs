@@ -9,6 +9,7 @@
 //! | `prepare_sync`, `engine`, `error` | [`Engine`], prepared when the lease is taken, and why a pass fails |
 //! | `incremental`, `full`, `full_steps`, `selected` | the three kinds of passes |
 //! | `begin`, `settle`, `slow_calls`, `finish`, `current_passes`, `delivery_context`, `progress`, `report` | what all passes have in common |
+//! | `long_read` | shows that a pass waits for one long statement of the source |
 //! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight`, `defer`, `deferrals` | the deliveries in flight; accounts that wait for one of them |
@@ -41,6 +42,7 @@ mod full_steps;
 pub mod guard;
 mod in_doubt;
 mod incremental;
+mod long_read;
 mod page_diff;
 mod pages;
 mod pending_removals;
@@ -61,6 +63,7 @@ pub use engine::Engine;
 pub use error::PassError;
 pub use full::{FullPass, FullPassStep};
 pub use full_pass_schedule::FullOptions;
+pub use long_read::LongReadWatch;
 pub use page_diff::AccountDiff;
 pub use prepare_sync::{EngineParts, binding};
 pub use progress::{PassPhase, PassProgress};

@@ -4,6 +4,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -73,6 +74,11 @@ pub struct PassProgress {
     /// Accounts that gained their first acknowledged value, less those that lost their last one.
     pub(super) known_delta: AtomicI64,
     recorded: AtomicU64,
+    source_confirmations: AtomicU64,
+    /// For how many seconds the source has been running one statement; 0 for a short one.
+    waiting_seconds: AtomicU64,
+    /// Closed at the end of the pass: what is stored while a statement runs must not follow what the end stores.
+    open: tokio::sync::Mutex<bool>,
     phase: Mutex<PassPhase>,
     is_poll: AtomicBool,
     resumed: AtomicBool,
@@ -98,6 +104,9 @@ impl PassProgress {
             without_account: zero(),
             known_delta: AtomicI64::new(0),
             recorded: zero(),
+            source_confirmations: zero(),
+            waiting_seconds: zero(),
+            open: tokio::sync::Mutex::new(true),
             phase: Mutex::new(PassPhase::ReadingTable),
             is_poll: AtomicBool::new(kind == PassKind::Incremental),
             resumed: AtomicBool::new(false),
@@ -132,6 +141,29 @@ impl PassProgress {
     /// Number of transactions that recorded something in the state.
     pub fn recorded(&self) -> u64 {
         Self::get(&self.recorded)
+    }
+
+    /// The source has confirmed that it still runs a statement of this pass, for so long now. `None`: none takes long.
+    pub(super) fn note_source_statement(&self, running: Option<Duration>) {
+        if running.is_some() {
+            self.source_confirmations.fetch_add(1, Ordering::Relaxed);
+        }
+        self.waiting_seconds.store(running.map_or(0, |running| running.as_secs()), Ordering::Relaxed);
+    }
+
+    /// How often the source has been found to run a long statement of this pass.
+    pub fn source_confirmations(&self) -> u64 {
+        Self::get(&self.source_confirmations)
+    }
+
+    /// For how many seconds the source has been running one statement; `None` for a short one.
+    pub fn waiting_seconds(&self) -> Option<u64> {
+        Some(Self::get(&self.waiting_seconds)).filter(|seconds| *seconds > 0)
+    }
+
+    /// Held while something about this pass is stored beside it. False once the pass has ended.
+    pub(super) async fn open(&self) -> tokio::sync::MutexGuard<'_, bool> {
+        self.open.lock().await
     }
 
     /// Whether this pass is one of the regular polls, which are logged and added to the pass history only when they do
@@ -181,6 +213,7 @@ impl PassProgress {
             "done": done,
             "total": (total > 0).then_some(total.max(done)),
             "eta_seconds": eta,
+            "waiting_for_source_seconds": self.waiting_seconds(),
         })
     }
 

@@ -13,16 +13,13 @@ use crate::metrics::Metrics;
 use crate::pass::{Engine, EngineParts, PassError, SlowCalls, binding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
-use crate::state::lease::LeaseHolder;
+use crate::state::lease::{LeaseHolder, LeaseSession, LeaseTry};
 use crate::state::sync_row::SyncRow;
 use crate::state::{Access, Lease, State, StateError, StateWriter};
 
 /// The vendor counts calls per second. So long after the last call of the previous holder, its calls count against the
 /// limit of the new one.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
-
-/// How long connecting to the source and introspecting the table may take. A server that vanished never answers.
-const SOURCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a sync cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +38,19 @@ pub enum ConnectError {
     Client(String),
 }
 
+/// Open connections to source and state.
+#[derive(Debug)]
+pub struct Connections {
+    /// The configuration with which they were opened.
+    pub config: Arc<Config>,
+    /// The mapping of the configuration.
+    pub mapping: Arc<Mapping>,
+    /// The connection to the source.
+    pub source: Source,
+    /// The state database.
+    pub state: State,
+}
+
 /// Source and state, without the lease.
 #[derive(Debug)]
 pub struct Resources {
@@ -56,33 +66,68 @@ pub struct Resources {
     pub row: SyncRow,
     /// Whether passes wait for their slowest call.
     pub slow_calls: SlowCalls,
+    /// The session of the last try to take the lease, for the next one.
+    lease_session: Option<LeaseSession>,
+}
+
+impl Connections {
+    /// Connects to both databases. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a database is unreachable, or table or privileges do not fit.
+    pub async fn open(config: &Arc<Config>) -> Result<Self, ConnectError> {
+        let mapping = Arc::new(Mapping::new(config));
+        let source = Source::connect(config, mapping.columns()).await?;
+        let state = State::open(config, Access::ReadWrite).await?;
+        Ok(Self { config: config.clone(), mapping, source, state })
+    }
+
+    /// Upgrades the state tables if the configuration allows it, and checks the binding.
+    ///
+    /// # Errors
+    ///
+    /// When the state is unreachable, or schema or binding do not fit.
+    pub async fn bind(self) -> Result<Resources, ConnectError> {
+        let Self { config, mapping, source, state } = self;
+        state.ensure_schema(config.state.migrate).await?;
+        let row = state.bind(&binding(&config, &source)).await?;
+        Ok(Resources { config, mapping, source, state, row, slow_calls: SlowCalls::Await, lease_session: None })
+    }
 }
 
 impl Resources {
-    /// Connects to both databases, upgrades the state tables if the configuration allows it, and checks the binding.
+    /// Opens the connections and binds the sync.
     ///
     /// # Errors
     ///
     /// When a database is unreachable, or table, privileges, schema or binding do not fit.
     pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
-        let mapping = Arc::new(Mapping::new(config));
-        let source = tokio::time::timeout(SOURCE_TIMEOUT, Source::connect(config, mapping.columns())).await;
-        let source = source
-            .map_err(|_| SourceError::Unreachable(format!("no answer within {} s", SOURCE_TIMEOUT.as_secs())))??;
-        let state = State::open(config, Access::ReadWrite).await?;
-        state.ensure_schema(config.state.migrate).await?;
-        let row = state.bind(&binding(config, &source)).await?;
-        Ok(Self { config: config.clone(), mapping, source, state, row, slow_calls: SlowCalls::Await })
+        Connections::open(config).await?.bind().await
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
-    /// changed it.
+    /// changed it. All tries use one session, until an error closes it.
     pub async fn take_lease(&mut self) -> Result<Result<(Lease, StateWriter), LeaseHolder>, ConnectError> {
-        let taken = self.state.take_lease(self.row.id, &holder_id()).await?;
-        if taken.is_ok() {
-            self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
+        let tried = match self.lease_session.take() {
+            // The server may have ended it, for example because this process was suspended.
+            Some(session) => self.state.try_lease(session, self.row.id, &holder_id()).await.ok(),
+            None => None,
+        };
+        let tried = match tried {
+            Some(tried) => tried,
+            None => self.state.try_lease(self.state.lease_session().await?, self.row.id, &holder_id()).await?,
+        };
+        match tried {
+            LeaseTry::Taken(lease, writer) => {
+                self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
+                Ok(Ok((lease, writer)))
+            }
+            LeaseTry::HeldBy(holder, session) => {
+                self.lease_session = Some(session);
+                Ok(Err(holder))
+            }
         }
-        Ok(taken)
     }
 
     /// Builds the engine for the holder of the lease. Its first call waits for the end of the previous holder's second.
@@ -93,7 +138,7 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row, slow_calls } = self;
+        let Self { config, mapping, source, state, row, slow_calls, lease_session: _ } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();

@@ -1,13 +1,14 @@
 //! What the daemon, the standby and the leader share: configuration, metrics, readiness, and a sleep that signals end.
 //!
-//! Owns: [`DaemonContext`], and why a period as standby or leader ends. Must not know: databases, passes.
+//! Owns: [`DaemonContext`], and why a period as standby or leader ends. Must not know: what is connected, passes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connect::{Connections, Resources};
 use super::readiness::Readiness;
-use super::reload::Reloader;
+use super::reload::{Reloader, Reloads};
 use crate::clock::{self, Shutdown};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -20,7 +21,9 @@ pub(super) struct DaemonContext {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) shutdown: Shutdown,
-    reloader: Reloader,
+    reloads: Reloads,
+    /// The connections with which the configuration in force was proved, until they are used.
+    proved: Option<Connections>,
     /// Warnings that were logged already.
     logged_warnings: BTreeSet<String>,
 }
@@ -57,44 +60,56 @@ impl DaemonContext {
         shutdown: Shutdown,
         reloader: Reloader,
     ) -> Self {
-        Self { config, metrics, readiness, shutdown, reloader, logged_warnings: BTreeSet::new() }
+        let reloads = reloader.start(config.clone(), metrics.clone());
+        Self { config, metrics, readiness, shutdown, reloads, proved: None, logged_warnings: BTreeSet::new() }
     }
 
-    /// Sleeps, and reloads the configuration when a SIGHUP arrives. A refused configuration does not end the sleep.
+    /// Sleeps until the time is over, a stop is requested, or a new configuration is in force.
     pub(super) async fn sleep(&mut self, duration: Duration) -> Wake {
         let until = clock::monotonic() + duration;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => return Wake::Elapsed,
-                () = self.shutdown.wait() => return Wake::Shutdown,
-                () = self.reloader.hangup() => if self.reload() { return Wake::Reloaded },
-            }
-        }
-    }
-
-    /// Handles a SIGHUP that arrived while a pass ran. True when a new configuration is in force.
-    pub(super) fn reload_if_requested(&mut self) -> bool {
-        self.reloader.take_hangup() && self.reload()
-    }
-
-    fn reload(&mut self) -> bool {
-        let new = match self.reloader.read(&self.config) {
-            Ok(new) => new,
-            Err(why) => {
-                tracing::error!("the configuration was not reloaded, the old one stays in force: {why}");
-                self.metrics.config_last_reload_successful.set(0);
-                return false;
-            }
+        let wake = tokio::select! {
+            biased;
+            () = self.shutdown.wait() => Wake::Shutdown,
+            () = self.reloads.proved() => Wake::Reloaded,
+            () = tokio::time::sleep_until(until) => Wake::Elapsed,
         };
+        if wake == Wake::Reloaded && !self.reload_if_proved() { Wake::Elapsed } else { wake }
+    }
+
+    /// Puts a configuration that was proved in force. False when there is none.
+    pub(super) fn reload_if_proved(&mut self) -> bool {
+        let Some(connections) = self.reloads.take() else { return false };
+        let new = connections.config.clone();
         tracing::info!(file = %new.path.display(), "configuration reloaded");
         crate::logging::set_level(new.log.level);
         for warning in new.unimplemented_key_warnings() {
             tracing::warn!("{warning}");
         }
         self.readiness.set_interval(new.schedule.interval);
-        self.config = Arc::new(new);
-        self.metrics.config_last_reload_successful.set(1);
+        self.config = new;
+        self.proved = Some(connections);
         true
+    }
+
+    /// Connects with the configuration in force, or uses the connections with which it was proved.
+    pub(super) async fn connect(&mut self) -> Result<Resources, Ended> {
+        let proved = self.proved.take();
+        let config = self.config.clone();
+        let connect = async {
+            let connections = match proved {
+                Some(connections) => connections,
+                None => Connections::open(&config).await?,
+            };
+            connections.bind().await
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.wait() => return Err(Ended::Shutdown),
+            resources = connect => return resources.map_err(|error| Ended::Retry(error.to_string())),
+            () = self.reloads.proved() => {}
+        }
+        self.reload_if_proved();
+        Err(Ended::Reload)
     }
 
     /// Logs each warning once, not on every connection.

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect::Resources;
-use super::context::{DaemonContext, Ended};
+use super::context::{DaemonContext, Ended, Wake};
 use super::leader;
 use super::readiness::Readiness;
 use super::reload::Reloader;
@@ -96,7 +95,8 @@ impl Daemon {
             let started = clock::monotonic();
             match Box::pin(self.connect_and_lead()).await {
                 Ended::Shutdown => break,
-                Ended::Reload => {}
+                // An error with the new configuration is logged, even if it is the same one.
+                Ended::Reload => retry = RetryState::new(),
                 Ended::LeaseLost => {
                     tracing::warn!("the lease was lost; trying to take it again");
                     retry.logged.clear();
@@ -108,7 +108,9 @@ impl Daemon {
                         retry = RetryState::new();
                     }
                     retry.log(error);
-                    self.context.sleep(retry.next_delay()).await;
+                    if self.context.sleep(retry.next_delay()).await == Wake::Reloaded {
+                        retry = RetryState::new();
+                    }
                 }
             }
             self.context.metrics.set_leading(false);
@@ -117,9 +119,9 @@ impl Daemon {
 
     async fn connect_and_lead(&mut self) -> Ended {
         let context = &mut self.context;
-        let mut resources = match Resources::connect(&context.config).await {
+        let mut resources = match context.connect().await {
             Ok(resources) => resources,
-            Err(error) => return Ended::Retry(error.to_string()),
+            Err(ended) => return ended,
         };
         context.warn_once(resources.source.warnings());
         let (lease, writer) = match wait_for_lease(context, &mut resources).await {

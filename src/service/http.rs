@@ -18,13 +18,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
+use super::http_connections::{ConnectionActivity, OpenConnections};
 use super::readiness::Readiness;
 use crate::clock::{self, Shutdown};
 use crate::metrics::Metrics;
@@ -37,10 +38,11 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// The longest life of a connection, whatever it does, so that a client that does not read its response cannot keep
 /// it open.
 const MAX_CONNECTION_LIFE: Duration = Duration::from_mins(2);
-/// The most open connections; further ones are closed at once. A monitoring system needs two or three.
-const MAX_CONNECTIONS: usize = 64;
 /// How long reading the status from the state database may take.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests for `/status` at the same time. Without a limit, they could occupy every connection while the state database
+/// does not answer.
+const MAX_STATUS_REQUESTS: usize = 8;
 /// How long open connections may finish their responses when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The delay before the next accept after a failed one, such as when the process has no file descriptors left.
@@ -95,12 +97,11 @@ pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until the shutdown is requested. Open connections then have two seconds to finish their responses.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Shutdown) {
     let router = router(state);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let mut connections = OpenConnections::default();
     loop {
         let accepted = tokio::select! {
             () = shutdown.wait() => break,
-            Some(_) = connections.join_next() => continue,
+            Some(()) = connections.closed() => continue,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
@@ -112,27 +113,33 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Shutdown) 
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tracing::debug!("connection refused, {MAX_CONNECTIONS} are open");
-            continue;
-        };
-        let served = serve_connection(stream, router.clone(), shutdown.clone());
-        connections.spawn(async move {
-            served.await;
-            drop(permit);
-        });
+        tokio::select! {
+            () = shutdown.wait() => break,
+            () = connections.make_place() => {}
+        }
+        connections.add(|activity| serve_connection(stream, router.clone(), activity, shutdown.clone()));
     }
     drop(listener);
     // Dropping the set closes the connections that are still open.
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, async { while connections.closed().await.is_some() {} }).await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, shutdown: Shutdown) {
+async fn serve_connection(stream: TcpStream, router: Router, activity: Arc<ConnectionActivity>, shutdown: Shutdown) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        let busy = activity.begin_request();
+        let response = router.call(request);
+        async move {
+            let response = response.await;
+            drop(busy);
+            response
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let life = tokio::time::sleep(MAX_CONNECTION_LIFE);
     tokio::pin!(life);
@@ -153,10 +160,11 @@ async fn serve_connection(stream: TcpStream, router: Router, shutdown: Shutdown)
 /// The routes, with the check of the Host header and the response headers.
 pub fn router(state: HttpState) -> Router {
     let public = state.public;
+    let permits = Arc::new(Semaphore::new(MAX_STATUS_REQUESTS));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/status", get(status))
+        .route("/status", get(status).layer(from_fn(move |request, next| limit_status(permits.clone(), request, next))))
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -185,6 +193,15 @@ async fn status(State(state): State<HttpState>) -> Response {
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!("the state database did not answer within {seconds} s; try again"),
             )
+        }
+    }
+}
+
+async fn limit_status(permits: Arc<Semaphore>, request: Request, next: Next) -> Response {
+    match permits.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => {
+            error_response(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for the state database; try again")
         }
     }
 }

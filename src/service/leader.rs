@@ -156,6 +156,11 @@ impl Leader<'_> {
 
     async fn incremental(&mut self) -> Option<PassError> {
         let progress = Arc::new(PassProgress::new(PassKind::Incremental));
+        let _reads = self.engine.watch_long_reads(&progress);
+        self.run_incremental(progress).await
+    }
+
+    async fn run_incremental(&mut self, progress: Arc<PassProgress>) -> Option<PassError> {
         let watch = PassWatch::start(&self.context.readiness, &progress);
         let (report, error) = self.engine.incremental(progress).await;
         drop(watch);
@@ -169,6 +174,7 @@ impl Leader<'_> {
         // Without a watermark a full pass is the usual poll, which is not logged when it changes nothing.
         progress.set_poll(!self.engine.source().has_watermark());
         let _watch = PassWatch::start(&self.context.readiness, &progress);
+        let _reads = self.engine.watch_long_reads(&progress);
         let mut full = match self.engine.begin_full(FullOptions::default(), progress).await {
             Ok(full) => full,
             Err((report, error)) => {
@@ -182,14 +188,16 @@ impl Leader<'_> {
                 self.publish(&report);
                 return error.into();
             }
-            if self.context.reload_if_requested() {
+            if self.context.reload_if_proved() {
                 // Its position is stored. With the same mapping, the next full pass resumes there.
                 self.interrupt(&mut full).await;
                 return PassEnd::Reloaded;
             }
             if self.engine.has_watermark() && last_incremental.elapsed() >= self.interval() {
                 last_incremental = clock::monotonic();
-                if let Some(error) = self.incremental().await {
+                // The long statements of this pass are watched as those of the full pass.
+                let progress = Arc::new(PassProgress::new(PassKind::Incremental));
+                if let Some(error) = self.run_incremental(progress).await {
                     // The error concerns the full pass too. No call of it may be in flight when connections are
                     // replaced.
                     let (report, _) = self.engine.interrupt_full(&mut full).await;

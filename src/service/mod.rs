@@ -9,18 +9,20 @@
 //! | `leader` | the loop over passes while the lease is held |
 //! | `context` | what daemon, standby and leader share |
 //! | `connect` | opening source, state and IM client in order |
-//! | `reload` | SIGHUP and which keys it may change |
+//! | `reload`, `proof` | SIGHUP, and what a new configuration has to prove before it is in force |
 //! | `lag`, `pass_watch` | keeping the lag gauge and readiness up to date |
-//! | `readiness`, `http` | what `/readyz` answers, and the server that answers it |
+//! | `readiness`, `http`, `http_connections` | what `/readyz` answers, and the server that answers it |
 //! | `signals`, `systemd` | the process's supervisor |
 
 pub mod connect;
 mod context;
 pub mod daemon;
 pub mod http;
+mod http_connections;
 mod lag;
 mod leader;
 mod pass_watch;
+mod proof;
 pub mod readiness;
 pub mod reload;
 pub mod signals;

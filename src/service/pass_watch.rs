@@ -1,4 +1,5 @@
-//! Reports a running pass to readiness: that it has started, and each time it has recorded something.
+//! Reports a running pass to readiness: that it has started, and each time it has recorded something. A source that
+//! confirms that it still runs the statement of a page counts too: a page of a slow view takes minutes.
 //!
 //! Owns: a task that polls the progress of the pass. Must not know: what readiness makes of it.
 
@@ -11,7 +12,7 @@ use super::readiness::Readiness;
 use crate::pass::PassProgress;
 
 /// How often the progress is polled.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Watches one pass until it is dropped.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl PassWatch {
             let mut reported = 0;
             loop {
                 tokio::time::sleep(POLL_INTERVAL).await;
-                let recorded = progress.recorded();
+                let recorded = progress.recorded() + progress.source_confirmations();
                 if recorded > reported {
                     reported = recorded;
                     readiness.pass_recorded_outcomes();

@@ -8,8 +8,10 @@
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `session` | opens the connection and applies the session settings |
+//! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
 //! | `similar_names` | suggestions for a table or column that was not found |
+//! | `prove` | lets the server plan every statement |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `column_type` | the types that an account column and a watermark column may have |
@@ -19,10 +21,12 @@
 //! | [`watermark`] | from which point on a row may not have been read yet |
 //! | `error` | [`SourceError`] |
 
+mod activity;
 mod column_type;
 mod error;
 mod list_transactions;
 mod page;
+mod prove;
 mod reader;
 mod requirements;
 mod session;
@@ -35,6 +39,7 @@ mod unmap_account;
 mod warnings;
 pub mod watermark;
 
+pub use activity::SourceActivity;
 pub use error::SourceError;
 pub use page::{Cursor, Page};
 pub use reader::Source;

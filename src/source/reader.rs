@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use sqlx::postgres::PgRow;
 
+use super::activity::SourceActivity;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::list_transactions::list_transactions;
@@ -85,7 +86,7 @@ impl Source {
         let statements = inputs.statements();
         let warnings =
             WarningInputs { table: &table, found: &found, mapped: columns, statements: &statements, account_unique };
-        let warnings = warnings.collect(&mut session).await?;
+        let warnings = warnings.collect(&mut session).await;
         Ok(Self {
             qualified_name: table.qualified_name(),
             account_type,
@@ -123,14 +124,19 @@ impl Source {
         self.account_unique
     }
 
+    /// The statement that runs on this connection.
+    pub fn activity(&self) -> SourceActivity {
+        self.session.activity()
+    }
+
     /// Sentences for the log at start: a replica, a missing index, stamps in the future.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The approximate number of rows according to the planner's statistics, for progress reports. `None` for a view and
-    /// for a table that was never analyzed.
-    pub async fn estimated_rows(&mut self) -> Result<Option<u64>, SourceError> {
+    /// The approximate number of rows according to the planner's statistics, for progress reports. `None` for a view,
+    /// for a table that was never analyzed, and when the source does not tell in time.
+    pub async fn estimated_rows(&mut self) -> Option<u64> {
         self.table.estimated_rows(&mut self.session).await
     }
 

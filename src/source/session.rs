@@ -1,6 +1,6 @@
 //! The connection to the source, set up so that texts and plans depend on the data alone.
 //!
-//! Owns: connection options, session settings, timeouts, the check for a pooler. Must not know: the table.
+//! Owns: connection options, session settings, time limits of statements. Must not know: the table.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,15 +8,17 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
+use sqlx::{ConnectOptions, Executor, Postgres, Row};
 
+use super::activity::SourceActivity;
 use super::error::{POOLER_MESSAGE, SourceError};
 use crate::config::PgUrl;
+use crate::postgres;
 
-/// The maximum time for a connection, its TLS handshake and its login.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
 const STATEMENT_TIMEOUT: &str = "5min";
+/// `statement_timeout` of a statement whose answer is only advice for the operator.
+const ADVICE_TIMEOUT: &str = "5s";
 /// The maximum time for an answer. Longer than `statement_timeout`, so that it only expires when the server is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(330);
 
@@ -57,29 +59,22 @@ pub(super) struct SourceSession {
     connection: Option<PgConnection>,
     /// The process id of the server process when the session was set up.
     pid: i32,
-}
-
-fn connection_lost() -> SourceError {
-    SourceError::Unreachable("the connection was lost".to_owned())
+    options: PgConnectOptions,
+    activity: SourceActivity,
 }
 
 fn pooler_found() -> SourceError {
     SourceError::Unsuitable(POOLER_MESSAGE.to_owned())
 }
 
-/// Uses the simple query protocol, because a prepared statement would be missing in the next session of a pooler.
-async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, SourceError> {
-    let rows = tokio::time::timeout(CONNECT_TIMEOUT, connection.fetch_one(sqlx::raw_sql(sql))).await;
-    Ok(rows
-        .map_err(|_| SourceError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??
-        .try_get(0)?)
-}
-
 impl SourceSession {
     pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
         let options = options(url, application_name)?;
-        let mut session = Self { connection: Some(connect(&options).await?), pid: 0 };
-        session.refuse_pooler(&options).await?;
+        let mut connection = postgres::connect(&options).await?;
+        // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
+        // transaction list would contain our own session or lack another one.
+        let pid = postgres::session_pid(&mut connection, &options).await?.ok_or_else(pooler_found)?;
+        let mut session = Self { connection: Some(connection), pid, options, activity: SourceActivity::default() };
         session.apply_settings().await?;
         Ok(session)
     }
@@ -98,47 +93,64 @@ impl SourceSession {
         Ok(())
     }
 
-    /// A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
-    /// transaction list would contain our own session or lack another one. A second connection that is busy for a
-    /// moment makes the pooler switch the server session of this one, then or once both are idle again.
-    async fn refuse_pooler(&mut self, options: &PgConnectOptions) -> Result<(), SourceError> {
-        let Some(own) = self.connection.as_mut() else { return Err(connection_lost()) };
-        // Without a second connection, for example because of a connection limit, there is nothing to compare with.
-        let Ok(mut second) = connect(options).await else { return Ok(()) };
-        let first = backend_pid(own, "SELECT pg_catalog.pg_backend_pid()").await?;
-        let (busy, idle) = tokio::join!(
-            backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
-            backend_pid(own, "SELECT pg_catalog.pg_backend_pid()")
-        );
-        let mut moved = busy.is_ok_and(|busy| busy == first) || idle? != first;
-        for _ in 0..3 {
-            moved |= backend_pid(own, "SELECT pg_catalog.pg_backend_pid()").await? != first;
-        }
-        // An error while closing does not matter.
-        let _ = second.close().await;
-        self.pid = first;
-        if moved { Err(pooler_found()) } else { Ok(()) }
-    }
-
     /// Fails when `pid`, as the server reports it now, is not that of the session that was set up.
     pub(super) fn check_pid(&self, pid: i32) -> Result<(), SourceError> {
         if pid == self.pid { Ok(()) } else { Err(pooler_found()) }
     }
 
+    /// The statement that runs, for other tasks.
+    pub(super) fn activity(&self) -> SourceActivity {
+        self.activity.clone()
+    }
+
     /// All rows of one statement, run in autocommit.
     pub(super) async fn rows(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, SourceError> {
-        let Some(connection) = self.connection.as_mut() else {
-            return Err(connection_lost());
-        };
-        let rows = match tokio::time::timeout(ANSWER_TIMEOUT, query.fetch_all(connection)).await {
-            Ok(Ok(rows)) => return Ok(rows),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(SourceError::Unreachable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
-        };
+        let rows = self.answer(query).await.map_err(SourceError::from);
         if matches!(rows, Err(SourceError::Unreachable(_))) {
             self.connection = None;
         }
         rows
+    }
+
+    /// The rows of a statement whose answer is only advice for the operator; `None` when it fails or takes longer than
+    /// five seconds. It decides nothing: if the connection is lost, the next statement reports that.
+    pub(super) async fn advice(&mut self, query: Query<'_, Postgres, PgArguments>) -> Option<Vec<PgRow>> {
+        self.set_statement_timeout(ADVICE_TIMEOUT).await.ok()?;
+        let answer = self.answer(query).await;
+        if self.set_statement_timeout(STATEMENT_TIMEOUT).await.is_err() {
+            // A page must not run with the short limit.
+            self.connection = None;
+        }
+        answer
+            .inspect_err(|error| {
+                let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+                let code = code.as_deref().unwrap_or("none");
+                tracing::debug!(code, "a question that only serves advice was not answered");
+            })
+            .ok()
+    }
+
+    async fn set_statement_timeout(&mut self, limit: &str) -> Result<(), SourceError> {
+        let query = sqlx::query("SELECT pg_catalog.set_config('statement_timeout', $1, false)").bind(limit.to_owned());
+        self.rows(query).await.map(|_| ())
+    }
+
+    async fn answer(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(sqlx::Error::Io(std::io::Error::other("the connection was lost")));
+        };
+        let running = self.activity.begin();
+        let answer = postgres::while_running(&self.options, query.fetch_all(connection), || running.confirm());
+        let lost = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(rows)) => return rows,
+            Ok(Err(lost)) => lost,
+            Err(_) => {
+                let message = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+                sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+            }
+        };
+        self.connection = None;
+        Err(lost)
     }
 
     /// The row of a statement that returns exactly one.
@@ -158,13 +170,6 @@ impl SourceSession {
             Some(Either::Right(count)) => count,
             None => 0,
         })
-    }
-}
-
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
-        Ok(connection) => Ok(connection?),
-        Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
 }
 

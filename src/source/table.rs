@@ -218,14 +218,11 @@ impl Table {
         Ok(self.kind.can_have_indexes() && row.try_get(0)?)
     }
 
-    /// An index returns the rows in the order of these columns.
-    pub(super) async fn has_index_for_order(
-        &self,
-        session: &mut SourceSession,
-        columns: &[&Column],
-    ) -> Result<bool, SourceError> {
+    /// An index returns the rows in the order of these columns; `None` when that could not be found out.
+    pub(super) async fn has_index_for_order(&self, session: &mut SourceSession, columns: &[&Column]) -> Option<bool> {
         let numbers: Vec<i16> = columns.iter().map(|column| column.attnum).collect();
-        Ok(session.row(sqlx::query(INDEX_FOR_ORDER).bind(self.oid).bind(numbers)).await?.try_get(0)?)
+        let rows = session.advice(sqlx::query(INDEX_FOR_ORDER).bind(self.oid).bind(numbers)).await?;
+        rows.first()?.try_get(0).ok()
     }
 
     /// The kind and name of the materialized view or foreign table that it is or reads from.
@@ -240,13 +237,15 @@ impl Table {
         Ok(Some((relation_kind(&row.try_get::<String, _>(0)?), name)))
     }
 
-    /// The number of rows at the last ANALYZE; `None` for a view and for a table that was never analyzed.
-    pub(super) async fn estimated_rows(&self, session: &mut SourceSession) -> Result<Option<u64>, SourceError> {
+    /// The number of rows at the last ANALYZE; `None` for a view, for a table that was never analyzed, and when it could
+    /// not be found out.
+    pub(super) async fn estimated_rows(&self, session: &mut SourceSession) -> Option<u64> {
         if self.kind == RelationKind::View {
-            return Ok(None);
+            return None;
         }
-        let rows: Option<i64> = session.row(sqlx::query(ESTIMATED_ROWS).bind(self.oid)).await?.try_get(0)?;
-        Ok(rows.and_then(|rows| u64::try_from(rows).ok()))
+        let rows = session.advice(sqlx::query(ESTIMATED_ROWS).bind(self.oid)).await?;
+        let rows: Option<i64> = rows.first()?.try_get(0).ok()?;
+        u64::try_from(rows?).ok()
     }
 }
 

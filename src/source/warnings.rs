@@ -5,7 +5,6 @@
 use sqlx::Row;
 
 use super::column_type::WatermarkType;
-use super::error::SourceError;
 use super::requirements::ConfiguredColumns;
 use super::session::SourceSession;
 use super::statements::Statements;
@@ -30,21 +29,22 @@ pub(super) struct WarningInputs<'a> {
 }
 
 impl WarningInputs<'_> {
-    /// All warnings that apply.
-    pub(super) async fn collect(&self, session: &mut SourceSession) -> Result<Vec<String>, SourceError> {
+    /// All warnings that apply, as far as the source answers in time. Whether to run does not depend on them.
+    pub(super) async fn collect(&self, session: &mut SourceSession) -> Vec<String> {
         let mut warnings = Vec::new();
-        warnings.extend(self.replica(session).await?);
+        warnings.extend(self.replica(session).await);
         warnings.extend(self.money_columns());
-        warnings.extend(encoding(session).await?);
-        warnings.extend(self.watermark_index(session).await?);
-        warnings.extend(self.account_index(session).await?);
-        warnings.extend(self.newest_stamp(session).await?);
-        Ok(warnings)
+        warnings.extend(encoding(session).await);
+        warnings.extend(self.watermark_index(session).await);
+        warnings.extend(self.account_index(session).await);
+        warnings.extend(self.newest_stamp(session).await);
+        warnings
     }
 
-    async fn replica(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
-        let standby: bool = session.row(sqlx::query("SELECT pg_catalog.pg_is_in_recovery()")).await?.try_get(0)?;
-        Ok((standby && self.found.watermark.is_some()).then(|| "the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits; make it longer than the longest transaction, or read from the primary".to_owned()))
+    async fn replica(&self, session: &mut SourceSession) -> Option<String> {
+        let rows = session.advice(sqlx::query("SELECT pg_catalog.pg_is_in_recovery()")).await?;
+        let standby: bool = rows.first()?.try_get(0).ok()?;
+        (standby && self.found.watermark.is_some()).then(|| "the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits; make it longer than the longest transaction, or read from the primary".to_owned())
     }
 
     fn money_columns(&self) -> Vec<String> {
@@ -60,30 +60,28 @@ impl WarningInputs<'_> {
             .collect()
     }
 
-    async fn watermark_index(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+    async fn watermark_index(&self, session: &mut SourceSession) -> Option<String> {
         let account = self.found.account.0;
-        let Some((watermark, _)) = self.found.watermark.filter(|_| self.table.kind.can_have_indexes()) else {
-            return Ok(None);
-        };
+        let (watermark, _) = self.found.watermark.filter(|_| self.table.kind.can_have_indexes())?;
         if self.table.has_index_for_order(session, &[watermark, account]).await? {
-            return Ok(None);
+            return None;
         }
-        Ok(Some(format!(
+        Some(format!(
             "no index supports the incremental passes, so each page sorts all rows; run: CREATE INDEX{} ON {} ({}, {});",
             self.concurrently(),
             self.table.qualified_name(),
             shown(&watermark.name),
             shown(&account.name)
-        )))
+        ))
     }
 
-    async fn account_index(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+    async fn account_index(&self, session: &mut SourceSession) -> Option<String> {
         if !self.table.kind.can_have_indexes() {
-            return Ok(None);
+            return None;
         }
         let account = self.found.account.0;
         let (concurrently, name, column) = (self.concurrently(), self.table.qualified_name(), shown(&account.name));
-        Ok(if !self.table.has_index_for_order(session, &[account]).await? {
+        if !self.table.has_index_for_order(session, &[account]).await? {
             let unique = if self.account_unique { "" } else { "UNIQUE " };
             Some(format!(
                 "no index supports the full passes and look-ups; run: CREATE {unique}INDEX{concurrently} ON {name} ({column});"
@@ -94,7 +92,7 @@ impl WarningInputs<'_> {
             ))
         } else {
             None
-        })
+        }
     }
 
     /// `CREATE INDEX CONCURRENTLY` does not exist for a partitioned table.
@@ -103,15 +101,11 @@ impl WarningInputs<'_> {
     }
 
     /// A newest stamp far from the clock, which suggests a wrong clock or time zone.
-    async fn newest_stamp(&self, session: &mut SourceSession) -> Result<Option<String>, SourceError> {
-        let (Some(statement), Some((watermark, kind))) = (&self.statements.newest_stamp_offset, self.found.watermark)
-        else {
-            return Ok(None);
-        };
-        let Some(row) = session.rows(sqlx::query(statement.clone())).await?.pop() else { return Ok(None) };
-        let ahead: i64 = row.try_get(0)?;
+    async fn newest_stamp(&self, session: &mut SourceSession) -> Option<String> {
+        let (statement, (watermark, kind)) = (self.statements.newest_stamp_offset.clone()?, self.found.watermark?);
+        let ahead: i64 = session.advice(sqlx::query(statement)).await?.first()?.try_get(0).ok()?;
         let (column, name) = (shown(&watermark.name), self.table.qualified_name());
-        Ok(if ahead > MAX_STAMP_OFFSET {
+        if ahead > MAX_STAMP_OFFSET {
             Some(format!(
                 "the newest {column} of {name} is {} ahead of the database clock: rows stamped in the future are read again by every pass; check the clocks of the writers and source.watermark_timezone",
                 hours(ahead)
@@ -123,14 +117,14 @@ impl WarningInputs<'_> {
             ))
         } else {
             None
-        })
+        }
     }
 }
 
-async fn encoding(session: &mut SourceSession) -> Result<Option<String>, SourceError> {
+async fn encoding(session: &mut SourceSession) -> Option<String> {
     let query = sqlx::query("SELECT pg_catalog.current_setting('server_encoding')");
-    let encoding: String = session.row(query).await?.try_get(0)?;
-    Ok((encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a text that is not UTF-8 fails the page that contains it, and with it the pass".to_owned()))
+    let encoding: String = session.advice(query).await?.first()?.try_get(0).ok()?;
+    (encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a text that is not UTF-8 fails the page that contains it, and with it the pass".to_owned())
 }
 
 fn hours(seconds: i64) -> String {

@@ -8,11 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
-use super::error::StateError;
+use super::error::{POOLER_MESSAGE, StateError};
+use super::pool::{STATEMENT_TIMEOUT, StatePool};
 use crate::config::Config;
+use crate::postgres;
 use crate::quote::identifier;
 
 /// Enough for two pages that are being recorded, one look-up and one status query at the same time.
@@ -21,10 +23,6 @@ const CONNECTIONS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pool closes a connection that has been idle for so long.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
-/// How long to wait for a connection and its login. A server that takes longer counts as unreachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// `statement_timeout` of each session. The slowest statement (a count over ten million accounts) takes seconds.
-const STATEMENT_TIMEOUT: &str = "120s";
 /// `lock_timeout` of each session.
 const LOCK_TIMEOUT: &str = "30s";
 
@@ -40,7 +38,7 @@ pub enum Access {
 /// The state database of one sync. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct State {
-    pool: PgPool,
+    pool: StatePool,
     options: PgConnectOptions,
     schema: String,
     name: String,
@@ -52,7 +50,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsuitable`] for a URL that is not PostgreSQL's or a login that is refused,
+    /// [`StateError::Unsuitable`] for a URL that is not PostgreSQL's or leads to a pooler in transaction mode, and for a
+    /// login that is refused,
     /// [`StateError::Unreachable`] when the server does not answer within ten seconds.
     pub async fn open(config: &Config, access: Access) -> Result<Self, StateError> {
         Self::open_with(connect_options(config)?, &config.state.schema, &config.name, access).await
@@ -66,8 +65,12 @@ impl State {
         access: Access,
     ) -> Result<Self, StateError> {
         // The pool would only report that it timed out. This connection reports the reason.
-        let first = connect(&options).await?;
-        let _ = first.close().await;
+        let mut first = postgres::connect(&options).await?;
+        let pid = postgres::session_pid(&mut first, &options).await?;
+        let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
+        if pid.is_none() {
+            return Err(StateError::Unsuitable(POOLER_MESSAGE.to_owned()));
+        }
         let search_path = identifier(schema);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -78,11 +81,17 @@ impl State {
                 Box::pin(async move { set_up_session(connection, &search_path, access).await })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, schema: schema.to_owned(), name: name.to_owned(), access })
+        Ok(Self {
+            pool: StatePool::new(pool, options.clone()),
+            options,
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            access,
+        })
     }
 
     /// The pool, for statements outside the lease.
-    pub fn pool(&self) -> &PgPool {
+    pub(super) fn pool(&self) -> &StatePool {
         &self.pool
     }
 
@@ -98,7 +107,7 @@ impl State {
 
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
-        let mut connection = connect(&self.options).await?;
+        let mut connection = postgres::connect(&self.options).await?;
         set_up_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)
     }
@@ -107,12 +116,6 @@ impl State {
     pub async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StateError> {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await;
-    Ok(connected
-        .map_err(|_| StateError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))??)
 }
 
 async fn set_up_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {
@@ -125,7 +128,7 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('row_security', 'off', false)",
     )
     .bind(search_path)
-    .bind(STATEMENT_TIMEOUT)
+    .bind(format!("{}s", STATEMENT_TIMEOUT.as_secs()))
     .bind(LOCK_TIMEOUT)
     .bind(if access == Access::ReadOnly { "on" } else { "off" })
     .execute(&mut *connection)

@@ -24,6 +24,9 @@ pub enum StateError {
     Refused(String),
 }
 
+/// The message for a pooler that switches server sessions between transactions.
+pub(super) const POOLER_MESSAGE: &str = "[state] url leads to a connection pooler in transaction mode, which keeps neither the lock of the lease nor the search path; connect to PostgreSQL directly, or to a pool in session mode (without [state] url, this is source.url)";
+
 impl StateError {
     /// A JSON column of the table `sync` that cannot be read back.
     pub(super) fn unreadable_column(column: &str, error: &serde_json::Error) -> Self {
@@ -35,12 +38,11 @@ impl From<sqlx::Error> for StateError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => from_sqlstate(&database.code().unwrap_or_default(), database.message()),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unreachable(error.to_string()),
+            sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
+            sqlx::Error::PoolTimedOut => Self::Unreachable("no connection within 15 s".to_owned()),
+            sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unreachable(error.to_string())
+            }
             _ => Self::Refused(error.to_string()),
         }
     }
@@ -57,6 +59,8 @@ pub(super) fn from_sqlstate(code: &str, message: &str) -> StateError {
         "3D000" | "28000" | "28P01" => {
             StateError::Unsuitable(format!("cannot log in to the state database: {message}; check [state] url"))
         }
+        // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
+        "26000" | "42P05" => StateError::Unsuitable(POOLER_MESSAGE.to_owned()),
         // serialization_failure, deadlock_detected
         "40001" | "40P01" => StateError::Contended(text),
         // Connection exceptions, operator intervention, insufficient resources, idle_in_transaction_session_timeout

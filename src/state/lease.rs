@@ -61,17 +61,61 @@ pub struct Lease {
     pub last_call_seconds_ago: Option<f64>,
 }
 
+/// A session that does not have the lease yet. A standby tries again and again on one.
+#[derive(Debug)]
+pub struct LeaseSession(PgConnection);
+
+/// The result of one try.
+#[derive(Debug)]
+pub enum LeaseTry {
+    /// This process has the lease now.
+    Taken(Lease, StateWriter),
+    /// Another process has it. The session is for the next try, which must begin within 4 s.
+    HeldBy(LeaseHolder, LeaseSession),
+}
+
 impl State {
+    /// Opens a session for [`State::try_lease`].
+    pub async fn lease_session(&self) -> Result<LeaseSession, StateError> {
+        let opened = async {
+            let mut connection = self.dedicated_connection().await?;
+            limit_silence(&mut connection).await?;
+            Ok(LeaseSession(connection))
+        };
+        self.pool().while_running(opened).await
+    }
+
     /// Takes the lease and increments the epoch. Returns the holder instead when another process has the lease.
     ///
-    /// `holder_id` is what `imsync status` and other processes show as the holder.
+    /// `holder_id` is what `imsync status` and other processes show as the holder. The session is closed by an error.
+    pub async fn try_lease(
+        &self,
+        session: LeaseSession,
+        sync_id: i32,
+        holder_id: &str,
+    ) -> Result<LeaseTry, StateError> {
+        self.pool().while_running(self.try_lease_on(session, sync_id, holder_id)).await
+    }
+
+    /// [`State::try_lease`] once, on a session of its own.
     pub async fn take_lease(
         &self,
         sync_id: i32,
         holder_id: &str,
     ) -> Result<Result<(Lease, StateWriter), LeaseHolder>, StateError> {
-        let mut connection = self.dedicated_connection().await?;
-        limit_silence(&mut connection).await?;
+        let session = self.lease_session().await?;
+        Ok(match self.try_lease(session, sync_id, holder_id).await? {
+            LeaseTry::Taken(lease, writer) => Ok((lease, writer)),
+            LeaseTry::HeldBy(holder, _) => Err(holder),
+        })
+    }
+
+    async fn try_lease_on(
+        &self,
+        LeaseSession(mut connection): LeaseSession,
+        sync_id: i32,
+        holder_id: &str,
+    ) -> Result<LeaseTry, StateError> {
         let asked = clock::monotonic();
         let taken: bool =
             sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('imsync lease ' || $1 || ' ' || $2, 0))")
@@ -80,7 +124,8 @@ impl State {
                 .fetch_one(&mut connection)
                 .await?;
         if !taken {
-            return Ok(Err(read_holder(&mut connection, sync_id).await?));
+            let holder = read_holder(&mut connection, sync_id).await?;
+            return Ok(LeaseTry::HeldBy(holder, LeaseSession(connection)));
         }
         crash::point("lease: the lock is acquired");
         let (row, last_call_seconds_ago) = increment_epoch(&mut connection, sync_id, holder_id).await?;
@@ -90,7 +135,7 @@ impl State {
         heartbeat.beat(asked);
         let (release, released) = oneshot::channel();
         let keeper = tokio::spawn(keep_alive(connection, heartbeat.clone(), released));
-        Ok(Ok((Lease { heartbeat, release: Some(release), keeper, last_call_seconds_ago }, writer)))
+        Ok(LeaseTry::Taken(Lease { heartbeat, release: Some(release), keeper, last_call_seconds_ago }, writer))
     }
 
     /// Whether any process holds the lease now.

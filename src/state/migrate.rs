@@ -53,7 +53,8 @@ COMMENT ON COLUMN migration.applied_at IS 'When it was applied.';
 impl State {
     /// The version of the state tables; `None` when they do not exist.
     pub async fn schema_version(&self) -> Result<Option<i32>, StateError> {
-        applied_version(&mut *self.pool().acquire().await?).await
+        let read = async { applied_version(&mut *self.pool().acquire().await?).await };
+        self.pool().while_running(read).await
     }
 
     /// The version of the state tables.
@@ -67,17 +68,17 @@ impl State {
 
     /// Applies the pending migrations. Returns the versions before and after.
     pub async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
-        self.migrator().migrate().await
+        self.pool().while_running(self.migrator().migrate()).await
     }
 
     /// The SQL of the pending migrations with their bookkeeping; empty when the schema is up to date.
     pub async fn pending_sql(&self) -> Result<String, StateError> {
-        self.migrator().pending_sql().await
+        self.pool().while_running(self.migrator().pending_sql()).await
     }
 
     /// Applies the pending migrations if `may_migrate` (`state.migrate`), and refuses an outdated schema otherwise.
     pub async fn ensure_schema(&self, may_migrate: bool) -> Result<(), StateError> {
-        self.migrator().ensure_schema(may_migrate).await
+        self.pool().while_running(self.migrator().ensure_schema(may_migrate)).await
     }
 
     fn migrator(&self) -> Migrator<'_> {

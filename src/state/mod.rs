@@ -5,11 +5,12 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `database` | connections and session settings |
+//! | `database`, `pool` | connections, session settings, statements without an answer |
 //! | `error` | [`StateError`] |
 //! | `migrate` | creates and upgrades the tables |
 //! | `sync_row`, `sync_update` | reading and updating the row of a sync in the table `sync` |
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
+//! | `prove` | what a configuration needs of the database |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `intent`, `rejection`, `recent_removals`, `deferred_account`, `passes` | one table each |
@@ -30,6 +31,8 @@ pub mod lease;
 pub mod migrate;
 pub mod outcome_record;
 pub mod passes;
+mod pool;
+mod prove;
 pub mod recent_removals;
 pub mod rejection;
 pub mod sync_row;

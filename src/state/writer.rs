@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{PgTransaction, Row as _};
 
 use super::error::StateError;
+use super::pool::StatePool;
 use crate::diff::DigestKey;
 use crate::model::AttributeNames;
 
@@ -17,7 +18,7 @@ use crate::model::AttributeNames;
 /// checks the number of affected rows with [`StateWriter::expect_one`].
 #[derive(Clone, Debug)]
 pub struct StateWriter {
-    pool: PgPool,
+    pool: StatePool,
     sync_id: i32,
     epoch: i64,
     generation: i32,
@@ -27,7 +28,7 @@ pub struct StateWriter {
 
 impl StateWriter {
     /// `row`: the row of the sync, with the epoch under which this writer writes.
-    pub(super) fn from_row(pool: PgPool, row: &PgRow) -> Result<Self, StateError> {
+    pub(super) fn from_row(pool: StatePool, row: &PgRow) -> Result<Self, StateError> {
         let names: Vec<String> = row.try_get("attribute_names")?;
         Ok(Self {
             pool,
@@ -60,7 +61,7 @@ impl StateWriter {
     }
 
     /// The pool, for single statements and reads.
-    pub fn pool(&self) -> &PgPool {
+    pub(super) fn pool(&self) -> &StatePool {
         &self.pool
     }
 

@@ -16,10 +16,11 @@ mod samples;
 mod type_names;
 
 /// From the bottom to the top. A module imports only from lines above its own; modules of one line do not import each other.
-const ORDER: [&[&str]; 18] = [
+const ORDER: [&[&str]; 19] = [
     &["model", "quote"],
     &["clock", "crash"],
     &["metrics"],
+    &["postgres"],
     &["logging"],
     &["cluster", "simulator"],
     &["config"],

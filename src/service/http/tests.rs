@@ -10,14 +10,15 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::{
-    HEADER_TIMEOUT, HttpState, MAX_CONNECTION_LIFE, MAX_CONNECTIONS, STATUS_TIMEOUT, StatusSource, bind, serve,
+    HEADER_TIMEOUT, HttpState, MAX_CONNECTION_LIFE, MAX_STATUS_REQUESTS, STATUS_TIMEOUT, StatusSource, bind, serve,
 };
 use crate::clock::{Shutdown, monotonic};
 use crate::metrics::Metrics;
+use crate::service::http_connections::MAX_CONNECTIONS;
 use crate::service::readiness::Readiness;
 
 struct TestServer {
@@ -252,29 +253,72 @@ async fn a_request_head_that_is_too_long_is_refused() {
     assert_eq!(server.request("GET", "/healthz").await.code, 200);
 }
 
+/// Whatever a client leaves open (nothing sent, half a request, a response that was read), others are served.
 #[tokio::test]
-async fn too_many_connections_are_refused_and_the_rest_served() {
-    let server = start_plain().await;
-    let mut open = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
-        let mut stream = server.connect().await;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
-        open.push(stream);
-    }
-    assert_eq!(read_to_end(&mut server.connect().await).await, "", "refused");
-    open.clear();
-    // A permit is returned once the server has seen the end of its connection.
-    let until_served = async {
-        loop {
-            let mut stream = server.connect().await;
-            let started = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await;
-            if started.is_ok() && read_to_end(&mut stream).await.ends_with("ok") {
-                break;
+async fn idle_connections_keep_nobody_out() {
+    for part in
+        ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    {
+        for count in [MAX_CONNECTIONS, 200] {
+            let server = start_plain().await;
+            let mut open = Vec::new();
+            for _ in 0..count {
+                let mut stream = server.connect().await;
+                stream.write_all(part.as_bytes()).await.unwrap();
+                open.push(stream);
             }
+            for _ in 0..20 {
+                let response = server.request("GET", "/healthz").await;
+                assert_eq!((response.code, response.body.as_str()), (200, "ok"), "{count} of {part:?}");
+            }
+            // The longest idle ones were closed, the newest one was not.
+            read_to_end(&mut open.remove(0)).await;
+            let mut newest = open.pop().unwrap();
+            let rest = if part.ends_with("Slow: ") {
+                "x\r\nConnection: close\r\n\r\n"
+            } else {
+                "GET /healthz HTTP/1.0\r\n\r\n"
+            };
+            newest.write_all(rest.as_bytes()).await.unwrap();
+            assert!(read_to_end(&mut newest).await.ends_with("ok"), "{count} of {part:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_its_response_is_not_closed_for_others() {
+    let (started, proceed) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let status: StatusSource = {
+        let (started, proceed) = (Arc::clone(&started), Arc::clone(&proceed));
+        Arc::new(move || {
+            let (started, proceed) = (Arc::clone(&started), Arc::clone(&proceed));
+            async move {
+                started.add_permits(1);
+                let _ = proceed.acquire().await;
+                Ok(json!({"late": true}))
+            }
+            .boxed()
+        })
     };
-    tokio::time::timeout(Duration::from_mins(1), until_served).await.unwrap();
+    let server = start(false, status).await;
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_STATUS_REQUESTS {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        waiting.push(stream);
+    }
+    let all = u32::try_from(MAX_STATUS_REQUESTS).unwrap();
+    let _all = tokio::time::timeout(Duration::from_mins(1), started.acquire_many(all)).await.unwrap().unwrap();
+    assert_eq!(server.request("GET", "/status").await.code, 503, "the next one is told at once");
+    let mut idle = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        idle.push(server.connect().await);
+    }
+    assert_eq!(server.request("GET", "/healthz").await.code, 200);
+    proceed.add_permits(1);
+    for stream in &mut waiting {
+        assert!(read_to_end(stream).await.contains("late"));
+    }
 }
 
 #[tokio::test]

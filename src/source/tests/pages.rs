@@ -202,7 +202,7 @@ async fn partitions_and_views_are_read_like_tables() {
         config.source.watermark_column = watermark.then(|| "updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
         assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await).len(), 50, "{table}");
-        assert_eq!(source.estimated_rows().await.unwrap(), estimate, "{table}");
+        assert_eq!(source.estimated_rows().await, estimate, "{table}");
         assert_eq!(source.account_is_unique(), table == "users");
     }
 }

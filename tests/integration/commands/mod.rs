@@ -15,6 +15,7 @@ mod migrate;
 mod preview;
 mod read_only;
 mod rejected;
+mod reload;
 mod secrets;
 mod signals;
 mod status;

@@ -1,0 +1,178 @@
+//! What source and state have in common as PostgreSQL servers: poolers, the identity of a server, and whether a server
+//! that does not answer still runs a statement.
+//!
+//! Owns: the statements that ask a server about sessions and about itself. Must not know: tables, what a caller does.
+//!
+//! A connection whose server has vanished stays open for many minutes, because nothing arrives that would end it. A
+//! fixed time limit would have to be longer than the longest statement. So a second connection asks instead.
+
+use std::io;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{Connection, Executor, Row};
+
+/// The maximum time for a connection, its TLS handshake and its login, and for an answer to a question of this file. A
+/// server that takes longer counts as unreachable.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that has not answered for so long is asked on a second connection.
+const FIRST_CHECK: Duration = Duration::from_secs(2);
+/// It is asked again after so long.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// So many times in a row the server says that it runs no statement of this sync, until the answer counts as lost. It may
+/// have been on its way the first time.
+const MAX_MISSES: u32 = 2;
+
+/// Opens a connection within [`CONNECT_TIMEOUT`].
+///
+/// # Errors
+/// Those of the driver; [`sqlx::Error::Io`] when there is no answer in time.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    within_connect_timeout(PgConnection::connect_with(options)).await
+}
+
+async fn within_connect_timeout<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(CONNECT_TIMEOUT, answer).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
+    })
+}
+
+/// Uses the simple query protocol, because a prepared statement would be missing in the next session of a pooler.
+async fn ask(connection: &mut PgConnection, sql: &'static str) -> Result<PgRow, sqlx::Error> {
+    within_connect_timeout(connection.fetch_one(sqlx::raw_sql(sql))).await
+}
+
+async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
+    ask(connection, sql).await?.try_get(0)
+}
+
+/// The process id of the server session behind a connection; `None` when a pooler gives it another one for each
+/// transaction.
+///
+/// Session settings and locks do not survive such a pooler. A second connection that is busy for a moment makes it switch
+/// the server session of this one, then or once both are idle again. Without a second connection, for example because of
+/// a connection limit, there is nothing to compare with.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn session_pid(own: &mut PgConnection, options: &PgConnectOptions) -> Result<Option<i32>, sqlx::Error> {
+    const PID: &str = "SELECT pg_catalog.pg_backend_pid()";
+    let first = backend_pid(own, PID).await?;
+    let Ok(mut second) = connect(options).await else { return Ok(Some(first)) };
+    let (busy, idle) = tokio::join!(
+        backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
+        backend_pid(own, PID)
+    );
+    let mut moved = busy.is_ok_and(|busy| busy == first) || idle? != first;
+    for _ in 0..3 {
+        moved |= backend_pid(own, PID).await? != first;
+    }
+    // An error while closing does not matter.
+    let _ = tokio::time::timeout(CONNECT_TIMEOUT, second.close()).await;
+    Ok((!moved).then_some(first))
+}
+
+/// Whether two URLs lead to the same running server and the same database.
+///
+/// # Errors
+/// When one of them cannot be reached, or its role may not read the identity.
+pub async fn lead_to_same_server(one: &SecretString, other: &SecretString) -> Result<bool, sqlx::Error> {
+    let (one, other) = tokio::try_join!(running_server(one), running_server(other))?;
+    Ok(one == other)
+}
+
+async fn running_server(url: &SecretString) -> Result<String, sqlx::Error> {
+    let mut connection = connect(&PgConnectOptions::from_str(url.expose_secret())?).await?;
+    let row = ask(
+        &mut connection,
+        "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || ' ' || \
+         extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text || ' ' || \
+         (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+    );
+    let identity = row.await?.try_get(0)?;
+    let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.close()).await;
+    Ok(identity)
+}
+
+/// What a server says about the statements of a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// One is running, or the server cannot tell.
+    Running,
+    /// None is running.
+    NoneRunning,
+    /// It does not answer.
+    NoAnswer,
+}
+
+/// Whether another session with the same role and application name runs a statement.
+async fn ask_what_runs(options: &PgConnectOptions) -> Asked {
+    let asked = async {
+        let mut connection = connect(options).await?;
+        let row = ask(
+            &mut connection,
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid <> pg_catalog.pg_backend_pid() \
+             AND usename = current_user AND application_name = pg_catalog.current_setting('application_name') \
+             AND datname = pg_catalog.current_database() AND state NOT LIKE 'idle%')",
+        )
+        .await?;
+        let running: bool = row.try_get(0)?;
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.close()).await;
+        Ok::<_, sqlx::Error>(running)
+    };
+    match asked.await {
+        Ok(true) => Asked::Running,
+        Ok(false) => Asked::NoneRunning,
+        Err(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => Asked::NoAnswer,
+        // A server that refuses a connection is there.
+        Err(_) => Asked::Running,
+    }
+}
+
+/// Waits for a future that waits for the server, as long as the server runs a statement of this sync. `running` is called
+/// each time the server has confirmed that.
+///
+/// # Errors
+/// [`sqlx::Error::Io`] when the server no longer answers, or has no statement whose answer could still arrive. The
+/// connection of the future is then of no use.
+pub async fn while_running<T>(
+    options: &PgConnectOptions,
+    future: impl Future<Output = T>,
+    mut running: impl FnMut(),
+) -> Result<T, sqlx::Error> {
+    tokio::pin!(future);
+    let (mut misses, mut wait) = (0, FIRST_CHECK);
+    loop {
+        let asked = async {
+            tokio::time::sleep(wait).await;
+            ask_what_runs(options).await
+        };
+        let asked = tokio::select! {
+            biased;
+            output = &mut future => return Ok(output),
+            asked = asked => asked,
+        };
+        wait = CHECK_INTERVAL;
+        let lost = match asked {
+            Asked::Running => {
+                misses = 0;
+                running();
+                continue;
+            }
+            Asked::NoneRunning => {
+                misses += 1;
+                if misses < MAX_MISSES {
+                    continue;
+                }
+                "an answer did not arrive, although the server has ended the statement".to_owned()
+            }
+            Asked::NoAnswer => {
+                format!("no answer, and no new connection within {} s either", CONNECT_TIMEOUT.as_secs())
+            }
+        };
+        return Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, lost)));
+    }
+}

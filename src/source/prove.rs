@@ -1,0 +1,60 @@
+//! Proves a configuration against the source before a pass runs with it.
+//!
+//! Owns: what has to be asked beyond connecting. Must not know: who asks, and what follows from a refusal.
+//!
+//! Connecting finds the columns and checks the filter's syntax. Some errors show only when a statement is planned and
+//! opened: a function or a column that the filter uses and the role may not, a view that no longer works.
+
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+
+use super::error::SourceError;
+use super::reader::Source;
+use super::statements::Statements;
+use super::table::Table;
+
+impl Source {
+    /// Lets the server plan every statement and check its privileges. No row is read.
+    ///
+    /// # Errors
+    /// [`SourceError::Unsuitable`] or [`SourceError::Refused`] with the server's reason.
+    pub async fn prove_statements(&mut self) -> Result<(), SourceError> {
+        let statements: Vec<SqlStr> = all(&self.statements).into_iter().cloned().collect();
+        for statement in statements {
+            // EXPLAIN opens the plan, which checks privileges, and does not run it.
+            let explain = AssertSqlSafe(format!("EXPLAIN {}", statement.as_str())).into_sql_str();
+            let parameters = self.session.count_parameters(explain.clone()).await?;
+            let query = (0..parameters).fold(sqlx::query(explain), |query, _| query.bind(None::<String>));
+            self.session.rows(query).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another spelling of the table's name, as it could stand in the configuration, names the same table.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    pub async fn is_named(&mut self, configured: &str) -> Result<bool, SourceError> {
+        match Table::find(&mut self.session, configured).await {
+            Ok(table) => Ok(table.qualified_name() == self.resolved_table()),
+            Err(SourceError::Unsuitable(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The statements that passes run. The one that only serves a warning is not needed.
+fn all(statements: &Statements) -> Vec<&SqlStr> {
+    let Statements {
+        changed_from,
+        changed_after,
+        changed_after_watermark,
+        all,
+        all_after,
+        without_account,
+        rows_of_accounts,
+        largest_counter,
+        newest_stamp_offset: _,
+    } = statements;
+    let optional = [changed_from, changed_after, changed_after_watermark, largest_counter];
+    [all, all_after, without_account, rows_of_accounts].into_iter().chain(optional.into_iter().flatten()).collect()
+}

@@ -1,0 +1,51 @@
+//! Proves a configuration against the state database before a pass runs with it. Reads only.
+//!
+//! Owns: schema version, binding and privileges as a configuration needs them. Must not know: who asks.
+
+use super::binding::Binding;
+use super::database::State;
+use super::error::StateError;
+use super::migrate::LATEST_VERSION;
+use crate::quote::shown;
+
+/// The tables that a pass reads and writes.
+const TABLES: [&str; 9] =
+    ["sync", "account", "intent", "rejection", "removal", "pass", "owed_removal", "deferred_account", "account_count"];
+
+impl State {
+    /// Checks that a process with this configuration could take the lease and write, without doing so.
+    ///
+    /// # Errors
+    /// [`StateError::Unsuitable`] when the schema, the binding or the privileges do not fit.
+    pub async fn prove(&self, may_migrate: bool, binding: &Binding) -> Result<(), StateError> {
+        let version = self.supported_schema_version().await?;
+        if version != Some(LATEST_VERSION) {
+            // The next connection upgrades the tables if it may.
+            return if may_migrate { Ok(()) } else { self.ensure_schema(false).await };
+        }
+        if let Some(row) = self.sync_row().await? {
+            row.binding.check(self.name(), binding)?;
+        }
+        self.refuse_missing_privileges().await
+    }
+
+    async fn refuse_missing_privileges(&self) -> Result<(), StateError> {
+        let tables = TABLES.map(str::to_owned).to_vec();
+        let denied: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL \
+             AND NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))",
+        )
+        .bind(tables)
+        .fetch_all(self.pool())
+        .await?;
+        if denied.is_empty() {
+            return Ok(());
+        }
+        let denied: Vec<String> = denied.iter().map(|name| shown(name)).collect();
+        Err(StateError::Unsuitable(format!(
+            "the role of [state] url may not read and write {} in schema {}; grant the privileges that docs/operating.md lists, or use the role that owns the tables",
+            denied.join(", "),
+            shown(self.schema())
+        )))
+    }
+}
