@@ -10,7 +10,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
 
-use super::error::{POOLER_MESSAGE, SourceError};
+use super::error::{POOLER_MESSAGE, SourceError, of_login};
 use crate::config::PgUrl;
 
 /// The maximum time for a connection, its TLS handshake and its login.
@@ -34,6 +34,8 @@ const SETTINGS: &[(&str, &str)] = &[
     // Both can affect a view or the filter.
     ("xmlbinary", "base64"),
     ("transform_null_equals", "off"),
+    // A notice of a function may quote values, and the driver would log it.
+    ("client_min_messages", "error"),
     ("standard_conforming_strings", "on"),
     // Rows hidden by a policy are an error, instead of looking deleted.
     ("row_security", "off"),
@@ -163,7 +165,7 @@ impl SourceSession {
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, SourceError> {
     match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
-        Ok(connection) => Ok(connection?),
+        Ok(connection) => connection.map_err(of_login),
         Err(_) => Err(SourceError::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
 }
