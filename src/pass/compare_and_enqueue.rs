@@ -33,15 +33,15 @@ impl Engine {
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         self.check_shutdown()?;
-        let ReadPage { rows, missing, .. } = page;
+        let ReadPage { rows, missing, unreadable, .. } = page;
         let mut accounts = self.reader.accounts_of(&rows);
-        accounts.extend(missing.iter().cloned());
-        PassProgress::add(&context.progress.rows_read, rows.len());
+        accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
+        PassProgress::add(&context.progress.rows_read, rows.len() + unreadable.len());
         self.queue.note_completed();
         self.queue.wait_until_recorded(accounts.iter()).await;
         context.check()?;
         crash::point("page: read");
-        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
+        let page_diff = self.comparer.compare_page(&rows, missing, unreadable, options).await?;
         crash::point("page: compared");
         // Where removals are sent, and on a repeated read, the accounts have been counted already.
         if !options.removals && !pending.is_repeat() {

@@ -130,7 +130,7 @@ impl WarningInputs<'_> {
 async fn encoding(session: &mut SourceSession) -> Result<Option<String>, SourceError> {
     let query = sqlx::query("SELECT pg_catalog.current_setting('server_encoding')");
     let encoding: String = session.row(query).await?.try_get(0)?;
-    Ok((encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a text that is not UTF-8 fails the page that contains it, and with it the pass".to_owned()))
+    Ok((encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a row with a text that is not UTF-8 is rejected, and one whose account is not UTF-8 fails the pass".to_owned()))
 }
 
 fn hours(seconds: i64) -> String {
