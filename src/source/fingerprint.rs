@@ -58,10 +58,10 @@ body AS (
   FROM rule JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
     AND d.refclassid = 'pg_catalog.pg_proc'::regclass
   JOIN pg_catalog.pg_proc AS p ON p.oid = d.refobjid)
-SELECT relation.oid::text || ' ' || relation.relkind,
+SELECT concat(relation.oid, ' ', relation.relkind),
   (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()),
-  (SELECT pg_catalog.hashtextextended(string_agg(kind || ' ' || body.oid || ' '
-     || regexp_replace(body, ':(location|stmt_location|stmt_len) -?[0-9]+', '', 'g'), E'\\n' ORDER BY kind, body.oid), 0)::text
+  (SELECT pg_catalog.hashtextextended(string_agg(concat(kind, ' ', body.oid, ' ',
+     regexp_replace(body, ':(location|stmt_location|stmt_len) -?[0-9]+', '', 'g')), E'\\n' ORDER BY kind, body.oid), 0)::text
    FROM body),
   a.attname::text,
   concat_ws(' ', a.attnum, below.oids, a.attcollation, CASE WHEN t.typcategory <> 'S' THEN a.atttypmod END),

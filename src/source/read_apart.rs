@@ -74,7 +74,7 @@ impl Source {
         let keys = self.session.rows(bound(&statement.keys, parameters)).await;
         keys.and_then(|keys| decode_rows(&keys, 0)).map_err(|error| match error {
             SourceError::Raised(raised) => SourceError::Unsuitable(format!(
-                "the source database raises {raised} while it reads the account column, the watermark column or the conditions of the view itself, so the row that causes it cannot be told from others; correct the row or the view"
+                "the source database raises {raised} while it reads the account column, the watermark column or the conditions of the view itself, so the row that causes it cannot be told from others; correct the row or the view, and declare the functions that the view calls as STABLE or IMMUTABLE, so that they are called only where they are needed"
             )),
             other => other,
         })
