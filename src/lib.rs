@@ -58,5 +58,6 @@ mod quote;
 pub mod service;
 pub mod simulator;
 pub mod source;
+mod sqlstate;
 pub mod state;
 pub mod status;

@@ -128,6 +128,11 @@ pub enum LocalRefusal {
     },
     /// Several rows have this account, so its values are ambiguous.
     DuplicateAccount,
+    /// An expression of the row raises an error: the error's code with its meaning.
+    Unreadable {
+        /// For example `22P02 (a text is not a valid value of its type)`.
+        raised: Arc<str>,
+    },
 }
 
 impl fmt::Display for LocalRefusal {
@@ -152,6 +157,10 @@ impl fmt::Display for LocalRefusal {
             Self::DuplicateAccount => {
                 f.write_str("several rows of the table have this account; make the account column unique")
             }
+            Self::Unreadable { raised } => write!(
+                f,
+                "the row cannot be read: the database raises {raised} while it evaluates the row; correct the row, source.filter or the view"
+            ),
         }
     }
 }

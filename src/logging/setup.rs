@@ -91,4 +91,6 @@ pub(super) fn level_filter(configured: LogLevel, verbosity: Verbosity) -> Target
         .with_target("imsync", level)
         // sqlx warns about a slow statement and prints the whole statement.
         .with_target("sqlx::query", LevelFilter::OFF)
+        // It also logs the notices of the server, in which a function may quote values.
+        .with_target("sqlx::postgres::notice", LevelFilter::OFF)
 }

@@ -94,11 +94,13 @@ impl PageComparer {
         self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
-    /// Compares rows of one snapshot, and `missing`: accounts that were looked up and have no row.
+    /// Compares rows of one snapshot; `missing`: accounts that were looked up and have no row; `unreadable`: accounts with
+    /// a row that cannot be read. What IM holds for the latter stays.
     pub(super) async fn compare_page(
         &self,
         rows: &[Row],
         missing: Vec<Account>,
+        unreadable: Vec<(Account, LocalRefusal)>,
         options: CompareOptions,
     ) -> Result<PageDiff, StateError> {
         let mut page_diff = PageDiff::default();
@@ -113,6 +115,9 @@ impl PageComparer {
                 MappedRow::Present(desired) => mapped.push((desired.account.clone(), MappedRow::Present(desired))),
             }
         }
+        mapped.extend(
+            unreadable.into_iter().map(|(account, refusal)| (account.clone(), MappedRow::Refused(account, refusal))),
+        );
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
         refuse_ambiguous_accounts(&mut mapped);
         if mapped.is_empty() {

@@ -35,20 +35,22 @@ impl Engine {
         pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         self.check_shutdown()?;
-        let ReadPage { mut rows, mut missing, .. } = page;
-        PassProgress::add(&context.progress.rows_read, rows.len());
+        let ReadPage { mut rows, mut missing, mut unreadable, .. } = page;
+        PassProgress::add(&context.progress.rows_read, rows.len() + unreadable.len());
         context.check()?;
-        let busy = self.busy_accounts(&rows, &missing);
+        let others = missing.iter().chain(unreadable.iter().map(|(account, _)| account));
+        let busy = self.busy_accounts(&rows, others);
         if !busy.is_empty() {
             let source = &self.reader.config.source;
             rows.retain(|row| row.account.as_deref().is_none_or(|text| !busy.contains(&source.account_of(text))));
             missing.retain(|account| !busy.contains(account));
+            unreadable.retain(|(account, _)| !busy.contains(account));
             if options.origin == ChangeOrigin::New {
                 self.defer(context, &busy).await?;
             }
         }
         crash::point("page: read");
-        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
+        let page_diff = self.comparer.compare_page(&rows, missing, unreadable, options).await?;
         crash::point("page: compared");
         // Where removals are sent, and on a repeated read, the accounts have been counted already.
         if !options.removals && !pending.is_repeat() {
@@ -67,13 +69,13 @@ impl Engine {
     }
 
     /// The accounts of a page that are in flight.
-    fn busy_accounts(&self, rows: &[Row], missing: &[Account]) -> HashSet<Account> {
+    fn busy_accounts<'a>(&self, rows: &[Row], others: impl Iterator<Item = &'a Account>) -> HashSet<Account> {
         let in_flight = self.queue.accounts_in_flight();
         if in_flight.len() == 0 {
             return HashSet::new();
         }
         let mut accounts = self.reader.accounts_of(rows);
-        accounts.extend(missing.iter().cloned());
+        accounts.extend(others.cloned());
         accounts.retain(|account| in_flight.contains(account));
         accounts
     }

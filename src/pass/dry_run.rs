@@ -182,8 +182,8 @@ impl DryRun {
         findings: &mut DryRunFindings,
         on_diff: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
     ) -> Result<bool, PassError> {
-        findings.summary.rows_read += page.rows.len() as u64;
-        let page_diff = self.comparer.compare_page(&page.rows, page.missing, options).await?;
+        findings.summary.rows_read += (page.rows.len() + page.unreadable.len()) as u64;
+        let page_diff = self.comparer.compare_page(&page.rows, page.missing, page.unreadable, options).await?;
         findings.summary.without_account += page_diff.without_account as u64;
         for diff in &page_diff.diffs {
             if findings.add(diff) && diff.sends() && !on_diff(diff, &self.comparer) {

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use super::error::PassError;
 use super::page_diff::{CompareOptions, RetryRejections};
 use crate::config::Config;
-use crate::model::{Account, Row};
+use crate::model::{Account, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
 use crate::push::ChangeOrigin;
-use crate::source::{Cursor, Source, WatermarkPoint};
+use crate::source::{AccountRows, Cursor, Source, UnreadableRow, WatermarkPoint};
 use crate::state::State;
 
 /// Accounts with rejections that one pass tries again.
@@ -36,6 +36,8 @@ pub(super) struct ReadPage {
     pub(super) rows: Vec<Row>,
     /// Accounts that were looked up and have no row.
     pub(super) missing: Vec<Account>,
+    /// Accounts with a row that the database cannot evaluate. They are neither present nor gone.
+    pub(super) unreadable: Vec<(Account, LocalRefusal)>,
     /// The accounts that were looked up. Empty for a scan of the table.
     pub(super) looked_up: Vec<Account>,
     /// By how much a progress bar moves on.
@@ -121,30 +123,31 @@ impl PageScan {
             Self::ChangedRows { from, cursor } => {
                 let page = reader.source.changed_since(*from, cursor.as_ref()).await?;
                 *cursor = page.cursor();
-                let scanned = page.rows.len();
-                let rows = if reader.source.account_is_unique() {
-                    page.rows
-                } else {
-                    let accounts: Vec<Account> = reader.accounts_of(&page.rows).into_iter().collect();
-                    reader.source.rows_of(&accounts).await?
-                };
-                Ok(Some(ReadPage { rows, scanned, is_last: page.last, ..ReadPage::default() }))
+                let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
+                let mut read = reader.read_page(page.rows, page.unreadable);
+                if !reader.source.account_is_unique() {
+                    let mut accounts: Vec<Account> = reader.accounts_of(&read.rows).into_iter().collect();
+                    accounts.extend(read.unreadable.into_iter().map(|(account, _)| account));
+                    let AccountRows { rows, unreadable } = reader.source.rows_of(&accounts).await?;
+                    read = reader.read_page(rows, unreadable);
+                }
+                Ok(Some(ReadPage { scanned, is_last, ..read }))
             }
             Self::WholeTable { after } => {
                 let page = reader.source.all_after(after.as_deref()).await?;
-                let end = page.rows.iter().rev().find_map(|row| row.account.as_deref().map(str::to_owned));
+                let end = page.cursor().and_then(|cursor| cursor.account);
                 if end.is_some() {
                     after.clone_from(&end);
                 }
-                let scanned = page.rows.len();
-                Ok(Some(ReadPage { rows: page.rows, scanned, end, is_last: page.last, ..ReadPage::default() }))
+                let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
+                Ok(Some(ReadPage { scanned, end, is_last, ..reader.read_page(page.rows, page.unreadable) }))
             }
             Self::GoneAccounts { after } => {
                 let accounts = reader.stored_accounts_after(after.as_ref()).await?;
                 let Some(last) = accounts.last() else { return Ok(None) };
                 *after = Some(last.clone());
                 let page = reader.look_up(accounts).await?;
-                Ok(Some(ReadPage { rows: Vec::new(), ..page }))
+                Ok(Some(ReadPage { rows: Vec::new(), unreadable: Vec::new(), ..page }))
             }
             Self::NamedAccounts { accounts, next } => {
                 let end = next.saturating_add(reader.page_size()).min(accounts.len());
@@ -178,11 +181,25 @@ impl PageReader {
 
     /// Looks accounts up in the source. At most a page of them.
     pub(super) async fn look_up(&mut self, accounts: Vec<Account>) -> Result<ReadPage, PassError> {
-        let rows = self.source.rows_of(&accounts).await?;
-        let found = self.accounts_of(&rows);
+        let AccountRows { rows, unreadable } = self.source.rows_of(&accounts).await?;
+        let page = self.read_page(rows, unreadable);
+        let mut found = self.accounts_of(&page.rows);
+        found.extend(page.unreadable.iter().map(|(account, _)| account.clone()));
         let missing = accounts.iter().filter(|account| !found.contains(*account)).cloned().collect();
         let scanned = accounts.len();
-        Ok(ReadPage { rows, missing, looked_up: accounts, scanned, ..ReadPage::default() })
+        Ok(ReadPage { missing, looked_up: accounts, scanned, ..page })
+    }
+
+    /// A page with these rows. Accounts that cannot be recorded are left out, as those of readable rows are.
+    fn read_page(&self, rows: Vec<Row>, unreadable: Vec<UnreadableRow>) -> ReadPage {
+        let refused = unreadable.into_iter().map(|UnreadableRow { account, raised }| {
+            (self.config.source.account_of(&account), LocalRefusal::Unreadable { raised: raised.into() }, account)
+        });
+        let is_stored =
+            |account: &Account, text: &str| !text.is_empty() && account.as_str().len() <= MAX_STORED_ACCOUNT_BYTES;
+        let refused = refused.filter(|(account, _, text)| is_stored(account, text));
+        let unreadable = refused.map(|(account, refusal, _)| (account, refusal)).collect();
+        ReadPage { rows, unreadable, ..ReadPage::default() }
     }
 
     async fn look_up_page(&mut self, accounts: Vec<Account>) -> Result<Option<ReadPage>, PassError> {

@@ -1,8 +1,15 @@
 //! Errors of the source, by what the operator or the daemon can do about them.
 //!
 //! Owns: the classes of PostgreSQL's error codes (manual, appendix A). Must not know: which statement failed.
+//!
+//! A message never contains a text of the server that may quote values, see `sqlstate`.
 
-/// An error of the source. The message names the table, column or key and the remedy, and never contains a password.
+use sqlx::error::DatabaseError;
+
+use crate::sqlstate::{described, login_text, privilege_text};
+
+/// An error of the source. The message names the table, column or key and the remedy, and never contains a password or a
+/// value of a row.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The database cannot be reached, the connection was lost, or the server is busy: retry later with a new connection.
@@ -11,6 +18,12 @@ pub enum SourceError {
     /// The configuration, the table, a column, a type or a privilege has to be changed; the message says how.
     #[error("{0}")]
     Unsuitable(String),
+    /// The table is not the one that was introspected: a new connection introspects it again.
+    #[error("the source has changed while it was read: {0}")]
+    Changed(String),
+    /// An expression of the statement raises an error: the code with its meaning.
+    #[error("the source database raises {0}; correct the row, source.filter or the view")]
+    Raised(String),
     /// Any other error of a statement.
     #[error("the source database refused a statement: {0}")]
     Refused(String),
@@ -21,40 +34,60 @@ pub(super) const POOLER_MESSAGE: &str = "source.url leads to a connection pooler
 
 impl From<sqlx::Error> for SourceError {
     fn from(error: sqlx::Error) -> Self {
-        let sqlx::Error::Database(refused) = &error else {
-            return match error {
-                sqlx::Error::Configuration(reason) => Self::Unsuitable(format!("source.url is not valid: {reason}")),
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::Encode(_)
-                | sqlx::Error::ColumnIndexOutOfBounds { .. } => Self::Refused(error.to_string()),
-                sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
-                other => Self::Unreachable(other.to_string()),
-            };
-        };
-        from_sqlstate(&refused.code().unwrap_or_default(), refused.message())
+        match &error {
+            sqlx::Error::Database(refused) => of_statement(refused.as_ref()),
+            sqlx::Error::Configuration(reason) => Self::Unsuitable(format!("source.url is not valid: {reason}")),
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+                Self::Refused("a value of the answer has another type than expected".to_owned())
+            }
+            sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
+            sqlx::Error::Protocol(_) => Self::Unreachable("the answer of the server is not understood".to_owned()),
+            other => Self::Unreachable(other.to_string()),
+        }
     }
 }
 
-/// The error for a SQLSTATE code and the server's message.
-pub(super) fn from_sqlstate(code: &str, message: &str) -> SourceError {
-    match code {
-        "57014" => SourceError::Unreachable(format!("a statement timed out and was canceled ({message})")),
-        "55P03" => SourceError::Unreachable(format!("another session holds a lock on the table ({message})")),
-        "28000" | "28P01" => {
-            SourceError::Unsuitable(format!("the source database rejects the login of source.url: {message}"))
-        }
+/// The error of a statement. What is no fault of the connection, the server, a name or a privilege was raised by an
+/// expression.
+fn of_statement(refused: &dyn DatabaseError) -> SourceError {
+    let code = refused.code().unwrap_or_default();
+    let meaning = described(&code);
+    match &*code {
         // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
         "26000" | "42P05" => SourceError::Unsuitable(POOLER_MESSAGE.to_owned()),
-        "3D000" => SourceError::Unsuitable(format!("the database of source.url does not exist: {message}")),
-        "42501" => SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {message}")),
-        "42P01" | "42703" | "3F000" => SourceError::Unsuitable(format!("the source table has changed: {message}")),
-        // A standby cancels statements that conflict with recovery; a deadlock is resolved by the server.
-        "40001" | "40P01" => SourceError::Unreachable(message.to_owned()),
-        // Connection errors, insufficient resources, operator intervention, system errors; an idle session timeout.
-        code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" => {
-            SourceError::Unreachable(message.to_owned())
+        "42501" => {
+            let reason = privilege_text(refused).unwrap_or(&meaning);
+            SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {reason}"))
         }
-        _ => SourceError::Refused(format!("{message} ({code})")),
+        "42P01" | "42703" | "3F000" => SourceError::Unsuitable(format!(
+            "the source table has changed, or its view or source.filter names something that does not exist: {meaning}"
+        )),
+        code if is_unreachable(code) => SourceError::Unreachable(meaning),
+        _ => SourceError::Raised(meaning),
+    }
+}
+
+/// Connection errors, insufficient resources, operator intervention, system errors, an idle session, a lock that another
+/// session holds, a conflict with recovery on a standby, a deadlock.
+fn is_unreachable(code: &str) -> bool {
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+        || matches!(code, "25P03" | "55P03" | "40001" | "40P01")
+}
+
+/// The error of a connection that could not be opened. No row is evaluated yet, so the server's text is shown.
+pub(super) fn of_login(error: sqlx::Error) -> SourceError {
+    let sqlx::Error::Database(refused) = &error else { return error.into() };
+    let Some(text) = login_text(refused.as_ref()) else { return error.into() };
+    match &*refused.code().unwrap_or_default() {
+        "28000" | "28P01" => {
+            SourceError::Unsuitable(format!("the source database rejects the login of source.url: {text}"))
+        }
+        "3D000" => SourceError::Unsuitable(format!("the database of source.url does not exist: {text}")),
+        "42501" => SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {text}")),
+        code if is_unreachable(code) => SourceError::Unreachable(text.to_owned()),
+        _ => error.into(),
     }
 }

@@ -6,6 +6,7 @@
 //! | File | Content |
 //! |---|---|
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
+//! | `read_apart` | reads pages, and finds the rows that raise an error |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `session` | opens the connection and applies the session settings |
 //! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
@@ -19,14 +20,17 @@
 //! | `statements` | the SQL over the customer's table |
 //! | `list_transactions` | reads the clock and the open transactions |
 //! | [`watermark`] | from which point on a row may not have been read yet |
+//! | `fingerprint` | what the stored watermark and values depend on |
 //! | `error` | [`SourceError`] |
 
 mod activity;
 mod column_type;
 mod error;
+mod fingerprint;
 mod list_transactions;
 mod page;
 mod prove;
+mod read_apart;
 mod reader;
 mod requirements;
 mod session;
@@ -41,6 +45,7 @@ pub mod watermark;
 
 pub use activity::SourceActivity;
 pub use error::SourceError;
-pub use page::{Cursor, Page};
+pub use fingerprint::{SourceChanges, SourceFingerprint};
+pub use page::{AccountRows, Cursor, Page, UnreadableRow};
 pub use reader::Source;
 pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

@@ -7,6 +7,7 @@ use sqlx::{Row as _, ValueRef};
 
 use super::error::SourceError;
 use crate::model::Row;
+use crate::sqlstate::described;
 
 /// The last row of a page, after which an incremental scan continues. Made by [`Page::cursor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +18,49 @@ pub struct Cursor {
     pub account: Option<String>,
 }
 
-/// A page of rows in order, read by one statement.
+/// A row that the server cannot evaluate: an expression of it raises an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableRow {
+    /// The text of the account column.
+    pub account: Box<str>,
+    /// The code that is raised, with its meaning.
+    pub raised: String,
+}
+
+/// Rows that were read, and those that cannot be.
+#[derive(Debug, Default)]
+pub struct AccountRows {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Accounts with a row that cannot be evaluated.
+    pub unreadable: Vec<UnreadableRow>,
+}
+
+/// A page of rows in order.
 #[derive(Debug)]
 pub struct Page {
     /// At most `page_size` plus one rows.
     pub rows: Vec<Row>,
+    /// Accounts of the page with a row that cannot be evaluated. Only then have the rows no order.
+    pub unreadable: Vec<UnreadableRow>,
     /// The scan has reached its end.
     pub last: bool,
+    /// The last row of the page, in the order of the scan.
+    pub(super) end: Option<Cursor>,
 }
 
 impl Page {
     /// Where the next page of the same scan begins; `None` for a page without rows.
     pub fn cursor(&self) -> Option<Cursor> {
-        let row = self.rows.last()?;
-        let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-        Some(Cursor { watermark: owned(&row.watermark), account: owned(&row.account) })
+        self.end.clone()
     }
+}
+
+/// The position of the last of these rows.
+pub(super) fn end_of(rows: &[Row]) -> Option<Cursor> {
+    let row = rows.last()?;
+    let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    Some(Cursor { watermark: owned(&row.watermark), account: owned(&row.account) })
 }
 
 /// Decodes rows of the select list account, watermark, gone, and `columns` mapped columns.
@@ -52,7 +80,7 @@ fn text_at(row: &PgRow, index: usize) -> Result<Option<Box<str>>, SourceError> {
     if value.is_null() {
         return Ok(None);
     }
-    let text = value.as_str().map_err(|error| SourceError::Refused(format!("a value is not UTF-8: {error}")))?;
+    let text = value.as_str().map_err(|_| SourceError::Raised(described("22021")))?;
     Ok(Some(text.into()))
 }
 

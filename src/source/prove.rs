@@ -55,6 +55,8 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         largest_counter,
         newest_stamp_offset: _,
     } = statements;
-    let optional = [changed_from, changed_after, changed_after_watermark, largest_counter];
-    [all, all_after, without_account, rows_of_accounts].into_iter().chain(optional.into_iter().flatten()).collect()
+    let pages =
+        [Some(all), Some(all_after), changed_from.as_ref(), changed_after.as_ref(), changed_after_watermark.as_ref()];
+    let pages = pages.into_iter().flatten().flat_map(|page| [&page.rows, &page.keys]);
+    pages.chain([without_account, rows_of_accounts]).chain(largest_counter).collect()
 }

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use sqlx::postgres::PgRow;
 
 use super::activity::SourceActivity;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
+use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
 use super::list_transactions::list_transactions;
-use super::page::{Cursor, Page, decode_rows, drop_incomplete_key};
+use super::page::{AccountRows, Cursor, Page, decode_rows};
 use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
 use super::statements::{StatementInputs, Statements};
@@ -32,8 +32,9 @@ const YEAR_ONE_MICROS: i64 = -62_135_596_800_000_000;
 /// An open connection to the source, with the description of the table. All statements run on it one after the other, so
 /// no transaction list contains another session of this process.
 ///
-/// It is unusable after an error and has to be replaced by a new connection: after [`SourceError::Unreachable`] because
-/// the connection is closed, after any other error because the table may have changed.
+/// It is unusable after an error that it returns and has to be replaced by a new connection: after
+/// [`SourceError::Unreachable`] because the connection is closed, after any other error because the table may have changed.
+/// An error that single rows raise is not returned: these rows are [`Page::unreadable`].
 #[derive(Debug)]
 pub struct Source {
     pub(super) session: SourceSession,
@@ -42,14 +43,16 @@ pub struct Source {
     qualified_name: String,
     account_type: AccountType,
     account_nullable: bool,
-    account_unique: bool,
+    pub(super) account_unique: bool,
     pub(super) watermark: Option<WatermarkType>,
     /// The number of mapped columns.
-    columns: usize,
+    pub(super) columns: usize,
     pub(super) statements: Statements,
     /// `LIMIT` of a page.
-    limit: u64,
+    pub(super) limit: u64,
     warnings: Vec<String>,
+    fingerprint_reader: FingerprintReader,
+    fingerprint: SourceFingerprint,
 }
 
 impl Source {
@@ -83,6 +86,7 @@ impl Source {
             limit,
         };
         requirements::check_expressions(&mut session, &inputs).await?;
+        let (fingerprint_reader, fingerprint) = read_fingerprint(&mut session, config, &table, columns).await?;
         let statements = inputs.statements();
         let warnings =
             WarningInputs { table: &table, found: &found, mapped: columns, statements: &statements, account_unique };
@@ -99,8 +103,33 @@ impl Source {
             statements,
             limit,
             warnings,
+            fingerprint_reader,
+            fingerprint,
             table,
         })
+    }
+
+    /// What stored positions and values depend on, as it was when this connection was opened.
+    pub fn fingerprint(&self) -> &SourceFingerprint {
+        &self.fingerprint
+    }
+
+    /// Fails with [`SourceError::Changed`] when the table is not the one that this connection was opened for: a column has
+    /// another type, or another table has its name. One statement over the system catalogs.
+    pub async fn ensure_unchanged(&mut self) -> Result<(), SourceError> {
+        let now = self.fingerprint_reader.read(&mut self.session).await?;
+        if now == self.fingerprint {
+            return Ok(());
+        }
+        let changes = now.changes_since(&self.fingerprint);
+        if !changes.is_empty() {
+            return Err(SourceError::Changed(changes.to_string()));
+        }
+        if now.names_all_parts_of(&self.fingerprint) {
+            Ok(())
+        } else {
+            Err(SourceError::Changed("the table or a column does not exist any more".to_owned()))
+        }
     }
 
     /// `schema.table` as resolved, quoted where needed. The state is bound to it.
@@ -163,46 +192,41 @@ impl Source {
         ) else {
             return self.all_after(after.and_then(|cursor| cursor.account.as_deref())).await;
         };
-        let query = match after {
-            None => sqlx::query(first.clone()).bind(self.bound_text(kind, from)),
+        let (statement, parameters) = match after {
+            None => (first, vec![Some(self.bound_text(kind, from))]),
             Some(Cursor { watermark, account: Some(account) }) => {
-                sqlx::query(next.clone()).bind(watermark.clone()).bind(account.clone())
+                (next, vec![watermark.clone(), Some(account.clone())])
             }
-            Some(Cursor { watermark, account: None }) => sqlx::query(next_watermark.clone()).bind(watermark.clone()),
+            Some(Cursor { watermark, account: None }) => (next_watermark, vec![watermark.clone()]),
         };
-        let rows = self.session.rows(query).await?;
-        self.page(&rows, |one, other| one.watermark == other.watermark && one.account == other.account)
+        let statement = statement.clone();
+        let same_key = |one: &Row, other: &Row| one.watermark == other.watermark && one.account == other.account;
+        self.read_page(statement, &parameters, same_key).await
     }
 
     /// The next page in the order of the account column, after the row whose account column has this text. The last page
     /// also has rows without an account, at most `page_size` of them.
     pub async fn all_after(&mut self, after: Option<&str>) -> Result<Page, SourceError> {
-        let query = match after {
-            None => sqlx::query(self.statements.all.clone()),
-            Some(account) => sqlx::query(self.statements.all_after.clone()).bind(account.to_owned()),
+        let (statement, parameters) = match after {
+            None => (self.statements.all.clone(), Vec::new()),
+            Some(account) => (self.statements.all_after.clone(), vec![Some(account.to_owned())]),
         };
-        let rows = self.session.rows(query).await?;
-        let mut page = self.page(&rows, |one, other| one.account == other.account)?;
+        let mut page = self.read_page(statement, &parameters, |one, other| one.account == other.account).await?;
         if page.last && self.account_nullable {
             let rows = self.session.rows(sqlx::query(self.statements.without_account.clone())).await?;
-            page.rows.extend(decode_rows(&rows, self.columns)?);
+            page.rows.extend(decode_rows(&rows, 0)?);
         }
         Ok(page)
     }
 
     /// The rows of these IM accounts. Accounts that have no row, or cannot be a value of the account column, are left
     /// out.
-    pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<Vec<Row>, SourceError> {
+    pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<AccountRows, SourceError> {
         let texts: Vec<String> = accounts
             .iter()
             .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
             .collect();
-        if texts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = sqlx::query(self.statements.rows_of_accounts.clone()).bind(texts);
-        let rows = self.session.rows(query).await?;
-        decode_rows(&rows, self.columns)
+        self.read_apart(texts).await
     }
 
     /// The parameter of `changed_from` for a bound; the slack is subtracted from a time.
@@ -219,15 +243,23 @@ impl Source {
             WatermarkPoint::At(micros) => timestamp_text(micros),
         }
     }
+}
 
-    fn page(&self, rows: &[PgRow], same_key: fn(&Row, &Row) -> bool) -> Result<Page, SourceError> {
-        let mut rows = decode_rows(rows, self.columns)?;
-        let last = (rows.len() as u64) < self.limit;
-        if !last && !self.account_unique {
-            drop_incomplete_key(&mut rows, same_key);
-        }
-        Ok(Page { rows, last })
-    }
+/// The fingerprint depends on every column that is read or that the filter names.
+async fn read_fingerprint(
+    session: &mut SourceSession,
+    config: &config::Config,
+    table: &Table,
+    mapped: &[String],
+) -> Result<(FingerprintReader, SourceFingerprint), SourceError> {
+    let source = &config.source;
+    let mut columns = columns_in_filter(
+        source.filter.as_deref().unwrap_or_default(),
+        table.columns.iter().map(|column| column.name.as_str()),
+    );
+    columns.push(source.account_column.clone());
+    columns.extend(source.watermark_column.iter().chain(&source.deleted_column).chain(mapped).cloned());
+    FingerprintReader::prepare(session, (&table.schema, &table.name), source.watermark_column.as_deref(), columns).await
 }
 
 /// A time as PostgreSQL reads it, exact to the microsecond and in UTC. Before the year 1, where everything is read, it is

@@ -186,8 +186,8 @@ pub(super) async fn check_expressions(
     }
     if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
         session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
-            SourceError::Refused(reason) => SourceError::Unsuitable(format!(
-                "source.watermark_timezone = {:?}: {reason}; allowed are the names of pg_timezone_names, like UTC or Europe/Berlin",
+            SourceError::Raised(_) => SourceError::Unsuitable(format!(
+                "source.watermark_timezone = {0:?}: time zone {0:?} not recognized; allowed are the names of pg_timezone_names, like UTC or Europe/Berlin",
                 inputs.timezone
             )),
             other => other,

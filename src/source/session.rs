@@ -11,7 +11,7 @@ use sqlx::query::Query;
 use sqlx::{ConnectOptions, Executor, Postgres, Row};
 
 use super::activity::SourceActivity;
-use super::error::{POOLER_MESSAGE, SourceError};
+use super::error::{POOLER_MESSAGE, SourceError, of_login};
 use crate::config::PgUrl;
 use crate::postgres;
 
@@ -36,6 +36,8 @@ const SETTINGS: &[(&str, &str)] = &[
     // Both can affect a view or the filter.
     ("xmlbinary", "base64"),
     ("transform_null_equals", "off"),
+    // A notice of a function may quote values, and the driver would log it.
+    ("client_min_messages", "error"),
     ("standard_conforming_strings", "on"),
     // Rows hidden by a policy are an error, instead of looking deleted.
     ("row_security", "off"),
@@ -70,7 +72,7 @@ fn pooler_found() -> SourceError {
 impl SourceSession {
     pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
         let options = options(url, application_name)?;
-        let mut connection = postgres::connect(&options).await?;
+        let mut connection = postgres::connect(&options).await.map_err(of_login)?;
         // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
         // transaction list would contain our own session or lack another one.
         let pid = postgres::session_pid(&mut connection, &options).await?.ok_or_else(pooler_found)?;

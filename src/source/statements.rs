@@ -31,20 +31,28 @@ pub(super) struct StatementInputs<'a> {
     pub(super) limit: u64,
 }
 
+/// A page: with all columns, and with account and watermark alone, which no expression of the row can fail.
+#[derive(Clone, Debug)]
+pub(super) struct PageStatement {
+    pub(super) rows: SqlStr,
+    /// Its select list is account, watermark and FALSE.
+    pub(super) keys: SqlStr,
+}
+
 /// The statements over the table. The optional ones are `None` without a watermark column of the type they need.
 #[derive(Debug)]
 pub(super) struct Statements {
     /// Rows from `$1` (a time or a value, as text) on, in the order (watermark, account).
-    pub(super) changed_from: Option<SqlStr>,
+    pub(super) changed_from: Option<PageStatement>,
     /// Rows after the one with watermark `$1` and account `$2`, in the same order.
-    pub(super) changed_after: Option<SqlStr>,
+    pub(super) changed_after: Option<PageStatement>,
     /// Rows after all those with watermark `$1`, in the same order.
-    pub(super) changed_after_watermark: Option<SqlStr>,
+    pub(super) changed_after_watermark: Option<PageStatement>,
     /// All rows in the order of the account column.
-    pub(super) all: SqlStr,
+    pub(super) all: PageStatement,
     /// Rows after account `$1`, in the same order.
-    pub(super) all_after: SqlStr,
-    /// Rows without an account, which are not in that order.
+    pub(super) all_after: PageStatement,
+    /// The keys of rows without an account, which are not in that order. Nothing else of them is used.
     pub(super) without_account: SqlStr,
     /// The rows whose account is one of the texts `$1`.
     pub(super) rows_of_accounts: SqlStr,
@@ -123,8 +131,10 @@ impl StatementInputs<'_> {
             self.columns.iter().map(|column| format!("pg_catalog.left({}::text, {max_chars})", self.column(column))),
         );
         let list = list.join(", ");
+        let keys = format!("{account}::text, {stamp}::text, FALSE");
         let page = |condition: &str, order: &str| {
-            sql(format!("SELECT {list} FROM {relation} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit))
+            let rest = format!("FROM {relation} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit);
+            PageStatement { rows: sql(format!("SELECT {list} {rest}")), keys: sql(format!("SELECT {keys} {rest}")) }
         };
         let changed = |condition: &dyn Fn(&str, WatermarkType) -> String| {
             let (column, kind) = watermark.as_ref()?;
@@ -138,7 +148,7 @@ impl StatementInputs<'_> {
             changed_after_watermark: changed(&|column, kind| format!("{column} > $1::text::{}", kind.sql())),
             all: page(&format!("{account} IS NOT NULL"), &account),
             all_after: page(&format!("{account} > $1::text::{account_type}"), &account),
-            without_account: sql(format!("SELECT {list} FROM {relation} WHERE {account} IS NULL LIMIT {}", self.limit)),
+            without_account: sql(format!("SELECT {keys} FROM {relation} WHERE {account} IS NULL LIMIT {}", self.limit)),
             rows_of_accounts: sql(format!(
                 "SELECT {list} FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])"
             )),

@@ -124,7 +124,7 @@ impl WarningInputs<'_> {
 async fn encoding(session: &mut SourceSession) -> Option<String> {
     let query = sqlx::query("SELECT pg_catalog.current_setting('server_encoding')");
     let encoding: String = session.advice(query).await?.first()?.try_get(0).ok()?;
-    (encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a text that is not UTF-8 fails the page that contains it, and with it the pass".to_owned())
+    (encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a row with a text that is not UTF-8 is rejected, and one whose account is not UTF-8 fails the pass".to_owned())
 }
 
 fn hours(seconds: i64) -> String {

@@ -4,6 +4,10 @@
 //!
 //! Source of the codes: PostgreSQL manual, appendix A.
 
+use sqlx::error::DatabaseError;
+
+use crate::sqlstate::{described, login_text, privilege_text};
+
 /// Why a statement on the state tables failed. The text says what to do about it and never contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -28,46 +32,81 @@ pub enum StateError {
 pub(super) const POOLER_MESSAGE: &str = "[state] url leads to a connection pooler in transaction mode, which keeps neither the lock of the lease nor the search path; connect to PostgreSQL directly, or to a pool in session mode (without [state] url, this is source.url)";
 
 impl StateError {
-    /// A JSON column of the table `sync` that cannot be read back.
+    /// A JSON column of the table `sync` that cannot be read back. The place of the fault is shown, not the text there.
     pub(super) fn unreadable_column(column: &str, error: &serde_json::Error) -> Self {
-        Self::Refused(format!("column sync.{column} does not hold what imsync wrote: {error}"))
+        Self::Refused(format!(
+            "column sync.{column} does not hold what imsync wrote (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
     }
 }
 
 impl From<sqlx::Error> for StateError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(database) => from_sqlstate(&database.code().unwrap_or_default(), database.message()),
+            sqlx::Error::Database(refused) => of_database(refused.as_ref()),
+            sqlx::Error::Protocol(_) => Self::Unreachable("the answer of the server is not understood".to_owned()),
             sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
             sqlx::Error::PoolTimedOut => Self::Unreachable("no connection within 15 s".to_owned()),
-            sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Self::Unreachable(error.to_string())
+            }
+            sqlx::Error::ColumnDecode { index, .. } => {
+                Self::Refused(format!("column {index} of an answer has another type than expected"))
+            }
+            sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => {
+                Self::Refused("a value of a statement has another type than expected".to_owned())
             }
             _ => Self::Refused(error.to_string()),
         }
     }
 }
 
-pub(super) fn from_sqlstate(code: &str, message: &str) -> StateError {
-    let text = format!("{message} (SQLSTATE {code})");
+/// The server's text is shown where it cannot quote a value: for a login, and for a privilege.
+fn of_database(refused: &dyn DatabaseError) -> StateError {
+    let code = refused.code().unwrap_or_default();
+    let text = match &*code {
+        "42501" => privilege_text(refused),
+        code if is_login(code) || is_unreachable(code) => login_text(refused),
+        _ => None,
+    };
+    // The names of a table and of a constraint are imsync's own.
+    let names = [refused.table(), refused.constraint()].into_iter().flatten();
+    let places: String = names.map(|name| format!(", {name}")).collect();
+    from_sqlstate(&code, text, &places)
+}
+
+fn is_login(code: &str) -> bool {
+    // invalid_catalog_name, invalid_authorization_specification, invalid_password
+    matches!(code, "3D000" | "28000" | "28P01")
+}
+
+/// Connection exceptions, operator intervention, insufficient resources, `idle_in_transaction_session_timeout`.
+fn is_unreachable(code: &str) -> bool {
+    ["08", "57P", "53"].iter().any(|class| code.starts_with(class)) || code == "25P03"
+}
+
+/// `text`: the server's text, where it may be shown. `places`: names of a table or a constraint.
+fn from_sqlstate(code: &str, text: Option<&str>, places: &str) -> StateError {
+    let meaning = described(code);
+    let reason = text.map_or_else(|| format!("{meaning}{places}"), |text| format!("{text} (SQLSTATE {code})"));
     match code {
         // insufficient_privilege
         "42501" => StateError::Unsuitable(format!(
-            "the state database denies access: {message}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema"
+            "the state database denies access: {}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema",
+            text.unwrap_or(&meaning)
         )),
-        // invalid_catalog_name, invalid_authorization_specification, invalid_password
-        "3D000" | "28000" | "28P01" => {
-            StateError::Unsuitable(format!("cannot log in to the state database: {message}; check [state] url"))
-        }
+        code if is_login(code) => StateError::Unsuitable(format!(
+            "cannot log in to the state database: {}; check [state] url",
+            text.unwrap_or(&meaning)
+        )),
         // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
         "26000" | "42P05" => StateError::Unsuitable(POOLER_MESSAGE.to_owned()),
         // serialization_failure, deadlock_detected
-        "40001" | "40P01" => StateError::Contended(text),
-        // Connection exceptions, operator intervention, insufficient resources, idle_in_transaction_session_timeout
-        _ if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") || code == "25P03" => {
-            StateError::Unreachable(text)
-        }
-        _ => StateError::Refused(text),
+        "40001" | "40P01" => StateError::Contended(reason),
+        code if is_unreachable(code) => StateError::Unreachable(reason),
+        _ => StateError::Refused(reason),
     }
 }
 
@@ -78,15 +117,18 @@ mod tests {
     #[test]
     fn each_class_of_codes_has_its_error() {
         for code in ["42501", "3D000", "28000", "28P01"] {
-            assert!(matches!(from_sqlstate(code, "m"), StateError::Unsuitable(_)), "{code}");
+            assert!(matches!(from_sqlstate(code, Some("m"), ""), StateError::Unsuitable(_)), "{code}");
         }
         for code in ["40001", "40P01"] {
-            assert!(matches!(from_sqlstate(code, "m"), StateError::Contended(_)), "{code}");
+            assert!(matches!(from_sqlstate(code, None, ""), StateError::Contended(_)), "{code}");
         }
         for code in ["08006", "57P01", "53300", "25P03"] {
-            assert!(matches!(from_sqlstate(code, "m"), StateError::Unreachable(_)), "{code}");
+            assert!(matches!(from_sqlstate(code, None, ""), StateError::Unreachable(_)), "{code}");
         }
-        let other = from_sqlstate("23505", "duplicate key");
-        assert_eq!(other.to_string(), "the state database refused a statement: duplicate key (SQLSTATE 23505)");
+        let other = from_sqlstate("23505", None, ", account, account_pkey");
+        assert_eq!(
+            other.to_string(),
+            "the state database refused a statement: 23505 (a constraint is violated), account, account_pkey"
+        );
     }
 }

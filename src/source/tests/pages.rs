@@ -102,7 +102,7 @@ async fn the_repeated_hour_in_autumn_is_read_twice() {
     let from = micros("2025-10-26T00:30:05Z");
     let statement = source.statements.changed_from.clone().unwrap();
     // `now()` decides which offset is the smaller one; here it is replaced by a time after the change.
-    let after = statement.as_str().replace("now()", "'2025-10-26 01:10+00'::timestamptz");
+    let after = statement.rows.as_str().replace("now()", "'2025-10-26 01:10+00'::timestamptz");
     let query = sqlx::query(AssertSqlSafe(after)).bind(source.bound_text(source.watermark.unwrap(), from));
     let rows = source.session.rows(query).await.unwrap();
     let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -166,7 +166,7 @@ async fn all_rows_of_a_duplicate_account_are_on_one_page() {
         config.source.watermark_column = Some("updated_at".to_owned());
         let mut source = database.open(&config, &[]).await.unwrap();
         assert_eq!(accounts_of(&changed(&mut source, WatermarkPoint::Beginning).await).len(), 40);
-        assert_eq!(source.rows_of(&[Account::new("7")]).await.unwrap().len(), 2);
+        assert_eq!(source.rows_of(&[Account::new("7")]).await.unwrap().rows.len(), 2);
     }
 }
 
@@ -249,7 +249,7 @@ async fn both_keysets_use_their_indexes() {
             (statements.all_after.clone(), vec![account], "pkey"),
         ];
         for (statement, parameters, index) in expected {
-            let text = plan(&mut source, statement.as_str(), &parameters).await;
+            let text = plan(&mut source, statement.rows.as_str(), &parameters).await;
             assert!(text.contains("Index Cond"), "{table}: {text}");
             assert!(text.contains(index) && !text.contains("Sort"), "{table}: {text}");
         }
@@ -279,6 +279,6 @@ async fn a_scan_runs_in_a_task_and_reads_many_rows() {
     let (mut source, pages) = scan.await.unwrap();
     assert_eq!(pages.iter().map(|page| page.rows.len()).sum::<usize>(), 20_000);
     let accounts: Vec<Account> = (1..=5000).map(|number| Account::new(number.to_string())).collect();
-    assert_eq!(source.rows_of(&accounts).await.unwrap().len(), 5000);
-    assert!(source.rows_of(&[]).await.unwrap().is_empty());
+    assert_eq!(source.rows_of(&accounts).await.unwrap().rows.len(), 5000);
+    assert!(source.rows_of(&[]).await.unwrap().rows.is_empty());
 }

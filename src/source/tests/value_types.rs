@@ -40,7 +40,7 @@ async fn every_account_type_is_paged_in_order_and_found_by_text() {
         for missing in [format!("u{absent}"), format!("u{invalid}"), texts[0].to_owned(), "u".to_owned()] {
             asked.push(Account::new(missing));
         }
-        let mut rows = source.rows_of(&asked).await.unwrap();
+        let mut rows = source.rows_of(&asked).await.unwrap().rows;
         rows.sort_by_key(|row| texts.iter().position(|text| row.account.as_deref() == Some(*text)));
         assert_eq!(accounts(&rows), texts, "{kind}");
     }
@@ -66,8 +66,8 @@ async fn a_uuid_account_has_no_hyphens() {
         "0a0b0c0d-0000-4000-8000-00000000000",
         "ü0b0c0d0000400080000000000000f",
     ];
-    assert!(source.rows_of(&wrong.map(Account::new)).await.unwrap().is_empty());
-    assert_eq!(source.rows_of(&[account]).await.unwrap().len(), 1);
+    assert!(source.rows_of(&wrong.map(Account::new)).await.unwrap().rows.is_empty());
+    assert_eq!(source.rows_of(&[account]).await.unwrap().rows.len(), 1);
 }
 
 /// A column type, the literal of a value, the expected text.

@@ -24,6 +24,7 @@ pub(crate) mod state_truth;
 mod systemic;
 mod throttling;
 mod unknown_outcomes;
+mod unreadable_rows;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,124 @@
+//! Reads the rows that can be read, and finds those that cannot: a row for which an expression raises an error.
+//!
+//! Owns: how a page whose statement raises an error is taken apart, and when that is given up. Must not know: what is
+//! recorded for a row that cannot be read.
+//!
+//! The filter, a cast in a view or a function may fail for one row, and the statement fails as a whole. The keys of the
+//! page are then read alone, and the rows are looked up by account, in halves, until each row that raises an error stands
+//! alone: about log2 of the page size statements for each of them.
+
+use sqlx::SqlStr;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+
+use super::error::SourceError;
+use super::page::{AccountRows, Page, UnreadableRow, decode_rows, drop_incomplete_key, end_of};
+use super::reader::Source;
+use super::statements::PageStatement;
+use crate::model::Row;
+
+/// So many rows of a page may raise an error, whatever their share. Above that, and above half of the rows looked at, the
+/// filter or the view is at fault, and the page is given up.
+const MAX_UNREADABLE: usize = 50;
+
+fn bound(statement: &SqlStr, parameters: &[Option<String>]) -> Query<'static, sqlx::Postgres, PgArguments> {
+    parameters.iter().fold(sqlx::query(statement.clone()), |query, parameter| query.bind(parameter.clone()))
+}
+
+impl Source {
+    /// Reads a page. Rows that cannot be evaluated are taken out of it.
+    pub(super) async fn read_page(
+        &mut self,
+        statement: PageStatement,
+        parameters: &[Option<String>],
+        same_key: fn(&Row, &Row) -> bool,
+    ) -> Result<Page, SourceError> {
+        let read = self.session.rows(bound(&statement.rows, parameters)).await;
+        match read.and_then(|rows| decode_rows(&rows, self.columns)) {
+            Ok(rows) => {
+                let (rows, last) = self.cut_page(rows, same_key);
+                Ok(Page { end: end_of(&rows), rows, unreadable: Vec::new(), last })
+            }
+            Err(SourceError::Raised(_)) => {
+                let keys = self.read_keys(&statement, parameters).await?;
+                let (keys, last) = self.cut_page(keys, same_key);
+                let end = end_of(&keys);
+                let (with_account, without): (Vec<Row>, Vec<Row>) =
+                    keys.into_iter().partition(|key| key.account.is_some());
+                let mut accounts: Vec<String> =
+                    with_account.into_iter().filter_map(|key| key.account).map(String::from).collect();
+                accounts.dedup();
+                let AccountRows { mut rows, unreadable } = self.read_apart(accounts).await?;
+                rows.extend(without);
+                Ok(Page { rows, unreadable, last, end })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rows without those of a last account that may go on in the next page, and whether there is no next page.
+    fn cut_page(&self, mut rows: Vec<Row>, same_key: fn(&Row, &Row) -> bool) -> (Vec<Row>, bool) {
+        let last = (rows.len() as u64) < self.limit;
+        if !last && !self.account_unique {
+            drop_incomplete_key(&mut rows, same_key);
+        }
+        (rows, last)
+    }
+
+    async fn read_keys(
+        &mut self,
+        statement: &PageStatement,
+        parameters: &[Option<String>],
+    ) -> Result<Vec<Row>, SourceError> {
+        self.ensure_unchanged().await?;
+        let keys = self.session.rows(bound(&statement.keys, parameters)).await;
+        keys.and_then(|keys| decode_rows(&keys, 0)).map_err(|error| match error {
+            SourceError::Raised(raised) => SourceError::Unsuitable(format!(
+                "the source database raises {raised} while it reads the account column, the watermark column or the conditions of the view itself, so the row that causes it cannot be told from others; correct the row or the view, and declare the functions that the view calls as STABLE or IMMUTABLE, so that they are called only where they are needed"
+            )),
+            other => other,
+        })
+    }
+
+    /// The rows of the accounts with these texts, and the accounts of which a row cannot be evaluated.
+    pub(super) async fn read_apart(&mut self, accounts: Vec<String>) -> Result<AccountRows, SourceError> {
+        let mut found = AccountRows::default();
+        let (mut parts, mut looked_at, mut is_compared) = (vec![accounts], 0, false);
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let query = sqlx::query(self.statements.rows_of_accounts.clone()).bind(part.clone());
+            let read = self.session.rows(query).await.and_then(|rows| decode_rows(&rows, self.columns));
+            let raised = match read {
+                Ok(rows) => {
+                    looked_at += part.len();
+                    found.rows.extend(rows);
+                    continue;
+                }
+                Err(SourceError::Raised(raised)) => raised,
+                Err(error) => return Err(error),
+            };
+            if !is_compared {
+                // A changed column raises errors too, and then no row is at fault.
+                self.ensure_unchanged().await?;
+                is_compared = true;
+            }
+            if part.len() > 1 {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+                continue;
+            }
+            looked_at += 1;
+            found.unreadable.extend(
+                part.pop().map(|account| UnreadableRow { account: account.into_boxed_str(), raised: raised.clone() }),
+            );
+            if found.unreadable.len() > MAX_UNREADABLE && found.unreadable.len() * 2 > looked_at {
+                return Err(SourceError::Unsuitable(format!(
+                    "more than half of the rows cannot be read: the source database raises {raised} while it evaluates them; correct source.filter or the view"
+                )));
+            }
+        }
+        Ok(found)
+    }
+}
