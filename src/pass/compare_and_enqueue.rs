@@ -38,7 +38,7 @@ impl Engine {
         accounts.extend(missing.iter().cloned());
         PassProgress::add(&context.progress.rows_read, rows.len());
         self.queue.note_completed();
-        self.queue.wait_until_recorded(accounts.iter()).await;
+        let _no_probes = self.queue.wait_until_recorded(accounts.iter()).await;
         context.check()?;
         crash::point("page: read");
         let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
@@ -51,9 +51,6 @@ impl Engine {
         }
         let loses = |diff: &&AccountDiff| diff.removal_pending;
         pending.add(page_diff.diffs.iter().filter(loses).map(|diff| diff.account().clone()));
-        if page_diff.diffs.iter().any(AccountDiff::sends) {
-            self.offer_probe().await?;
-        }
         self.queue.enqueue(context, page_diff, options.origin);
         crash::point("page: enqueued");
         context.check()

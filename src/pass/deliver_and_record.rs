@@ -2,10 +2,9 @@
 //!
 //! Owns: the order of these three steps. Must not know: which deliveries are in flight, where pages come from.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::accounts_in_flight::LiveIntents;
 use super::build_record::{OutcomeCounts, RecordBuilder};
 use super::delivery_context::DeliveryContext;
 use super::error::PassError;
@@ -14,10 +13,6 @@ use super::progress::PassProgress;
 use crate::crash;
 use crate::model::Change;
 use crate::push::ChangeOrigin;
-
-/// The intents of deliveries in flight. Locked while an intent is stored and while left-over intents are resolved, so that
-/// no intent is ever seen in the table before it is in this set.
-pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// Delivers the diffs. An intent that an error leaves behind is resolved by the next pass.
 pub(super) async fn deliver_and_record(

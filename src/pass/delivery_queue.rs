@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
-use super::accounts_in_flight::AccountsInFlight;
-use super::deliver_and_record::{LiveIntents, deliver_and_record};
+use super::accounts_in_flight::{AccountsInFlight, LiveIntents};
+use super::deliver_and_record::deliver_and_record;
 use super::delivery_context::DeliveryContext;
 use super::error::PassError;
 use super::page_diff::{AccountDiff, PageDiff};
@@ -94,7 +95,6 @@ impl DeliveryQueue {
     }
 
     /// The accounts that are pending, in flight or reserved.
-    #[expect(dead_code, reason = "the next change uses it")]
     pub(super) fn accounts_in_flight(&self) -> AccountsInFlight {
         self.in_flight.clone()
     }
@@ -104,16 +104,27 @@ impl DeliveryQueue {
         self.live_intents.clone()
     }
 
-    /// Waits until none of these accounts is in flight or pending, so that they can be compared.
-    pub(super) async fn wait_until_recorded<'a>(&mut self, accounts: impl Iterator<Item = &'a Account> + Clone) {
+    /// Waits until none of these accounts is in flight or pending, so that they can be compared. While the guard is held,
+    /// no probe takes one of them.
+    pub(super) async fn wait_until_recorded<'a>(
+        &mut self,
+        accounts: impl Iterator<Item = &'a Account> + Clone,
+    ) -> OwnedMutexGuard<()> {
         let contains_one =
             |pending: &PendingDelivery| accounts.clone().any(|account| pending.accounts.contains(account));
         if self.pending.as_ref().is_some_and(contains_one) {
             self.send();
         }
-        while accounts.clone().any(|account| self.in_flight.contains(account)) {
-            if !self.wait_for_one().await {
-                break;
+        loop {
+            while accounts.clone().any(|account| self.in_flight.contains(account)) {
+                if !self.wait_for_one().await {
+                    // Without a delivery, what is in flight is reserved for a probe.
+                    self.in_flight.wait_until_released(accounts.clone()).await;
+                }
+            }
+            let guard = self.in_flight.pause_reservations().await;
+            if !accounts.clone().any(|account| self.in_flight.contains(account)) {
+                return guard;
             }
         }
     }

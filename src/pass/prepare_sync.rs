@@ -3,7 +3,7 @@
 //! Owns: what is checked and stored when a process takes the lease, and what the state is bound to.
 //! Must not know: the steps of a pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::compare::{PageComparer, StateRef};
 use super::delivery_queue::DeliveryQueue;
@@ -19,6 +19,7 @@ use crate::config::{AccountFormat, Config};
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
+use crate::model::Account;
 use crate::push::Pusher;
 use crate::source::Source;
 use crate::state::binding::Binding;
@@ -94,7 +95,7 @@ impl Engine {
             saves: SaveTimes::default(),
             backoff: Arc::default(),
             in_doubt_pending: false,
-            probe_offered: false,
+            probes_after: Arc::new(Mutex::new(Account::new(""))),
             config,
             state,
             writer,

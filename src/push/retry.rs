@@ -8,8 +8,6 @@ use tokio::time::Instant;
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
 use super::disposition::Disposition;
-use super::permit::CallPurpose;
-use super::probe::refresh_probe;
 use super::rate_limit::RateCut;
 use super::session::PushSession;
 use super::stop::StopReason;
@@ -35,13 +33,12 @@ impl PushSession {
         &self,
         call: &Call<'_>,
         attempts: &mut Attempts,
-        purpose: CallPurpose,
     ) -> Result<CallReply, SendFailure> {
         loop {
             if !attempts.pause.is_zero() && self.unless_stopped(tokio::time::sleep(attempts.pause)).await.is_none() {
                 return Err(SendFailure::Halted);
             }
-            let error = match self.attempt(call, attempts, purpose).await {
+            let error = match self.attempt(call, attempts).await {
                 None => return Err(SendFailure::Halted),
                 Some(Ok(reply)) => return Ok(reply),
                 Some(Err(error)) => error,
@@ -86,9 +83,8 @@ impl PushSession {
         &self,
         call: &Call<'_>,
         attempts: &mut Attempts,
-        purpose: CallPurpose,
     ) -> Option<Result<CallReply, CallError>> {
-        let mut permit = self.acquire_permit(call, purpose).await?;
+        let permit = self.acquire_permit(call).await?;
         if attempts.count > 0 {
             self.pusher.metrics.im_retries.inc();
             crash::point("call: about to be retried");
@@ -97,13 +93,8 @@ impl PushSession {
         self.count_call();
         self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
         crash::point("call: about to be sent");
-        attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
         let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
-        if let Some(probe) = &mut permit.probe {
-            // Before the lock is released. Otherwise a probe could send the older value after this newer one.
-            refresh_probe(probe, call, &answer, &self.names);
-        }
         Some(answer)
     }
 

@@ -4,7 +4,6 @@
 
 use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
 use super::call::{Call, CallReply};
-use super::permit::CallPurpose;
 use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
 use super::session::PushSession;
@@ -50,7 +49,7 @@ impl BatchContext<'_> {
     async fn send_batch(self, mut batch: Batch) -> Completion {
         let Self { session, changes, origin } = self;
         let call = Call::of(batch.op, &batch.entries, changes, &session.names);
-        let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
+        let answer = match session.send_with_retry(&call, &mut batch.attempts).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
             Ok(CallReply::Names(_) | CallReply::Read) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
