@@ -1,16 +1,26 @@
 //! Which accounts have a change that is pending, in flight, or about to be recorded.
 //!
-//! Owns: the set of these accounts, and the rule that each belongs to one delivery or probe at a time. Must not know: what
+//! Owns: the sets of these accounts and of their intents, and the rule that each belongs to one delivery or probe at a time. Must not know: what
 //! is sent for an account, or in what order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::model::Account;
 
+/// The intents of deliveries and probes in flight. Locked while an intent is stored and while left-over intents are
+/// resolved, so that no intent is ever seen in the table before it is in this set.
+pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
+
 /// The accounts that nothing else may compare or send now. Clones share the set.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AccountsInFlight(Arc<Mutex<HashMap<Account, bool>>>);
+pub(super) struct AccountsInFlight {
+    accounts: Arc<Mutex<HashMap<Account, bool>>>,
+    /// Held while accounts are compared and enqueued, and while one is reserved.
+    comparison: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// One account that is reserved until this is dropped.
 #[derive(Debug)]
@@ -22,7 +32,7 @@ pub(super) struct AccountReservation {
 impl AccountsInFlight {
     fn lock(&self) -> MutexGuard<'_, HashMap<Account, bool>> {
         // Accounts are added and removed one by one, so the set that a panic left behind is a valid one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the account belongs to a delivery or a probe.
@@ -53,9 +63,15 @@ impl AccountsInFlight {
         }
     }
 
-    /// Reserves an account that is not in flight; `None` if it is.
-    #[expect(dead_code, reason = "the next change uses it")]
-    pub(super) fn reserve(&self, account: &Account) -> Option<AccountReservation> {
+    /// Until the guard is dropped, no account is reserved. Held from the check that accounts are idle until those that
+    /// differ are added: a probe in between would send a value that is older than the change.
+    pub(super) async fn pause_reservations(&self) -> OwnedMutexGuard<()> {
+        self.comparison.clone().lock_owned().await
+    }
+
+    /// Reserves an account that is not in flight; `None` if it is. Waits while accounts are compared and enqueued.
+    pub(super) async fn reserve(&self, account: &Account) -> Option<AccountReservation> {
+        let _paused = self.comparison.lock().await;
         let mut set = self.lock();
         if set.contains_key(account) {
             return None;

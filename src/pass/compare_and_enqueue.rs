@@ -38,6 +38,8 @@ impl Engine {
         let ReadPage { mut rows, mut missing, mut unreadable, .. } = page;
         PassProgress::add(&context.progress.rows_read, rows.len() + unreadable.len());
         context.check()?;
+        // Until the differences are enqueued, no probe takes one of the accounts.
+        let _no_probes = self.queue.accounts_in_flight().pause_reservations().await;
         let others = missing.iter().chain(unreadable.iter().map(|(account, _)| account));
         let busy = self.busy_accounts(&rows, others);
         if !busy.is_empty() {
@@ -60,9 +62,6 @@ impl Engine {
         }
         let loses = |diff: &&AccountDiff| diff.removal_pending;
         pending.add(page_diff.diffs.iter().filter(loses).map(|diff| diff.account().clone()));
-        if page_diff.diffs.iter().any(AccountDiff::sends) {
-            self.offer_probe().await?;
-        }
         self.queue.enqueue(context, page_diff, options.origin, options.first_pass.unwrap_or(context.pass));
         crash::point("page: enqueued");
         context.check()

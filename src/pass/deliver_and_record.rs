@@ -3,13 +3,13 @@
 //! Owns: the order of these three steps, and that accounts with an outcome do not wait for one without. Must not know:
 //! which deliveries are in flight, where pages come from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-use super::accounts_in_flight::AccountsInFlight;
+use super::accounts_in_flight::{AccountsInFlight, LiveIntents};
 use super::build_record::{OutcomeCounts, RecordBuilder};
 use super::delivery_context::DeliveryContext;
 use super::delivery_progress::DeliveryProgress;
@@ -20,10 +20,6 @@ use crate::crash;
 use crate::model::{Account, AccountOutcome, Change};
 use crate::push::ChangeOrigin;
 use crate::state::outcome_record::IntentUpdate;
-
-/// The intents of deliveries in flight. Locked while an intent is stored and while left-over intents are resolved, so that
-/// no intent is ever seen in the table before it is in this set.
-pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 
 /// What a delivery shares with its pass and with the queue.
 #[derive(Debug)]

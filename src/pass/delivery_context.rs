@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::account_backoff::AccountBackoff;
 use super::build_record::InDoubtDelays;
-use super::error::PassError;
+use super::error::{FirstError, PassError};
 use super::progress::PassProgress;
 use crate::metrics::Metrics;
 use crate::model::{AccountOutcome, AttributeNames, AttributeOutcome};
@@ -34,7 +34,7 @@ pub(super) struct DeliveryContext {
     /// Shared by all passes.
     pub(super) backoff: Arc<Mutex<AccountBackoff>>,
     /// The first error of a delivery.
-    pub(super) failure: Mutex<Option<PassError>>,
+    pub(super) failure: FirstError,
 }
 
 impl DeliveryContext {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::accounts_in_flight::AccountsInFlight;
-use super::deliver_and_record::{Delivery, LiveIntents, deliver_and_record};
+use super::accounts_in_flight::{AccountsInFlight, LiveIntents};
+use super::deliver_and_record::{Delivery, deliver_and_record};
 use super::delivery_context::DeliveryContext;
 use super::delivery_progress::DeliveryProgress;
 use super::page_diff::{AccountDiff, PageDiff};

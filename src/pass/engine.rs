@@ -23,6 +23,7 @@ use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::crash;
 use crate::metrics::Metrics;
+use crate::model::Account;
 use crate::push::Pusher;
 use crate::source::Source;
 use crate::state::{State, StateWriter};
@@ -51,8 +52,8 @@ pub struct Engine {
     pub(super) current_passes: CurrentPasses,
     /// Accounts with an acknowledged value.
     pub(super) known_accounts: i64,
-    /// The push stage was offered an acknowledged value in this pass, if there was one. It then keeps its own.
-    pub(super) probe_offered: bool,
+    /// After which account the next probe's account is searched.
+    pub(super) probes_after: Arc<Mutex<Account>>,
     /// Outcomes are unknown that a later pass retries. Until then IM may not hold everything that was committed.
     pub(super) in_doubt_pending: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`PassError`] and what an error means for the caller. Must not know: the steps of a pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::report::PassOutcome;
 use crate::push::StopReason;
@@ -25,6 +25,9 @@ pub enum PassError {
     #[error("this sync has no watermark yet; its first pass must be a full one")]
     NoWatermark,
 }
+
+/// The first error of a pass, which its deliveries and probes share.
+pub(super) type FirstError = Arc<Mutex<Option<PassError>>>;
 
 impl From<SourceError> for PassError {
     fn from(error: SourceError) -> Self {

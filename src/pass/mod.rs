@@ -14,6 +14,7 @@
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight`, `defer`, `deferrals` | the deliveries in flight; accounts that wait for one of them |
 //! | `deliver_and_record`, `delivery_progress`, `build_record` | one delivery; its record |
+//! | `probe` | the accounts of probes |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
@@ -47,6 +48,7 @@ mod page_diff;
 mod pages;
 mod pending_removals;
 mod prepare_sync;
+mod probe;
 mod progress;
 mod read_position;
 mod recorded_pages;

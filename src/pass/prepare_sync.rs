@@ -3,7 +3,7 @@
 //! Owns: what is checked and stored when a process takes the lease, and what the state is bound to.
 //! Must not know: the steps of a pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::compare::{PageComparer, StateRef};
 use super::current_passes::CurrentPasses;
@@ -22,6 +22,7 @@ use crate::config::{AccountFormat, Config};
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
+use crate::model::Account;
 use crate::push::Pusher;
 use crate::source::Source;
 use crate::state::binding::Binding;
@@ -109,7 +110,7 @@ impl Engine {
             current_passes: CurrentPasses::default(),
             backoff: Arc::default(),
             in_doubt_pending: false,
-            probe_offered: false,
+            probes_after: Arc::new(Mutex::new(Account::new(""))),
             config,
             state,
             writer,

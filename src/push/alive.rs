@@ -7,11 +7,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::attempts::Attempts;
 use super::call::Call;
-use super::permit::CallPurpose;
 use super::session::PushSession;
 use super::stop::StopReason;
 use crate::clock::monotonic;
@@ -20,21 +17,17 @@ use crate::im::{CallError, Code, CodeClass};
 /// The answer of one read serves all who ask within this time, so that many slow calls cost one read.
 const REUSED_FOR: Duration = Duration::from_secs(1);
 
-/// The last read, shared by all passes.
-#[derive(Debug, Default)]
-pub(super) struct LastRead(tokio::sync::Mutex<Option<(Instant, bool)>>);
-
 impl PushSession {
     /// Whether IM answers now. Makes one read with one attempt, unless another was made within the last second.
     ///
     /// A refusal is an answer too. False when the pass stops first.
     pub async fn im_is_alive(&self) -> bool {
-        let Some(mut last_read) = self.unless_stopped(self.pusher.last_read.0.lock()).await else { return false };
+        let Some(mut last_read) = self.unless_stopped(self.pusher.last_read.lock()).await else { return false };
         let recent = last_read.filter(|(at, _)| at.elapsed() < REUSED_FOR).map(|(_, is_alive)| is_alive);
         let is_alive = if let Some(is_alive) = recent {
             is_alive
         } else {
-            let Some(answer) = self.attempt(&Call::Read, &mut Attempts::default(), CallPurpose::Deliver).await else {
+            let Some(answer) = self.attempt(&Call::Read, &mut Attempts::default()).await else {
                 return false;
             };
             if let Err(error) = &answer

@@ -5,16 +5,15 @@
 
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
-use super::permit::CallPurpose;
-use super::probe::Probe;
 use super::refusal_stats::{RefusalCause, Suspect};
-use super::retry::SendFailure;
+use super::send_probe::ProbeResult;
 use super::session::PushSession;
 use super::stop::StopReason;
-use crate::clock::monotonic;
-use crate::crash;
-use crate::im::{CallError, Code, SetUser};
+use crate::im::Code;
 use crate::model::AttributeIndex;
+
+/// So many accounts are tried before a refusal that is about the account counts against the app.
+const MAX_PROBES: usize = 3;
 
 impl PushSession {
     /// Finds out with a probe whether rows or the app are at fault for the refusals of the suspect.
@@ -23,65 +22,48 @@ impl PushSession {
     /// at a time; a check that waited finds the result of the one before.
     pub(super) async fn attribute_fault(&self, suspect: Suspect) {
         let Some(_check) = self.unless_stopped(self.fault_check.lock()).await else { return };
-        let Some(mut probe) = self.unless_stopped(self.pusher.probe_account.lock()).await else { return };
         // IM may have accepted something, or another check may have ended, while this one waited.
         if self.has_stopped() || self.stats().cause(suspect) == RefusalCause::Row {
             return;
         }
-        let Some(current) = probe.clone() else {
-            let evidence = "there is no account with an acknowledged value to test it with";
-            self.stop(StopReason::systemic(suspect, &self.names, evidence));
-            return;
-        };
-        let mut attempts = Attempts::default();
-        let answer = self.send_probe(&current, &mut attempts).await;
-        crash::point("push: a probe has ended");
-        match answer {
-            Ok(()) => {
+        match self.probe_accounts(suspect.attribute).await {
+            ProbeResult::Accepted => {
                 self.slow_start.record_success();
                 self.stats().record_row_code(suspect.code);
             }
-            Err(SendFailure::Refused(error)) => {
-                let code = error.code;
-                if code.concerns_account() {
-                    // The refusal is about the probe's account only. Another account can take its place.
-                    *probe = None;
-                }
+            ProbeResult::Refused(_, error) => {
                 let evidence =
-                    format!("a value that IM had acknowledged before was sent again and refused with {code}");
+                    format!("a value that IM had acknowledged before was sent again and refused with {}", error.code);
                 self.stop(StopReason::systemic(suspect, &self.names, &evidence));
             }
-            Err(SendFailure::RanOut(error) | SendFailure::Stalled(error)) => {
+            ProbeResult::RanOut(error, attempts) | ProbeResult::Stalled(_, error, attempts) => {
                 self.stop(StopReason::unreachable(&error, &attempts))
             }
-            Err(SendFailure::Halted) => {}
+            ProbeResult::NoAccount => {
+                let evidence = "there is no account with an acknowledged value to test it with";
+                self.stop(StopReason::systemic(suspect, &self.names, evidence));
+            }
+            ProbeResult::Halted => {}
         }
     }
 
-    /// Sends the probe's value again. The caller holds the probe's lock.
-    async fn send_probe(&self, probe: &Probe, attempts: &mut Attempts) -> Result<(), SendFailure> {
-        let name = &*self.names[probe.attribute.index()];
-        let call = Call::Set(vec![SetUser { account: probe.account.as_str(), attrs: vec![(name, &*probe.value)] }]);
-        let answer = self.send_with_retry(&call, attempts, CallPurpose::Probe).await;
-        if attempts.may_be_applied {
-            // A probe has no intent in the state. So whatever is sent for its account meanwhile is provisional.
-            let until = monotonic() + self.pusher.limits.late_write_window;
-            self.pusher.probe_account.note_late_write(&probe.account, until);
-        }
-        match answer? {
-            CallReply::Users(accepted) => match accepted.failed.into_iter().next() {
-                None => Ok(()),
-                // `timpush` accepts the call and lists the account as failed.
-                Some(failed) => Err(SendFailure::Refused(CallError {
-                    command: call.command(),
-                    code: failed.code,
-                    info: failed.info,
-                    request_id: accepted.request_id,
-                    retry_after: None,
-                    maybe_applied: false,
-                })),
-            },
-            CallReply::Names(_) | CallReply::Read => Ok(()),
+    /// Sends a probe, and one for another account if the refusal is about the account of the first, or if IM does not answer
+    /// for that account alone.
+    async fn probe_accounts(&self, wanted: Option<AttributeIndex>) -> ProbeResult {
+        let mut tried = Vec::new();
+        let mut refused = None;
+        loop {
+            match self.send_probe(wanted, &tried).await {
+                ProbeResult::Refused(account, error)
+                    if error.code.concerns_account() && tried.len() + 1 < MAX_PROBES =>
+                {
+                    tried.push(account.clone());
+                    refused = Some(ProbeResult::Refused(account, error));
+                }
+                ProbeResult::Stalled(account, ..) if tried.len() + 1 < MAX_PROBES => tried.push(account),
+                ProbeResult::NoAccount => return refused.unwrap_or(ProbeResult::NoAccount),
+                result => return result,
+            }
         }
     }
 
@@ -94,7 +76,7 @@ impl PushSession {
         let names = self
             .app_names
             .get_or_init(|| async {
-                match self.send_with_retry(&Call::Names, &mut Attempts::default(), CallPurpose::Deliver).await {
+                match self.send_with_retry(&Call::Names, &mut Attempts::default()).await {
                     Ok(CallReply::Names(names)) => Some(names),
                     Ok(CallReply::Users(_) | CallReply::Read) | Err(_) => None,
                 }

@@ -4,7 +4,7 @@
 
 use super::batch::{BatchEntry, Operation};
 use crate::im::{Accepted, ApiCommand, RemoveUser, SetUser};
-use crate::model::{Account, AttributeNames, Change};
+use crate::model::{AttributeNames, Change};
 
 /// The contents of a call.
 #[derive(Debug)]
@@ -15,13 +15,6 @@ pub(super) enum Call<'a> {
     Names,
     /// Reads the attributes of one account, to see whether IM answers.
     Read,
-}
-
-/// What a call does to an attribute of an account.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum CallEffect<'a> {
-    Sets(&'a str),
-    Removes,
 }
 
 /// The answer to an accepted call.
@@ -72,30 +65,6 @@ impl<'a> Call<'a> {
             Self::Set(users) => users.len(),
             Self::Remove(users) => users.len(),
             Self::Names | Self::Read => 0,
-        }
-    }
-
-    /// The account is one of those that the call sets or removes attributes of.
-    pub(super) fn carries(&self, account: &Account) -> bool {
-        match self {
-            Self::Set(users) => users.iter().any(|user| user.account == account.as_str()),
-            Self::Remove(users) => users.iter().any(|user| user.account == account.as_str()),
-            Self::Names | Self::Read => false,
-        }
-    }
-
-    /// What the call does to the attribute `name` of the account, if anything.
-    pub(super) fn effect(&self, account: &Account, name: &str) -> Option<CallEffect<'_>> {
-        match self {
-            Self::Set(users) => {
-                let user = users.iter().find(|user| user.account == account.as_str())?;
-                user.attrs.iter().find(|(set, _)| *set == name).map(|(_, value)| CallEffect::Sets(value))
-            }
-            Self::Remove(users) => {
-                let user = users.iter().find(|user| user.account == account.as_str())?;
-                user.names.contains(&name).then_some(CallEffect::Removes)
-            }
-            Self::Names | Self::Read => None,
         }
     }
 

@@ -17,9 +17,10 @@
 //! | `refusal_stats` | the counts of a pass: accepted, refused |
 //! | `stop` | the reasons to stop a pass, and their messages |
 //! | `call`, `send_once` | the contents of a call; one attempt to send it, with its metrics |
-//! | `probe` | the account with which IM can be tried |
+//! | `probe` | an acknowledged value that is sent again, and where it comes from |
 //! | `pusher`, `session` | what passes share; what the deliveries of one pass share |
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
+//! | `send_probe` | a probe from the reservation of its account to the record of its outcome |
 //! | `alive` | whether IM answers at all |
 //! | `attribution` | whether accounts or the app are at fault |
 //! | `task` | the concurrent work of a delivery |
@@ -48,6 +49,7 @@ mod rate_limit;
 mod refusal_stats;
 mod retry;
 mod send_once;
+mod send_probe;
 mod session;
 mod settlement;
 mod slow_start;
@@ -56,7 +58,7 @@ mod stop;
 mod task;
 
 pub use batch::ChangeOrigin;
-pub use probe::Probe;
+pub use probe::{Probe, ProbeFailed, ProbeSource, TakenProbe};
 pub use pusher::{PushLimits, Pusher};
 pub use session::PushSession;
 pub use stop::StopReason;

@@ -1,6 +1,6 @@
 //! What all passes share when they push to one app.
 //!
-//! Owns: the limits, the rate limiters of the vendor's commands, the calls in flight, the probe's account.
+//! Owns: the limits, the rate limiters of the vendor's commands, the calls in flight, the last read.
 //! Must not know: passes, deliveries, answers.
 
 use std::sync::Arc;
@@ -9,9 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::alive::LastRead;
 use super::last_answers::LastAnswers;
-use super::probe::{Probe, ProbeAccount};
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
 use crate::clock::{Heartbeat, Shutdown};
@@ -33,8 +31,6 @@ pub struct PushLimits {
     pub max_in_flight: usize,
     /// How long a call is retried, from the start of its first attempt.
     pub retry_for: Duration,
-    /// For so long after it was sent, IM may still apply a call that had no answer.
-    pub late_write_window: Duration,
     /// The share of the accounts of a pass, from 0 to 1, that IM may refuse with one code.
     pub max_rejected_share: f64,
 }
@@ -49,8 +45,8 @@ pub struct Pusher {
     pub(super) shutdown: Shutdown,
     pub(super) rate_limiters: RateLimiters,
     pub(super) in_flight: Semaphore,
-    pub(super) probe_account: ProbeAccount,
-    pub(super) last_read: LastRead,
+    /// When IM was last read to see whether it answers, and whether it did. Shared by all passes.
+    pub(super) last_read: tokio::sync::Mutex<Option<(Instant, bool)>>,
     pub(super) last_answers: LastAnswers,
     /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
     pub(super) unresponsive: Semaphore,
@@ -100,8 +96,7 @@ impl Pusher {
         limits.users_per_call = limits.users_per_call.clamp(1, MAX_USERS_PER_CALL);
         Self {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
-            probe_account: ProbeAccount::default(),
-            last_read: LastRead::default(),
+            last_read: tokio::sync::Mutex::default(),
             last_answers: LastAnswers::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),
@@ -123,17 +118,6 @@ impl Pusher {
     /// When the last call started; `None` before the first one.
     pub fn last_call(&self) -> Option<Instant> {
         self.rate_limiters.all().iter().filter_map(RateLimiter::last_call).max()
-    }
-
-    /// Stores a probe where none is known. To be called before the first call of the pass in which the probe was looked
-    /// up, because a call of that pass could outdate its value.
-    pub fn offer_probe(&self, probe: Probe) {
-        self.probe_account.set_if_unknown(|| Some(probe));
-    }
-
-    /// A probe is known, so none needs to be looked up.
-    pub fn has_probe(&self) -> bool {
-        self.probe_account.is_known()
     }
 
     /// Updates the metric of the rate in force.

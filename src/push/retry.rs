@@ -8,8 +8,6 @@ use tokio::time::Instant;
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
 use super::disposition::Disposition;
-use super::permit::CallPurpose;
-use super::probe::refresh_probe;
 use super::rate_limit::RateCut;
 use super::session::PushSession;
 use super::stop::StopReason;
@@ -37,13 +35,12 @@ impl PushSession {
         &self,
         call: &Call<'_>,
         attempts: &mut Attempts,
-        purpose: CallPurpose,
     ) -> Result<CallReply, SendFailure> {
         loop {
             if !attempts.pause.is_zero() && self.unless_stopped(tokio::time::sleep(attempts.pause)).await.is_none() {
                 return Err(SendFailure::Halted);
             }
-            let error = match self.attempt(call, attempts, purpose).await {
+            let error = match self.attempt(call, attempts).await {
                 None => return Err(SendFailure::Halted),
                 Some(Ok(reply)) => return Ok(reply),
                 Some(Err(error)) => error,
@@ -56,7 +53,7 @@ impl PushSession {
                 attempt = attempts.count,
                 "IM did not accept the call"
             );
-            if purpose == CallPurpose::Deliver && self.is_stalled(call, attempts, &error).await {
+            if self.is_stalled(call, attempts, &error).await {
                 return Err(SendFailure::Stalled(error));
             }
             let throttled = match Disposition::of(error.code) {
@@ -93,8 +90,9 @@ impl PushSession {
     async fn is_stalled(&self, call: &Call<'_>, attempts: &Attempts, error: &CallError) -> bool {
         let several = call.accounts() > 1;
         let enough = if several { 1 } else { 2 };
+        let carries_no_account = call.accounts() == 0;
         let in_doubt_before = attempts.single_attempt && attempts.split_at.is_none();
-        if in_doubt_before || error.code != Code::Timeout || attempts.count < enough {
+        if carries_no_account || in_doubt_before || error.code != Code::Timeout || attempts.count < enough {
             return false;
         }
         let since = attempts.split_at.or(attempts.last_at).unwrap_or_else(monotonic);
@@ -107,9 +105,8 @@ impl PushSession {
         &self,
         call: &Call<'_>,
         attempts: &mut Attempts,
-        purpose: CallPurpose,
     ) -> Option<Result<CallReply, CallError>> {
-        let mut permit = self.acquire_permit(call, purpose).await?;
+        let permit = self.acquire_permit(call).await?;
         if attempts.count > 0 {
             self.pusher.metrics.im_retries.inc();
             crash::point("call: about to be retried");
@@ -118,17 +115,12 @@ impl PushSession {
         self.count_call();
         self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
         crash::point("call: about to be sent");
-        attempts.may_be_applied |= self.pusher.probe_account.may_overwrite(call);
         let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
         let answered =
             answer.as_ref().map_or_else(|error| Disposition::of(error.code) == Disposition::Bisect, |_| true);
         if answered {
             self.pusher.last_answers.note(call.accounts() > 0);
-        }
-        if let Some(probe) = &mut permit.probe {
-            // Before the lock is released. Otherwise a probe could send the older value after this newer one.
-            refresh_probe(probe, call, &answer, &self.names);
         }
         Some(answer)
     }

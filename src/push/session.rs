@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
+use super::probe::ProbeSource;
 use super::pusher::Pusher;
 use super::refusal_stats::RefusalStats;
 use super::slow_start::SlowStart;
@@ -32,6 +33,7 @@ pub struct PushSession {
     /// The attribute names that the app defines, read when IM first refuses an attribute as not valid; `None` where
     /// they could not be read.
     pub(super) app_names: OnceCell<Option<Vec<String>>>,
+    pub(super) probes: Arc<dyn ProbeSource>,
     /// Held while a probe finds out what is at fault.
     pub(super) fault_check: tokio::sync::Mutex<()>,
     stats: Mutex<RefusalStats>,
@@ -45,14 +47,20 @@ pub struct PushSession {
 
 impl Pusher {
     /// Begins a pass. `names`: the sync's attribute names by index. `urgent`: calls of the pass start before those of
-    /// other passes that wait for the rate limit.
-    pub fn begin_pass(self: &Arc<Self>, names: AttributeNames, urgent: bool) -> PushSession {
+    /// other passes that wait for the rate limit. `probes`: where the pass takes its probes.
+    pub fn begin_pass(
+        self: &Arc<Self>,
+        names: AttributeNames,
+        urgent: bool,
+        probes: Arc<dyn ProbeSource>,
+    ) -> PushSession {
         self.publish_rate();
         PushSession {
             stats: Mutex::new(RefusalStats::new(self.limits.max_rejected_share, names.len())),
             pusher: Arc::clone(self),
             names,
             urgent,
+            probes,
             slow_start: SlowStart::default(),
             app_names: OnceCell::new(),
             fault_check: tokio::sync::Mutex::new(()),

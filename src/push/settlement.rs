@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::batch::{Batch, BatchEntry, Operation};
 use super::held_refusals::{HeldRefusal, HeldRefusals};
 use super::outcomes::{DeliveryOutcomes, NewlyAnswered};
-use super::probe::Probe;
 use super::refusal_stats::{RefusalCause, Suspect};
 use super::split_refused_batch;
 use super::stop::StopReason;
@@ -72,13 +71,6 @@ impl<'a> Settlement<'a> {
     pub(super) fn accepted(&mut self, op: Operation, entries: &[BatchEntry]) {
         let BatchContext { session, changes, origin } = self.context;
         session.slow_start.record_success();
-        if let (Operation::Set, Some(first)) = (op, entries.first()) {
-            session.pusher.probe_account.set_if_unknown(|| {
-                let change = &changes[first.change];
-                let (attribute, value) = change.set[first.range(op, change)].first()?;
-                Some(Probe { account: change.account.clone(), attribute: *attribute, value: value.clone() })
-            });
-        }
         if origin.counts() {
             let mut stats = session.stats();
             for entry in entries {

@@ -4,7 +4,6 @@
 
 use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
 use super::call::{Call, CallReply};
-use super::permit::CallPurpose;
 use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
 use super::session::PushSession;
@@ -54,7 +53,7 @@ impl BatchContext<'_> {
             ChangeOrigin::Unresponsive => session.unless_stopped(session.pusher.unresponsive.acquire()).await,
             ChangeOrigin::New | ChangeOrigin::UnknownOutcome | ChangeOrigin::RejectionRetry => None,
         };
-        let answer = match session.send_with_retry(&call, &mut batch.attempts, CallPurpose::Deliver).await {
+        let answer = match session.send_with_retry(&call, &mut batch.attempts).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
             Ok(CallReply::Names(_) | CallReply::Read) => Ok(Accepted::default()),
             Err(failure) => Err(failure),

@@ -193,7 +193,6 @@ fn pusher(
         calls_per_second: config.im.calls_per_second,
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
-        late_write_window: config.im.timeout * 2,
         max_rejected_share: config.im.max_rejected_share,
     };
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))

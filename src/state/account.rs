@@ -13,6 +13,9 @@ use super::database::State;
 use super::error::StateError;
 use crate::model::{Account, AcknowledgedValue};
 
+/// The search for acknowledged accounts reads at most so many pages of 1,000 rows.
+const MAX_SEARCHED_PAGES: usize = 10;
+
 /// What is stored for an account, compared with what is desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredAccount {
@@ -119,27 +122,46 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// An account whose values are all known, from the first 1,000 rows; `None` when there is none among them.
-    pub async fn find_acknowledged_account(
+    /// Accounts with an acknowledged value, all of whose values are known and of which nothing is rejected, with their
+    /// values, in ascending order: up to 32 of the 1,000 rows after `after`, or of later rows if there is none among
+    /// these. The search begins again at the first row, and ends after 10,000 rows.
+    pub async fn acknowledged_accounts(
         &self,
         sync_id: i32,
         generation: i32,
-    ) -> Result<Option<(Account, Vec<AcknowledgedValue>)>, StateError> {
-        let row = sqlx::query(
-            "SELECT account, acknowledged::text FROM \
-             (SELECT account, acknowledged, generation, in_doubt_retry_at FROM account WHERE sync_id = $1 ORDER BY account LIMIT 1000) AS first \
-             WHERE generation = $2 AND in_doubt_retry_at IS NULL LIMIT 1",
-        )
-        .bind(sync_id)
-        .bind(generation)
-        .fetch_optional(self.pool())
-        .await?;
-        row.map(|row| {
-            let account: &str = row.try_get(0)?;
-            let text: &str = row.try_get(1)?;
-            Ok((Account::new(account), decode(text)))
-        })
-        .transpose()
+        after: &Account,
+    ) -> Result<Vec<(Account, Vec<AcknowledgedValue>)>, StateError> {
+        let mut after = Some(after.as_str().to_owned());
+        for _ in 0..MAX_SEARCHED_PAGES {
+            let rows = sqlx::query(
+                "SELECT account, acknowledged FROM (SELECT account, acknowledged::text, generation, in_doubt_retry_at FROM account \
+                 WHERE sync_id = $1 AND account > $3 ORDER BY account LIMIT 1000) AS page \
+                 WHERE generation = $2 AND in_doubt_retry_at IS NULL AND acknowledged LIKE '%\"%' \
+                 AND NOT EXISTS (SELECT FROM rejection WHERE sync_id = $1 AND rejection.account = page.account) \
+                 ORDER BY account LIMIT 32",
+            )
+            .bind(sync_id)
+            .bind(generation)
+            .bind(after.as_deref().unwrap_or_default())
+            .fetch_all(self.pool())
+            .await?;
+            if !rows.is_empty() {
+                let account = |row: &PgRow| Ok((Account::new(row.try_get::<&str, _>(0)?), decode(row.try_get(1)?)));
+                return rows.iter().map(account).collect();
+            }
+            let last: Option<String> = sqlx::query_scalar(
+                "SELECT max(account) FROM (SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT 1000) AS page",
+            )
+            .bind(sync_id)
+            .bind(after.as_deref().unwrap_or_default())
+            .fetch_one(self.pool())
+            .await?;
+            if last.is_none() && after.as_deref().unwrap_or_default().is_empty() {
+                break;
+            }
+            after = last;
+        }
+        Ok(Vec::new())
     }
 
     /// Counts the accounts. Reads the whole index, and the rows of accounts in doubt.

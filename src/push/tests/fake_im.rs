@@ -15,7 +15,7 @@ use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount,
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::send_once::ImTransport;
-use crate::push::{ChangeOrigin, Probe, PushLimits, PushSession, Pusher};
+use crate::push::{ChangeOrigin, Probe, ProbeFailed, ProbeSource, PushLimits, PushSession, Pusher, TakenProbe};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
 /// How long the fake IM takes for an answer.
@@ -235,6 +235,51 @@ impl ImTransport for FakeIm {
     }
 }
 
+/// Accounts for probes, each with an acknowledged `city`, and what was recorded of the probes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakeProbes {
+    accounts: Vec<Account>,
+    /// The account of each ended probe, and whether it may be applied later.
+    pub ended: Arc<Mutex<Vec<(Account, bool)>>>,
+}
+
+impl FakeProbes {
+    pub(super) fn of(accounts: &[&str]) -> Self {
+        Self { accounts: accounts.iter().map(|account| Account::new(*account)).collect(), ..Self::default() }
+    }
+}
+
+impl ProbeSource for FakeProbes {
+    fn take<'a>(
+        &'a self,
+        _wanted: Option<AttributeIndex>,
+        tried: &'a [Account],
+    ) -> BoxFuture<'a, Result<Option<Box<dyn TakenProbe>>, ProbeFailed>> {
+        let account = self.accounts.iter().find(|account| !tried.contains(account)).cloned();
+        let probe = account.map(|account| Probe { account, attribute: AttributeIndex(0), value: "Paris".into() });
+        let ended = Arc::clone(&self.ended);
+        Box::pin(async { Ok(probe.map(|probe| Box::new(FakeTakenProbe { probe, ended }) as Box<dyn TakenProbe>)) })
+    }
+}
+
+#[derive(Debug)]
+struct FakeTakenProbe {
+    probe: Probe,
+    ended: Arc<Mutex<Vec<(Account, bool)>>>,
+}
+
+impl TakenProbe for FakeTakenProbe {
+    fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    fn end(self: Box<Self>, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>> {
+        let mut ended = self.ended.lock().expect("no test panics while it holds the lock");
+        ended.push((self.probe.account.clone(), may_be_applied_later));
+        Box::pin(async { Ok(()) })
+    }
+}
+
 /// A pusher that calls a fake IM, with all that it depends on.
 pub(super) struct PushFixture {
     pub im: Arc<FakeIm>,
@@ -251,7 +296,6 @@ pub(super) fn limits() -> PushLimits {
         calls_per_second: 95,
         max_in_flight: 64,
         retry_for: Duration::from_mins(1),
-        late_write_window: Duration::from_secs(20),
         max_rejected_share: 0.4,
     }
 }
@@ -280,16 +324,18 @@ impl PushFixture {
         }
     }
 
+    /// Begins a pass without an account for a probe.
     pub(super) fn begin_pass(&self) -> PushSession {
-        self.pusher.begin_pass(Arc::clone(&self.names), false)
+        self.begin_pass_with(FakeProbes::default())
     }
 
-    /// Begins a pass with a probe: an account whose `city` IM has acknowledged.
+    /// Begins a pass with an account for a probe, whose `city` IM has acknowledged.
     pub(super) fn begin_pass_with_probe(&self) -> PushSession {
-        let probe =
-            Probe { account: Account::new("probe_account"), attribute: AttributeIndex(0), value: "Paris".into() };
-        self.pusher.offer_probe(probe);
-        self.pusher.begin_pass(Arc::clone(&self.names), false)
+        self.begin_pass_with(FakeProbes::of(&["probe_account"]))
+    }
+
+    pub(super) fn begin_pass_with(&self, probes: FakeProbes) -> PushSession {
+        self.pusher.begin_pass(Arc::clone(&self.names), false, Arc::new(probes))
     }
 
     pub(super) fn refuse(&self, refuse: impl Fn(&str, &str, Option<&str>) -> Option<i64> + Send + Sync + 'static) {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::fake_im::*;
 use crate::clock::monotonic;
 use crate::im::{ApiCommand, Code};
-use crate::model::{Account, AttributeIndex, Change};
+use crate::model::Account;
 use crate::push::ChangeOrigin::New;
 use crate::push::{PushLimits, PushSession, StopReason};
 
@@ -96,31 +96,38 @@ async fn an_attribute_refused_for_all_accounts_is_named() {
     fixture.assert_limits_kept();
 }
 
-/// The probe's account is in a call at the time of the probe: its old value must not be sent after its new one.
+/// The refusal of a probe can be about its account only, for example because Chat no longer knows it.
 #[tokio::test(start_paused = true)]
-async fn a_probe_never_overwrites_a_newer_value() {
-    for slow in [Duration::from_millis(50), Duration::from_secs(3)] {
-        let fixture = PushFixture::with(PushLimits { users_per_call: 5, ..limits() });
-        fixture.refuse(|_, name, value| (name == "sex" && value.is_some()).then_some(70402));
-        fixture.inject(move |_, sent| (sent.users[0].0 == "probe_account").then_some(CallFault::Slow(slow)));
-        let pass = fixture.begin_pass_with_probe();
-        pass.deliver_all(vec![set(9000, 1)], New).await;
-        let update = Change {
-            account: Account::new("probe_account"),
-            set: vec![(AttributeIndex(0), "Rome".into())],
-            remove: vec![AttributeIndex(2)],
-        };
-        let (_, outcomes) = tokio::join!(pass.deliver_all(vec![update], New), pass.deliver_all(sets(60, 2), New));
-        let probes: Vec<_> = fixture
-            .im
-            .sent(ApiCommand::SetAttr)
-            .into_iter()
-            .filter(|sent| sent.users[0].0 == "probe_account")
-            .collect();
-        assert_eq!(probes.len(), 2, "its change and one probe");
-        assert_eq!(fixture.im.state().holds[&("probe_account".to_owned(), "city".to_owned())], "Rome");
-        assert_eq!((count(&outcomes, refused_with(70402)), count(&outcomes, done)), (60, 60));
-        assert_eq!(pass.stop_reason(), None);
+async fn a_probe_refused_for_its_account_is_followed_by_another() {
+    for (accounts, stops) in [(&["gone_1", "probe_account"][..], false), (&["gone_1", "gone_2"], true)] {
+        let fixture = PushFixture::new();
+        fixture.refuse(|account, _, _| match account {
+            "probe_account" => None,
+            _ if account.starts_with("gone") => Some(70107),
+            _ => Some(70402),
+        });
+        let pass = fixture.begin_pass_with(FakeProbes::of(accounts));
+        let outcomes = pass.deliver_all(sets(60, 1), New).await;
+        assert_eq!(matches!(pass.stop_reason(), Some(StopReason::Systemic { .. })), stops, "{accounts:?}");
+        assert_eq!(count(&outcomes, refused_with(70402)), if stops { 0 } else { 60 });
+        fixture.assert_limits_kept();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_without_an_answer_is_recorded_as_one_that_may_come() {
+    for (fault, may_be_applied_later) in
+        [(CallFault::Fail(Code::Timeout), true), (CallFault::Fail(Code::Connect), false)]
+    {
+        let fixture = PushFixture::new();
+        fixture.refuse(|_, _, _| Some(70402));
+        fixture.inject(move |_, sent| (sent.users[0].0 == "probe_account").then(|| fault.clone()));
+        let probes = FakeProbes::of(&["probe_account"]);
+        let pass = fixture.begin_pass_with(probes.clone());
+        pass.deliver_all(sets(60, 1), New).await;
+        assert!(matches!(pass.stop_reason(), Some(StopReason::Unreachable { .. })), "{:?}", pass.stop_reason());
+        let ended = probes.ended.lock().expect("not poisoned").clone();
+        assert_eq!(ended, [(Account::new("probe_account"), may_be_applied_later)]);
         fixture.assert_limits_kept();
     }
 }
