@@ -10,6 +10,7 @@ mod binding;
 mod check;
 mod daemon;
 mod http;
+mod connections;
 mod lease;
 mod migrate;
 mod preview;
@@ -18,6 +19,7 @@ mod rejected;
 mod reload;
 mod secrets;
 mod signals;
+mod slow_view;
 mod status;
 mod usage;
 

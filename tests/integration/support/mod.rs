@@ -8,9 +8,13 @@
 mod environment;
 pub(crate) mod latencies;
 mod postgres;
+mod tcp_proxy;
 mod tests;
+mod transaction_pooler;
 
 pub(crate) use environment::{
     ATTRIBUTES, CommandOutput, SOURCE, Setup, TestEnvironment, USERS, binary, ended, run, signal,
 };
 pub(crate) use postgres::Database;
+pub(crate) use tcp_proxy::TcpProxy;
+pub(crate) use transaction_pooler::TransactionPooler;
