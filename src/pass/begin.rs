@@ -37,6 +37,14 @@ impl Engine {
         let live: Vec<i64> = live_intents.iter().copied().collect();
         let accounts = self.writer.mark_abandoned_intents_unknown(&live, context.late_write_window).await?;
         drop(live_intents);
+        let in_flight = self.queue.accounts_in_flight();
+        let released = self.writer.mark_released_values_unknown(|account| !in_flight.contains(account)).await?;
+        if released > 0 {
+            tracing::debug!(
+                accounts = released,
+                "another sync of the app has set attributes of these accounts and given them up: they are sent again"
+            );
+        }
         if accounts > 0 {
             tracing::warn!(
                 accounts,

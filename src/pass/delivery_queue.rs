@@ -94,7 +94,6 @@ impl DeliveryQueue {
     }
 
     /// The accounts that are pending, in flight or reserved.
-    #[expect(dead_code, reason = "the next change uses it")]
     pub(super) fn accounts_in_flight(&self) -> AccountsInFlight {
         self.in_flight.clone()
     }

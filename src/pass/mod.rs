@@ -12,7 +12,7 @@
 //! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight` | the deliveries in flight, and their accounts |
-//! | `deliver_and_record`, `build_record` | one delivery; its record |
+//! | `deliver_and_record`, `shared_accounts`, `build_record` | one delivery; other syncs of the app; its record |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
@@ -49,6 +49,7 @@ mod removals;
 mod report;
 mod save_times;
 mod selected;
+mod shared_accounts;
 
 pub use compare::PageComparer;
 pub use engine::Engine;

@@ -13,6 +13,7 @@
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `intent`, `rejection`, `recent_removals`, `passes` | one table each |
+//! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
@@ -27,10 +28,14 @@ pub mod in_doubt;
 pub mod intent;
 pub mod lease;
 pub mod migrate;
+pub mod other_syncs;
 pub mod outcome_record;
+mod overwritten_value;
 pub mod passes;
 pub mod recent_removals;
 pub mod rejection;
+mod shared_account;
+pub mod shared_intent;
 pub mod sync_row;
 pub mod sync_update;
 mod writer;
@@ -38,4 +43,5 @@ mod writer;
 pub use database::{Access, State};
 pub use error::StateError;
 pub use lease::Lease;
+pub use shared_account::IntendedChange;
 pub use writer::StateWriter;
