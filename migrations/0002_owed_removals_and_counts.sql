@@ -58,3 +58,20 @@ COMMENT ON COLUMN sync.retry_rejections_after IS 'After an edit of the mapping, 
 COMMENT ON COLUMN sync.source_fingerprint IS 'What the stored watermark and acknowledged values depend on: server, database, table, view definition, and the types of the watermark column and the mapped columns. A full pass runs when it changes.';
 COMMENT ON COLUMN sync.full_pass_request IS 'The number of the newest request for a full pass. A position resumes only the request that it was stored for.';
 COMMENT ON COLUMN sync.digest_key IS 'A random key for the digests of this sync, so that nobody can choose two values with the same digest.';
+
+CREATE TABLE overwritten_value (
+    sync_id int NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    attribute text NOT NULL,
+    released boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (sync_id, account, attribute)
+);
+CREATE INDEX overwritten_value_released ON overwritten_value (sync_id) WHERE released;
+COMMENT ON TABLE overwritten_value IS 'Acknowledged values over which another sync of the same app has set a value of its own. Only syncs that share an attribute name have rows here. A row is deleted when the sync sends or gives up the attribute.';
+COMMENT ON COLUMN overwritten_value.sync_id IS 'The sync whose value was overwritten.';
+COMMENT ON COLUMN overwritten_value.account IS 'The IM account.';
+COMMENT ON COLUMN overwritten_value.attribute IS 'The attribute.';
+COMMENT ON COLUMN overwritten_value.released IS 'The other sync has given up its value, because the account left its table. The next pass makes the attribute unknown and sends it again.';
+
+ALTER TABLE sync ADD COLUMN other_syncs_version bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN sync.other_syncs_version IS 'Incremented when another sync gains an attribute name or another app. Storing an intent names the version under which the other syncs were read, and fails when it has changed.';

@@ -56,6 +56,14 @@ impl Engine {
         };
         drop(live_intents);
         self.queue.accounts_in_flight().remove(unrecorded.iter());
+        let in_flight = self.queue.accounts_in_flight();
+        let released = self.writer.mark_released_values_unknown(|account| !in_flight.contains(account)).await?;
+        if released > 0 {
+            tracing::debug!(
+                accounts = released,
+                "another sync of the app has set attributes of these accounts and given them up: they are sent again"
+            );
+        }
         if accounts > 0 {
             tracing::warn!(
                 accounts,

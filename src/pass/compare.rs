@@ -13,6 +13,7 @@ use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
+use crate::state::other_syncs::OtherSyncs;
 use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
@@ -40,6 +41,8 @@ pub(super) struct StateRef {
     pub(super) generation: i32,
     /// The key of the digests.
     pub(super) digest_key: DigestKey,
+    /// Other syncs of the app, whose values are not removed.
+    pub(super) other_syncs: OtherSyncs,
 }
 
 /// What the state holds of one account.
@@ -47,7 +50,13 @@ struct AccountState {
     stored: Option<StoredAccount>,
     /// The standing rejections of the account, in the diff's terms.
     rejected: Vec<PriorRejection>,
+    /// Attributes that another sync of the app holds.
+    held_by_others: Vec<AttributeIndex>,
 }
+
+/// What the state holds of the accounts of a page: stored values, rejections, and what other syncs hold.
+type PageState =
+    (HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>, HashMap<Account, Vec<AttributeIndex>>);
 
 /// The part of a stored account that the diff needs.
 #[derive(Default)]
@@ -125,23 +134,22 @@ impl PageComparer {
         }
 
         let rules = DiffRules { force: options.force, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.read_state(&mapped, options.force).await?;
+        let (mut stored, mut standing, mut held) = self.read_state(&mapped, options.force).await?;
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
-            let state =
-                AccountState { stored: stored.remove(&account), rejected: self.rejected(&standing, options.retry) };
+            let state = AccountState {
+                stored: stored.remove(&account),
+                rejected: self.rejected(&standing, options.retry),
+                held_by_others: held.remove(&account).unwrap_or_default(),
+            };
             page_diff.diffs.extend(self.compare_account(mapped, state, &rules, options));
         }
         Ok(page_diff)
     }
 
-    async fn read_state(
-        &self,
-        mapped: &[(Account, MappedRow)],
-        force: bool,
-    ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
-        let Some(StateRef { state, sync_id, generation, digest_key }) = &self.state else {
-            return Ok((HashMap::new(), HashMap::new()));
+    async fn read_state(&self, mapped: &[(Account, MappedRow)], force: bool) -> Result<PageState, StateError> {
+        let Some(StateRef { state, sync_id, generation, digest_key, other_syncs }) = &self.state else {
+            return Ok(PageState::default());
         };
         let wanted: Vec<(Account, Option<i64>)> = mapped
             .iter()
@@ -158,7 +166,11 @@ impl PageComparer {
         let accounts: Vec<Account> = mapped.iter().map(|(account, _)| account.clone()).collect();
         let stored = state.stored_accounts(*sync_id, *generation, &wanted);
         let standing = state.standing_rejections(*sync_id, &accounts);
-        tokio::try_join!(stored, standing)
+        let others = other_syncs.known();
+        let held = async {
+            if others.is_empty() { Ok(HashMap::new()) } else { state.held_by_others(&others, &accounts).await }
+        };
+        tokio::try_join!(stored, standing, held)
     }
 
     /// Standing rejections in the diff's terms. Those of attributes without an index are left out.
@@ -186,7 +198,7 @@ impl PageComparer {
         rules: &DiffRules,
         options: CompareOptions,
     ) -> Option<AccountDiff> {
-        let AccountState { stored, rejected } = state;
+        let AccountState { stored, rejected, held_by_others } = state;
         let is_stored = stored.is_some();
         let is_as_desired = matches!(stored, Some(StoredAccount::UpToDate));
         let mut known = match stored {
@@ -214,6 +226,7 @@ impl PageComparer {
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
         refused.retain(|refusal| !is_recorded(refusal, &rejected, &rules.digest_key));
 
+        let given_up = change.remove.extract_if(.., |attribute| held_by_others.contains(attribute)).collect();
         let mut removal_pending = false;
         if !options.removals {
             // A removal by which nothing can be lost needs no decision of the removal guard.
@@ -228,6 +241,8 @@ impl PageComparer {
             retry_scheduled: known.retry_scheduled,
             change,
             removal_pending,
+            given_up,
+            may_be_overwritten: false,
             refused,
             resolved,
             standing: rejected.iter().map(|rejected| rejected.attribute).collect(),

@@ -16,6 +16,7 @@ use super::delivery_progress::DeliveryProgress;
 use super::error::PassError;
 use super::page_diff::AccountDiff;
 use super::progress::PassProgress;
+use super::shared_accounts::{as_provisional, store_intent, wait_for_other_sync};
 use crate::crash;
 use crate::model::{Account, AccountOutcome, Change};
 use crate::push::ChangeOrigin;
@@ -36,37 +37,56 @@ type OpenDiffs = Vec<AccountDiff>;
 
 /// Delivers the diffs. Returns the accounts whose outcome is not recorded, which is an error of the pass; they stay in
 /// flight. An intent that is left behind is resolved by the next pass.
+///
+/// Where another sync of the app has a call for an account in flight, the account waits and the others go ahead.
 pub(super) async fn deliver_and_record(delivery: &Delivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
     let mut open = diffs;
-    if let Err(error) = delivery.run(&mut open).await {
+    let mut blocked = Vec::new();
+    let mut result = delivery.deliver_unblocked(&mut open, &mut blocked).await;
+    for attempt in 0.. {
+        if result.is_err() || blocked.is_empty() {
+            break;
+        }
+        result = wait_for_other_sync(&delivery.context, attempt).await;
+        if result.is_ok() {
+            open = std::mem::take(&mut blocked);
+            result = delivery.deliver_unblocked(&mut open, &mut blocked).await;
+        }
+    }
+    if let Err(error) = result {
         delivery.context.record_first_error(error);
     }
-    open.into_iter().map(|diff| diff.change.account).collect()
+    open.into_iter().chain(blocked).map(|diff| diff.change.account).collect()
 }
 
 impl Delivery {
-    async fn run(&self, open: &mut OpenDiffs) -> Result<(), PassError> {
-        let changes: Vec<Change> = open.iter().filter(|diff| diff.sends()).map(|diff| diff.change.clone()).collect();
-        if changes.is_empty() {
-            let outcomes = HashMap::new();
-            return self.record(open, outcomes, None, false).await;
+    /// Delivers what no other sync blocks. The others become `blocked`.
+    async fn deliver_unblocked(&self, open: &mut OpenDiffs, blocked: &mut OpenDiffs) -> Result<(), PassError> {
+        if !open.iter().any(|diff| diff.sends() || !diff.given_up.is_empty()) {
+            return self.record(open, HashMap::new(), None, false).await;
         }
         // If the pass has been stopped meanwhile, nothing is sent, so nothing needs an intent.
         self.context.check()?;
         crash::point("delivery: begins");
         let mut live = self.live_intents.lock().await;
-        let intent = self.context.writer.store_intent(&changes.iter().collect::<Vec<_>>()).await?;
-        live.insert(intent);
+        let stored = store_intent(&self.context, open).await?;
+        live.extend(stored.intent);
         drop(live);
         crash::point("intent: stored");
-        self.progress.note_intent_stored();
-        let result = self.send_and_record(open, changes, intent).await;
+        *open = stored.ready;
+        *blocked = stored.blocked;
+        if blocked.is_empty() {
+            self.progress.note_intent_stored();
+        }
+        let Some(intent) = stored.intent else { return self.record(open, HashMap::new(), None, false).await };
+        let result = self.send_and_record(open, intent).await;
         // Either its outcomes are recorded, or the next pass makes its attributes unknown.
         self.live_intents.lock().await.remove(&intent);
         result
     }
 
-    async fn send_and_record(&self, open: &mut OpenDiffs, changes: Vec<Change>, intent: i64) -> Result<(), PassError> {
+    async fn send_and_record(&self, open: &mut OpenDiffs, intent: i64) -> Result<(), PassError> {
+        let changes: Vec<Change> = open.iter().filter(|diff| diff.sends()).map(|diff| diff.change.clone()).collect();
         let (early, mut settled) = mpsc::unbounded_channel();
         let mut calls = std::pin::pin!(self.context.session.deliver(changes, self.origin, early));
         let mut partly = Ok(());
@@ -135,6 +155,7 @@ impl Delivery {
             if diff.sends() {
                 let outcome = outcomes.remove(diff.account());
                 let outcome = outcome.expect("the push stage returns an outcome for every change");
+                let outcome = if diff.may_be_overwritten { as_provisional(outcome) } else { outcome };
                 builder.add_outcome(diff, &outcome, context.in_doubt_delays(&outcome, self.origin));
             } else {
                 builder.add_refusals(diff);

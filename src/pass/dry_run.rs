@@ -23,6 +23,7 @@ use crate::model::{Account, AttributeIndex};
 use crate::source::Source;
 use crate::state::State;
 use crate::state::attribute_names::append_names;
+use crate::state::other_syncs::OtherSyncs;
 use crate::state::sync_row::SyncRow;
 
 /// Which pass is tried.
@@ -102,11 +103,14 @@ impl DryRun {
         }
         let known = row.as_ref().map(|row| row.attribute_names.clone()).unwrap_or_default();
         let (names, attributes) = append_names(&known, mapping.names());
+        let texts: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let others = state.other_syncs(row.as_ref(), config.im.sdk_app_id, &texts).await?;
         let state_ref = |row: &SyncRow| StateRef {
             state: state.clone(),
             sync_id: row.id,
             generation: row.generation,
             digest_key: row.digest_key.clone(),
+            other_syncs: OtherSyncs::new(others.clone()),
         };
         let comparer = PageComparer::new(&config, mapping, names.into(), attributes, row.as_ref().map(state_ref));
         let sync_id = row.as_ref().map(|row| row.id);

@@ -13,7 +13,7 @@
 //! | `pages`, `ambiguous_accounts` | what is read, for real passes and for dry runs |
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight`, `defer`, `deferrals` | the deliveries in flight; accounts that wait for one of them |
-//! | `deliver_and_record`, `delivery_progress`, `build_record` | one delivery; its record |
+//! | `deliver_and_record`, `delivery_progress`, `shared_accounts`, `build_record` | one delivery; other syncs of the app; its record |
 //! | `probe` | the accounts of probes |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
@@ -58,6 +58,7 @@ mod report;
 mod save_times;
 mod selected;
 mod settle;
+mod shared_accounts;
 mod slow_calls;
 
 pub use compare::PageComparer;

@@ -22,6 +22,11 @@ pub struct AccountDiff {
     pub change: Change,
     /// The account would lose a value, and the removal guard has not decided yet.
     pub removal_pending: bool,
+    /// Attributes that are no longer wanted, and that another sync of the app holds. They are not removed: this sync gives up
+    /// its claim.
+    pub given_up: Vec<AttributeIndex>,
+    /// A call of another sync for the account may still be applied after the calls of this one.
+    pub may_be_overwritten: bool,
     /// Values that are refused before they are sent, to be recorded; `None` stands for the whole account.
     pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer apply.
@@ -52,7 +57,7 @@ impl AccountDiff {
 
     /// Whether a delivery has to send or record something for the account.
     pub(super) fn needs_delivery(&self) -> bool {
-        self.sends() || !self.refused.is_empty() || !self.resolved.is_empty()
+        self.sends() || !self.given_up.is_empty() || !self.refused.is_empty() || !self.resolved.is_empty()
     }
 }
 

@@ -87,11 +87,13 @@ impl Engine {
         store_what_is_due(&writer, &row, &full_passes, mapping.fingerprint()).await?;
 
         let sync_id = writer.sync_id();
+        writer.read_other_syncs().await?;
         let state_ref = StateRef {
             state: state.clone(),
             sync_id,
             generation: writer.generation(),
             digest_key: writer.digest_key().clone(),
+            other_syncs: writer.other_syncs().clone(),
         };
         let counts = state.count_accounts(sync_id).await?;
         let calls_per_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);

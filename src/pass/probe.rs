@@ -18,6 +18,7 @@ use super::error::{FirstError, PassError};
 use crate::crash;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change};
 use crate::push::{Probe, ProbeFailed, ProbeSource, TakenProbe};
+use crate::state::IntendedChange;
 use crate::state::account::{AccountRecord, RetryDue, StoredAccount};
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 use crate::state::{State, StateWriter};
@@ -70,7 +71,9 @@ impl AcknowledgedAccounts {
             let Some(reservation) = self.in_flight.reserve(&account).await else { continue };
             if let Some((attribute, value, acknowledged)) = self.read_reserved(&account, wanted).await? {
                 let probe = Probe { account, attribute, value };
-                return self.store_intent(probe, acknowledged, reservation).await.map(Some);
+                if let Some(reserved) = self.store_intent(probe, acknowledged, reservation).await? {
+                    return Ok(Some(reserved));
+                }
             }
         }
         Ok(None)
@@ -101,15 +104,29 @@ impl AcknowledgedAccounts {
         probe: Probe,
         acknowledged: Vec<AcknowledgedValue>,
         reservation: AccountReservation,
-    ) -> Result<ReservedProbe, PassError> {
+    ) -> Result<Option<ReservedProbe>, PassError> {
         let set = vec![(probe.attribute, probe.value.clone())];
         let change = Change { account: probe.account.clone(), set, remove: Vec::new() };
         let mut live = self.live_intents.lock().await;
-        let intent = self.writer.store_intent(&[&change]).await?;
+        let intended = IntendedChange {
+            change: &change,
+            given_up: &[],
+            acknowledged: &acknowledged,
+            is_stored: true,
+            late_write: None,
+        };
+        let stored = self.writer.store_intent(&[intended]).await?;
+        let Some(intent) = stored.id else { return Ok(None) };
+        if !stored.restrictions.is_empty() {
+            // Another sync of the app uses the account. Another account is taken.
+            let record = OutcomeRecord { intent: Some(IntentUpdate::delete(intent)), ..OutcomeRecord::default() };
+            self.writer.record(&record, self.retry_after).await?;
+            return Ok(None);
+        }
         live.insert(intent);
         drop(live);
         crash::point("probe: the intent is stored");
-        Ok(ReservedProbe { accounts: self.clone(), probe, acknowledged, intent, reservation })
+        Ok(Some(ReservedProbe { accounts: self.clone(), probe, acknowledged, intent, reservation }))
     }
 
     fn lock_backoff(&self) -> std::sync::MutexGuard<'_, AccountBackoff> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::error::StateError;
+use super::other_syncs::{announce_to_other_syncs, lock_announcements};
 use super::writer::StateWriter;
 use crate::crash;
 use crate::model::AttributeIndex;
@@ -42,13 +43,17 @@ impl StateWriter {
         }
         if names.len() > self.names().len() {
             let texts: Vec<&str> = names.iter().map(|name| &**name).collect();
+            let mut transaction = self.pool().begin().await?;
+            lock_announcements(&mut transaction).await?;
             let done = sqlx::query("UPDATE sync SET attribute_names = $3 WHERE id = $1 AND lease_epoch = $2")
                 .bind(self.sync_id())
                 .bind(self.epoch())
                 .bind(&texts)
-                .execute(self.pool())
+                .execute(&mut *transaction)
                 .await?;
             Self::expect_one(done.rows_affected())?;
+            announce_to_other_syncs(&mut transaction, self.sync_id()).await?;
+            transaction.commit().await?;
             crash::point("start: the attribute names are stored");
             self.set_names(names.into());
         }

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgTransaction};
 use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
+use super::other_syncs::{announce_to_other_syncs, lock_announcements};
 use super::recent_removals::delete_removals;
 use super::writer::StateWriter;
 use crate::crash;
@@ -49,7 +50,10 @@ impl StateWriter {
     pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
         let mut transaction = self.begin().await?;
+        lock_announcements(&mut transaction).await?;
         delete_all_rejections(&mut transaction, self.sync_id()).await?;
+        forget_overwritten_values(&mut transaction, self.sync_id()).await?;
+        announce_to_other_syncs(&mut transaction, self.sync_id()).await?;
         // Removals in the other app do not count against the guard of this one.
         delete_removals(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
@@ -91,5 +95,12 @@ impl StateWriter {
 /// Another app, or an older state of the tables, may have had other reasons to reject a value.
 async fn delete_all_rejections(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
     sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(sync_id).execute(connection).await?;
+    Ok(())
+}
+
+/// In another app, this sync has overwritten nothing. What it has overwritten in this app is sent again by the others.
+async fn forget_overwritten_values(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
+    sqlx::query("DELETE FROM overwritten_value WHERE sync_id = $1").bind(sync_id).execute(&mut *connection).await?;
+    sqlx::query("UPDATE overwritten_value SET released = true").execute(connection).await?;
     Ok(())
 }

@@ -27,24 +27,53 @@ fn attributes_in(mask: i64) -> impl Iterator<Item = usize> {
     (0..MAX_ATTRIBUTE_NAMES).filter(move |attribute| mask & (1 << attribute) != 0)
 }
 
-/// The attributes that changes set and remove, as the columns of the table.
+/// Changes as the columns of an intent.
 #[derive(Debug, Default)]
-struct IntentColumns {
+pub(super) struct IntentColumns<'a> {
+    pub(super) accounts: Vec<&'a str>,
+    pub(super) sets: Vec<i64>,
+    pub(super) removals: Vec<i64>,
+}
+
+impl<'a> IntentColumns<'a> {
+    /// `removes`: the attributes of the change that are removed.
+    pub(super) fn push(&mut self, change: &'a Change, removes: impl Iterator<Item = AttributeIndex>) {
+        let (set, remove) = (mask_of(change.set.iter().map(|(attribute, _)| *attribute)), mask_of(removes));
+        if set | remove != 0 {
+            self.accounts.push(change.account.as_str());
+            self.sets.push(set);
+            self.removals.push(remove);
+        }
+    }
+}
+
+/// Stores an intent in a transaction. Returns its id; `None` when there is nothing to send.
+pub(super) async fn insert_intent(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    columns: &IntentColumns<'_>,
+) -> Result<Option<i64>, StateError> {
+    if columns.accounts.is_empty() {
+        return Ok(None);
+    }
+    let id = sqlx::query_scalar(
+        "INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) VALUES ($1, $2, $3, $4) RETURNING id",
+    )
+    .bind(sync_id)
+    .bind(&columns.accounts)
+    .bind(&columns.sets)
+    .bind(&columns.removals)
+    .fetch_one(connection)
+    .await?;
+    Ok(Some(id))
+}
+
+/// The columns of an intent after some of its accounts were recorded.
+#[derive(Debug)]
+struct IntentLeft {
     accounts: Vec<String>,
     sets: Vec<i64>,
     removals: Vec<i64>,
-}
-
-impl IntentColumns {
-    fn of<'a>(changes: impl Iterator<Item = &'a Change>) -> Self {
-        let mut columns = Self::default();
-        for change in changes {
-            columns.accounts.push(change.account.as_str().to_owned());
-            columns.sets.push(mask_of(change.set.iter().map(|(attribute, _)| *attribute)));
-            columns.removals.push(mask_of(change.remove.iter().copied()));
-        }
-        columns
-    }
 }
 
 /// What becomes of an intent in the transaction that records outcomes.
@@ -52,7 +81,7 @@ impl IntentColumns {
 pub struct IntentUpdate {
     id: i64,
     /// What has no outcome yet; `None` if everything has one.
-    left: Option<IntentColumns>,
+    left: Option<IntentLeft>,
 }
 
 impl IntentUpdate {
@@ -63,7 +92,12 @@ impl IntentUpdate {
 
     /// Only these changes have no outcome yet.
     pub fn shrink_to<'a>(id: i64, left: impl Iterator<Item = &'a Change>) -> Self {
-        Self { id, left: Some(IntentColumns::of(left)) }
+        let mut columns = IntentColumns::default();
+        for change in left {
+            columns.push(change, change.remove.iter().copied());
+        }
+        let accounts = columns.accounts.into_iter().map(str::to_owned).collect();
+        Self { id, left: Some(IntentLeft { accounts, sets: columns.sets, removals: columns.removals }) }
     }
 }
 
@@ -71,7 +105,7 @@ impl IntentUpdate {
 pub(super) async fn update_intent(connection: &mut PgConnection, update: &IntentUpdate) -> Result<(), StateError> {
     let done = match &update.left {
         None => sqlx::query("DELETE FROM intent WHERE id = $1").bind(update.id).execute(connection).await?,
-        Some(IntentColumns { accounts, sets, removals }) => {
+        Some(IntentLeft { accounts, sets, removals }) => {
             let sql = "UPDATE intent SET accounts = $2, set_attributes = $3, remove_attributes = $4 WHERE id = $1";
             let query = sqlx::query(sql).bind(update.id).bind(accounts).bind(sets).bind(removals);
             query.execute(connection).await?
@@ -81,21 +115,23 @@ pub(super) async fn update_intent(connection: &mut PgConnection, update: &Intent
 }
 
 impl StateWriter {
-    /// Stores the intent of a delivery in one statement, which is committed when this returns. Returns its id.
-    pub async fn store_intent(&self, changes: &[&Change]) -> Result<i64, StateError> {
-        let IntentColumns { accounts, sets, removals } = IntentColumns::of(changes.iter().copied());
-        sqlx::query_scalar(
-            "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND lease_epoch = $2 FOR SHARE) \
-             INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) SELECT id, $3, $4, $5 FROM lease RETURNING id",
+    /// Stores an intent in one statement, which is committed when this returns. Returns its id; `None` when another
+    /// process has the lease, or when the other syncs are not those of this version any more.
+    pub(super) async fn insert_intent_alone(
+        &self,
+        columns: &IntentColumns<'_>,
+        other_syncs_version: i64,
+    ) -> Result<Option<i64>, StateError> {
+        // FOR SHARE waits for a transaction that increments the version, and compares the version that it left.
+        let query = sqlx::query_scalar(
+            "WITH lease AS (SELECT id FROM sync WHERE id = $1 AND lease_epoch = $5 AND other_syncs_version = $6 FOR SHARE) \
+             INSERT INTO intent (sync_id, accounts, set_attributes, remove_attributes) SELECT id, $2, $3, $4 FROM lease RETURNING id",
         )
         .bind(self.sync_id())
-        .bind(self.epoch())
-        .bind(&accounts)
-        .bind(&sets)
-        .bind(&removals)
-        .fetch_optional(self.pool())
-        .await?
-        .ok_or(StateError::LeaseLost)
+        .bind(&columns.accounts)
+        .bind(&columns.sets)
+        .bind(&columns.removals);
+        Ok(query.bind(self.epoch()).bind(other_syncs_version).fetch_optional(self.pool()).await?)
     }
 
     /// Deletes every intent except the `live` ones and marks its attributes as unknown. Returns how many accounts that
@@ -113,21 +149,32 @@ impl StateWriter {
         if !abandoned {
             return Ok(0);
         }
-        let mut touched: u64 = 0;
         let mut transaction = self.begin().await?;
+        let touched = self.mark_intents_unknown(&mut transaction, live, late_write).await?;
+        crash::point("intents: resolved, not committed");
+        transaction.commit().await?;
+        crash::point("intents: resolved");
+        Ok(touched)
+    }
+
+    /// [`StateWriter::mark_abandoned_intents_unknown`] within a transaction of this writer.
+    pub(super) async fn mark_intents_unknown(
+        &self,
+        transaction: &mut PgTransaction<'static>,
+        live: &[i64],
+        late_write: Duration,
+    ) -> Result<u64, StateError> {
+        let mut touched: u64 = 0;
         let intents = sqlx::query(
             "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_attributes, remove_attributes",
         )
         .bind(self.sync_id())
         .bind(live)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut **transaction)
         .await?;
         for intent in &intents {
-            touched += self.mark_intent_unknown(&mut transaction, intent, late_write).await?;
+            touched += self.mark_intent_unknown(transaction, intent, late_write).await?;
         }
-        crash::point("intents: resolved, not committed");
-        transaction.commit().await?;
-        crash::point("intents: resolved");
         Ok(touched)
     }
 

@@ -14,6 +14,7 @@
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `intent`, `rejection`, `recent_removals`, `deferred_account`, `passes` | one table each |
+//! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
@@ -29,12 +30,16 @@ pub mod in_doubt;
 pub mod intent;
 pub mod lease;
 pub mod migrate;
+pub mod other_syncs;
 pub mod outcome_record;
+mod overwritten_value;
 pub mod passes;
 mod pool;
 mod prove;
 pub mod recent_removals;
 pub mod rejection;
+mod shared_account;
+pub mod shared_intent;
 pub mod sync_row;
 pub mod sync_update;
 mod writer;
@@ -42,4 +47,5 @@ mod writer;
 pub use database::{Access, State};
 pub use error::StateError;
 pub use lease::Lease;
+pub use shared_account::IntendedChange;
 pub use writer::StateWriter;

@@ -8,9 +8,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgTransaction, Row as _};
 
 use super::error::StateError;
+use super::other_syncs::OtherSyncs;
 use super::pool::StatePool;
 use crate::diff::DigestKey;
-use crate::model::AttributeNames;
+use crate::model::{AttributeIndex, AttributeNames};
 
 /// Writes to the tables of one sync under one lease epoch. Only taking the lease creates one.
 ///
@@ -24,6 +25,7 @@ pub struct StateWriter {
     generation: i32,
     names: AttributeNames,
     digest_key: DigestKey,
+    other_syncs: OtherSyncs,
 }
 
 impl StateWriter {
@@ -37,6 +39,7 @@ impl StateWriter {
             generation: row.try_get("generation")?,
             names: names.into_iter().map(Arc::from).collect(),
             digest_key: DigestKey::new(row.try_get("digest_key")?),
+            other_syncs: OtherSyncs::default(),
         })
     }
 
@@ -92,6 +95,17 @@ impl StateWriter {
     /// The key of the digests of this sync.
     pub fn digest_key(&self) -> &DigestKey {
         &self.digest_key
+    }
+
+    /// The other syncs of the app that use an attribute name of this one, as they were read last.
+    pub fn other_syncs(&self) -> &OtherSyncs {
+        &self.other_syncs
+    }
+
+    /// The index of an attribute name.
+    pub(super) fn attribute_of(&self, name: &str) -> Option<AttributeIndex> {
+        let index = self.names.iter().position(|known| &**known == name)?;
+        Some(AttributeIndex(u16::try_from(index).ok()?))
     }
 
     pub(super) fn set_names(&mut self, names: AttributeNames) {

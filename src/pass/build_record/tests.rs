@@ -31,6 +31,8 @@ fn diff() -> AccountDiff {
         retry_scheduled: false,
         change: Change { account: Account::new("a"), set: vec![(CITY, "Wien".into())], remove: vec![PLAN] },
         removal_pending: false,
+        given_up: Vec::new(),
+        may_be_overwritten: false,
         refused: Vec::new(),
         resolved: Vec::new(),
         standing: Vec::new(),

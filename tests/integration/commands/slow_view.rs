@@ -40,8 +40,10 @@ async fn advice_that_fails_or_takes_long_decides_nothing() {
     env.imsync(&["backfill", "--dry-run"]).await.expect_code(0);
     env.imsync(&["run", "--once"]).await.expect_code(0);
     // Longer than all of connecting once was allowed to take.
-    env.execute("UPDATE control SET advice_fails = false, advice = 90; UPDATE users SET city = 'new', updated_at = now()")
-        .await;
+    env.execute(
+        "UPDATE control SET advice_fails = false, advice = 90; UPDATE users SET city = 'new', updated_at = now()",
+    )
+    .await;
     let started = std::time::Instant::now();
     let output = env.imsync(&["run", "--once"]).await.expect_code(0);
     assert!(started.elapsed() < Duration::from_secs(60), "{output:?}");

@@ -24,6 +24,7 @@ mod resume;
 pub(crate) mod state_truth;
 mod systemic;
 mod throttling;
+mod two_syncs;
 mod unknown_outcomes;
 mod unreadable_rows;
 

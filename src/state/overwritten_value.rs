@@ -1,0 +1,78 @@
+//! Values over which another sync of the app has set one of its own, after that sync has given up its value.
+//!
+//! Owns: making such values unknown, so that they are sent again. Must not know: when a value counts as overwritten.
+
+use std::time::Duration;
+
+use super::account::{AccountRecord, RetryDue, read_accounts};
+use super::account_write::write_accounts;
+use super::error::StateError;
+use super::shared_intent::claims_after;
+use super::writer::StateWriter;
+use crate::model::{Account, AcknowledgedValue, AttributeIndex};
+
+/// At most so many are made unknown in one transaction.
+const STEP: i64 = 5_000;
+
+impl StateWriter {
+    /// Makes values unknown that another sync has overwritten and released. Returns of how many accounts. The rows of
+    /// accounts that are not `idle` stay: a delivery still has their old values.
+    pub async fn mark_released_values_unknown(&self, is_idle: impl Fn(&Account) -> bool) -> Result<u64, StateError> {
+        // Read outside of a transaction, because there is nearly never one.
+        let released: Vec<(String, String, Option<f64>)> = sqlx::query_as(
+            "SELECT o.account, o.attribute, extract(epoch FROM a.late_write_until - clock_timestamp())::float8 \
+             FROM overwritten_value o LEFT JOIN account a USING (sync_id, account) \
+             WHERE o.sync_id = $1 AND o.released ORDER BY 1, 2 LIMIT $2",
+        )
+        .bind(self.sync_id())
+        .bind(STEP)
+        .fetch_all(self.pool())
+        .await?;
+        let mut rows: Vec<(Account, String, Option<Duration>)> = released
+            .into_iter()
+            .map(|(account, attribute, left)| {
+                (Account::new(account), attribute, left.and_then(|left| Duration::try_from_secs_f64(left).ok()))
+            })
+            .collect();
+        rows.retain(|(account, ..)| is_idle(account));
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let mut accounts: Vec<Account> = rows.iter().map(|(account, ..)| account.clone()).collect();
+        accounts.dedup();
+        let mut transaction = self.begin().await?;
+        let mut stored = read_accounts(&mut transaction, self.sync_id(), self.generation(), &accounts).await?;
+        let mut records = Vec::new();
+        for of_account in rows.chunk_by(|one, next| one.0 == next.0) {
+            let Some(acknowledged) = stored.remove(&of_account[0].0) else { continue };
+            let held = |attribute: &AttributeIndex| {
+                acknowledged.get(attribute.index()).is_some_and(|known| *known != AcknowledgedValue::Absent)
+            };
+            let names = of_account.iter().filter_map(|(_, name, _)| self.attribute_of(name));
+            let unknown: Vec<AttributeIndex> = names.filter(held).collect();
+            if !unknown.is_empty() {
+                records.push(AccountRecord {
+                    account: of_account[0].0.clone(),
+                    exists: true,
+                    acknowledged: claims_after(&acknowledged, &[], &unknown),
+                    due: RetryDue::Now,
+                    late_write: of_account[0].2,
+                });
+            }
+        }
+        write_accounts(&mut transaction, self, &records).await?;
+        let (accounts, attributes): (Vec<&str>, Vec<&str>) =
+            rows.iter().map(|(account, attribute, _)| (account.as_str(), attribute.as_str())).unzip();
+        sqlx::query(
+            "DELETE FROM overwritten_value AS o USING unnest($2::text[], $3::text[]) AS n (account, attribute) \
+             WHERE o.sync_id = $1 AND (o.account, o.attribute) = (n.account, n.attribute) AND o.released",
+        )
+        .bind(self.sync_id())
+        .bind(&accounts)
+        .bind(&attributes)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(records.len() as u64)
+    }
+}
