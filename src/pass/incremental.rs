@@ -28,7 +28,7 @@ impl Engine {
                 return (report, Some(error));
             }
         };
-        let requests = self.full_passes.requests();
+        let newest_request = self.full_passes.newest_request();
         let result = self.incremental_steps(&context).await;
         // Even after an error, nothing of this pass may be in flight when it ends.
         let drained = self.queue.drain(&context).await;
@@ -44,7 +44,7 @@ impl Engine {
             self.full_passes.request("the transactions open when this sync began have ended");
         }
         let save =
-            self.saves.idle_save_is_due() || context.progress.recorded() > 0 || self.full_passes.requests() > requests;
+            self.saves.idle_save_is_due() || context.progress.recorded() > 0 || self.full_passes.newest_request() > newest_request;
         let update = self.sync_update();
         self.finish(&context, result, update, save).await
     }
@@ -64,6 +64,8 @@ impl Engine {
         }
         self.retry_rejections(context, retries).await?;
         context.check_im_answered()?;
+        // The position may only rise over rows of the table for which it was stored.
+        self.reader.source.ensure_unchanged().await?;
         self.complete_outcome(None).await
     }
 

@@ -13,6 +13,7 @@
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight` | the deliveries in flight, and their accounts |
 //! | `deliver_and_record`, `build_record` | one delivery; its record |
+//! | `source_change` | what follows when the source is another one than before |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
@@ -49,6 +50,7 @@ mod removals;
 mod report;
 mod save_times;
 mod selected;
+mod source_change;
 
 pub use compare::PageComparer;
 pub use engine::Engine;

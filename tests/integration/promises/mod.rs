@@ -21,6 +21,7 @@ mod removal_guard_24h;
 mod repairs;
 mod resume;
 pub(crate) mod state_truth;
+mod source_changes;
 mod systemic;
 mod throttling;
 mod unknown_outcomes;
