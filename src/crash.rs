@@ -30,6 +30,7 @@ mod armed {
         "start: the attribute names are stored",
         "generation: incremented, not committed",
         "generation: incremented",
+        "source: a change is stored",
         "start: a full pass is due",
         "start: rejections are due",
         "pass: begins",

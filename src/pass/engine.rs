@@ -95,12 +95,6 @@ impl Engine {
         &self.reader.source
     }
 
-    /// Takes a new connection to the source after the old one broke. The table may have changed meanwhile.
-    pub fn replace_source(&mut self, source: Source) {
-        self.read_position.set_column(watermark_column(&source));
-        self.reader.source = source;
-    }
-
     /// Stores the time of the last call for the next holder of the lease, which keeps the rate limit across processes.
     pub async fn store_last_call(&self) -> Result<(), PassError> {
         let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());

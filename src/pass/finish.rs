@@ -104,6 +104,7 @@ impl Engine {
         let mut update = SyncUpdate {
             guard: self.guard.document().cloned(),
             full_pass_due: self.full_passes.requested().map(str::to_owned),
+            full_pass_request: self.full_passes.newest_request(),
             ..SyncUpdate::default()
         };
         self.read_position.write_to(&mut update);

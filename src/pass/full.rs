@@ -95,7 +95,7 @@ impl FullPass {
         let PageEnd { after, done } = self.pages.recorded()?.clone();
         let position = FullPassPosition {
             key: self.key.clone(),
-            due: self.fulfilled.reason.clone(),
+            request: self.fulfilled.newest,
             began_at: self.began_at,
             after,
             done,
@@ -168,9 +168,9 @@ impl Engine {
         let tracker = WatermarkTracker::begin(&transactions);
         let saved = serde_json::to_value(tracker.save()).unwrap_or_default();
         let shown = self.read_position.text_of(tracker.watermark());
-        let why = self.full_passes.start_from_first_row();
+        let request = self.full_passes.start_from_first_row();
         crash::point("full: the first watermark is about to be stored");
-        self.writer.save_watermark(&shown, &saved, self.read_position.fingerprint(), &why).await?;
+        self.writer.save_watermark(&shown, &saved, self.read_position.fingerprint(), &request).await?;
         self.read_position.set(tracker);
         crash::point("full: the first watermark is stored");
         Ok(())

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::state::sync_row::SyncRow;
+use crate::state::sync_update::FullPassRequest;
 
 #[cfg(test)]
 mod tests;
@@ -44,8 +45,8 @@ pub(super) struct FullPassKey {
 pub(super) struct FullPassPosition {
     #[serde(flatten)]
     pub(super) key: FullPassKey,
-    /// Why the pass was due.
-    pub(super) due: Option<String>,
+    /// The number of the newest request when the first attempt of the pass began.
+    pub(super) request: i64,
     /// When the first attempt of the pass began.
     pub(super) began_at: DateTime<Utc>,
     /// The account column's text of the last row that is recorded.
@@ -55,11 +56,10 @@ pub(super) struct FullPassPosition {
 }
 
 /// The requests that had been made when a full pass began. The pass fulfils these, and no later ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FulfilledRequests {
-    requests: u64,
-    /// The reason of the last request that is not fulfilled yet.
-    pub(super) reason: Option<String>,
+    /// The number of the newest of them.
+    pub(super) newest: i64,
 }
 
 /// When a full pass is due.
@@ -69,8 +69,8 @@ pub(super) struct FullPassSchedule {
     every: Option<Duration>,
     /// The reason of the last request that is not fulfilled yet.
     due: Option<String>,
-    /// Number of requests so far.
-    requests: u64,
+    /// The number of the newest request. It is stored, so that no two requests of a sync have the same.
+    newest: i64,
     last_ended: Option<Instant>,
     position: Option<Value>,
     /// A full pass with the current mapping has completed, so what another one finds was missed and counts as repaired.
@@ -90,16 +90,22 @@ impl FullPassSchedule {
             let ago = (row.read_at - ended).to_std().unwrap_or_default();
             clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic)
         });
-        Self::new(every, due, last_ended, row.full_pass_position.clone())
+        // A reason that is not stored yet is a new request.
+        let newest = row.full_pass_request + i64::from(due.is_some() && row.full_pass_due.is_none());
+        Self::new(every, due, newest, last_ended).with_position(row.full_pass_position.clone())
     }
 
     /// The schedule of a sync that has no row yet.
     pub(super) fn of_new_sync() -> Self {
-        Self::new(None, Some(FIRST_PASS.to_owned()), None, None)
+        Self::new(None, Some(FIRST_PASS.to_owned()), 1, None)
     }
 
-    fn new(every: Option<Duration>, due: Option<String>, last_ended: Option<Instant>, position: Option<Value>) -> Self {
-        Self { every, compared_before: due.is_none(), due, requests: 0, last_ended, position }
+    fn new(every: Option<Duration>, due: Option<String>, newest: i64, last_ended: Option<Instant>) -> Self {
+        Self { every, compared_before: due.is_none(), due, newest, last_ended, position: None }
+    }
+
+    fn with_position(self, position: Option<Value>) -> Self {
+        Self { position, ..self }
     }
 
     /// Why a full pass should run now, if one should.
@@ -116,43 +122,52 @@ impl FullPassSchedule {
         self.due.as_deref()
     }
 
-    /// Number of requests so far.
-    pub(super) fn requests(&self) -> u64 {
-        self.requests
+    /// The number of the newest request.
+    pub(super) fn newest_request(&self) -> i64 {
+        self.newest
+    }
+
+    /// The newest request, if it is not fulfilled yet, as the sync row stores it.
+    pub(super) fn pending_request(&self) -> Option<FullPassRequest> {
+        Some(FullPassRequest { number: self.newest, why: self.due.clone()? })
     }
 
     /// Requests a full pass that begins after now. The newest reason replaces an earlier one, and a position that was
     /// stored for the earlier one is dropped.
     pub(super) fn request(&mut self, why: &str) {
-        self.requests += 1;
+        self.newest += 1;
         self.due = Some(why.to_owned());
         self.position = None;
     }
 
     /// The full pass that is about to begin takes the first read position of the sync, so it starts from the first row.
-    /// Returns the reason to store.
-    pub(super) fn start_from_first_row(&mut self) -> String {
+    /// Returns the request to store.
+    pub(super) fn start_from_first_row(&mut self) -> FullPassRequest {
+        if self.due.is_none() {
+            self.request(FIRST_PASS);
+        }
         self.position = None;
-        self.due.get_or_insert_with(|| FIRST_PASS.to_owned()).clone()
+        FullPassRequest { number: self.newest, why: self.due.clone().unwrap_or_default() }
     }
 
     /// The requests that a full pass which begins now fulfils.
     pub(super) fn fulfilled_by_pass_from_now(&self) -> FulfilledRequests {
-        FulfilledRequests { requests: self.requests, reason: self.due.clone() }
+        FulfilledRequests { newest: self.newest }
     }
 
-    /// The position at which a full pass with this key resumes. A position is valid for the same key and reason, and for
-    /// `schedule.full_every`.
+    /// The position at which a full pass with this key resumes. A position is valid for the same key, while no
+    /// other request is made, and for `schedule.full_every`.
     pub(super) fn resume_position(&self, key: &FullPassKey) -> Option<FullPassPosition> {
         let position: FullPassPosition = serde_json::from_value(self.position.clone()?).ok()?;
         let age = (clock::now_utc() - position.began_at).to_std().unwrap_or_default();
-        let is_valid = position.key == *key && position.due == self.due && self.every.is_none_or(|every| age < every);
+        let is_valid =
+            position.key == *key && position.request == self.newest && self.every.is_none_or(|every| age < every);
         is_valid.then_some(position)
     }
 
     /// Whether a request was made after the pass began, so that its position must not be resumed.
     pub(super) fn requested_since(&self, fulfilled: &FulfilledRequests) -> bool {
-        self.requests != fulfilled.requests
+        self.newest != fulfilled.newest
     }
 
     /// Keeps the position of an interrupted full pass.

@@ -141,6 +141,8 @@ impl Engine {
         self.retry_rejections(&full.context, retries).await?;
         self.settle(&full.context).await?;
         full.context.check_im_answered()?;
+        // In another order of the accounts, rows may have been skipped.
+        self.reader.source.ensure_unchanged().await?;
         if full.guard_at_begin.is_some() && !self.guard.is_tripped() {
             tracing::info!("the removal guard is lifted");
         }

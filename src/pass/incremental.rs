@@ -28,7 +28,7 @@ impl Engine {
                 return (report, Some(error));
             }
         };
-        let requests = self.full_passes.requests();
+        let newest_request = self.full_passes.newest_request();
         let result = self.incremental_steps(&context).await;
         // After an error too: a pass that has failed leaves nothing behind without an intent.
         let settled = self.settle(&context).await;
@@ -48,8 +48,9 @@ impl Engine {
         if self.read_position.take_first_list_cleared() {
             self.full_passes.request("the transactions open when this sync began have ended");
         }
-        let save =
-            self.saves.idle_save_is_due() || context.progress.recorded() > 0 || self.full_passes.requests() > requests;
+        let save = self.saves.idle_save_is_due()
+            || context.progress.recorded() > 0
+            || self.full_passes.newest_request() > newest_request;
         let update = self.sync_update();
         self.finish(&context, result, update, save).await
     }
@@ -70,6 +71,8 @@ impl Engine {
         self.retry_rejections(context, retries).await?;
         self.settle(context).await?;
         context.check_im_answered()?;
+        // The position may only rise over rows of the table for which it was stored.
+        self.reader.source.ensure_unchanged().await?;
         self.complete_outcome(None).await
     }
 

@@ -15,6 +15,7 @@
 //! | `delivery_queue`, `accounts_in_flight`, `defer`, `deferrals` | the deliveries in flight; accounts that wait for one of them |
 //! | `deliver_and_record`, `delivery_progress`, `shared_accounts`, `build_record` | one delivery; other syncs of the app; its record |
 //! | `probe` | the accounts of probes |
+//! | `source_change` | what follows when the source is another one than before |
 //! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
 //! | `dry_run` | what a pass would do |
@@ -60,6 +61,7 @@ mod selected;
 mod settle;
 mod shared_accounts;
 mod slow_calls;
+mod source_change;
 
 pub use compare::PageComparer;
 pub use engine::Engine;

@@ -17,6 +17,7 @@ use super::pages::PageReader;
 use super::read_position::ReadPosition;
 use super::save_times::SaveTimes;
 use super::slow_calls::SlowCalls;
+use super::source_change::check_source;
 use crate::clock::Shutdown;
 use crate::config::{AccountFormat, Config};
 use crate::crash;
@@ -77,6 +78,7 @@ impl Engine {
             parts;
         let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
         let row = check_state_server(&state, &mut writer, row).await?;
+        let row = check_source(&source, &writer, row).await?;
         let read_position = ReadPosition::from_row(&config, watermark_column(&source), Some(&row));
         let full_passes = FullPassSchedule::from_row(
             config.schedule.full_every,
@@ -152,9 +154,9 @@ async fn store_what_is_due(
     full_passes: &FullPassSchedule,
     mapping: &str,
 ) -> Result<(), PassError> {
-    if let Some(why) = full_passes.requested().filter(|why| row.full_pass_due.as_deref() != Some(why)) {
+    if let Some(request) = full_passes.pending_request().filter(|request| request.number != row.full_pass_request) {
         // Otherwise the reason would be lost if the process was killed and then started with the old configuration.
-        writer.save_full_pass_due(why).await?;
+        writer.save_full_pass_due(&request).await?;
         crash::point("start: a full pass is due");
     }
     if row.mapping_fingerprint.as_deref().is_some_and(|stored| stored != mapping) {

@@ -85,6 +85,11 @@ impl ReadPosition {
         self.column = column;
     }
 
+    /// The position has no meaning in the source as it is now. The next full pass takes a new first position.
+    pub(super) fn forget(&mut self) {
+        self.tracker = None;
+    }
+
     /// Identifies the watermark column in the configuration.
     pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint

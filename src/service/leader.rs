@@ -92,7 +92,11 @@ impl Leader<'_> {
                 return Ended::LeaseLost;
             }
             let started = clock::monotonic();
-            let error = match self.run_due_pass().await {
+            let end = match self.engine.follow_source().await {
+                Ok(()) => self.run_due_pass().await,
+                Err(error) => PassEnd::Failed(error),
+            };
+            let error = match end {
                 PassEnd::Reloaded => return Ended::Reload,
                 PassEnd::Failed(error) => Some(error),
                 PassEnd::Finished => None,
@@ -144,10 +148,11 @@ impl Leader<'_> {
                 // Connecting also introspects the table again: a column may have been added or dropped.
                 let mapping = Mapping::new(&self.context.config);
                 match Source::connect(&self.context.config, mapping.columns()).await {
-                    Ok(source) => self.engine.replace_source(source),
-                    Err(error) => return Some(Ended::Retry(error.to_string())),
+                    Ok(source) => {
+                        self.engine.replace_source(source).await.err().map(|error| Ended::Retry(error.to_string()))
+                    }
+                    Err(error) => Some(Ended::Retry(error.to_string())),
                 }
-                None
             }
             PassError::State(error) => Some(Ended::Retry(error.to_string())),
             PassError::Stop(_) | PassError::NoWatermark => None,

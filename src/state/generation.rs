@@ -35,7 +35,8 @@ impl StateWriter {
         let mut transaction = self.begin().await?;
         delete_all_rejections(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
-            "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, full_pass_position = NULL \
+            "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, \
+             full_pass_request = full_pass_request + 1, full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
         )
         .bind(self.sync_id())
@@ -58,7 +59,8 @@ impl StateWriter {
         delete_removals(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET binding = $2::text::jsonb, generation = generation + 1, \
-             full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
+             full_pass_due = 'the sync was bound to another app', \
+             full_pass_request = full_pass_request + 1, full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
         )
         .bind(self.sync_id())

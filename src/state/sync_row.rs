@@ -45,8 +45,12 @@ pub struct SyncRow {
     pub current_as_of: Option<DateTime<Utc>>,
     /// Why a full pass is due.
     pub full_pass_due: Option<String>,
+    /// The number of the newest request for a full pass.
+    pub full_pass_request: i64,
     /// Where an interrupted full pass resumes.
     pub full_pass_position: Option<Value>,
+    /// What the watermark and the acknowledged values depend on in the source; `None` before its first use.
+    pub source_fingerprint: Option<Value>,
     /// When the last full pass ended.
     pub full_pass_ended_at: Option<DateTime<Utc>>,
     /// The removal guard while it is tripped.
@@ -65,7 +69,8 @@ pub struct SyncRow {
 const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, state_server, mapping_fingerprint, \
     watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, current_as_of, full_pass_due, \
     full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
-    clock_timestamp() AS read_at, \
+    clock_timestamp() AS read_at, coalesce((to_jsonb(sync)->>'full_pass_request')::bigint, 0) AS full_pass_request, \
+    to_jsonb(sync)->>'source_fingerprint' AS source_fingerprint, \
     decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
 
 fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
@@ -94,7 +99,9 @@ impl SyncRow {
             held_back_by: json(row, "held_back_by")?,
             current_as_of: row.try_get("current_as_of")?,
             full_pass_due: row.try_get("full_pass_due")?,
+            full_pass_request: row.try_get("full_pass_request")?,
             full_pass_position: json(row, "full_pass_position")?,
+            source_fingerprint: json(row, "source_fingerprint")?,
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
             guard: json(row, "guard")?,
             running_pass: json(row, "running_pass")?,

@@ -9,6 +9,15 @@ use serde_json::Value;
 use super::error::StateError;
 use super::writer::StateWriter;
 
+/// A request for a full pass. It stays due over restarts until a full pass that began after it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullPassRequest {
+    /// Its number. Positions and completed passes refer to the number, because two requests can have the same reason.
+    pub number: i64,
+    /// Why the pass is due.
+    pub why: String,
+}
+
 /// What the end of a pass writes. `None` keeps a column as it is; `guard`, `full_pass_due` and `held_back_by` are
 /// always written.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +34,8 @@ pub struct SyncUpdate {
     pub guard: Option<Value>,
     /// Why a full pass is due; `None` clears the column.
     pub full_pass_due: Option<String>,
+    /// The number of the newest request for a full pass.
+    pub full_pass_request: i64,
     /// A full pass ended now: its time is stored and its position deleted.
     pub full_pass_ended: bool,
     /// Mapping, filter and deleted column of the full pass that ended.
@@ -52,36 +63,78 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
-    /// Makes a full pass due for the reason `why`. It stays due over restarts until a full pass has ended.
-    pub async fn save_full_pass_due(&self, why: &str) -> Result<(), StateError> {
-        let done = sqlx::query("UPDATE sync SET full_pass_due = $3 WHERE id = $1 AND lease_epoch = $2")
-            .bind(self.sync_id())
-            .bind(self.epoch())
-            .bind(why)
-            .execute(self.pool())
-            .await?;
+    /// Makes a full pass due.
+    pub async fn save_full_pass_due(&self, request: &FullPassRequest) -> Result<(), StateError> {
+        let done = sqlx::query(
+            "UPDATE sync SET full_pass_due = $3, full_pass_request = $4 WHERE id = $1 AND lease_epoch = $2",
+        )
+        .bind(self.sync_id())
+        .bind(self.epoch())
+        .bind(&request.why)
+        .bind(request.number)
+        .execute(self.pool())
+        .await?;
         Self::expect_one(done.rows_affected())
     }
 
-    /// Stores a new watermark before the first page of the full pass that it belongs to, and makes that pass due for
-    /// the reason `why_full`, in one statement. A watermark alone would claim that all rows below it had been read.
+    /// Stores the fingerprint of the source at first use, or when it has new parts.
+    pub async fn save_source_fingerprint(&self, fingerprint: &Value) -> Result<(), StateError> {
+        let done =
+            sqlx::query("UPDATE sync SET source_fingerprint = $3::text::jsonb WHERE id = $1 AND lease_epoch = $2")
+                .bind(self.sync_id())
+                .bind(self.epoch())
+                .bind(fingerprint.to_string())
+                .execute(self.pool())
+                .await?;
+        Self::expect_one(done.rows_affected())
+    }
+
+    /// Stores the fingerprint of a source that has changed, makes a full pass due, and forgets the watermark where it has
+    /// no meaning any more, in one statement. The fingerprint alone would claim that what is stored belongs to it.
+    pub async fn save_source_change(
+        &self,
+        fingerprint: &Value,
+        request: &FullPassRequest,
+        forget_watermark: bool,
+    ) -> Result<(), StateError> {
+        let done = sqlx::query(
+            "UPDATE sync SET source_fingerprint = $3::text::jsonb, full_pass_due = $4, full_pass_request = $5, \
+             full_pass_position = NULL, watermark = CASE WHEN $6 THEN NULL ELSE watermark END, \
+             watermark_state = CASE WHEN $6 THEN NULL ELSE watermark_state END, \
+             held_back_by = CASE WHEN $6 THEN NULL ELSE held_back_by END \
+             WHERE id = $1 AND lease_epoch = $2",
+        )
+        .bind(self.sync_id())
+        .bind(self.epoch())
+        .bind(fingerprint.to_string())
+        .bind(&request.why)
+        .bind(request.number)
+        .bind(forget_watermark)
+        .execute(self.pool())
+        .await?;
+        Self::expect_one(done.rows_affected())
+    }
+
+    /// Stores a new watermark before the first page of the full pass that it belongs to, and makes that pass due, in one
+    /// statement. A watermark alone would claim that all rows below it had been read.
     pub async fn save_watermark(
         &self,
         watermark: &str,
         state: &Value,
         fingerprint: &str,
-        why_full: &str,
+        request: &FullPassRequest,
     ) -> Result<(), StateError> {
         let done = sqlx::query(
             "UPDATE sync SET watermark = $3, watermark_state = $4::text::jsonb, watermark_fingerprint = $5, \
-             full_pass_due = $6, full_pass_position = NULL WHERE id = $1 AND lease_epoch = $2",
+             full_pass_due = $6, full_pass_request = $7, full_pass_position = NULL WHERE id = $1 AND lease_epoch = $2",
         )
         .bind(self.sync_id())
         .bind(self.epoch())
         .bind(watermark)
         .bind(state.to_string())
         .bind(fingerprint)
-        .bind(why_full)
+        .bind(&request.why)
+        .bind(request.number)
         .execute(self.pool())
         .await?;
         Self::expect_one(done.rows_affected())
@@ -96,6 +149,7 @@ impl StateWriter {
             current_seconds_ago,
             guard,
             full_pass_due,
+            full_pass_request,
             full_pass_ended,
             mapping_fingerprint,
             watermark_fingerprint,
@@ -109,7 +163,8 @@ impl StateWriter {
              full_pass_ended_at = CASE WHEN $9 THEN clock_timestamp() ELSE full_pass_ended_at END, \
              full_pass_position = CASE WHEN $9 THEN NULL ELSE full_pass_position END, \
              mapping_fingerprint = coalesce($10, mapping_fingerprint), \
-             watermark_fingerprint = coalesce($11, watermark_fingerprint), running_pass = NULL \
+             watermark_fingerprint = coalesce($11, watermark_fingerprint), \
+             full_pass_request = $12, running_pass = NULL \
              WHERE id = $1 AND lease_epoch = $2",
         )
         .bind(self.sync_id())
@@ -123,6 +178,7 @@ impl StateWriter {
         .bind(full_pass_ended)
         .bind(mapping_fingerprint)
         .bind(watermark_fingerprint)
+        .bind(full_pass_request)
         .execute(self.pool())
         .await?;
         Self::expect_one(done.rows_affected())

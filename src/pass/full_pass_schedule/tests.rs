@@ -13,19 +13,13 @@ fn key() -> FullPassKey {
     FullPassKey { options: FullOptions::default(), mapping: "m".to_owned(), watermark: "w".to_owned(), generation: 1 }
 }
 
-fn position(due: Option<&str>, age: Duration) -> FullPassPosition {
-    FullPassPosition {
-        key: key(),
-        due: due.map(str::to_owned),
-        began_at: clock::now_utc() - age,
-        after: "u7".to_owned(),
-        done: 7,
-    }
+fn position(request: i64, age: Duration) -> FullPassPosition {
+    FullPassPosition { key: key(), request, began_at: clock::now_utc() - age, after: "u7".to_owned(), done: 7 }
 }
 
 fn schedule(every: Option<Duration>, due: Option<&str>, position: Option<FullPassPosition>) -> FullPassSchedule {
     let position = position.map(|position| serde_json::to_value(position).expect("a position is JSON"));
-    FullPassSchedule::new(every, due.map(str::to_owned), None, position)
+    FullPassSchedule::new(every, due.map(str::to_owned), 1, None).with_position(position)
 }
 
 #[test]
@@ -56,7 +50,7 @@ async fn falls_due_when_full_every_is_over() {
 async fn a_request_during_a_pass_is_not_fulfilled_by_it() {
     let mut schedule = schedule(None, Some("mapping"), None);
     let fulfilled = schedule.fulfilled_by_pass_from_now();
-    assert_eq!(fulfilled.reason.as_deref(), Some("mapping"));
+    assert_eq!(fulfilled.newest, 1);
     schedule.request("the value fell");
     assert!(schedule.requested_since(&fulfilled));
     schedule.note_completed(&fulfilled);
@@ -78,7 +72,7 @@ fn only_later_full_passes_find_repairs() {
 
 #[test]
 fn a_position_is_resumed_by_the_same_pass_only() {
-    let stored = position(Some("first"), Duration::from_secs(1));
+    let stored = position(1, Duration::from_secs(1));
     let schedule = schedule(None, Some("first"), Some(stored.clone()));
     assert_eq!(schedule.resume_position(&key()), Some(stored));
     let force = FullOptions { force: true, ..FullOptions::default() };
@@ -89,13 +83,15 @@ fn a_position_is_resumed_by_the_same_pass_only() {
 }
 
 #[test]
-fn a_position_ends_with_its_reason_and_its_time() {
+fn a_position_ends_with_its_request_and_its_time() {
     let hour = Duration::from_hours(1);
-    let other = schedule(None, Some("other"), Some(position(Some("first"), Duration::ZERO)));
-    assert_eq!(other.resume_position(&key()), None);
-    let old = schedule(Some(hour), None, Some(position(None, hour)));
+    let mut other = schedule(None, Some("first"), Some(position(1, Duration::ZERO)));
+    other.request("first");
+    other.keep_position(serde_json::to_value(position(1, Duration::ZERO)).expect("a position is JSON"));
+    assert_eq!(other.resume_position(&key()), None, "the same reason is another request");
+    let old = schedule(Some(hour), None, Some(position(1, hour)));
     assert_eq!(old.resume_position(&key()), None);
-    let mut schedule = schedule(Some(hour), None, Some(position(None, Duration::ZERO)));
+    let mut schedule = schedule(Some(hour), None, Some(position(1, Duration::ZERO)));
     assert!(schedule.resume_position(&key()).is_some());
     schedule.request("why");
     assert_eq!(schedule.resume_position(&key()), None);
@@ -103,14 +99,15 @@ fn a_position_ends_with_its_reason_and_its_time() {
 
 #[test]
 fn the_first_read_position_starts_from_the_first_row() {
-    let mut schedule = schedule(None, None, Some(position(None, Duration::ZERO)));
-    assert_eq!(schedule.start_from_first_row(), "the first pass of this sync");
+    let mut schedule = schedule(None, None, Some(position(1, Duration::ZERO)));
+    let request = schedule.start_from_first_row();
+    assert_eq!((request.number, request.why.as_str()), (2, "the first pass of this sync"));
     assert_eq!(schedule.resume_position(&key()), None);
 }
 
 #[test]
 fn a_position_has_one_flat_document() {
-    let document = serde_json::to_value(position(None, Duration::ZERO)).expect("a position is JSON");
+    let document = serde_json::to_value(position(1, Duration::ZERO)).expect("a position is JSON");
     assert_eq!(document["options"], json!({ "force": false, "allow_removals": false }));
     assert_eq!((&document["mapping"], &document["after"], &document["done"]), (&"m".into(), &"u7".into(), &7.into()));
 }

@@ -13,6 +13,7 @@ mod daemon;
 mod http;
 mod lease;
 mod migrate;
+mod notify;
 mod preview;
 mod read_only;
 mod rejected;

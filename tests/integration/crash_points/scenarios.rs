@@ -18,6 +18,8 @@ pub(super) enum Scenario {
     Full,
     /// `run --once` with a state that appears to come from another server.
     ForeignState,
+    /// `run --once` with a state that was stored for another table of the same name.
+    OtherTable,
     /// `run --once` with another mapping.
     Mapping,
     /// `run --once` while IM refuses one attribute for every account.
@@ -26,13 +28,14 @@ pub(super) enum Scenario {
     Daemon,
 }
 
-pub(super) const SCENARIOS: [Scenario; 9] = [
+pub(super) const SCENARIOS: [Scenario; 10] = [
     Scenario::First,
     Scenario::Incremental,
     Scenario::Recovery,
     Scenario::Full,
     Scenario::SlowFirst,
     Scenario::ForeignState,
+    Scenario::OtherTable,
     Scenario::Mapping,
     Scenario::RefusedAttribute,
     Scenario::Daemon,
@@ -47,6 +50,7 @@ impl Scenario {
             Self::Full => "full",
             Self::SlowFirst => "slow first",
             Self::ForeignState => "foreign state",
+            Self::OtherTable => "other table",
             Self::Mapping => "mapping",
             Self::RefusedAttribute => "refused attribute",
             Self::Daemon => "daemon",
@@ -118,6 +122,7 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::Daemon, "last call: about to be stored", 1),
     at(Scenario::ForeignState, "generation: incremented, not committed", 1),
     at(Scenario::ForeignState, "generation: incremented", 1),
+    at(Scenario::OtherTable, "source: a change is stored", 1),
     at(Scenario::Mapping, "start: rejections are due", 1),
     at(Scenario::Full, "full: the table is read", 1),
     at(Scenario::Full, "full: a page of gone accounts is done", 2),

@@ -190,6 +190,12 @@ impl CrashSystem {
                 self.execute(&scenarios::changes_after_abort(self.round)).await;
             }
             Scenario::ForeignState => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
+            Scenario::OtherTable => {
+                self.execute(
+                    "UPDATE imsync.sync SET source_fingerprint = source_fingerprint || '{\"table\": \"1 r\"}'",
+                )
+                .await;
+            }
             Scenario::Mapping => {
                 let (old, new) = (usize::from(self.other_mapping), usize::from(!self.other_mapping));
                 self.env.edit(VALUES[old], VALUES[new]);

@@ -21,6 +21,7 @@ mod removal_guard;
 mod removal_guard_24h;
 mod repairs;
 mod resume;
+mod source_changes;
 pub(crate) mod state_truth;
 mod systemic;
 mod throttling;
