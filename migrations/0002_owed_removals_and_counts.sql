@@ -8,7 +8,7 @@ CREATE TABLE owed_removal (
     why text NOT NULL CHECK (why IN ('gone', 'emptied', 'unmapped', 'forced')),
     PRIMARY KEY (sync_id, account)
 );
-COMMENT ON TABLE owed_removal IS 'Accounts of which an attribute is to be removed, and the removal guard has not permitted it yet. A row is deleted when the removal is permitted, or when a comparison finds that it is no longer wanted. The guard counts these rows.';
+COMMENT ON TABLE owed_removal IS 'Accounts of which an attribute is to be removed. A row is deleted when the outcome of the removal is recorded, or when a comparison finds that it is no longer wanted. The removal guard counts these rows.';
 COMMENT ON COLUMN owed_removal.sync_id IS 'The sync.';
 COMMENT ON COLUMN owed_removal.account IS 'The IM account.';
 COMMENT ON COLUMN owed_removal.since IS 'When the removal was first found to be owed.';
@@ -30,7 +30,8 @@ CREATE TABLE account_count (
     known bigint NOT NULL DEFAULT 0,
     in_doubt bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
-    owed_removals bigint NOT NULL DEFAULT 0
+    owed_removals bigint NOT NULL DEFAULT 0,
+    lease_epoch bigint
 ) WITH (fillfactor = 50);
 INSERT INTO account_count (sync_id, known, in_doubt, rejected)
     SELECT id,
@@ -45,16 +46,19 @@ COMMENT ON COLUMN account_count.known IS 'Rows of account with an acknowledged v
 COMMENT ON COLUMN account_count.in_doubt IS 'Rows of account with a value in doubt.';
 COMMENT ON COLUMN account_count.rejected IS 'Accounts with a row in rejection.';
 COMMENT ON COLUMN account_count.owed_removals IS 'Rows of owed_removal.';
+COMMENT ON COLUMN account_count.lease_epoch IS 'The lease epoch up to which every holder kept these numbers. When it is not the one before the present epoch, a release that does not keep them has written, and they are counted once more.';
 
 CREATE INDEX removal_of_time ON removal (sync_id, removed_at);
 
 ALTER TABLE sync ADD COLUMN removals_counted_from timestamptz;
 ALTER TABLE sync ADD COLUMN retry_rejections_after text COLLATE "C";
+ALTER TABLE sync ADD COLUMN delete_rejections boolean NOT NULL DEFAULT false;
 ALTER TABLE sync ADD COLUMN source_fingerprint jsonb;
 ALTER TABLE sync ADD COLUMN full_pass_request bigint NOT NULL DEFAULT 0;
 ALTER TABLE sync ADD COLUMN digest_key bytea NOT NULL DEFAULT uuid_send(gen_random_uuid());
 COMMENT ON COLUMN sync.removals_counted_from IS 'Removals before this time do not count against removal.max_share: an operator has confirmed them with --allow-removals.';
 COMMENT ON COLUMN sync.retry_rejections_after IS 'After an edit of the mapping, all rejections are made due in steps: the account up to which that is done. NULL when it is not under way.';
+COMMENT ON COLUMN sync.delete_rejections IS 'A new generation has begun, and the rejections of the earlier one are still being deleted in steps. No pass runs before that is done.';
 COMMENT ON COLUMN sync.source_fingerprint IS 'What the stored watermark and acknowledged values depend on: server, database, table, view definition, and the types of the watermark column and the mapped columns. A full pass runs when it changes.';
 COMMENT ON COLUMN sync.full_pass_request IS 'The number of the newest request for a full pass. A position resumes only the request that it was stored for.';
 COMMENT ON COLUMN sync.digest_key IS 'A random key for the digests of this sync, so that nobody can choose two values with the same digest.';

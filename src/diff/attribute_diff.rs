@@ -18,6 +18,8 @@ pub struct DiffRules {
     pub remove_gone: bool,
     /// Send every attribute again, whatever was acknowledged.
     pub force: bool,
+    /// Remove attributes that are to be absent although nothing is acknowledged for them. Part of `force`.
+    pub force_removals: bool,
 }
 
 /// A recorded rejection, reduced to what the comparison needs.
@@ -75,7 +77,7 @@ struct AttributeInput<'a> {
     rejection: Option<&'a PriorRejection>,
     /// The whole account is rejected with these values, and the retry is not due.
     account_blocked: bool,
-    force: bool,
+    rules: &'a DiffRules,
 }
 
 impl AttributeInput<'_> {
@@ -84,7 +86,8 @@ impl AttributeInput<'_> {
     }
 
     fn value_blocked(&self, value: &str) -> bool {
-        self.account_blocked || (!self.force && self.rejection.is_some_and(|rejection| rejection.blocks_value(value)))
+        self.account_blocked
+            || (!self.rules.force && self.rejection.is_some_and(|rejection| rejection.blocks_value(value)))
     }
 }
 
@@ -104,7 +107,7 @@ impl AttributeDiff {
                 self.stays_in_doubt |= input.in_doubt();
                 true
             }
-            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.force => true,
+            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.rules.force_removals => true,
             DesiredValue::Absent if input.rejection.is_some_and(PriorRejection::blocks_removal) => {
                 self.stays_in_doubt |= input.in_doubt();
                 false
@@ -119,7 +122,7 @@ impl AttributeDiff {
                 self.stays_in_doubt |= input.in_doubt();
                 false
             }
-            DesiredValue::Value(value) if input.acknowledged.value() == Some(&**value) && !input.force => true,
+            DesiredValue::Value(value) if input.acknowledged.value() == Some(&**value) && !input.rules.force => true,
             DesiredValue::Value(value) if input.value_blocked(value) => {
                 self.stays_in_doubt |= input.in_doubt();
                 false
@@ -173,7 +176,7 @@ pub fn of_present_account(
             acknowledged: acknowledged_at(acknowledged, index),
             rejection: rejections.iter().find(|rejection| rejection.attribute == Some(index)),
             account_blocked,
-            force: rules.force,
+            rules,
         });
     }
     if account_rejection.is_some() && !account_blocked && diff.change.set.is_empty() {

@@ -11,6 +11,7 @@ fn rules(indexes: &[u16]) -> DiffRules {
         remove_unmapped: false,
         remove_gone: true,
         force: false,
+        force_removals: false,
     }
 }
 
@@ -56,7 +57,7 @@ fn only_what_differs_is_sent() {
 
 #[test]
 fn force_sends_what_is_acknowledged_and_removes_what_is_empty() {
-    let rules = DiffRules { force: true, ..rules(&[0, 1]) };
+    let rules = DiffRules { force: true, force_removals: true, ..rules(&[0, 1]) };
     let difference = of_present_account(
         &desired(&[value("a"), DesiredValue::Absent]),
         &[holds("a"), AcknowledgedValue::Absent],

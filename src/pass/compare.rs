@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
-use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RemovalMode, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, PriorRejection, digest};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
+use crate::state::owed_removal::RemovalReason;
 use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
@@ -73,6 +74,7 @@ impl PageComparer {
                 remove_unmapped: config.removal.unmapped == KeepOrRemove::Remove,
                 remove_gone: config.removal.gone == KeepOrRemove::Remove,
                 force: false,
+                force_removals: false,
             },
             names,
             in_order,
@@ -106,7 +108,10 @@ impl PageComparer {
                 MappedRow::Refused(account, refusal) => {
                     mapped.push((account.clone(), MappedRow::Refused(account, refusal)));
                 }
-                MappedRow::Present(desired) => mapped.push((desired.account.clone(), MappedRow::Present(desired))),
+                MappedRow::Present(desired) => {
+                    page_diff.present += 1;
+                    mapped.push((desired.account.clone(), MappedRow::Present(desired)));
+                }
             }
         }
         mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
@@ -115,8 +120,9 @@ impl PageComparer {
             return Ok(page_diff);
         }
 
-        let rules = DiffRules { force: options.force, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.read_state(&mapped, options.force).await?;
+        let force_removals = options.force || options.force_removals;
+        let rules = DiffRules { force: options.force, force_removals, ..self.rules.clone() };
+        let (mut stored, mut standing) = self.read_state(&mapped, force_removals).await?;
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
             let state =
@@ -187,6 +193,7 @@ impl PageComparer {
             Some(StoredAccount::UpToDate) | None => StoredPart::default(),
         };
         let mut desired_digest = 0;
+        let is_gone = matches!(mapped, MappedRow::Gone(_));
         let difference = match mapped {
             MappedRow::NoAccount => return None,
             MappedRow::Gone(account) => diff::of_gone_account(account, &known.acknowledged, &rejected, rules),
@@ -205,12 +212,10 @@ impl PageComparer {
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
         refused.retain(|refusal| !is_recorded(refusal, &rejected));
 
-        let mut removal_pending = false;
-        if !options.removals {
-            // A removal by which nothing can be lost needs no decision of the removal guard.
-            let may_be_lost = |attribute: &AttributeIndex| may_be_held(&known.acknowledged, *attribute);
-            removal_pending = change.remove.iter().any(may_be_lost);
-            change.remove.retain(|attribute| !may_be_lost(attribute));
+        let mut owed_removal = None;
+        if options.removals == RemovalMode::Owed {
+            owed_removal = self.reason_of(&change.remove, &known.acknowledged, is_gone);
+            change.remove.clear();
         }
         let diff = AccountDiff {
             is_stored,
@@ -218,14 +223,35 @@ impl PageComparer {
             late_write: known.late_write,
             retry_scheduled: known.retry_scheduled,
             change,
-            removal_pending,
+            owed_removal,
             refused,
             resolved,
             standing: rejected.iter().map(|rejected| rejected.attribute).collect(),
             desired_digest,
             unresolvable,
         };
-        (diff.needs_delivery() || removal_pending || unresolvable).then_some(diff)
+        (diff.needs_delivery() || owed_removal.is_some() || unresolvable).then_some(diff)
+    }
+
+    /// Why these attributes are removed; `None` if there are none.
+    fn reason_of(
+        &self,
+        remove: &[AttributeIndex],
+        acknowledged: &[AcknowledgedValue],
+        is_gone: bool,
+    ) -> Option<RemovalReason> {
+        let is_mapped = |attribute: &AttributeIndex| self.rules.attribute_indexes.contains(attribute);
+        if remove.is_empty() {
+            None
+        } else if !remove.iter().all(|attribute| may_be_held(acknowledged, *attribute)) {
+            Some(RemovalReason::Forced)
+        } else if is_gone {
+            Some(RemovalReason::Gone)
+        } else if remove.iter().any(is_mapped) {
+            Some(RemovalReason::Emptied)
+        } else {
+            Some(RemovalReason::Unmapped)
+        }
     }
 
     /// The acknowledged values of an account whose stored digest is that of its desired values.

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::page_diff::{AccountDiff, CompareOptions};
+use super::owed_removals::OwedOnPage;
+use super::page_diff::{AccountDiff, CompareOptions, RemovalMode};
 use super::pages::ReadPage;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use crate::crash;
 use crate::model::Account;
@@ -24,14 +24,13 @@ impl Engine {
         if self.shutdown.requested() { Err(PassError::Stop(StopReason::Shutdown)) } else { Ok(()) }
     }
 
-    /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`.
+    /// Compares a page, stores which of its accounts owe a removal, and enqueues what else differs.
     pub(super) async fn compare_and_enqueue_page(
         &mut self,
         context: &Arc<DeliveryContext>,
         page: ReadPage,
         options: CompareOptions,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    ) -> Result<OwedOnPage, PassError> {
         self.check_shutdown()?;
         let ReadPage { rows, missing, .. } = page;
         let mut accounts = self.reader.accounts_of(&rows);
@@ -43,20 +42,23 @@ impl Engine {
         crash::point("page: read");
         let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
         crash::point("page: compared");
-        // Where removals are sent, and on a repeated read, the accounts have been counted already.
-        if !options.removals && !pending.is_repeat() {
-            let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_pending;
+        // Where removals are sent, the accounts have been counted already.
+        if options.removals == RemovalMode::Owed {
+            let differs = |diff: &&AccountDiff| diff.sends() || diff.owed_removal.is_some();
             PassProgress::add(&context.progress.without_account, page_diff.without_account);
             PassProgress::add(&context.progress.changed, page_diff.diffs.iter().filter(differs).count());
         }
-        let loses = |diff: &&AccountDiff| diff.removal_pending;
-        pending.add(page_diff.diffs.iter().filter(loses).map(|diff| diff.account().clone()));
+        if options.of_whole_table {
+            PassProgress::add(&context.progress.present, page_diff.present);
+        }
+        let owed = self.store_owed_removals(&accounts, &page_diff, options).await?;
         if page_diff.diffs.iter().any(AccountDiff::sends) {
             self.offer_probe().await?;
         }
         self.queue.enqueue(context, page_diff, options.origin);
         crash::point("page: enqueued");
-        context.check()
+        context.check()?;
+        Ok(owed)
     }
 
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.
@@ -65,11 +67,10 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: CompareOptions,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    ) -> Result<OwedOnPage, PassError> {
         self.queue.wait_for_capacity().await;
         let page = self.reader.look_up(accounts.to_vec()).await?;
-        self.compare_and_enqueue_page(context, page, options, pending).await
+        self.compare_and_enqueue_page(context, page, options).await
     }
 
     /// Stores what `status` shows of the running pass, at most once a second, and a full pass's position. Skipped for a

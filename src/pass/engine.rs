@@ -41,8 +41,10 @@ pub struct Engine {
     pub(super) full_passes: FullPassSchedule,
     pub(super) guard: RemovalGuard,
     pub(super) saves: SaveTimes,
-    /// Accounts with an acknowledged value.
-    pub(super) known_accounts: i64,
+    /// At most so many removals are owed. Deliveries that end meanwhile make it fewer.
+    pub(super) owed_at_most: u64,
+    /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
+    pub(super) retry_rejections_after: Option<String>,
     /// The push stage was offered an acknowledged value in this pass, if there was one. It then keeps its own.
     pub(super) probe_offered: bool,
     /// Outcomes are unknown that a later pass retries. Until then IM may not hold everything that was committed.

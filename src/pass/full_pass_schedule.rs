@@ -38,8 +38,8 @@ pub(super) struct FullPassKey {
     pub(super) generation: i32,
 }
 
-/// Where an interrupted full pass resumes: before the first row whose removal had to wait, so that the removal guard counts
-/// all removals again.
+/// Where an interrupted full pass resumes. What it found before is recorded, in flight with an intent, or owed as a row of
+/// `owed_removal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FullPassPosition {
     #[serde(flatten)]
@@ -153,6 +153,11 @@ impl FullPassSchedule {
     /// Whether a request was made after the pass began, so that its position must not be resumed.
     pub(super) fn requested_since(&self, fulfilled: &FulfilledRequests) -> bool {
         self.requests != fulfilled.requests
+    }
+
+    /// Forgets the position of an interrupted full pass. Returns whether there was one.
+    pub(super) fn forget_position(&mut self) -> bool {
+        self.position.take().is_some()
     }
 
     /// Keeps the position of an interrupted full pass.

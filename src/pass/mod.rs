@@ -13,9 +13,9 @@
 //! | `compare`, `page_diff`, `compare_and_enqueue` | what differs, and its way to the queue |
 //! | `delivery_queue`, `accounts_in_flight` | the deliveries in flight, and their accounts |
 //! | `deliver_and_record`, `build_record` | one delivery; its record |
-//! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
+//! | `in_doubt`, `owed_removals`, `removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
-//! | `dry_run` | what a pass would do |
+//! | `dry_run`, `predicted_removals` | what a pass would do |
 
 mod account_backoff;
 mod accounts_in_flight;
@@ -37,9 +37,10 @@ mod full_steps;
 pub mod guard;
 mod in_doubt;
 mod incremental;
+mod owed_removals;
 mod page_diff;
 mod pages;
-mod pending_removals;
+mod predicted_removals;
 mod prepare_sync;
 mod progress;
 mod read_position;

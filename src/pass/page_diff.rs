@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal};
 use crate::push::ChangeOrigin;
+use crate::state::owed_removal::RemovalReason;
 
 /// One account that has something to send or to record.
 #[derive(Clone, Debug)]
@@ -20,8 +21,9 @@ pub struct AccountDiff {
     pub retry_scheduled: bool,
     /// What to send. Removals that have to wait for the removal guard are not in it.
     pub change: Change,
-    /// The account would lose a value, and the removal guard has not decided yet.
-    pub removal_pending: bool,
+    /// The account would lose a value, or with `--force` has one removed that nobody acknowledged, and the removal guard
+    /// has not decided yet.
+    pub owed_removal: Option<RemovalReason>,
     /// Values that are refused before they are sent, to be recorded; `None` stands for the whole account.
     pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer apply.
@@ -45,9 +47,9 @@ impl AccountDiff {
         !self.change.set.is_empty() || !self.change.remove.is_empty()
     }
 
-    /// Whether the change removes a value that IM may hold.
-    pub(super) fn loses_a_value(&self) -> bool {
-        self.change.remove.iter().any(|attribute| may_be_held(&self.acknowledged, *attribute))
+    /// Whether IM acknowledged a value of the account.
+    pub(super) fn is_known(&self) -> bool {
+        self.acknowledged.iter().any(|known| known.value().is_some())
     }
 
     /// Whether a delivery has to send or record something for the account.
@@ -56,8 +58,8 @@ impl AccountDiff {
     }
 }
 
-/// Whether IM may hold a value of this attribute, so that the account can lose it. `--force` also removes attributes that
-/// are known to be absent.
+/// Whether IM may hold a value of this attribute as far as the state knows. `--force` also removes attributes of which
+/// nothing is known.
 pub(super) fn may_be_held(acknowledged: &[AcknowledgedValue], attribute: AttributeIndex) -> bool {
     acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
 }
@@ -74,22 +76,42 @@ pub(super) enum RetryRejections {
     All,
 }
 
+/// What becomes of the removals that a comparison finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemovalMode {
+    /// They are owed until the removal guard permits them.
+    Owed,
+    /// They are part of the change. `counted`: the guard has permitted them, and counts them for 24 hours.
+    Permitted { counted: bool },
+}
+
 /// How a page is compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompareOptions {
-    /// Removals become part of the change. Otherwise they are only noted as pending.
-    pub(super) removals: bool,
+    /// What becomes of removals.
+    pub(super) removals: RemovalMode,
     /// Which standing rejections are tried again.
     pub(super) retry: RetryRejections,
     /// Every attribute is sent again, whatever is acknowledged.
     pub(super) force: bool,
+    /// Attributes that are to be absent are removed although nobody acknowledged them: the removals of `force` alone.
+    pub(super) force_removals: bool,
+    /// The page belongs to a comparison of the whole table, which ends what an earlier `--force` left owed.
+    pub(super) of_whole_table: bool,
     /// What the outcomes of the calls tell the push stage about IM.
     pub(super) origin: ChangeOrigin,
 }
 
 impl Default for CompareOptions {
     fn default() -> Self {
-        Self { removals: false, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
+        Self {
+            removals: RemovalMode::Owed,
+            retry: RetryRejections::None,
+            force: false,
+            force_removals: false,
+            of_whole_table: false,
+            origin: ChangeOrigin::New,
+        }
     }
 }
 
@@ -101,7 +123,12 @@ impl CompareOptions {
             RetryRejections::None | RetryRejections::Due => RetryRejections::Due,
             RetryRejections::All => RetryRejections::All,
         };
-        Self { removals: true, retry, ..self }
+        Self { removals: RemovalMode::Permitted { counted: false }, retry, ..self }
+    }
+
+    /// Whether a removal that only `--force` wanted ends when this comparison does not find it.
+    pub(super) fn ends_forced_removals(self) -> bool {
+        self.force || self.force_removals || self.of_whole_table
     }
 }
 
@@ -112,4 +139,6 @@ pub(super) struct PageDiff {
     pub(super) diffs: Vec<AccountDiff>,
     /// Rows with a NULL or empty account.
     pub(super) without_account: usize,
+    /// Accounts with a row that is not gone.
+    pub(super) present: usize,
 }

@@ -3,7 +3,7 @@
 //! Owns: the counters of a running pass and its current phase. Must not know: how either is shown.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ pub struct PassProgress {
     /// Rows of the table that were compared, those before a resumed pass was interrupted included. The position of a
     /// progress bar.
     pub done: AtomicU64,
+    /// Accounts with a row that is not gone, as a full pass reads the table.
+    pub(super) present: AtomicU64,
     /// Estimated rows of the table; 0 if unknown.
     pub total: AtomicU64,
     /// Accounts with a difference to send.
@@ -70,8 +72,6 @@ pub struct PassProgress {
     pub repaired: AtomicU64,
     /// Rows with a NULL or empty account, or one too long to be recorded. Nothing is sent for them.
     pub without_account: AtomicU64,
-    /// Accounts that gained their first acknowledged value, less those that lost their last one.
-    pub(super) known_delta: AtomicI64,
     recorded: AtomicU64,
     phase: Mutex<PassPhase>,
     is_poll: AtomicBool,
@@ -88,6 +88,7 @@ impl PassProgress {
             started: clock::monotonic(),
             rows_read: zero(),
             done: zero(),
+            present: zero(),
             total: zero(),
             changed: zero(),
             pushed: zero(),
@@ -96,7 +97,6 @@ impl PassProgress {
             calls: zero(),
             repaired: zero(),
             without_account: zero(),
-            known_delta: AtomicI64::new(0),
             recorded: zero(),
             phase: Mutex::new(PassPhase::ReadingTable),
             is_poll: AtomicBool::new(kind == PassKind::Incremental),

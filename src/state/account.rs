@@ -55,15 +55,6 @@ pub struct AccountRecord {
     pub late_write: Option<Duration>,
 }
 
-/// Numbers of stored accounts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccountCounts {
-    /// With an acknowledged value.
-    pub known: u64,
-    /// With a value in doubt.
-    pub in_doubt: u64,
-}
-
 impl State {
     /// What is stored for these accounts. Accounts without a row are not in the answer.
     ///
@@ -98,8 +89,8 @@ impl State {
             .collect()
     }
 
-    /// The next `limit` accounts after `after`, in ascending order, for which a value or a rejection is stored. A
-    /// full pass finds accounts with it that have left the table.
+    /// The next `limit` accounts after `after`, in ascending order, for which a value, a rejection or an owed removal is
+    /// stored. A full pass finds accounts with it that have left the table.
     pub async fn accounts_after(
         &self,
         sync_id: i32,
@@ -108,7 +99,8 @@ impl State {
     ) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "(SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
-             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
              ORDER BY account LIMIT $3",
         )
         .bind(sync_id)
@@ -140,25 +132,6 @@ impl State {
             Ok((Account::new(account), decode(text)))
         })
         .transpose()
-    }
-
-    /// Counts the accounts. Reads the whole index, and the rows of accounts in doubt.
-    pub async fn count_accounts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
-        let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM account WHERE sync_id = $1), \
-             count(*), count(*) FILTER (WHERE acknowledged::text NOT LIKE '%\"%') \
-             FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL",
-        )
-        .bind(sync_id)
-        .fetch_one(self.pool())
-        .await?;
-        let rows: i64 = row.try_get(0)?;
-        let in_doubt: i64 = row.try_get(1)?;
-        let without_value: i64 = row.try_get(2)?;
-        Ok(AccountCounts {
-            known: u64::try_from(rows - without_value).unwrap_or(0),
-            in_doubt: u64::try_from(in_doubt).unwrap_or(0),
-        })
     }
 }
 

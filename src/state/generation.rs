@@ -5,12 +5,12 @@
 //!
 //! One updated row replaces an update of every row of `account`. Rows of a lower generation are read as unknown.
 
-use sqlx::{PgConnection, PgTransaction};
+use sqlx::PgTransaction;
 
 use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
-use super::recent_removals::delete_removals;
+use super::rejection_steps::delete_first_rejections;
 use super::writer::StateWriter;
 use crate::crash;
 
@@ -32,7 +32,6 @@ impl StateWriter {
     /// Increments the generation because the state server changed, and makes a full pass due for the reason `why`.
     pub async fn start_generation(&mut self, server: &str, why: &str) -> Result<(), StateError> {
         let mut transaction = self.begin().await?;
-        delete_all_rejections(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
@@ -45,16 +44,14 @@ impl StateWriter {
         self.commit_generation(transaction, generation).await
     }
 
-    /// Binds the sync to another app and increments the generation, in one transaction.
+    /// Binds the sync to another app and increments the generation, in one transaction. Removals in the other app do not
+    /// count against the guard of this one.
     pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
         let mut transaction = self.begin().await?;
-        delete_all_rejections(&mut transaction, self.sync_id()).await?;
-        // Removals in the other app do not count against the guard of this one.
-        delete_removals(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET binding = $2::text::jsonb, generation = generation + 1, \
-             full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
+             removals_counted_from = clock_timestamp(), full_pass_due = 'the sync was bound to another app', full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
         )
         .bind(self.sync_id())
@@ -66,9 +63,16 @@ impl StateWriter {
 
     async fn commit_generation(
         &mut self,
-        transaction: PgTransaction<'static>,
+        mut transaction: PgTransaction<'static>,
         generation: i32,
     ) -> Result<(), StateError> {
+        // A sync with millions of them deletes the others in steps, before its next pass.
+        let some_are_left = delete_first_rejections(&mut transaction, self.sync_id()).await?;
+        sqlx::query("UPDATE sync SET delete_rejections = $2, retry_rejections_after = NULL WHERE id = $1")
+            .bind(self.sync_id())
+            .bind(some_are_left)
+            .execute(&mut *transaction)
+            .await?;
         crash::point("generation: incremented, not committed");
         transaction.commit().await?;
         crash::point("generation: incremented");
@@ -86,10 +90,4 @@ impl StateWriter {
             .await?;
         Self::expect_one(done.rows_affected())
     }
-}
-
-/// Another app, or an older state of the tables, may have had other reasons to reject a value.
-async fn delete_all_rejections(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
-    sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(sync_id).execute(connection).await?;
-    Ok(())
 }

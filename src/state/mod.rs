@@ -12,10 +12,13 @@
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
-//! | `intent`, `rejection`, `recent_removals`, `passes` | one table each |
+//! | `account_count` | the numbers of accounts, kept instead of counted |
+//! | `intent`, `rejection`, `owed_removal`, `recent_removals`, `passes` | one table each |
+//! | `rejection_steps` | statements over all rejections, in bounded steps |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
+pub mod account_count;
 mod account_write;
 pub mod acknowledged_json;
 pub mod attribute_names;
@@ -28,9 +31,11 @@ pub mod intent;
 pub mod lease;
 pub mod migrate;
 pub mod outcome_record;
+pub mod owed_removal;
 pub mod passes;
 pub mod recent_removals;
 pub mod rejection;
+pub mod rejection_steps;
 pub mod sync_row;
 pub mod sync_update;
 mod writer;

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, Row as _};
 
+use super::account_count::CountChanges;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
@@ -109,24 +110,10 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Whether any rejection stands.
-    pub async fn rejections_exist(&self, sync_id: i32) -> Result<bool, StateError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM rejection WHERE sync_id = $1)")
-            .bind(sync_id)
-            .fetch_one(self.pool())
-            .await?)
-    }
-
-    /// The number of accounts with a rejection; with `only`, of these accounts.
-    pub async fn count_rejected_accounts(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
-        let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND ($2::text[] IS NULL OR account = ANY ($2))",
-        )
-        .bind(sync_id)
-        .bind(texts)
-        .fetch_one(self.pool())
-        .await?;
+    /// The number of these accounts that have a rejection.
+    pub async fn count_rejected_of(&self, sync_id: i32, accounts: &[Account]) -> Result<u64, StateError> {
+        let mut connection = self.pool().acquire().await?;
+        let count = count_rejected(&mut connection, sync_id, accounts.iter().map(Account::as_str)).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -162,23 +149,6 @@ impl State {
             })
             .collect()
     }
-
-    /// Makes the retry of all rejections due, or of those of the accounts `only`. Returns the number of accounts.
-    ///
-    /// It needs no lease. A running daemon retries them in its next pass.
-    pub async fn retry_rejections(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
-        let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
-        let accounts: i64 = sqlx::query_scalar(
-            "WITH due AS (UPDATE rejection SET next_at = clock_timestamp() \
-             WHERE sync_id = $1 AND ($2::text[] IS NULL OR account = ANY ($2)) RETURNING account) \
-             SELECT count(DISTINCT account) FROM due",
-        )
-        .bind(sync_id)
-        .bind(texts)
-        .fetch_one(self.pool())
-        .await?;
-        Ok(u64::try_from(accounts).unwrap_or(0))
-    }
 }
 
 impl StateWriter {
@@ -204,21 +174,46 @@ impl StateWriter {
         transaction.commit().await?;
         Ok(())
     }
+}
 
-    /// Makes the retry of every rejection due, because the mapping changed.
-    pub async fn retry_all_rejections(&self) -> Result<(), StateError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE rejection SET next_at = clock_timestamp() WHERE sync_id = $1")
-            .bind(self.sync_id())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
+/// Counts the accounts with a rejection among these.
+async fn count_rejected<'a>(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    accounts: impl Iterator<Item = &'a str>,
+) -> Result<i64, StateError> {
+    let accounts: Vec<&str> = accounts.collect();
+    Ok(sqlx::query_scalar("SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND account = ANY ($2)")
+        .bind(sync_id)
+        .bind(&accounts)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Deletes and adds rejections within a transaction. Returns by how much that changes the number of rejected accounts.
+///
+/// Only one delivery at a time writes the rejections of an account, so the difference of two counts is exact.
+pub(super) async fn write_rejections(
+    connection: &mut PgConnection,
+    sync_id: i32,
+    rejected: &[NewRejection],
+    resolved: &[(Account, Option<String>)],
+    retry_after: Duration,
+) -> Result<CountChanges, StateError> {
+    if rejected.is_empty() && resolved.is_empty() {
+        return Ok(CountChanges::default());
     }
+    let of_rejected = rejected.iter().map(|rejection| rejection.account.as_str());
+    let accounts = of_rejected.chain(resolved.iter().map(|(account, _)| account.as_str()));
+    let before = count_rejected(connection, sync_id, accounts.clone()).await?;
+    delete_rejections(connection, sync_id, resolved).await?;
+    upsert_rejections(connection, sync_id, rejected, retry_after).await?;
+    let after = count_rejected(connection, sync_id, accounts).await?;
+    Ok(CountChanges { rejected: after - before, ..CountChanges::default() })
 }
 
 /// Deletes these rejections within a transaction: account and attribute name, `None` for the whole account.
-pub(super) async fn delete_rejections(
+async fn delete_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
     resolved: &[(Account, Option<String>)],
@@ -243,7 +238,7 @@ pub(super) async fn delete_rejections(
 
 /// Adds rejections within a transaction, or counts another attempt of those with the same digest. The first retry is
 /// due after `retry_after`, and the delay doubles with each attempt.
-pub(super) async fn upsert_rejections(
+async fn upsert_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
     rejected: &[NewRejection],

@@ -48,6 +48,10 @@ pub struct SyncRow {
     pub full_pass_ended_at: Option<DateTime<Utc>>,
     /// The removal guard while it is tripped.
     pub guard: Option<Value>,
+    /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
+    pub retry_rejections_after: Option<String>,
+    /// Rejections of an earlier generation are still to be deleted.
+    pub delete_rejections: bool,
     /// The running pass and its progress. Stale when nobody holds the lease.
     pub running_pass: Option<Value>,
     /// Who took the lease last.
@@ -60,7 +64,8 @@ pub struct SyncRow {
 
 const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, state_server, mapping_fingerprint, \
     watermark_fingerprint, watermark, watermark_state::text, held_back_by::text, current_as_of, full_pass_due, \
-    full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
+    full_pass_position::text, full_pass_ended_at, guard::text, retry_rejections_after, delete_rejections, \
+    running_pass::text, lease_holder, lease_taken_at, \
     clock_timestamp() AS read_at FROM sync WHERE name = $1";
 
 fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
@@ -91,6 +96,8 @@ impl SyncRow {
             full_pass_position: json(row, "full_pass_position")?,
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
             guard: json(row, "guard")?,
+            retry_rejections_after: row.try_get("retry_rejections_after")?,
+            delete_rejections: row.try_get("delete_rejections")?,
             running_pass: json(row, "running_pass")?,
             lease_holder: row.try_get("lease_holder")?,
             lease_taken_at: row.try_get("lease_taken_at")?,
@@ -116,7 +123,10 @@ impl State {
     /// [`StateError::Unsuitable`] when the sync is bound to something else.
     pub async fn bind(&self, binding: &Binding) -> Result<SyncRow, StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
-        sqlx::query("INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING")
+        sqlx::query(
+            "WITH created AS (INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id) \
+             INSERT INTO account_count (sync_id) SELECT id FROM created",
+        )
             .bind(self.name())
             .bind(json)
             .execute(self.pool())
