@@ -103,7 +103,8 @@ impl RecordBuilder {
         self.counts.rejected += usize::from(update.refused && !locally_refused);
         // One that was not sent stays owed. The others are recorded: as done, as a rejection, or in doubt.
         let mut removals = outcome.attributes.iter().skip(diff.change.set.len());
-        if !diff.change.remove.is_empty() && !removals.any(|(_, outcome)| *outcome == AttributeOutcome::NotSent) {
+        let is_owed = diff.removal_waits || diff.change.remove.is_empty();
+        if !is_owed && !removals.any(|(_, outcome)| *outcome == AttributeOutcome::NotSent) {
             self.record.removal_sent.push(diff.account().clone());
         }
         // A rejection of an attribute ends when the attribute was accepted, one of the account when everything was.
@@ -179,7 +180,7 @@ impl AccountUpdate {
         Self {
             acknowledged: diff.acknowledged.clone(),
             // A removal that the guard allows later resolves unknown outcomes too.
-            due: if diff.owed_removal.is_some() { RetryDue::Now } else { RetryDue::OnChange },
+            due: if diff.removal_waits { RetryDue::Now } else { RetryDue::OnChange },
             late_write_possible: diff.late_write.is_some(),
             all_done: true,
             refused: false,

@@ -46,14 +46,26 @@ struct AccountState {
     stored: Option<StoredAccount>,
     /// The standing rejections of the account, in the diff's terms.
     rejected: Vec<PriorRejection>,
+    /// It owes a removal of what was not acknowledged.
+    is_forced: bool,
 }
 
 /// The part of a stored account that the diff needs.
 #[derive(Default)]
 struct StoredPart {
     acknowledged: Vec<AcknowledgedValue>,
+    /// Nobody can tell what IM holds besides: the state has no row, or one of an earlier generation, or `--force` already
+    /// owes a removal of what was not acknowledged.
+    is_unsure: bool,
     late_write: Option<Duration>,
     retry_scheduled: bool,
+}
+
+impl StoredPart {
+    /// Whether IM may hold a value of this attribute, so that the account can lose it.
+    fn may_lose(&self, attribute: AttributeIndex) -> bool {
+        self.is_unsure || may_be_held(&self.acknowledged, attribute)
+    }
 }
 
 impl PageComparer {
@@ -92,11 +104,13 @@ impl PageComparer {
         self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
-    /// Compares rows of one snapshot, and `missing`: accounts that were looked up and have no row.
+    /// Compares rows of one snapshot, and `missing`: accounts that were looked up and have no row. `owed`: the removals
+    /// that these accounts owe already. One that `--force` began is wanted in every later comparison too.
     pub(super) async fn compare_page(
         &self,
         rows: &[Row],
         missing: Vec<Account>,
+        owed: &HashMap<Account, RemovalReason>,
         options: CompareOptions,
     ) -> Result<PageDiff, StateError> {
         let mut page_diff = PageDiff::default();
@@ -120,14 +134,20 @@ impl PageComparer {
             return Ok(page_diff);
         }
 
-        let force_removals = options.force || options.force_removals;
-        let rules = DiffRules { force: options.force, force_removals, ..self.rules.clone() };
-        let (mut stored, mut standing) = self.read_state(&mapped, force_removals).await?;
+        let is_forced = |account: &Account| owed.get(account) == Some(&RemovalReason::Forced);
+        let rules = [false, true].map(|force_removals| DiffRules {
+            force: options.force,
+            force_removals: force_removals || options.force,
+            ..self.rules.clone()
+        });
+        let needs_values = |account: &Account| options.force || is_forced(account);
+        let (mut stored, mut standing) = self.read_state(&mapped, needs_values).await?;
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
-            let state =
-                AccountState { stored: stored.remove(&account), rejected: self.rejected(&standing, options.retry) };
-            page_diff.diffs.extend(self.compare_account(mapped, state, &rules, options));
+            let is_forced = is_forced(&account);
+            let rejected = self.rejected(&standing, options.retry);
+            let state = AccountState { stored: stored.remove(&account), rejected, is_forced };
+            page_diff.diffs.extend(self.compare_account(mapped, state, &rules[usize::from(is_forced)], options));
         }
         Ok(page_diff)
     }
@@ -135,7 +155,7 @@ impl PageComparer {
     async fn read_state(
         &self,
         mapped: &[(Account, MappedRow)],
-        force: bool,
+        needs_values: impl Fn(&Account) -> bool,
     ) -> Result<(HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>), StateError> {
         let Some(StateRef { state, sync_id, generation }) = &self.state else {
             return Ok((HashMap::new(), HashMap::new()));
@@ -144,7 +164,7 @@ impl PageComparer {
             .iter()
             .map(|(account, mapped)| {
                 let digest = match mapped {
-                    MappedRow::Present(desired) if !force => {
+                    MappedRow::Present(desired) if !needs_values(account) => {
                         digest::when_all_acknowledged(&desired.values, &self.in_order)
                     }
                     _ => None,
@@ -183,14 +203,18 @@ impl PageComparer {
         rules: &DiffRules,
         options: CompareOptions,
     ) -> Option<AccountDiff> {
-        let AccountState { stored, rejected } = state;
+        let AccountState { stored, rejected, is_forced } = state;
         let is_stored = stored.is_some();
         let is_as_desired = matches!(stored, Some(StoredAccount::UpToDate));
         let mut known = match stored {
-            Some(StoredAccount::Acknowledged { known, late_write, retry_pending }) => {
-                StoredPart { acknowledged: known, late_write, retry_scheduled: retry_pending }
-            }
-            Some(StoredAccount::UpToDate) | None => StoredPart::default(),
+            Some(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current }) => StoredPart {
+                acknowledged: known,
+                is_unsure: !is_current || is_forced,
+                late_write,
+                retry_scheduled: retry_pending,
+            },
+            Some(StoredAccount::UpToDate) => StoredPart::default(),
+            None => StoredPart { is_unsure: true, ..StoredPart::default() },
         };
         let mut desired_digest = 0;
         let is_gone = matches!(mapped, MappedRow::Gone(_));
@@ -212,10 +236,13 @@ impl PageComparer {
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
         refused.retain(|refusal| !is_recorded(refusal, &rejected));
 
-        let mut owed_removal = None;
-        if options.removals == RemovalMode::Owed {
-            owed_removal = self.reason_of(&change.remove, &known.acknowledged, is_gone);
-            change.remove.clear();
+        // A removal by which nothing can be lost needs no decision of the removal guard.
+        let may_be_lost = |attribute: &AttributeIndex| known.may_lose(*attribute);
+        let counted: Vec<AttributeIndex> = change.remove.iter().copied().filter(may_be_lost).collect();
+        let counted_removal = self.reason_of(&counted, &known.acknowledged, is_gone);
+        let removal_waits = options.removals == RemovalMode::Owed && counted_removal.is_some();
+        if removal_waits {
+            change.remove.retain(|attribute| !may_be_lost(attribute));
         }
         let diff = AccountDiff {
             is_stored,
@@ -223,14 +250,15 @@ impl PageComparer {
             late_write: known.late_write,
             retry_scheduled: known.retry_scheduled,
             change,
-            owed_removal,
+            counted_removal,
+            removal_waits,
             refused,
             resolved,
             standing: rejected.iter().map(|rejected| rejected.attribute).collect(),
             desired_digest,
             unresolvable,
         };
-        (diff.needs_delivery() || owed_removal.is_some() || unresolvable).then_some(diff)
+        (diff.needs_delivery() || removal_waits || unresolvable).then_some(diff)
     }
 
     /// Why these attributes are removed; `None` if there are none.

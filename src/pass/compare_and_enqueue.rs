@@ -3,6 +3,7 @@
 //! Owns: the way of one page from the reader to the queue, and the progress that is stored between pages.
 //! Must not know: which pages a pass reads, and in what order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,13 +11,23 @@ use serde_json::Value;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::owed_removals::OwedOnPage;
 use super::page_diff::{AccountDiff, CompareOptions, RemovalMode};
 use super::pages::ReadPage;
 use super::progress::PassProgress;
 use crate::crash;
 use crate::model::Account;
 use crate::push::StopReason;
+
+/// What is known of a page that was compared.
+#[derive(Debug, Default)]
+pub(super) struct ComparedPage {
+    /// Accounts that owe a removal.
+    pub(super) owed: HashSet<Account>,
+    /// How many of them owed it before this comparison.
+    pub(super) owed_before: usize,
+    /// Accounts with a row that is not gone.
+    pub(super) present: usize,
+}
 
 impl Engine {
     /// Fails if a shutdown has been requested.
@@ -30,7 +41,7 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         page: ReadPage,
         options: CompareOptions,
-    ) -> Result<OwedOnPage, PassError> {
+    ) -> Result<ComparedPage, PassError> {
         self.check_shutdown()?;
         let ReadPage { rows, missing, .. } = page;
         let mut accounts = self.reader.accounts_of(&rows);
@@ -40,25 +51,30 @@ impl Engine {
         self.queue.wait_until_recorded(accounts.iter()).await;
         context.check()?;
         crash::point("page: read");
-        let page_diff = self.comparer.compare_page(&rows, missing, options).await?;
+        let owed_before = self.owed_removals_of(&accounts).await?;
+        let page_diff = self.comparer.compare_page(&rows, missing, &owed_before, options).await?;
         crash::point("page: compared");
         // Where removals are sent, the accounts have been counted already.
         if options.removals == RemovalMode::Owed {
-            let differs = |diff: &&AccountDiff| diff.sends() || diff.owed_removal.is_some();
+            let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_waits;
             PassProgress::add(&context.progress.without_account, page_diff.without_account);
             PassProgress::add(&context.progress.changed, page_diff.diffs.iter().filter(differs).count());
         }
-        if options.of_whole_table {
-            PassProgress::add(&context.progress.present, page_diff.present);
-        }
-        let owed = self.store_owed_removals(&accounts, &page_diff, options).await?;
+        self.store_owed_removals(&owed_before, &page_diff, options).await?;
+        let waits = page_diff.diffs.iter().filter(|diff| diff.removal_waits);
+        let owed: HashSet<Account> = waits.map(|diff| diff.account().clone()).collect();
+        let compared = ComparedPage {
+            owed_before: owed.iter().filter(|account| owed_before.contains_key(*account)).count(),
+            owed,
+            present: page_diff.present,
+        };
         if page_diff.diffs.iter().any(AccountDiff::sends) {
             self.offer_probe().await?;
         }
         self.queue.enqueue(context, page_diff, options.origin);
         crash::point("page: enqueued");
         context.check()?;
-        Ok(owed)
+        Ok(compared)
     }
 
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.
@@ -67,7 +83,7 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: CompareOptions,
-    ) -> Result<OwedOnPage, PassError> {
+    ) -> Result<ComparedPage, PassError> {
         self.queue.wait_for_capacity().await;
         let page = self.reader.look_up(accounts.to_vec()).await?;
         self.compare_and_enqueue_page(context, page, options).await

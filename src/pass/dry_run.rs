@@ -13,7 +13,7 @@ use super::error::PassError;
 use super::full_pass_schedule::{FullOptions, FullPassSchedule};
 use super::page_diff::{AccountDiff, CompareOptions, PageDiff};
 use super::pages::{PageReader, PageScan, ReadPage};
-use super::predicted_removals::{PredictedPass, PredictedRemovals};
+use super::predicted_removals::{PredictedPass, PredictedRemovals, StateOfSync};
 use super::prepare_sync::binding;
 use super::read_position::ReadPosition;
 use crate::config::Config;
@@ -23,7 +23,6 @@ use crate::source::Source;
 use crate::state::State;
 use crate::state::account_count::AccountCounts;
 use crate::state::attribute_names::append_names;
-use crate::state::owed_removal::RemovalReason;
 use crate::state::sync_row::SyncRow;
 
 /// Which pass is tried.
@@ -134,11 +133,7 @@ impl DryRun {
             let compare = scan.compare_options(options.force).of_whole_pass();
             while goes_on && let Some(page) = scan.next(&mut self.reader).await? {
                 let is_last = page.is_last;
-                let (compared, page_diff) = self.compare_page(page, compare, &mut findings).await?;
-                let DryRunFindings { removals, counted, .. } = &mut findings;
-                let is_new = |account: &Account| !counted.as_ref().is_some_and(|counted| counted.contains(account));
-                let (state, sync_id) = (&self.reader.state, self.reader.sync_id);
-                removals.add_page(state, sync_id, (&compared, &page_diff), compare, is_new).await?;
+                let page_diff = self.compare_page(page, compare, &mut findings, true).await?;
                 goes_on = self.show(&page_diff, &mut findings, &mut on_diff);
                 if is_last {
                     break;
@@ -162,21 +157,12 @@ impl DryRun {
         let mut after: Option<Account> = None;
         loop {
             let owed = self.reader.state.owed_removals_after(sync_id, after.as_ref(), limit).await?;
-            let Some((last, _)) = owed.last() else { return Ok(()) };
+            let Some(last) = owed.last() else { return Ok(()) };
             after = Some(last.clone());
-            let (forced, others): (Vec<_>, Vec<_>) =
-                owed.into_iter().partition(|(_, reason)| *reason == RemovalReason::Forced);
-            for (owed, force_removals) in [(others, false), (forced, true)] {
-                if owed.is_empty() {
-                    continue;
-                }
-                let accounts: Vec<Account> = owed.into_iter().map(|(account, _)| account).collect();
-                let page = self.reader.look_up(accounts).await?;
-                let options = CompareOptions { force_removals, ..CompareOptions::default() }.of_whole_pass();
-                let (_, page_diff) = self.compare_page(page, options, findings).await?;
-                if !self.show(&page_diff, findings, on_diff) {
-                    return Ok(());
-                }
+            let page = self.reader.look_up(owed).await?;
+            let page_diff = self.compare_page(page, CompareOptions::default().of_whole_pass(), findings, false).await?;
+            if !self.show(&page_diff, findings, on_diff) {
+                return Ok(());
             }
         }
     }
@@ -215,19 +201,27 @@ impl DryRun {
         FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())
     }
 
-    /// Returns the accounts that were compared, and what differs.
+    /// `before_guard`: the pass compares the page before it asks the removal guard.
     async fn compare_page(
         &self,
         page: ReadPage,
         options: CompareOptions,
         findings: &mut DryRunFindings,
-    ) -> Result<(HashSet<Account>, PageDiff), PassError> {
+        before_guard: bool,
+    ) -> Result<PageDiff, PassError> {
         findings.summary.rows_read += page.rows.len() as u64;
         let mut compared = self.reader.accounts_of(&page.rows);
         compared.extend(page.missing.iter().cloned());
-        let page_diff = self.comparer.compare_page(&page.rows, page.missing, options).await?;
+        let DryRunFindings { removals, counted, .. } = findings;
+        let state = StateOfSync { state: &self.reader.state, row: self.row.as_ref() };
+        let owed = removals.stored(state, &compared).await?;
+        let page_diff = self.comparer.compare_page(&page.rows, page.missing, &owed, options).await?;
+        if before_guard {
+            let is_new = |account: &Account| !counted.as_ref().is_some_and(|counted| counted.contains(account));
+            removals.add_page(state, &owed, &page_diff, is_new).await?;
+        }
         findings.summary.without_account += page_diff.without_account as u64;
-        Ok((compared, page_diff))
+        Ok(page_diff)
     }
 
     /// Counts what differs, and hands it to `on_diff`. Returns false if that did.
@@ -256,7 +250,7 @@ impl DryRun {
             force: options.force,
             allow_removals: options.allow_removals,
         };
-        summary.guard = removals.guard(&self.reader.state, self.row.as_ref(), pass).await?;
+        summary.guard = removals.guard(StateOfSync { state: &self.reader.state, row: self.row.as_ref() }, pass).await?;
         if let Some(row) = &self.row {
             let standing = match &plan.only {
                 Some(only) => self.reader.state.count_rejected_of(row.id, only).await?,

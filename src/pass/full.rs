@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::compare_and_enqueue::ComparedPage;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::{FulfilledRequests, FullOptions, FullPassKey, FullPassPosition};
 use super::guard::GuardScope;
-use super::owed_removals::OwedOnPage;
 use super::page_diff::RetryRejections;
 use super::pages::PageScan;
 use super::progress::PassProgress;
@@ -55,9 +55,9 @@ pub(super) struct FoundRemovals {
 }
 
 impl FoundRemovals {
-    pub(super) fn add(&mut self, owed: &OwedOnPage) {
-        self.known_before += owed.known_before as u64;
-        self.new += (owed.accounts.len() - owed.known_before) as u64;
+    pub(super) fn add(&mut self, page: &ComparedPage) {
+        self.known_before += page.owed_before as u64;
+        self.new += (page.owed.len() - page.owed_before) as u64;
     }
 }
 
@@ -73,6 +73,8 @@ pub struct FullPass {
     pub(super) pages: RecordedPages,
     /// Accounts with a difference, those of retries aside.
     pub(super) differences: u64,
+    /// Accounts of the table that are not gone.
+    pub(super) present: u64,
     /// Accounts that owe a removal: found by this pass, and known before.
     pub(super) owed: FoundRemovals,
     fulfilled: FulfilledRequests,
@@ -91,8 +93,7 @@ impl FullPass {
         if self.key.options.allow_removals {
             RemovalPolicy::AllowAll
         } else {
-            let forced_rows =
-                if self.key.options.force { PassProgress::get(&self.context.progress.present) } else { 0 };
+            let forced_rows = if self.key.options.force { self.present } else { 0 };
             let scope = GuardScope::WholeTable { forced_rows };
             RemovalPolicy::Guarded { scope, retry: RetryRejections::None }
         }
@@ -141,9 +142,6 @@ impl Engine {
             generation: self.writer.generation(),
         };
         let position = self.full_passes.resume_position(&key);
-        if position.is_none() {
-            self.drop_other_position().await?;
-        }
         let total = self.reader.source.estimated_rows().await?.unwrap_or(0);
         context.progress.total.store(total, Ordering::Relaxed);
         let (mut began_at, mut after, mut pages) = (clock::now_utc(), None, RecordedPages::default());
@@ -165,19 +163,11 @@ impl Engine {
             in_doubt,
             pages,
             differences: 0,
+            present: 0,
             owed: FoundRemovals::default(),
             fulfilled: self.full_passes.fulfilled_by_pass_from_now(),
             began_at,
         })
-    }
-
-    /// Drops the position of an interrupted full pass with other options. This pass compares the rows before that position
-    /// with its own options, and a pass that resumed there would miss what they change.
-    async fn drop_other_position(&mut self) -> Result<(), PassError> {
-        if self.full_passes.forget_position() {
-            self.writer.drop_full_pass_position().await?;
-        }
-        Ok(())
     }
 
     /// Stores the first read position before the first page is read, so that incremental passes read whatever commits

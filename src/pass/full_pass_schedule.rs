@@ -155,11 +155,6 @@ impl FullPassSchedule {
         self.requests != fulfilled.requests
     }
 
-    /// Forgets the position of an interrupted full pass. Returns whether there was one.
-    pub(super) fn forget_position(&mut self) -> bool {
-        self.position.take().is_some()
-    }
-
     /// Keeps the position of an interrupted full pass.
     pub(super) fn keep_position(&mut self, position: Value) {
         self.position = Some(position);

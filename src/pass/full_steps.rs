@@ -56,7 +56,9 @@ impl Engine {
         PassProgress::add(&full.context.progress.done, page.scanned);
         let (end, is_last) = (page.end.clone(), page.is_last);
         let options = full.table.compare_options(full.key.options.force);
-        full.owed.add(&self.compare_and_enqueue_page(&full.context, page, options).await?);
+        let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
+        full.present += compared.present as u64;
+        full.owed.add(&compared);
         if let Some(after) = end {
             let done = PassProgress::get(&full.context.progress.done);
             full.pages.add(self.queue.sequence(), PageEnd { after, done });

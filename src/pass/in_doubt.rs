@@ -26,7 +26,7 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             context.progress.set_phase(PassPhase::ResendingInDoubt);
             let accounts = page.looked_up.clone();
-            let owed = self.compare_and_enqueue_page(context, page, options).await?.accounts;
+            let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;
             crash::point("in doubt: looked up");
             self.queue.drain(context).await?;
             // An account that owes a removal is resolved when the removal is sent. While the guard is tripped none is

@@ -21,9 +21,10 @@ pub struct AccountDiff {
     pub retry_scheduled: bool,
     /// What to send. Removals that have to wait for the removal guard are not in it.
     pub change: Change,
-    /// The account would lose a value, or with `--force` has one removed that nobody acknowledged, and the removal guard
-    /// has not decided yet.
-    pub owed_removal: Option<RemovalReason>,
+    /// The account would lose a value that IM may hold: why. The removal guard counts it.
+    pub counted_removal: Option<RemovalReason>,
+    /// The guard has not decided about that yet, so the change does not contain it.
+    pub removal_waits: bool,
     /// Values that are refused before they are sent, to be recorded; `None` stands for the whole account.
     pub refused: Vec<(Option<AttributeIndex>, LocalRefusal)>,
     /// Rejections that no longer apply.
@@ -94,24 +95,13 @@ pub(super) struct CompareOptions {
     pub(super) retry: RetryRejections,
     /// Every attribute is sent again, whatever is acknowledged.
     pub(super) force: bool,
-    /// Attributes that are to be absent are removed although nobody acknowledged them: the removals of `force` alone.
-    pub(super) force_removals: bool,
-    /// The page belongs to a comparison of the whole table, which ends what an earlier `--force` left owed.
-    pub(super) of_whole_table: bool,
     /// What the outcomes of the calls tell the push stage about IM.
     pub(super) origin: ChangeOrigin,
 }
 
 impl Default for CompareOptions {
     fn default() -> Self {
-        Self {
-            removals: RemovalMode::Owed,
-            retry: RetryRejections::None,
-            force: false,
-            force_removals: false,
-            of_whole_table: false,
-            origin: ChangeOrigin::New,
-        }
+        Self { removals: RemovalMode::Owed, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
     }
 }
 
@@ -124,11 +114,6 @@ impl CompareOptions {
             RetryRejections::All => RetryRejections::All,
         };
         Self { removals: RemovalMode::Permitted { counted: false }, retry, ..self }
-    }
-
-    /// Whether a removal that only `--force` wanted ends when this comparison does not find it.
-    pub(super) fn ends_forced_removals(self) -> bool {
-        self.force || self.force_removals || self.of_whole_table
     }
 }
 

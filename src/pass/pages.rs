@@ -99,8 +99,7 @@ impl PageScan {
     pub(super) fn compare_options(&self, force: bool) -> CompareOptions {
         let options = CompareOptions { force, ..CompareOptions::default() };
         match self {
-            Self::ChangedRows { .. } => options,
-            Self::WholeTable { .. } | Self::GoneAccounts { .. } => CompareOptions { of_whole_table: true, ..options },
+            Self::ChangedRows { .. } | Self::WholeTable { .. } | Self::GoneAccounts { .. } => options,
             Self::NamedAccounts { .. } => CompareOptions { retry: RetryRejections::All, ..options },
             Self::InDoubt { .. } => CompareOptions { origin: ChangeOrigin::UnknownOutcome, ..options },
             Self::RejectionRetries { .. } => {

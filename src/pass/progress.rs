@@ -54,8 +54,6 @@ pub struct PassProgress {
     /// Rows of the table that were compared, those before a resumed pass was interrupted included. The position of a
     /// progress bar.
     pub done: AtomicU64,
-    /// Accounts with a row that is not gone, as a full pass reads the table.
-    pub(super) present: AtomicU64,
     /// Estimated rows of the table; 0 if unknown.
     pub total: AtomicU64,
     /// Accounts with a difference to send.
@@ -88,7 +86,6 @@ impl PassProgress {
             started: clock::monotonic(),
             rows_read: zero(),
             done: zero(),
-            present: zero(),
             total: zero(),
             changed: zero(),
             pushed: zero(),

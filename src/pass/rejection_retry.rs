@@ -44,7 +44,7 @@ impl Engine {
             let accounts = page.looked_up.clone();
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
-            let owed = self.compare_and_enqueue_page(context, page, options).await?.accounts;
+            let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;
             self.queue.drain(context).await?;
             if !owed.is_empty() {
                 let owed: Vec<Account> = owed.into_iter().collect();

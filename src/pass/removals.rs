@@ -3,7 +3,6 @@
 //! Owns: who decides about removals, and which of the owed ones a pass sends. Must not know: how the guard decides, which
 //! rows a pass read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::delivery_context::DeliveryContext;
@@ -14,7 +13,6 @@ use super::page_diff::{CompareOptions, RemovalMode, RetryRejections};
 use super::progress::PassPhase;
 use crate::crash;
 use crate::model::Account;
-use crate::state::owed_removal::RemovalReason;
 
 /// Who decides about removals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ impl Engine {
         let mut after: Option<Account> = None;
         loop {
             let owed = self.state.owed_removals_after(self.writer.sync_id(), after.as_ref(), limit).await?;
-            let Some((last, _)) = owed.last() else { break };
+            let Some(last) = owed.last() else { break };
             after = Some(last.clone());
             self.send_removals_of(context, owed, policy).await?;
         }
@@ -70,9 +68,8 @@ impl Engine {
             return Ok(());
         }
         for chunk in accounts.chunks(self.reader.page_size()) {
-            let owed: HashMap<Account, RemovalReason> =
-                self.state.owed_removals_of(self.writer.sync_id(), chunk.iter()).await?;
-            self.send_removals_of(context, owed.into_iter().collect(), policy).await?;
+            let owed = self.state.owed_removals_of(self.writer.sync_id(), chunk.iter()).await?;
+            self.send_removals_of(context, owed.into_keys().collect(), policy).await?;
         }
         self.queue.drain(context).await
     }
@@ -81,25 +78,16 @@ impl Engine {
     async fn send_removals_of(
         &mut self,
         context: &Arc<DeliveryContext>,
-        owed: Vec<(Account, RemovalReason)>,
+        accounts: Vec<Account>,
         policy: RemovalPolicy,
     ) -> Result<(), PassError> {
-        if owed.is_empty() {
+        if accounts.is_empty() {
             return Ok(());
         }
         context.progress.set_phase(PassPhase::Removing);
         crash::point("removals: about to be sent");
-        let (forced, others): (Vec<_>, Vec<_>) =
-            owed.into_iter().partition(|(_, reason)| *reason == RemovalReason::Forced);
-        for (owed, force_removals) in [(others, false), (forced, true)] {
-            if owed.is_empty() {
-                continue;
-            }
-            let accounts: Vec<Account> = owed.into_iter().map(|(account, _)| account).collect();
-            let options = CompareOptions { force_removals, ..policy.compare_options() };
-            self.look_up_and_enqueue_accounts(context, &accounts, options).await?;
-            crash::point("removals: a chunk is enqueued");
-        }
+        self.look_up_and_enqueue_accounts(context, &accounts, policy.compare_options()).await?;
+        crash::point("removals: a chunk is enqueued");
         Ok(())
     }
 

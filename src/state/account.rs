@@ -26,6 +26,8 @@ pub enum StoredAccount {
         late_write: Option<Duration>,
         /// Something is in doubt and a retry is scheduled.
         retry_pending: bool,
+        /// The row is of the present generation.
+        is_current: bool,
     },
 }
 
@@ -144,11 +146,12 @@ fn stored_account(row: &PgRow, generation: i32) -> Result<StoredAccount, StateEr
     if late_write.is_none() {
         mark_provisional_unknown(&mut known);
     }
-    if row.try_get::<i32, _>(1)? < generation {
+    let is_current = row.try_get::<i32, _>(1)? >= generation;
+    if !is_current {
         mark_all_unknown(&mut known);
     }
-    let retry_pending: Option<bool> = row.try_get(4)?;
-    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending: retry_pending == Some(true) })
+    let retry_pending = row.try_get::<Option<bool>, _>(4)? == Some(true);
+    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current })
 }
 
 /// Reads the values of these accounts within a transaction. The values of an older generation are returned as unknown.

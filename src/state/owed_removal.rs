@@ -63,30 +63,28 @@ impl State {
             .bind(&texts)
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(|row| Ok((Account::new(row.try_get::<&str, _>(0)?), reason(row.try_get(1)?)))).collect()
+        rows.iter()
+            .map(|row| Ok((Account::new(row.try_get::<&str, _>(0)?), RemovalReason::from_label(row.try_get(1)?))))
+            .collect()
     }
 
-    /// The next `limit` owed removals after this account, by account.
+    /// The next `limit` accounts after this one that owe a removal, in ascending order.
     pub async fn owed_removals_after(
         &self,
         sync_id: i32,
         after: Option<&Account>,
         limit: i64,
-    ) -> Result<Vec<(Account, RemovalReason)>, StateError> {
-        let rows = sqlx::query(
-            "SELECT account, why FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3",
+    ) -> Result<Vec<Account>, StateError> {
+        let accounts: Vec<String> = sqlx::query_scalar(
+            "SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3",
         )
         .bind(sync_id)
         .bind(after.map(Account::as_str).unwrap_or_default())
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        rows.iter().map(|row| Ok((Account::new(row.try_get::<&str, _>(0)?), reason(row.try_get(1)?)))).collect()
+        Ok(accounts.into_iter().map(Account::new).collect())
     }
-}
-
-fn reason(label: &str) -> RemovalReason {
-    RemovalReason::from_label(label)
 }
 
 impl StateWriter {

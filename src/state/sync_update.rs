@@ -52,16 +52,6 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
-    /// Drops the position of a full pass: the next one starts from the first row.
-    pub async fn drop_full_pass_position(&self) -> Result<(), StateError> {
-        let done = sqlx::query("UPDATE sync SET full_pass_position = NULL WHERE id = $1 AND lease_epoch = $2")
-            .bind(self.sync_id())
-            .bind(self.epoch())
-            .execute(self.pool())
-            .await?;
-        Self::expect_one(done.rows_affected())
-    }
-
     /// Makes a full pass due for the reason `why`. It stays due over restarts until a full pass has ended.
     pub async fn save_full_pass_due(&self, why: &str) -> Result<(), StateError> {
         let done = sqlx::query("UPDATE sync SET full_pass_due = $3 WHERE id = $1 AND lease_epoch = $2")

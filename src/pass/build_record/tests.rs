@@ -30,7 +30,8 @@ fn diff() -> AccountDiff {
         late_write: None,
         retry_scheduled: false,
         change: Change { account: Account::new("a"), set: vec![(CITY, "Wien".into())], remove: vec![PLAN] },
-        owed_removal: None,
+        counted_removal: Some(RemovalReason::Emptied),
+        removal_waits: false,
         refused: Vec::new(),
         resolved: Vec::new(),
         standing: Vec::new(),
@@ -107,7 +108,7 @@ fn an_earlier_late_write_makes_values_in_doubt_provisional() {
 #[test]
 fn a_pending_removal_keeps_unknown_outcomes_due() {
     let mut diff = diff();
-    diff.owed_removal = Some(RemovalReason::Emptied);
+    diff.removal_waits = true;
     let (record, _) = record(&diff, AttributeOutcome::Unknown, AttributeOutcome::Done);
     assert_eq!(record.accounts[0].due, RetryDue::Now);
 }
