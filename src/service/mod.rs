@@ -12,6 +12,7 @@
 //! | `reload` | SIGHUP and which keys it may change |
 //! | `lag`, `pass_watch` | keeping the lag gauge and readiness up to date |
 //! | `readiness`, `http` | what `/readyz` answers, and the server that answers it |
+//! | `status_source` | what `/status` answers |
 //! | `signals`, `systemd` | the process's supervisor |
 
 pub mod connect;
@@ -25,4 +26,5 @@ pub mod readiness;
 pub mod reload;
 pub mod signals;
 mod standby;
+pub mod status_source;
 pub mod systemd;

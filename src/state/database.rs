@@ -23,8 +23,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long to wait for a connection and its login. A server that takes longer counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// `statement_timeout` of each session. The slowest statement (a count over ten million accounts) takes seconds.
+/// `statement_timeout` of each session. The slowest statement (a migration that counts ten million accounts) takes seconds.
 const STATEMENT_TIMEOUT: &str = "120s";
+/// The same for [`Access::Status`]. `/status` reads five rows, with one statement for each.
+const STATUS_STATEMENT_TIMEOUT: &str = "2s";
 /// `lock_timeout` of each session.
 const LOCK_TIMEOUT: &str = "30s";
 
@@ -33,6 +35,8 @@ const LOCK_TIMEOUT: &str = "30s";
 pub enum Access {
     /// Every transaction is read-only (`default_transaction_read_only`), so that a bug cannot write either.
     ReadOnly,
+    /// Read-only, and a statement is cancelled after seconds: somebody waits for the status.
+    Status,
     /// Transactions may write.
     ReadWrite,
 }
@@ -125,9 +129,9 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('row_security', 'off', false)",
     )
     .bind(search_path)
-    .bind(STATEMENT_TIMEOUT)
+    .bind(if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT })
     .bind(LOCK_TIMEOUT)
-    .bind(if access == Access::ReadOnly { "on" } else { "off" })
+    .bind(if access == Access::ReadWrite { "off" } else { "on" })
     .execute(&mut *connection)
     .await?;
     Ok(())

@@ -12,6 +12,7 @@ use sqlx::postgres::PgRow;
 use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
+use super::migrate::LATEST_VERSION;
 use crate::crash;
 use crate::model::AttributeNames;
 
@@ -109,8 +110,16 @@ impl SyncRow {
 impl State {
     /// The row of this sync; `None` before first use, also when the state tables do not exist.
     pub async fn sync_row(&self) -> Result<Option<SyncRow>, StateError> {
-        if self.supported_schema_version().await?.is_none() {
-            return Ok(None);
+        match self.supported_schema_version().await? {
+            None => return Ok(None),
+            Some(version) if version < LATEST_VERSION => {
+                return Err(StateError::Unsuitable(format!(
+                    "schema \"{}\" is at version {version}, this binary needs version {LATEST_VERSION}: run `imsync migrate`, or \
+                     start `imsync run`, which upgrades it",
+                    self.schema()
+                )));
+            }
+            Some(_) => {}
         }
         let row = sqlx::query(SELECT).bind(self.name()).fetch_optional(self.pool()).await?;
         row.as_ref().map(SyncRow::from_row).transpose()

@@ -9,6 +9,7 @@ mod late_writes;
 mod lease;
 mod mapping;
 mod outages;
+mod owed_removals;
 mod rate;
 mod refused_share;
 mod regressions;
