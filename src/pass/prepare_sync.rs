@@ -69,7 +69,6 @@ impl Engine {
     pub async fn prepare(parts: EngineParts) -> Result<Self, PassError> {
         let EngineParts { config, mapping, source, state, mut writer, pusher, metrics, shutdown, row } = parts;
         let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
-        writer.repair_account_counts().await?;
         let row = check_state_server(&state, &mut writer, row).await?;
         if row.delete_rejections {
             finish_deleting_rejections(&writer, &shutdown).await?;

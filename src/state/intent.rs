@@ -12,7 +12,6 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgTransaction, Row as _};
 
 use super::account::{AccountRecord, RetryDue, read_accounts};
-use super::account_count::CountChanges;
 use super::account_write::write_accounts;
 use super::attribute_names::MAX_ATTRIBUTE_NAMES;
 use super::error::StateError;
@@ -64,7 +63,7 @@ impl StateWriter {
         if !abandoned {
             return Ok(0);
         }
-        let (mut touched, mut counts) = (0, CountChanges::default());
+        let mut touched: u64 = 0;
         let mut transaction = self.begin().await?;
         let intents = sqlx::query(
             "DELETE FROM intent WHERE sync_id = $1 AND id <> ALL ($2) RETURNING accounts, set_attributes, remove_attributes",
@@ -74,11 +73,8 @@ impl StateWriter {
         .fetch_all(&mut *transaction)
         .await?;
         for intent in &intents {
-            let (accounts, changes) = self.mark_intent_unknown(&mut transaction, intent, late_write).await?;
-            touched += accounts;
-            counts += changes;
+            touched += self.mark_intent_unknown(&mut transaction, intent, late_write).await?;
         }
-        counts.write(&mut transaction, self.sync_id()).await?;
         crash::point("intents: resolved, not committed");
         transaction.commit().await?;
         crash::point("intents: resolved");
@@ -90,7 +86,7 @@ impl StateWriter {
         transaction: &mut PgTransaction<'static>,
         intent: &PgRow,
         late_write: Duration,
-    ) -> Result<(u64, CountChanges), StateError> {
+    ) -> Result<u64, StateError> {
         let accounts: Vec<String> = intent.try_get("accounts")?;
         let sets: Vec<i64> = intent.try_get("set_attributes")?;
         let removals: Vec<i64> = intent.try_get("remove_attributes")?;
@@ -107,8 +103,8 @@ impl StateWriter {
                 AccountRecord { account, exists, acknowledged, due: RetryDue::Now, late_write: Some(late_write) }
             })
             .collect();
-        let changes = write_accounts(transaction, self, &records).await?;
-        Ok((records.len() as u64, changes))
+        write_accounts(transaction, self, &records).await?;
+        Ok(records.len() as u64)
     }
 }
 

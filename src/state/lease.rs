@@ -17,7 +17,6 @@ use sqlx::{Connection, PgConnection, Row as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::account_count::continue_counts;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
@@ -163,7 +162,6 @@ async fn increment_epoch(
     .bind(holder_id)
     .fetch_one(&mut *transaction)
     .await?;
-    continue_counts(&mut transaction, sync_id, row.try_get("lease_epoch")?).await?;
     crash::point("lease: the epoch is incremented, not committed");
     transaction.commit().await?;
     Ok((row, last_call_seconds_ago))

@@ -9,7 +9,7 @@ use super::account::AccountRecord;
 use super::account_write::write_accounts;
 use super::error::StateError;
 use super::owed_removal::delete_owed_removals;
-use super::rejection::{NewRejection, write_rejections};
+use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
 use super::writer::StateWriter;
 use crate::crash;
 use crate::model::Account;
@@ -66,14 +66,14 @@ impl StateWriter {
     async fn try_record(&self, record: &OutcomeRecord, retry_after: Duration) -> Result<(), StateError> {
         let OutcomeRecord { intent, accounts, rejected, resolved, removal_sent } = record;
         let mut transaction = self.begin().await?;
-        let mut counts = write_accounts(&mut transaction, self, accounts).await?;
-        counts += write_rejections(&mut transaction, self.sync_id(), rejected, resolved, retry_after).await?;
-        counts += delete_owed_removals(&mut transaction, self.sync_id(), removal_sent).await?;
+        write_accounts(&mut transaction, self, accounts).await?;
+        delete_rejections(&mut transaction, self.sync_id(), resolved).await?;
+        upsert_rejections(&mut transaction, self.sync_id(), rejected, retry_after).await?;
+        delete_owed_removals(&mut transaction, self.sync_id(), removal_sent).await?;
         if let Some(intent) = intent {
             let done = sqlx::query("DELETE FROM intent WHERE id = $1").bind(intent).execute(&mut *transaction).await?;
             Self::expect_one(done.rows_affected())?;
         }
-        counts.write(&mut transaction, self.sync_id()).await?;
         crash::point("record: not committed");
         transaction.commit().await?;
         crash::point("record: committed");

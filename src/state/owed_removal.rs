@@ -9,7 +9,6 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::account_count::CountChanges;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
@@ -98,21 +97,19 @@ impl StateWriter {
         let accounts: Vec<&str> = owed.iter().map(|(account, _)| account.as_str()).collect();
         let reasons: Vec<&str> = owed.iter().map(|(_, reason)| reason.label()).collect();
         let mut transaction = self.begin().await?;
-        // A row that was there has xmax, the transaction that replaced it.
-        let added: i64 = sqlx::query_scalar(
-            "WITH stored AS (INSERT INTO owed_removal (sync_id, account, since, why) \
-             SELECT $1, n.account, clock_timestamp(), n.why FROM unnest($2::text[], $3::text[]) AS n (account, why) \
-             ON CONFLICT (sync_id, account) DO UPDATE SET why = excluded.why RETURNING xmax = 0 AS is_new) \
-             SELECT count(*) FILTER (WHERE is_new) FROM stored",
-        )
-        .bind(self.sync_id())
-        .bind(&accounts)
-        .bind(&reasons)
-        .fetch_one(&mut *transaction)
-        .await?;
-        let mut changes = CountChanges { owed_removals: added, ..CountChanges::default() };
-        changes += delete_owed_removals(&mut transaction, self.sync_id(), ended).await?;
-        changes.write(&mut transaction, self.sync_id()).await?;
+        if !owed.is_empty() {
+            sqlx::query(
+                "INSERT INTO owed_removal (sync_id, account, since, why) \
+                 SELECT $1, n.account, clock_timestamp(), n.why FROM unnest($2::text[], $3::text[]) AS n (account, why) \
+                 ON CONFLICT (sync_id, account) DO UPDATE SET why = excluded.why",
+            )
+            .bind(self.sync_id())
+            .bind(&accounts)
+            .bind(&reasons)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        delete_owed_removals(&mut transaction, self.sync_id(), ended).await?;
         crash::point("removals: owed, not committed");
         transaction.commit().await?;
         crash::point("removals: owed");
@@ -125,16 +122,15 @@ pub(super) async fn delete_owed_removals(
     connection: &mut PgConnection,
     sync_id: i32,
     accounts: &[Account],
-) -> Result<CountChanges, StateError> {
+) -> Result<(), StateError> {
     if accounts.is_empty() {
-        return Ok(CountChanges::default());
+        return Ok(());
     }
     let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
-    let done = sqlx::query("DELETE FROM owed_removal WHERE sync_id = $1 AND account = ANY ($2)")
+    sqlx::query("DELETE FROM owed_removal WHERE sync_id = $1 AND account = ANY ($2)")
         .bind(sync_id)
         .bind(&texts)
         .execute(connection)
         .await?;
-    let deleted = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
-    Ok(CountChanges { owed_removals: -deleted, ..CountChanges::default() })
+    Ok(())
 }

@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, Row as _};
 
-use super::account_count::CountChanges;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
@@ -112,8 +111,14 @@ impl State {
 
     /// The number of these accounts that have a rejection.
     pub async fn count_rejected_of(&self, sync_id: i32, accounts: &[Account]) -> Result<u64, StateError> {
-        let mut connection = self.pool().acquire().await?;
-        let count = count_rejected(&mut connection, sync_id, accounts.iter().map(Account::as_str)).await?;
+        let accounts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND account = ANY ($2)",
+        )
+        .bind(sync_id)
+        .bind(&accounts)
+        .fetch_one(self.pool())
+        .await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -176,44 +181,8 @@ impl StateWriter {
     }
 }
 
-/// Counts the accounts with a rejection among these.
-async fn count_rejected<'a>(
-    connection: &mut PgConnection,
-    sync_id: i32,
-    accounts: impl Iterator<Item = &'a str>,
-) -> Result<i64, StateError> {
-    let accounts: Vec<&str> = accounts.collect();
-    Ok(sqlx::query_scalar("SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND account = ANY ($2)")
-        .bind(sync_id)
-        .bind(&accounts)
-        .fetch_one(connection)
-        .await?)
-}
-
-/// Deletes and adds rejections within a transaction. Returns by how much that changes the number of rejected accounts.
-///
-/// Only one delivery at a time writes the rejections of an account, so the difference of two counts is exact.
-pub(super) async fn write_rejections(
-    connection: &mut PgConnection,
-    sync_id: i32,
-    rejected: &[NewRejection],
-    resolved: &[(Account, Option<String>)],
-    retry_after: Duration,
-) -> Result<CountChanges, StateError> {
-    if rejected.is_empty() && resolved.is_empty() {
-        return Ok(CountChanges::default());
-    }
-    let of_rejected = rejected.iter().map(|rejection| rejection.account.as_str());
-    let accounts = of_rejected.chain(resolved.iter().map(|(account, _)| account.as_str()));
-    let before = count_rejected(connection, sync_id, accounts.clone()).await?;
-    delete_rejections(connection, sync_id, resolved).await?;
-    upsert_rejections(connection, sync_id, rejected, retry_after).await?;
-    let after = count_rejected(connection, sync_id, accounts).await?;
-    Ok(CountChanges { rejected: after - before, ..CountChanges::default() })
-}
-
 /// Deletes these rejections within a transaction: account and attribute name, `None` for the whole account.
-async fn delete_rejections(
+pub(super) async fn delete_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
     resolved: &[(Account, Option<String>)],
@@ -238,7 +207,7 @@ async fn delete_rejections(
 
 /// Adds rejections within a transaction, or counts another attempt of those with the same digest. The first retry is
 /// due after `retry_after`, and the delay doubles with each attempt.
-async fn upsert_rejections(
+pub(super) async fn upsert_rejections(
     connection: &mut PgConnection,
     sync_id: i32,
     rejected: &[NewRejection],

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::account_count::CountChanges;
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
@@ -178,9 +177,7 @@ async fn delete_step(
         .bind(sync_id)
         .bind(after)
         .bind(&step.end)
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    let changes = CountChanges { rejected: -step.accounts, ..CountChanges::default() };
-    changes.write(connection, sync_id).await?;
     Ok(Some(step))
 }

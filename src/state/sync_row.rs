@@ -132,10 +132,7 @@ impl State {
     /// [`StateError::Unsuitable`] when the sync is bound to something else.
     pub async fn bind(&self, binding: &Binding) -> Result<SyncRow, StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
-        sqlx::query(
-            "WITH created AS (INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING RETURNING id) \
-             INSERT INTO account_count (sync_id) SELECT id FROM created",
-        )
+        sqlx::query("INSERT INTO sync (name, binding) VALUES ($1, $2::text::jsonb) ON CONFLICT (name) DO NOTHING")
             .bind(self.name())
             .bind(json)
             .execute(self.pool())
