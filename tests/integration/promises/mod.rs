@@ -7,6 +7,7 @@ mod clock;
 mod gone;
 mod late_writes;
 mod lease;
+mod many_rejections;
 mod mapping;
 mod outages;
 mod owed_removals;
