@@ -142,7 +142,9 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
     let read = async {
         let state = State::open(config, Access::ReadOnly).await?;
         let version = state.schema_version().await?;
-        let row = state.sync_row().await?;
+        // An older schema is upgraded by the next start.
+        let is_old = version.is_some_and(|version| version < LATEST_VERSION);
+        let row = if is_old { None } else { state.sync_row().await? };
         Ok::<_, crate::state::StateError>((version, row))
     };
     match read.await {

@@ -147,8 +147,16 @@ pub async fn retry(global: GlobalOptions, ids: Vec<String>) -> CommandResult {
         return Err(CommandFailure::failed("nothing is rejected: this sync has not run yet"));
     };
     let selected = parse_accounts(&config, &ids);
-    let only = (!selected.is_empty()).then_some(selected.as_slice());
-    let count = state.retry_rejections(row.id, only).await?;
+    let mut count = 0;
+    if selected.is_empty() {
+        let mut after = String::new();
+        while let Some((end, accounts)) = state.retry_next_rejections(row.id, &after).await? {
+            after = end;
+            count += accounts;
+        }
+    } else {
+        count = state.retry_rejections_of(row.id, &selected).await?;
+    }
     print_line(format!("the next pass retries the rejections of {}", accounts(count)))?;
     Ok(Exit::Done)
 }

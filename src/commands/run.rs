@@ -10,7 +10,6 @@ use super::exit::{CommandResult, Exit};
 use super::one_shot::{LeasedEngine, run_within_limits};
 use super::options::{CommandKind, GlobalOptions};
 use crate::clock::Shutdown;
-use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pass::{FullOptions, PassKind, PassProgress};
 use crate::service::daemon::Daemon;
@@ -18,9 +17,8 @@ use crate::service::http::{self, HttpState};
 use crate::service::readiness::Readiness;
 use crate::service::reload::Reloader;
 use crate::service::signals::{self, OnHangup};
+use crate::service::status_source::status_source;
 use crate::service::systemd;
-use crate::state::{Access, State};
-use crate::status;
 
 /// The interval between two attempts to listen on an HTTP address that is in use.
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -81,19 +79,6 @@ async fn serve_http(listen: SocketAddr, state: HttpState, shutdown: Shutdown) {
     };
     tracing::info!(address = %listen, "serving /healthz /readyz /status /metrics");
     http::serve(listener, state, shutdown).await;
-}
-
-/// Reads the status for the HTTP server, on a database connection that is opened by the first request.
-fn status_source(config: Arc<Config>) -> http::StatusSource {
-    let cell = Arc::new(tokio::sync::OnceCell::<State>::new());
-    Arc::new(move || {
-        let (config, cell) = (config.clone(), cell.clone());
-        Box::pin(async move {
-            let state = cell.get_or_try_init(|| State::open(&config, Access::ReadOnly)).await;
-            let state = state.map_err(|error| error.to_string())?;
-            status::document(state).await.map_err(|error| error.to_string())
-        })
-    })
 }
 
 /// Runs one incremental pass (`run --once`), or a full pass when one is due. The first pass of a sync is always full.

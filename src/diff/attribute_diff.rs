@@ -20,6 +20,8 @@ pub struct DiffRules {
     pub force: bool,
     /// The key of the digests of rejections.
     pub digest_key: DigestKey,
+    /// Remove attributes that are to be absent although nothing is acknowledged for them. Part of `force`.
+    pub force_removals: bool,
 }
 
 /// A recorded rejection, reduced to what the comparison needs.
@@ -109,7 +111,7 @@ impl AttributeDiff {
                 self.stays_in_doubt |= input.in_doubt();
                 true
             }
-            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.rules.force => true,
+            DesiredValue::Absent if !input.acknowledged.may_be_held() && !input.rules.force_removals => true,
             DesiredValue::Absent if input.rejection.is_some_and(|rejection| rejection.blocks_removal(key)) => {
                 self.stays_in_doubt |= input.in_doubt();
                 false

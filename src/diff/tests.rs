@@ -12,6 +12,7 @@ fn rules(indexes: &[u16]) -> DiffRules {
         remove_gone: true,
         force: false,
         digest_key: key(),
+        force_removals: false,
     }
 }
 
@@ -61,7 +62,7 @@ fn only_what_differs_is_sent() {
 
 #[test]
 fn force_sends_what_is_acknowledged_and_removes_what_is_empty() {
-    let rules = DiffRules { force: true, ..rules(&[0, 1]) };
+    let rules = DiffRules { force: true, force_removals: true, ..rules(&[0, 1]) };
     let difference = of_present_account(
         &desired(&[value("a"), DesiredValue::Absent]),
         &[holds("a"), AcknowledgedValue::Absent],

@@ -43,6 +43,7 @@ impl Engine {
             backoff: self.backoff.clone(),
             failure,
         };
+        self.owed_at_most = self.state.account_counts(self.writer.sync_id()).await?.owed_removals;
         let live_intents = self.queue.live_intents();
         let live_intents = live_intents.lock().await;
         let live: Vec<i64> = live_intents.iter().copied().collect();

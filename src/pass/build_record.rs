@@ -36,8 +36,6 @@ pub(super) struct OutcomeCounts {
     pub(super) rejected: usize,
     /// Refusals of values that were not sent. Counts values, not accounts.
     pub(super) local_rejections: usize,
-    /// Accounts that gained their first acknowledged value, less those that lost their last one.
-    pub(super) known_delta: i64,
 }
 
 /// Collects the outcomes of one delivery.
@@ -106,6 +104,12 @@ impl RecordBuilder {
         self.counts.pushed += usize::from(update.set_done);
         self.counts.removed += usize::from(update.remove_done);
         self.counts.rejected += usize::from(update.refused && !locally_refused);
+        // One that was not sent stays owed. The others are recorded: as done, as a rejection, or in doubt.
+        let mut removals = outcome.attributes.iter().skip(diff.change.set.len());
+        let is_owed = diff.removal_waits || diff.change.remove.is_empty();
+        if !is_owed && !removals.any(|(_, outcome)| *outcome == AttributeOutcome::NotSent) {
+            self.record.removal_sent.push(diff.account().clone());
+        }
         // A rejection of an attribute ends when the attribute was accepted, one of the account when everything was.
         for standing in &diff.standing {
             let fulfilled = standing.map_or(update.all_done, |attribute| update.done.contains(&attribute));
@@ -115,8 +119,6 @@ impl RecordBuilder {
         }
         let was_in_doubt = diff.acknowledged.iter().any(AcknowledgedValue::in_doubt);
         if update.acknowledged != diff.acknowledged || (was_in_doubt && update.due != RetryDue::Now) {
-            self.counts.known_delta +=
-                i64::from(holds_a_value(&update.acknowledged)) - i64::from(holds_a_value(&diff.acknowledged));
             self.record.accounts.push(AccountRecord {
                 account: diff.account().clone(),
                 exists: diff.is_stored,
@@ -162,10 +164,6 @@ impl RecordBuilder {
     }
 }
 
-fn holds_a_value(acknowledged: &[AcknowledgedValue]) -> bool {
-    acknowledged.iter().any(|known| known.value().is_some())
-}
-
 /// The state of one account while the outcomes of its attributes are applied.
 struct AccountUpdate {
     acknowledged: Vec<AcknowledgedValue>,
@@ -187,7 +185,7 @@ impl AccountUpdate {
         Self {
             acknowledged: diff.acknowledged.clone(),
             // A removal that the guard allows later resolves unknown outcomes too.
-            due: if diff.removal_pending { RetryDue::Now } else { RetryDue::OnChange },
+            due: if diff.removal_waits { RetryDue::Now } else { RetryDue::OnChange },
             detached,
             late_write_possible: diff.late_write.is_some(),
             all_done: true,

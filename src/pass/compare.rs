@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
-use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RetryRejections, may_be_held};
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RemovalMode, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
 use crate::state::other_syncs::OtherSyncs;
+use crate::state::owed_removal::RemovalReason;
 use crate::state::rejection::StandingRejection;
 use crate::state::{State, StateError};
 
@@ -52,6 +53,8 @@ struct AccountState {
     rejected: Vec<PriorRejection>,
     /// Attributes that another sync of the app holds.
     held_by_others: Vec<AttributeIndex>,
+    /// It owes a removal of what was not acknowledged.
+    is_forced: bool,
 }
 
 /// What the state holds of the accounts of a page: stored values, rejections, and what other syncs hold.
@@ -62,8 +65,18 @@ type PageState =
 #[derive(Default)]
 struct StoredPart {
     acknowledged: Vec<AcknowledgedValue>,
+    /// Nobody can tell what IM holds besides: the state has no row, or one of an earlier generation, or `--force` already
+    /// owes a removal of what was not acknowledged.
+    is_unsure: bool,
     late_write: Option<Duration>,
     retry_scheduled: bool,
+}
+
+impl StoredPart {
+    /// Whether IM may hold a value of this attribute, so that the account can lose it.
+    fn may_lose(&self, attribute: AttributeIndex) -> bool {
+        self.is_unsure || may_be_held(&self.acknowledged, attribute)
+    }
 }
 
 impl PageComparer {
@@ -86,6 +99,7 @@ impl PageComparer {
                 force: false,
                 // Nothing was stored yet under another key.
                 digest_key: state.as_ref().map_or_else(|| DigestKey::new(&[]), |state| state.digest_key.clone()),
+                force_removals: false,
             },
             names,
             in_order,
@@ -104,12 +118,14 @@ impl PageComparer {
     }
 
     /// Compares rows of one snapshot; `missing`: accounts that were looked up and have no row; `unreadable`: accounts with
-    /// a row that cannot be read. What IM holds for the latter stays.
+    /// a row that cannot be read. What IM holds for the latter stays. `owed`: the removals that these accounts owe already.
+    /// One that `--force` began is wanted in every later comparison too.
     pub(super) async fn compare_page(
         &self,
         rows: &[Row],
         missing: Vec<Account>,
         unreadable: Vec<(Account, LocalRefusal)>,
+        owed: &HashMap<Account, RemovalReason>,
         options: CompareOptions,
     ) -> Result<PageDiff, StateError> {
         let mut page_diff = PageDiff::default();
@@ -121,7 +137,10 @@ impl PageComparer {
                 MappedRow::Refused(account, refusal) => {
                     mapped.push((account.clone(), MappedRow::Refused(account, refusal)));
                 }
-                MappedRow::Present(desired) => mapped.push((desired.account.clone(), MappedRow::Present(desired))),
+                MappedRow::Present(desired) => {
+                    page_diff.present += 1;
+                    mapped.push((desired.account.clone(), MappedRow::Present(desired)));
+                }
             }
         }
         mapped.extend(
@@ -133,21 +152,33 @@ impl PageComparer {
             return Ok(page_diff);
         }
 
-        let rules = DiffRules { force: options.force, ..self.rules.clone() };
-        let (mut stored, mut standing, mut held) = self.read_state(&mapped, options.force).await?;
+        let is_forced = |account: &Account| owed.get(account) == Some(&RemovalReason::Forced);
+        let rules = [false, true].map(|force_removals| DiffRules {
+            force: options.force,
+            force_removals: force_removals || options.force,
+            ..self.rules.clone()
+        });
+        let needs_values = |account: &Account| options.force || is_forced(account);
+        let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values).await?;
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
+            let is_forced = is_forced(&account);
             let state = AccountState {
                 stored: stored.remove(&account),
                 rejected: self.rejected(&standing, options.retry),
                 held_by_others: held.remove(&account).unwrap_or_default(),
+                is_forced,
             };
-            page_diff.diffs.extend(self.compare_account(mapped, state, &rules, options));
+            page_diff.diffs.extend(self.compare_account(mapped, state, &rules[usize::from(is_forced)], options));
         }
         Ok(page_diff)
     }
 
-    async fn read_state(&self, mapped: &[(Account, MappedRow)], force: bool) -> Result<PageState, StateError> {
+    async fn read_state(
+        &self,
+        mapped: &[(Account, MappedRow)],
+        needs_values: impl Fn(&Account) -> bool,
+    ) -> Result<PageState, StateError> {
         let Some(StateRef { state, sync_id, generation, digest_key, other_syncs }) = &self.state else {
             return Ok(PageState::default());
         };
@@ -155,7 +186,7 @@ impl PageComparer {
             .iter()
             .map(|(account, mapped)| {
                 let digest = match mapped {
-                    MappedRow::Present(desired) if !force => {
+                    MappedRow::Present(desired) if !needs_values(account) => {
                         digest_key.when_all_acknowledged(&desired.values, &self.in_order)
                     }
                     _ => None,
@@ -198,16 +229,21 @@ impl PageComparer {
         rules: &DiffRules,
         options: CompareOptions,
     ) -> Option<AccountDiff> {
-        let AccountState { stored, rejected, held_by_others } = state;
+        let AccountState { stored, rejected, held_by_others, is_forced } = state;
         let is_stored = stored.is_some();
         let is_as_desired = matches!(stored, Some(StoredAccount::UpToDate));
         let mut known = match stored {
-            Some(StoredAccount::Acknowledged { known, late_write, retry_pending }) => {
-                StoredPart { acknowledged: known, late_write, retry_scheduled: retry_pending }
-            }
-            Some(StoredAccount::UpToDate) | None => StoredPart::default(),
+            Some(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current }) => StoredPart {
+                acknowledged: known,
+                is_unsure: !is_current || is_forced,
+                late_write,
+                retry_scheduled: retry_pending,
+            },
+            Some(StoredAccount::UpToDate) => StoredPart::default(),
+            None => StoredPart { is_unsure: true, ..StoredPart::default() },
         };
         let mut desired_digest = 0;
+        let is_gone = matches!(mapped, MappedRow::Gone(_));
         let difference = match mapped {
             MappedRow::NoAccount => return None,
             MappedRow::Gone(account) => diff::of_gone_account(account, &known.acknowledged, &rejected, rules),
@@ -227,11 +263,12 @@ impl PageComparer {
         refused.retain(|refusal| !is_recorded(refusal, &rejected, &rules.digest_key));
 
         let given_up = change.remove.extract_if(.., |attribute| held_by_others.contains(attribute)).collect();
-        let mut removal_pending = false;
-        if !options.removals {
-            // A removal by which nothing can be lost needs no decision of the removal guard.
-            let may_be_lost = |attribute: &AttributeIndex| may_be_held(&known.acknowledged, *attribute);
-            removal_pending = change.remove.iter().any(may_be_lost);
+        // A removal by which nothing can be lost needs no decision of the removal guard.
+        let may_be_lost = |attribute: &AttributeIndex| known.may_lose(*attribute);
+        let counted: Vec<AttributeIndex> = change.remove.iter().copied().filter(may_be_lost).collect();
+        let counted_removal = self.reason_of(&counted, &known.acknowledged, is_gone);
+        let removal_waits = options.removals == RemovalMode::Owed && counted_removal.is_some();
+        if removal_waits {
             change.remove.retain(|attribute| !may_be_lost(attribute));
         }
         let diff = AccountDiff {
@@ -240,7 +277,8 @@ impl PageComparer {
             late_write: known.late_write,
             retry_scheduled: known.retry_scheduled,
             change,
-            removal_pending,
+            counted_removal,
+            removal_waits,
             given_up,
             may_be_overwritten: false,
             refused,
@@ -249,7 +287,28 @@ impl PageComparer {
             desired_digest,
             unresolvable,
         };
-        (diff.needs_delivery() || removal_pending || unresolvable).then_some(diff)
+        (diff.needs_delivery() || removal_waits || unresolvable).then_some(diff)
+    }
+
+    /// Why these attributes are removed; `None` if there are none.
+    fn reason_of(
+        &self,
+        remove: &[AttributeIndex],
+        acknowledged: &[AcknowledgedValue],
+        is_gone: bool,
+    ) -> Option<RemovalReason> {
+        let is_mapped = |attribute: &AttributeIndex| self.rules.attribute_indexes.contains(attribute);
+        if remove.is_empty() {
+            None
+        } else if !remove.iter().all(|attribute| may_be_held(acknowledged, *attribute)) {
+            Some(RemovalReason::Forced)
+        } else if is_gone {
+            Some(RemovalReason::Gone)
+        } else if remove.iter().any(is_mapped) {
+            Some(RemovalReason::Emptied)
+        } else {
+            Some(RemovalReason::Unmapped)
+        }
     }
 
     /// The acknowledged values of an account whose stored digest is that of its desired values.

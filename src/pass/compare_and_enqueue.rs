@@ -11,13 +11,23 @@ use serde_json::Value;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::page_diff::{AccountDiff, CompareOptions};
+use super::page_diff::{AccountDiff, CompareOptions, RemovalMode};
 use super::pages::ReadPage;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use crate::crash;
 use crate::model::{Account, Row};
 use crate::push::{ChangeOrigin, StopReason};
+
+/// What is known of a page that was compared.
+#[derive(Debug, Default)]
+pub(super) struct ComparedPage {
+    /// Accounts that owe a removal.
+    pub(super) owed: HashSet<Account>,
+    /// How many of them owed it before this comparison.
+    pub(super) owed_before: usize,
+    /// Accounts with a row that is not gone.
+    pub(super) present: usize,
+}
 
 impl Engine {
     /// Fails if a shutdown has been requested.
@@ -25,15 +35,14 @@ impl Engine {
         if self.shutdown.requested() { Err(PassError::Stop(StopReason::Shutdown)) } else { Ok(()) }
     }
 
-    /// Compares a page and enqueues what differs. Accounts that would lose a value are added to `pending`. Those that are in
-    /// flight are not compared: a changed row is deferred, and a retry stays due.
+    /// Compares a page, stores which of its accounts owe a removal, and enqueues what else differs. Accounts that are in
+    /// flight are not compared: a changed row is deferred, and a retry or a removal waits.
     pub(super) async fn compare_and_enqueue_page(
         &mut self,
         context: &Arc<DeliveryContext>,
         page: ReadPage,
         options: CompareOptions,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    ) -> Result<ComparedPage, PassError> {
         self.check_shutdown()?;
         let ReadPage { mut rows, mut missing, mut unreadable, .. } = page;
         PassProgress::add(&context.progress.rows_read, rows.len() + unreadable.len());
@@ -47,24 +56,34 @@ impl Engine {
             rows.retain(|row| row.account.as_deref().is_none_or(|text| !busy.contains(&source.account_of(text))));
             missing.retain(|account| !busy.contains(account));
             unreadable.retain(|(account, _)| !busy.contains(account));
-            if options.origin == ChangeOrigin::New {
+            if options.origin == ChangeOrigin::New && options.removals == RemovalMode::Owed {
                 self.defer(context, &busy).await?;
             }
         }
         crash::point("page: read");
-        let page_diff = self.comparer.compare_page(&rows, missing, unreadable, options).await?;
+        let mut accounts = self.reader.accounts_of(&rows);
+        accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
+        let owed_before = self.owed_removals_of(&accounts).await?;
+        let page_diff = self.comparer.compare_page(&rows, missing, unreadable, &owed_before, options).await?;
         crash::point("page: compared");
-        // Where removals are sent, and on a repeated read, the accounts have been counted already.
-        if !options.removals && !pending.is_repeat() {
-            let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_pending;
+        // Where removals are sent, the accounts have been counted already.
+        if options.removals == RemovalMode::Owed {
+            let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_waits;
             PassProgress::add(&context.progress.without_account, page_diff.without_account);
             PassProgress::add(&context.progress.changed, page_diff.diffs.iter().filter(differs).count());
         }
-        let loses = |diff: &&AccountDiff| diff.removal_pending;
-        pending.add(page_diff.diffs.iter().filter(loses).map(|diff| diff.account().clone()));
+        self.store_owed_removals(&owed_before, &page_diff, options).await?;
+        let waits = page_diff.diffs.iter().filter(|diff| diff.removal_waits);
+        let owed: HashSet<Account> = waits.map(|diff| diff.account().clone()).collect();
+        let compared = ComparedPage {
+            owed_before: owed.iter().filter(|account| owed_before.contains_key(*account)).count(),
+            owed,
+            present: page_diff.present,
+        };
         self.queue.enqueue(context, page_diff, options.origin, options.first_pass.unwrap_or(context.pass));
         crash::point("page: enqueued");
-        context.check()
+        context.check()?;
+        Ok(compared)
     }
 
     /// The accounts of a page that are in flight.
@@ -85,11 +104,10 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         accounts: &[Account],
         options: CompareOptions,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    ) -> Result<ComparedPage, PassError> {
         self.queue.wait_for_capacity().await;
         let page = self.reader.look_up(accounts.to_vec()).await?;
-        self.compare_and_enqueue_page(context, page, options, pending).await
+        self.compare_and_enqueue_page(context, page, options).await
     }
 
     /// Stores what `status` shows of the running pass, at most once a second, and a full pass's position. Skipped for a

@@ -12,7 +12,6 @@ use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::page_diff::CompareOptions;
-use super::pending_removals::PendingRemovals;
 use super::slow_calls::SlowCalls;
 use crate::crash;
 use crate::model::Account;
@@ -33,11 +32,7 @@ impl Engine {
     }
 
     /// Looks up the deferred accounts that are no longer in flight.
-    pub(super) async fn look_up_deferred(
-        &mut self,
-        context: &Arc<DeliveryContext>,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    pub(super) async fn look_up_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
         loop {
             let in_flight = self.queue.accounts_in_flight();
             let ready = self.deferrals.ready(|account| in_flight.contains(account), self.reader.page_size());
@@ -46,21 +41,17 @@ impl Engine {
             }
             let first_pass = Some(self.deferrals.note_looked_up(&ready, context.pass));
             let options = CompareOptions { first_pass, ..CompareOptions::default() };
-            self.look_up_and_enqueue_accounts(context, &ready, options, pending).await?;
+            self.look_up_and_enqueue_accounts(context, &ready, options).await?;
         }
     }
 
     /// Waits for the deliveries of a pass, and looks up what was deferred: once in a daemon, whose next pass looks up the
     /// others; else until nothing is deferred any more.
-    pub(super) async fn settle_with_deferred(
-        &mut self,
-        context: &Arc<DeliveryContext>,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
-        self.look_up_deferred(context, pending).await?;
+    pub(super) async fn settle_with_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+        self.look_up_deferred(context).await?;
         self.settle(context).await?;
         while self.slow_calls == SlowCalls::Await && self.deferrals.any_waits() {
-            self.look_up_deferred(context, pending).await?;
+            self.look_up_deferred(context).await?;
             self.settle(context).await?;
         }
         Ok(())

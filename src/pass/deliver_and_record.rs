@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
@@ -183,6 +182,5 @@ fn count(context: &DeliveryContext, counts: OutcomeCounts) {
     PassProgress::add(&progress.pushed, counts.pushed);
     PassProgress::add(&progress.removed, counts.removed);
     PassProgress::add(&progress.rejected, counts.rejected);
-    progress.known_delta.fetch_add(counts.known_delta, Ordering::Relaxed);
     context.metrics.rejections.with_label_values(&["local"]).inc_by(counts.local_rejections as u64);
 }

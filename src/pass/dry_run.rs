@@ -11,10 +11,9 @@ use super::compare::{PageComparer, StateRef};
 use super::engine::watermark_column;
 use super::error::PassError;
 use super::full_pass_schedule::{FullOptions, FullPassSchedule};
-use super::guard::RemovalGuard;
-use super::page_diff::{AccountDiff, CompareOptions};
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff};
 use super::pages::{PageReader, PageScan, ReadPage};
-use super::pending_removals::PendingRemovals;
+use super::predicted_removals::{PredictedPass, PredictedRemovals, StateOfSync};
 use super::prepare_sync::binding;
 use super::read_position::ReadPosition;
 use crate::config::Config;
@@ -22,6 +21,7 @@ use crate::mapping::Mapping;
 use crate::model::{Account, AttributeIndex};
 use crate::source::Source;
 use crate::state::State;
+use crate::state::account_count::AccountCounts;
 use crate::state::attribute_names::append_names;
 use crate::state::other_syncs::OtherSyncs;
 use crate::state::sync_row::SyncRow;
@@ -82,7 +82,7 @@ struct DryRunPlan {
 #[derive(Default)]
 struct DryRunFindings {
     summary: DryRunSummary,
-    pending: PendingRemovals,
+    removals: PredictedRemovals,
     /// Accounts that were counted, where several scans can find the same one. A real pass has sent it after the first.
     counted: Option<HashSet<Account>>,
     /// Accounts whose standing rejections would all end or be replaced.
@@ -128,20 +128,52 @@ impl DryRun {
         let mut plan = self.plan(scope).await?;
         // Each account of a full pass, or of named ones, is in one page only.
         let several_scans = plan.scans.len() > 1 && !plan.is_full;
-        let mut findings = DryRunFindings { counted: several_scans.then(HashSet::new), ..DryRunFindings::default() };
-        'scans: for scan in &mut plan.scans {
+        let counts = match &self.row {
+            Some(row) => self.reader.state.account_counts(row.id).await?,
+            None => AccountCounts::default(),
+        };
+        let mut findings = DryRunFindings {
+            counted: several_scans.then(HashSet::new),
+            removals: PredictedRemovals::new(counts),
+            ..DryRunFindings::default()
+        };
+        let mut goes_on = true;
+        for scan in &mut plan.scans {
             let compare = scan.compare_options(options.force).of_whole_pass();
-            while let Some(page) = scan.next(&mut self.reader).await? {
+            while goes_on && let Some(page) = scan.next(&mut self.reader).await? {
                 let is_last = page.is_last;
-                if !self.compare_page(page, compare, &mut findings, &mut on_diff).await? {
-                    break 'scans;
-                }
+                let page_diff = self.compare_page(page, compare, &mut findings, true).await?;
+                goes_on = self.show(&page_diff, &mut findings, &mut on_diff);
                 if is_last {
                     break;
                 }
             }
         }
+        if goes_on && !plan.is_full && plan.only.is_none() && counts.owed_removals > 0 {
+            self.show_owed(&mut findings, &mut on_diff).await?;
+        }
         self.summarize(plan, options, findings).await
+    }
+
+    /// Adds the owed removals that an earlier pass left, which the next one sends.
+    async fn show_owed(
+        &mut self,
+        findings: &mut DryRunFindings,
+        on_diff: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
+    ) -> Result<(), PassError> {
+        let Some(sync_id) = self.reader.sync_id else { return Ok(()) };
+        let limit = i64::from(self.reader.config.source.page_size);
+        let mut after: Option<Account> = None;
+        loop {
+            let owed = self.reader.state.owed_removals_after(sync_id, after.as_ref(), limit).await?;
+            let Some(last) = owed.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let page = self.reader.look_up(owed).await?;
+            let page_diff = self.compare_page(page, CompareOptions::default().of_whole_pass(), findings, false).await?;
+            if !self.show(&page_diff, findings, on_diff) {
+                return Ok(());
+            }
+        }
     }
 
     /// The scans of the pass. A full pass's accounts in doubt and rejections are all found in its table and gone accounts,
@@ -178,23 +210,37 @@ impl DryRun {
         FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())
     }
 
-    /// Returns false if `on_diff` did.
+    /// `before_guard`: the pass compares the page before it asks the removal guard.
     async fn compare_page(
         &self,
         page: ReadPage,
         options: CompareOptions,
         findings: &mut DryRunFindings,
-        on_diff: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
-    ) -> Result<bool, PassError> {
+        before_guard: bool,
+    ) -> Result<PageDiff, PassError> {
         findings.summary.rows_read += (page.rows.len() + page.unreadable.len()) as u64;
-        let page_diff = self.comparer.compare_page(&page.rows, page.missing, page.unreadable, options).await?;
-        findings.summary.without_account += page_diff.without_account as u64;
-        for diff in &page_diff.diffs {
-            if findings.add(diff) && diff.sends() && !on_diff(diff, &self.comparer) {
-                return Ok(false);
-            }
+        let mut compared = self.reader.accounts_of(&page.rows);
+        compared.extend(page.missing.iter().chain(page.unreadable.iter().map(|(account, _)| account)).cloned());
+        let DryRunFindings { removals, counted, .. } = findings;
+        let state = StateOfSync { state: &self.reader.state, row: self.row.as_ref() };
+        let owed = removals.stored(state, &compared).await?;
+        let page_diff = self.comparer.compare_page(&page.rows, page.missing, page.unreadable, &owed, options).await?;
+        if before_guard {
+            let is_new = |account: &Account| !counted.as_ref().is_some_and(|counted| counted.contains(account));
+            removals.add_page(state, &owed, &page_diff, is_new).await?;
         }
-        Ok(true)
+        findings.summary.without_account += page_diff.without_account as u64;
+        Ok(page_diff)
+    }
+
+    /// Counts what differs, and hands it to `on_diff`. Returns false if that did.
+    fn show(
+        &self,
+        page_diff: &PageDiff,
+        findings: &mut DryRunFindings,
+        on_diff: &mut impl FnMut(&AccountDiff, &PageComparer) -> bool,
+    ) -> bool {
+        page_diff.diffs.iter().all(|diff| !findings.add(diff) || !diff.sends() || on_diff(diff, &self.comparer))
     }
 
     async fn summarize(
@@ -203,20 +249,22 @@ impl DryRun {
         options: FullOptions,
         findings: DryRunFindings,
     ) -> Result<DryRunSummary, PassError> {
-        let DryRunFindings { mut summary, pending, counted: _, rejections_replaced } = findings;
+        let DryRunFindings { mut summary, removals, counted: _, rejections_replaced } = findings;
         summary.full_because = plan.full_because;
         let per_call = self.reader.config.im.users_per_call as u64;
         summary.calls = summary.set.div_ceil(per_call) + summary.removed.div_ceil(per_call);
+        let pass = PredictedPass {
+            max_share: self.reader.config.removal.max_share,
+            is_full: plan.is_full,
+            force: options.force,
+            allow_removals: options.allow_removals,
+        };
+        summary.guard = removals.guard(StateOfSync { state: &self.reader.state, row: self.row.as_ref() }, pass).await?;
         if let Some(row) = &self.row {
-            let mut guard = RemovalGuard::new(row.guard.clone(), self.reader.config.removal.max_share);
-            if plan.is_full {
-                guard.lift_for_full_pass(row.guard.as_ref(), options.allow_removals);
-            }
-            if !options.allow_removals {
-                guard.decide(&self.reader.state, row.id, &pending).await?;
-            }
-            summary.guard = guard.document().cloned();
-            let standing = self.reader.state.count_rejected_accounts(row.id, plan.only.as_deref()).await?;
+            let standing = match &plan.only {
+                Some(only) => self.reader.state.count_rejected_of(row.id, only).await?,
+                None => self.reader.state.account_counts(row.id).await?.rejected,
+            };
             summary.rejected += standing.saturating_sub(rejections_replaced);
         }
         Ok(summary)
@@ -235,9 +283,6 @@ impl DryRunFindings {
         summary.changed += u64::from(diff.sends());
         summary.rejected += u64::from(!diff.refused.is_empty());
         self.rejections_replaced += u64::from(replaces_rejections(diff));
-        if diff.loses_a_value() {
-            self.pending.add(std::iter::once(diff.account().clone()));
-        }
         true
     }
 }

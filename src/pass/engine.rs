@@ -50,10 +50,12 @@ pub struct Engine {
     /// Passes that ended before their slowest call.
     pub(super) detached: Vec<DetachedPass>,
     pub(super) current_passes: CurrentPasses,
-    /// Accounts with an acknowledged value.
-    pub(super) known_accounts: i64,
     /// After which account the next probe's account is searched.
     pub(super) probes_after: Arc<Mutex<Account>>,
+    /// At most so many removals are owed. Deliveries that end meanwhile make it fewer.
+    pub(super) owed_at_most: u64,
+    /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
+    pub(super) retry_rejections_after: Option<String>,
     /// Outcomes are unknown that a later pass retries. Until then IM may not hold everything that was committed.
     pub(super) in_doubt_pending: bool,
 }

@@ -3,7 +3,6 @@
 //! Owns: the way of the report into state and metrics. Must not know: what the pass did.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
@@ -11,6 +10,7 @@ use super::error::PassError;
 use super::report::{PassOutcome, PassReport};
 use crate::crash;
 use crate::model::Account;
+use crate::state::account_count::AccountCounts;
 use crate::state::sync_update::SyncUpdate;
 
 impl Engine {
@@ -21,10 +21,10 @@ impl Engine {
         }
         let sync_id = self.writer.sync_id();
         let rejected = match only {
-            None => self.state.rejections_exist(sync_id).await?,
-            Some(_) => self.state.count_rejected_accounts(sync_id, only).await? > 0,
+            None => self.state.account_counts(sync_id).await?.rejected,
+            Some(only) => self.state.count_rejected_of(sync_id, only).await?,
         };
-        Ok(if rejected { PassOutcome::Rejected } else { PassOutcome::Ok })
+        Ok(if rejected > 0 { PassOutcome::Rejected } else { PassOutcome::Ok })
     }
 
     /// Stores the end of a pass and makes its report. The caller logs it. `save`: the sync row is stored in any case;
@@ -43,8 +43,6 @@ impl Engine {
             Ok(outcome) => (outcome, None),
             Err(error) => (error.outcome(), Some(error)),
         };
-        self.known_accounts += progress.known_delta.swap(0, Ordering::Relaxed);
-        self.metrics.accounts.set(self.known_accounts);
         let mut report = progress.report(outcome, error.as_ref().map(ToString::to_string));
         crash::point("pass: outcomes are recorded");
         let was_held = self.current_passes.is_held();
@@ -73,7 +71,8 @@ impl Engine {
         mut update: SyncUpdate,
         save: bool,
     ) -> Result<(), PassError> {
-        self.in_doubt_pending = self.state.in_doubt_pending(self.writer.sync_id()).await?;
+        let counts = self.update_gauges().await?;
+        self.in_doubt_pending = counts.in_doubt > 0 && self.state.in_doubt_pending(self.writer.sync_id()).await?;
         let guard_changed = self.guard.differs_from_stored();
         if !save && !guard_changed && !report.is_notable() {
             return Ok(());
@@ -87,16 +86,17 @@ impl Engine {
             self.writer.add_pass(&report.row).await?;
             crash::point("pass: added to the history");
         }
-        self.update_gauges().await
+        Ok(())
     }
 
-    /// Sets the gauges that are counted in the state.
-    pub(super) async fn update_gauges(&self) -> Result<(), PassError> {
-        let in_doubt = self.state.count_accounts_in_doubt(self.writer.sync_id()).await?;
-        self.metrics.in_doubt_accounts.set(i64::try_from(in_doubt).unwrap_or(i64::MAX));
-        let rejected = self.state.count_rejected_accounts(self.writer.sync_id(), None).await?;
-        self.metrics.rejected_accounts.set(i64::try_from(rejected).unwrap_or(i64::MAX));
-        Ok(())
+    /// Sets the gauges of the numbers that the state keeps. Returns these.
+    pub(super) async fn update_gauges(&self) -> Result<AccountCounts, PassError> {
+        let counts = self.state.account_counts(self.writer.sync_id()).await?;
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.accounts.set(gauge(counts.known));
+        self.metrics.in_doubt_accounts.set(gauge(counts.in_doubt));
+        self.metrics.rejected_accounts.set(gauge(counts.rejected));
+        Ok(counts)
     }
 
     /// What the sync row stores: read position, removal guard and the reason for a full pass.

@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::compare_and_enqueue::ComparedPage;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::{FulfilledRequests, FullOptions, FullPassKey, FullPassPosition};
+use super::guard::GuardScope;
 use super::page_diff::RetryRejections;
 use super::pages::PageScan;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use super::recorded_pages::{PageEnd, RecordedPages};
 use super::removals::RemovalPolicy;
@@ -44,6 +45,22 @@ pub enum FullPassStep {
     Done(Box<PassReport>, Option<PassError>),
 }
 
+/// Numbers of accounts that owe a removal, as a full pass found them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FoundRemovals {
+    /// No earlier comparison had found it.
+    pub(super) new: u64,
+    /// It was owed before.
+    pub(super) known_before: u64,
+}
+
+impl FoundRemovals {
+    pub(super) fn add(&mut self, page: &ComparedPage) {
+        self.known_before += page.owed_before as u64;
+        self.new += (page.owed.len() - page.owed_before) as u64;
+    }
+}
+
 /// A full pass under way.
 #[derive(Debug)]
 pub struct FullPass {
@@ -54,11 +71,12 @@ pub struct FullPass {
     pub(super) gone: PageScan,
     pub(super) in_doubt: PageScan,
     pub(super) pages: RecordedPages,
-    pub(super) pending: PendingRemovals,
     /// Accounts with a difference, those of retries aside.
     pub(super) differences: u64,
-    /// The removal guard's document when the pass began. The pass lifts only that guard.
-    pub(super) guard_at_begin: Option<Value>,
+    /// Accounts of the table that are not gone.
+    pub(super) present: u64,
+    /// Accounts that owe a removal: found by this pass, and known before.
+    pub(super) owed: FoundRemovals,
     fulfilled: FulfilledRequests,
     /// When the first attempt of the pass began.
     began_at: DateTime<Utc>,
@@ -70,23 +88,14 @@ impl FullPass {
         &self.context.progress
     }
 
-    /// Starts the scans from the first row, for a repeated read.
-    pub(super) fn read_again(&mut self) {
-        [self.table, self.gone, ..] = PageScan::full(None);
-        self.phase = FullPassPhase::WholeTable;
-    }
-
-    /// Whether every attribute is sent again. A repeated read does not send it twice.
-    pub(super) fn force(&self) -> bool {
-        self.key.options.force && !self.pending.is_repeat()
-    }
-
-    /// Who decides about this pass's removals.
+    /// Who decides about removals at the end of this pass.
     pub(super) fn removal_policy(&self) -> RemovalPolicy {
         if self.key.options.allow_removals {
             RemovalPolicy::AllowAll
         } else {
-            RemovalPolicy::Guarded { retry: RetryRejections::None }
+            let forced_rows = if self.key.options.force { self.present } else { 0 };
+            let scope = GuardScope::WholeTable { forced_rows };
+            RemovalPolicy::Guarded { scope, retry: RetryRejections::None }
         }
     }
 
@@ -153,9 +162,9 @@ impl Engine {
             gone,
             in_doubt,
             pages,
-            pending: PendingRemovals::default(),
             differences: 0,
-            guard_at_begin: self.guard.document().cloned(),
+            present: 0,
+            owed: FoundRemovals::default(),
             fulfilled: self.full_passes.fulfilled_by_pass_from_now(),
             began_at,
         })
@@ -223,14 +232,14 @@ impl Engine {
         let is_complete = result.is_ok();
         if is_complete {
             if self.full_passes.finds_repairs() && !full.key.options.force {
-                // Removals that the guard holds back are not repaired.
-                let repaired = full.differences.saturating_sub(full.pending.count());
+                // A removal that was owed before is no news, and one that the guard holds back is not repaired.
+                let held_back = if self.guard.is_tripped() { full.owed.new } else { 0 };
+                let repaired = full.differences.saturating_sub(full.owed.known_before + held_back);
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
             self.full_passes.note_completed(&full.fulfilled);
         } else {
             self.deferrals.forget_look_ups(full.context.pass);
-            self.guard.restore(full.guard_at_begin.as_ref());
         }
         let mut update = self.sync_update();
         update.full_pass_ended = is_complete;

@@ -39,8 +39,8 @@ pub(super) struct FullPassKey {
     pub(super) generation: i32,
 }
 
-/// Where an interrupted full pass resumes: before the first row whose removal had to wait, so that the removal guard counts
-/// all removals again.
+/// Where an interrupted full pass resumes. What it found before is recorded, in flight with an intent, or owed as a row of
+/// `owed_removal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FullPassPosition {
     #[serde(flatten)]

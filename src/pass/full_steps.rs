@@ -12,7 +12,6 @@ use super::full::{FullPass, FullPassPhase, FullPassStep};
 use super::pages::{PageScan, ReadPage};
 use super::progress::{PassPhase, PassProgress};
 use super::recorded_pages::PageEnd;
-use super::removals::RemovalResult;
 use super::report::PassOutcome;
 use super::slow_calls::SlowCalls;
 use crate::crash;
@@ -57,14 +56,11 @@ impl Engine {
         let page = full.table.next(&mut self.reader).await?.unwrap_or_else(ReadPage::empty_last);
         PassProgress::add(&full.context.progress.done, page.scanned);
         let (end, is_last) = (page.end.clone(), page.is_last);
-        let options = full.table.compare_options(full.force());
-        self.compare_and_enqueue_page(&full.context, page, options, &mut full.pending).await?;
-        self.send_full_batch(full).await?;
-        // The position stays before the first row whose removal waits, so that a resumed pass counts it again.
-        if let Some(after) = end
-            && full.pending.count() == 0
-            && !full.pending.is_repeat()
-        {
+        let options = full.table.compare_options(full.key.options.force);
+        let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
+        full.present += compared.present as u64;
+        full.owed.add(&compared);
+        if let Some(after) = end {
             let done = PassProgress::get(&full.context.progress.done);
             full.pages.add(self.queue.sequence(), PageEnd { after, done });
         }
@@ -84,20 +80,10 @@ impl Engine {
             full.phase = FullPassPhase::FollowUp;
             return Ok(());
         };
-        let options = full.gone.compare_options(full.force());
-        self.compare_and_enqueue_page(&full.context, page, options, &mut full.pending).await?;
-        self.send_full_batch(full).await?;
+        let options = full.gone.compare_options(full.key.options.force);
+        full.owed.add(&self.compare_and_enqueue_page(&full.context, page, options).await?);
         self.save_progress(&full.context.progress, None, true).await?;
         crash::point("full: a page of gone accounts is done");
-        Ok(())
-    }
-
-    /// On a repeated read: sends the pending removals once they make a batch.
-    async fn send_full_batch(&mut self, full: &mut FullPass) -> Result<(), PassError> {
-        if full.pending.batch_is_full() {
-            let policy = full.removal_policy();
-            self.send_removals(&full.context, &mut full.pending, policy).await?;
-        }
         Ok(())
     }
 
@@ -115,27 +101,25 @@ impl Engine {
                 return Ok(None);
             }
         }
+        full.differences = PassProgress::get(&full.context.progress.changed);
         if self.slow_calls == SlowCalls::Await || !self.has_watermark() {
             // Else the incremental passes look them up.
-            self.settle_with_deferred(&full.context, &mut full.pending).await?;
-        }
-        if !full.pending.is_repeat() {
-            full.differences = PassProgress::get(&full.context.progress.changed);
-            self.resend_in_doubt(&full.context, &mut full.in_doubt, &mut full.pending).await?;
-            self.guard.lift_for_full_pass(full.guard_at_begin.as_ref(), full.key.options.allow_removals);
+            self.settle_with_deferred(&full.context).await?;
         }
         let policy = full.removal_policy();
-        if self.send_removals(&full.context, &mut full.pending, policy).await? == RemovalResult::ReadAgain {
-            full.read_again();
-            return Ok(None);
-        }
+        self.resend_in_doubt(&full.context, &mut full.in_doubt).await?;
+        self.send_removals(&full.context, policy).await?;
         self.step_last(full).await.map(Some)
     }
 
     async fn step_last(&mut self, full: &mut FullPass) -> Result<PassOutcome, PassError> {
         if full.key.options.allow_removals {
             // Before the retries, whose removals the guard judges as usual.
-            self.writer.clear_removals().await?;
+            self.writer.count_removals_from_now().await?;
+            if self.guard.is_tripped() {
+                self.guard.lift();
+                tracing::info!("the removal guard is lifted");
+            }
         }
         let [.., retries] = PageScan::full(None);
         self.retry_rejections(&full.context, retries).await?;
@@ -143,9 +127,6 @@ impl Engine {
         full.context.check_im_answered()?;
         // In another order of the accounts, rows may have been skipped.
         self.reader.source.ensure_unchanged().await?;
-        if full.guard_at_begin.is_some() && !self.guard.is_tripped() {
-            tracing::info!("the removal guard is lifted");
-        }
         self.complete_outcome(None).await
     }
 
@@ -173,7 +154,7 @@ impl Engine {
     pub(super) fn advance_position(&mut self, full: &mut FullPass) {
         self.queue.note_completed();
         // Deliveries of a failed pass may have completed without having recorded anything.
-        if full.pending.is_repeat() || full.context.check().is_err() {
+        if full.context.check().is_err() {
             return;
         }
         if full.pages.advance(|sequence| self.queue.completed_before(sequence)) {

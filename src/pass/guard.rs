@@ -1,42 +1,52 @@
-//! The removal guard: the removals of a pass are counted first, and sent only if there are few enough of them, together with
-//! those of the previous 24 hours.
+//! The removal guard: owed removals are counted first, and sent only if there are few enough of them, together with those of
+//! the previous 24 hours.
 //!
-//! Owns: the share, the guard's document and its message. Must not know: which accounts wait, how a removal is sent.
+//! Owns: the share, the guard's document and its message. Must not know: which accounts owe a removal, how one is sent.
 //!
-//! Accounts are counted, each once: those whose removal waits, and those that lost something within the last 24 hours with
+//! Accounts are counted, each once: those that owe a removal, and those that lost something within the last 24 hours with
 //! the guard's permission. They are a share of the accounts that hold something now *or lost their last value within these
 //! 24 hours*. If only the accounts that hold something now were counted, the share would grow as accounts are removed: 10
 //! and then 10 of 100 would be 20 of 90. An account that lost one of several attributes still holds something, so it is
 //! counted once on each side. Removals that `--allow-removals` permits are on neither side, and a full pass with that option
 //! starts the count again. Otherwise the earlier removals would be compared with the few accounts that are left, and after
 //! an intended cleanup the first removed account would trip the guard.
+//!
+//! Owed removals are rows of a table, whichever pass found them. So the guard's count is one of the whole table as soon as
+//! every row has been compared, also by a full pass that was interrupted and resumed.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
-use tokio::time::Instant;
-
-use super::pending_removals::PendingRemovals;
 use crate::clock;
-use crate::model::Account;
 use crate::state::{State, StateError};
+use serde_json::{Value, json};
 
 /// Fewer accounts than this never trip the guard.
 const MIN_ACCOUNTS: u64 = 20;
 
-/// How long a count of the known accounts is used where the share is far from the limit. Counting ten million accounts
-/// takes a second, and on a busy table every pass has a removal.
-const KNOWN_COUNT_VALID: Duration = Duration::from_mins(10);
-
-/// The guard's decision about pending removals.
+/// The guard's decision about owed removals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuardDecision {
     /// The removals may be sent.
     Allowed,
-    /// The guard trips now.
+    /// There are too many of them, or there were in an earlier pass and the whole table has not been compared since.
     Tripped,
-    /// The guard tripped in an earlier pass. Only a full pass lifts it.
-    StillTripped,
+}
+
+/// What was compared before the guard decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GuardScope {
+    /// Some rows. A tripped guard stays tripped.
+    PartOfTable,
+    /// The whole table. A guard is lifted if there are few enough removals by now. `forced_rows`: accounts of the table
+    /// that a forced pass compared. Nothing may be acknowledged for them, so that they are not known.
+    WholeTable { forced_rows: u64 },
+}
+
+impl GuardScope {
+    fn forced_rows(self) -> u64 {
+        match self {
+            Self::PartOfTable => 0,
+            Self::WholeTable { forced_rows } => forced_rows,
+        }
+    }
 }
 
 /// The removal guard of one sync.
@@ -47,14 +57,14 @@ pub(super) struct RemovalGuard {
     document: Option<Value>,
     /// The document in the sync row. A pass that changes the document stores it at once.
     stored: Option<Value>,
-    /// The known accounts when they were last counted.
-    known: Option<(Instant, u64)>,
+    /// At most so many accounts lost something within 24 hours. `None` until this process has counted them.
+    recent_at_most: Option<u64>,
 }
 
 impl RemovalGuard {
     /// `stored`: the document in the sync row. `max_share`: `removal.max_share`.
     pub(super) fn new(stored: Option<Value>, max_share: f64) -> Self {
-        Self { max_share, document: stored.clone(), stored, known: None }
+        Self { max_share, document: stored.clone(), stored, recent_at_most: None }
     }
 
     /// The guard's document while it is tripped.
@@ -77,86 +87,96 @@ impl RemovalGuard {
         self.stored.clone_from(&self.document);
     }
 
-    /// Lifts the guard for a full pass that has compared everything and is about to decide again, if the guard is the one
-    /// that was tripped when the pass began. One that another pass tripped since stays, unless the operator allowed removals.
-    pub(super) fn lift_for_full_pass(&mut self, at_begin: Option<&Value>, removals_allowed: bool) {
-        if removals_allowed || self.document.as_ref() == at_begin {
-            self.document = None;
+    /// A full pass has sent everything with the permission of the operator.
+    pub(super) fn lift(&mut self) {
+        self.document = None;
+    }
+
+    /// Removals are about to be sent that the guard has permitted.
+    pub(super) fn note_permitted(&mut self, accounts: u64) {
+        if let Some(recent) = &mut self.recent_at_most {
+            *recent += accounts;
         }
     }
 
-    /// Restores the guard that was tripped when a full pass began, because the pass did not complete.
-    pub(super) fn restore(&mut self, at_begin: Option<&Value>) {
-        if self.document.is_none() {
-            self.document = at_begin.cloned();
-        }
-    }
-
-    /// The known accounts have to be counted again: removals are sent that the guard does not count.
-    pub(super) fn forget_known_count(&mut self) {
-        self.known = None;
-    }
-
-    /// Decides whether the pending removals may be sent, and trips the guard if there are too many of them.
+    /// Decides whether the owed removals may be sent: trips the guard if there are too many of them, and lifts it if there
+    /// are not and the whole table was compared.
     pub(super) async fn decide(
         &mut self,
         state: &State,
         sync_id: i32,
-        pending: &PendingRemovals,
+        scope: GuardScope,
     ) -> Result<GuardDecision, StateError> {
-        if self.is_tripped() {
-            return Ok(GuardDecision::StillTripped);
+        if !self.is_tripped() || scope != GuardScope::PartOfTable {
+            let share = self.share(state, sync_id, scope.forced_rows()).await?;
+            self.judge(share);
         }
-        self.document = self.judge(state, sync_id, pending).await?;
         Ok(if self.is_tripped() { GuardDecision::Tripped } else { GuardDecision::Allowed })
     }
 
-    async fn judge(
+    /// Trips or lifts the guard. One that stays tripped keeps the time since when.
+    pub(super) fn judge(&mut self, share: Option<RemovalShare>) {
+        let since = self.document.as_ref().map(|document| document["since"].clone());
+        self.document = share.and_then(|share| share.trips(self.max_share)).map(|mut document| {
+            if let Some(since) = since {
+                document["since"] = since;
+            }
+            document
+        });
+    }
+
+    /// What is owed and removed already, as a share of the known accounts; `None` if it is certainly small enough.
+    ///
+    /// Kept numbers decide where they can. Removals of 24 hours are counted only near the limit: there may be millions.
+    async fn share(
         &mut self,
         state: &State,
         sync_id: i32,
-        pending: &PendingRemovals,
-    ) -> Result<Option<Value>, StateError> {
-        if pending.count() == 0 {
+        forced_rows: u64,
+    ) -> Result<Option<RemovalShare>, StateError> {
+        let counts = state.account_counts(sync_id).await?;
+        let owed = counts.owed_removals;
+        if owed == 0 {
             return Ok(None);
         }
-        let accounts: Vec<&str> = pending.accounts().map(Account::as_str).collect();
-        let recent = state.count_accounts_with_removals_in_24h_except(sync_id, &accounts).await?;
-        let share_of = |known| RemovalShare { pending: pending.count(), recent, known };
-        if share_of(0).removed() < MIN_ACCOUNTS {
+        let known_at_least = counts.known.max(forced_rows);
+        let is_small = |recent| RemovalShare { owed, recent, known: known_at_least }.trips(self.max_share).is_none();
+        if self.recent_at_most.is_some_and(is_small) {
             return Ok(None);
         }
-        // Within this time the known accounts can halve only by removals that are counted above, or by removals that an
-        // operator allowed, after which they are counted again.
-        let counted = self.known.filter(|(counted_at, _)| counted_at.elapsed() < KNOWN_COUNT_VALID);
-        if counted.is_some_and(|(_, known)| share_of(known).trips(self.max_share / 2.0).is_none()) {
+        let recent = state.count_recent_removals(sync_id).await?;
+        let is_small = is_small(recent);
+        self.recent_at_most = Some(recent);
+        if is_small {
             return Ok(None);
         }
-        let known = state.count_accounts(sync_id).await?.known;
-        self.known = Some((clock::monotonic(), known));
-        Ok(share_of(known + state.count_fully_removed(sync_id).await?).trips(self.max_share))
+        Ok(Some(RemovalShare {
+            owed,
+            recent: state.count_recent_removals_except_owed(sync_id).await?,
+            known: (counts.known + state.count_fully_removed(sync_id).await?).max(forced_rows),
+        }))
     }
 }
 
 /// What the guard compares, in accounts.
 #[derive(Clone, Copy, Debug)]
-struct RemovalShare {
-    /// Their removal waits.
-    pending: u64,
+pub(super) struct RemovalShare {
+    /// Their removal is owed.
+    pub(super) owed: u64,
     /// Other accounts that lost something within 24 hours.
-    recent: u64,
+    pub(super) recent: u64,
     /// They hold something now, or lost their last value within 24 hours.
-    known: u64,
+    pub(super) known: u64,
 }
 
 impl RemovalShare {
     fn removed(self) -> u64 {
-        self.pending + self.recent
+        self.owed + self.recent
     }
 
     /// The guard's document if there are too many removals.
     fn trips(self, max_share: f64) -> Option<Value> {
-        let Self { pending: _, recent, known } = self;
+        let Self { owed: _, recent, known } = self;
         #[expect(clippy::cast_precision_loss, reason = "a share of accounts")]
         let share = self.removed() as f64 / known.max(1) as f64;
         (self.removed() >= MIN_ACCOUNTS && share > max_share).then(|| {
@@ -190,13 +210,9 @@ pub fn message(guard: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn tripped(accounts: u64) -> Value {
-        json!({ "accounts": accounts })
-    }
-
     #[test]
     fn few_removals_never_trip_and_a_share_is_a_share() {
-        let trips = |pending, recent, known, share| RemovalShare { pending, recent, known }.trips(share);
+        let trips = |owed, recent, known, share| RemovalShare { owed, recent, known }.trips(share);
         assert!(trips(10, 9, 19, 0.0).is_none());
         assert!(trips(20, 0, 20, 1.0).is_none());
         assert!(trips(5, 15, 100, 0.2).is_none(), "exactly this share is allowed");
@@ -209,28 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pass_lifts_only_the_guard_it_began_with() {
-        let mut guard = RemovalGuard::new(Some(tripped(20)), 0.2);
-        guard.lift_for_full_pass(None, false);
-        assert!(guard.is_tripped(), "another pass tripped it meanwhile");
-        guard.lift_for_full_pass(Some(&tripped(20)), false);
-        assert!(!guard.is_tripped() && guard.differs_from_stored());
+    fn a_guard_that_stays_tripped_keeps_its_time() {
+        let share = |owed| Some(RemovalShare { owed, recent: 0, known: 100 });
+        let mut guard = RemovalGuard::new(Some(json!({ "since": "then", "accounts": 30 })), 0.2);
+        guard.judge(share(40));
+        let document = guard.document().expect("two fifths are more than a fifth");
+        assert_eq!((&document["since"], &document["accounts"]), (&"then".into(), &40.into()));
+        assert!(guard.differs_from_stored());
         guard.note_stored();
-        assert!(!guard.differs_from_stored());
-
-        let mut guard = RemovalGuard::new(Some(tripped(20)), 0.2);
-        guard.lift_for_full_pass(None, true);
-        assert!(!guard.is_tripped(), "the operator allowed the removals");
-    }
-
-    #[test]
-    fn an_incomplete_full_pass_restores_the_guard() {
-        let mut guard = RemovalGuard::new(Some(tripped(20)), 0.2);
-        guard.lift_for_full_pass(Some(&tripped(20)), false);
-        guard.restore(Some(&tripped(20)));
-        assert_eq!(guard.document(), Some(&tripped(20)));
-        guard.restore(Some(&tripped(30)));
-        assert_eq!(guard.document(), Some(&tripped(20)), "a tripped guard stays as it is");
-        assert!(!guard.differs_from_stored());
+        guard.judge(share(20));
+        assert!(!guard.is_tripped() && guard.differs_from_stored());
     }
 }

@@ -8,7 +8,6 @@ use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::pages::PageScan;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassPhase;
 use crate::crash;
 use crate::model::Account;
@@ -20,7 +19,6 @@ impl Engine {
         &mut self,
         context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
-        pending: &mut PendingRemovals,
     ) -> Result<(), PassError> {
         let options = scan.compare_options(false);
         loop {
@@ -28,15 +26,14 @@ impl Engine {
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             context.progress.set_phase(PassPhase::ResendingInDoubt);
             let accounts = page.looked_up.clone();
-            self.compare_and_enqueue_page(context, page, options, pending).await?;
+            let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;
             crash::point("in doubt: looked up");
-            // What is in flight is resolved when its outcome is recorded. An account whose removal is pending is resolved when
-            // the removal is sent. While the guard is tripped none is sent, and the full pass that lifts the guard compares
-            // every account.
+            // What is in flight is resolved when its outcome is recorded. An account that owes a removal is resolved when the
+            // removal is sent. While the guard is tripped none is sent, and the full pass that lifts the guard compares every
+            // account.
             let in_flight = self.queue.accounts_in_flight();
-            let is_resolved_later = |account: &Account| {
-                in_flight.contains(account) || (!self.guard.is_tripped() && pending.may_contain(account))
-            };
+            let is_resolved_later =
+                |account: &Account| in_flight.contains(account) || (!self.guard.is_tripped() && owed.contains(account));
             let postponed: Vec<Account> = accounts.into_iter().filter(|account| !is_resolved_later(account)).collect();
             crash::point("in doubt: about to be postponed");
             self.writer.postpone_in_doubt_retries(&postponed).await?;

@@ -7,16 +7,12 @@ use std::sync::Arc;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::page_diff::RetryRejections;
 use super::pages::PageScan;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
-use super::removals::{RemovalPolicy, RemovalResult};
+use super::removals::RemovalPolicy;
 use super::report::{PassOutcome, PassReport};
 use crate::crash;
 use crate::source::WatermarkPoint;
-
-const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { retry: RetryRejections::None };
 
 impl Engine {
     /// Runs one incremental pass. Fails if there is no read position yet, see [`Engine::has_watermark`].
@@ -58,16 +54,10 @@ impl Engine {
     async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
         let from = self.take_transaction_list().await?;
         let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
-        let mut pending = PendingRemovals::default();
-        self.enqueue_changes(context, &mut changed, &mut pending).await?;
-        self.settle_with_deferred(context, &mut pending).await?;
-        self.resend_in_doubt(context, &mut in_doubt, &mut pending).await?;
-        if self.send_removals(context, &mut pending, GUARDED).await? == RemovalResult::ReadAgain {
-            let [mut changed, ..] = PageScan::incremental(from);
-            self.enqueue_changes(context, &mut changed, &mut pending).await?;
-            self.settle(context).await?;
-            self.send_removals(context, &mut pending, GUARDED).await?;
-        }
+        self.enqueue_changes(context, &mut changed).await?;
+        self.settle_with_deferred(context).await?;
+        self.resend_in_doubt(context, &mut in_doubt).await?;
+        self.send_removals(context, RemovalPolicy::GUARDED).await?;
         self.retry_rejections(context, retries).await?;
         self.settle(context).await?;
         context.check_im_answered()?;
@@ -104,22 +94,14 @@ impl Engine {
         Ok(start.from)
     }
 
-    async fn enqueue_changes(
-        &mut self,
-        context: &Arc<DeliveryContext>,
-        scan: &mut PageScan,
-        pending: &mut PendingRemovals,
-    ) -> Result<(), PassError> {
+    async fn enqueue_changes(&mut self, context: &Arc<DeliveryContext>, scan: &mut PageScan) -> Result<(), PassError> {
         let options = scan.compare_options(false);
         loop {
             self.queue.wait_for_capacity().await;
             let Some(page) = scan.next(&mut self.reader).await? else { return Ok(()) };
             PassProgress::add(&context.progress.done, page.scanned);
             let is_last = page.is_last;
-            self.compare_and_enqueue_page(context, page, options, pending).await?;
-            if pending.batch_is_full() {
-                self.send_removals(context, pending, GUARDED).await?;
-            }
+            self.compare_and_enqueue_page(context, page, options).await?;
             self.save_progress(&context.progress, None, context.progress.recorded() > 0).await?;
             if is_last {
                 return Ok(());

@@ -16,9 +16,9 @@
 //! | `deliver_and_record`, `delivery_progress`, `shared_accounts`, `build_record` | one delivery; other syncs of the app; its record |
 //! | `probe` | the accounts of probes |
 //! | `source_change` | what follows when the source is another one than before |
-//! | `in_doubt`, `removals`, `pending_removals`, `rejection_retry` | what a pass does after its new changes |
+//! | `in_doubt`, `owed_removals`, `removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
-//! | `dry_run` | what a pass would do |
+//! | `dry_run`, `predicted_removals` | what a pass would do |
 
 mod account_backoff;
 mod accounts_in_flight;
@@ -45,9 +45,10 @@ pub mod guard;
 mod in_doubt;
 mod incremental;
 mod long_read;
+mod owed_removals;
 mod page_diff;
 mod pages;
-mod pending_removals;
+mod predicted_removals;
 mod prepare_sync;
 mod probe;
 mod progress;

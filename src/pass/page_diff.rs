@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal};
 use crate::push::ChangeOrigin;
+use crate::state::owed_removal::RemovalReason;
 
 /// One account that has something to send or to record.
 #[derive(Clone, Debug)]
@@ -20,8 +21,10 @@ pub struct AccountDiff {
     pub retry_scheduled: bool,
     /// What to send. Removals that have to wait for the removal guard are not in it.
     pub change: Change,
-    /// The account would lose a value, and the removal guard has not decided yet.
-    pub removal_pending: bool,
+    /// The account would lose a value that IM may hold: why. The removal guard counts it.
+    pub counted_removal: Option<RemovalReason>,
+    /// The guard has not decided about that yet, so the change does not contain it.
+    pub removal_waits: bool,
     /// Attributes that are no longer wanted, and that another sync of the app holds. They are not removed: this sync gives up
     /// its claim.
     pub given_up: Vec<AttributeIndex>,
@@ -50,9 +53,9 @@ impl AccountDiff {
         !self.change.set.is_empty() || !self.change.remove.is_empty()
     }
 
-    /// Whether the change removes a value that IM may hold.
-    pub(super) fn loses_a_value(&self) -> bool {
-        self.change.remove.iter().any(|attribute| may_be_held(&self.acknowledged, *attribute))
+    /// Whether IM acknowledged a value of the account.
+    pub(super) fn is_known(&self) -> bool {
+        self.acknowledged.iter().any(|known| known.value().is_some())
     }
 
     /// Whether a delivery has to send or record something for the account.
@@ -61,8 +64,8 @@ impl AccountDiff {
     }
 }
 
-/// Whether IM may hold a value of this attribute, so that the account can lose it. `--force` also removes attributes that
-/// are known to be absent.
+/// Whether IM may hold a value of this attribute as far as the state knows. `--force` also removes attributes of which
+/// nothing is known.
 pub(super) fn may_be_held(acknowledged: &[AcknowledgedValue], attribute: AttributeIndex) -> bool {
     acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
 }
@@ -79,11 +82,20 @@ pub(super) enum RetryRejections {
     All,
 }
 
+/// What becomes of the removals that a comparison finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemovalMode {
+    /// They are owed until the removal guard permits them.
+    Owed,
+    /// They are part of the change. `counted`: the guard has permitted them, and counts them for 24 hours.
+    Permitted { counted: bool },
+}
+
 /// How a page is compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompareOptions {
-    /// Removals become part of the change. Otherwise they are only noted as pending.
-    pub(super) removals: bool,
+    /// What becomes of removals.
+    pub(super) removals: RemovalMode,
     /// Which standing rejections are tried again.
     pub(super) retry: RetryRejections,
     /// Every attribute is sent again, whatever is acknowledged.
@@ -97,7 +109,7 @@ pub(super) struct CompareOptions {
 impl Default for CompareOptions {
     fn default() -> Self {
         Self {
-            removals: false,
+            removals: RemovalMode::Owed,
             retry: RetryRejections::None,
             force: false,
             origin: ChangeOrigin::New,
@@ -114,7 +126,7 @@ impl CompareOptions {
             RetryRejections::None | RetryRejections::Due => RetryRejections::Due,
             RetryRejections::All => RetryRejections::All,
         };
-        Self { removals: true, retry, ..self }
+        Self { removals: RemovalMode::Permitted { counted: false }, retry, ..self }
     }
 }
 
@@ -125,4 +137,6 @@ pub(super) struct PageDiff {
     pub(super) diffs: Vec<AccountDiff>,
     /// Rows with a NULL or empty account.
     pub(super) without_account: usize,
+    /// Accounts with a row that is not gone.
+    pub(super) present: usize,
 }

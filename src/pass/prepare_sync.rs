@@ -24,7 +24,7 @@ use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::Account;
-use crate::push::Pusher;
+use crate::push::{Pusher, StopReason};
 use crate::source::Source;
 use crate::state::binding::Binding;
 use crate::state::sync_row::SyncRow;
@@ -78,6 +78,9 @@ impl Engine {
             parts;
         let attributes = writer.assign_attribute_indexes(mapping.names()).await?;
         let row = check_state_server(&state, &mut writer, row).await?;
+        if row.delete_rejections {
+            finish_deleting_rejections(&writer, &shutdown).await?;
+        }
         let row = check_source(&source, &writer, row).await?;
         let read_position = ReadPosition::from_row(&config, watermark_column(&source), Some(&row));
         let full_passes = FullPassSchedule::from_row(
@@ -86,7 +89,7 @@ impl Engine {
             mapping.fingerprint(),
             read_position.fingerprint(),
         );
-        store_what_is_due(&writer, &row, &full_passes, mapping.fingerprint()).await?;
+        let row = store_what_is_due(&writer, row, &full_passes, mapping.fingerprint()).await?;
 
         let sync_id = writer.sync_id();
         writer.read_other_syncs().await?;
@@ -97,14 +100,14 @@ impl Engine {
             digest_key: writer.digest_key().clone(),
             other_syncs: writer.other_syncs().clone(),
         };
-        let counts = state.count_accounts(sync_id).await?;
         let calls_per_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
         let engine = Self {
             comparer: PageComparer::new(&config, mapping, writer.names().clone(), attributes, Some(state_ref)),
             reader: PageReader { config: config.clone(), source, state: state.clone(), sync_id: Some(sync_id) },
             queue: DeliveryQueue::new(calls_per_second.saturating_mul(config.im.users_per_call)),
             guard: RemovalGuard::new(row.guard, config.removal.max_share),
-            known_accounts: i64::try_from(counts.known).unwrap_or(i64::MAX),
+            owed_at_most: 0,
+            retry_rejections_after: row.retry_rejections_after,
             read_position,
             full_passes,
             saves: SaveTimes::default(),
@@ -122,7 +125,6 @@ impl Engine {
             metrics,
             shutdown,
         };
-        engine.metrics.accounts.set(engine.known_accounts);
         engine.update_gauges().await?;
         Ok(engine)
     }
@@ -147,21 +149,30 @@ async fn check_state_server(state: &State, writer: &mut StateWriter, row: SyncRo
     Ok(state.sync_row().await?.unwrap_or(row))
 }
 
-/// Stores why a full pass is due, and makes rejections due if the mapping changed.
+/// A new generation leaves the rejections of the earlier one to be deleted before the next pass. Millions of them take
+/// minutes; a stop ends it, and the next start goes on.
+async fn finish_deleting_rejections(writer: &StateWriter, shutdown: &Shutdown) -> Result<(), PassError> {
+    let between = || if shutdown.requested() { Err(PassError::Stop(StopReason::Shutdown)) } else { Ok(()) };
+    writer.finish_deleting_rejections(between).await
+}
+
+/// Stores why a full pass is due, and begins to make all rejections due if the mapping changed. Returns the row as it is
+/// then.
 async fn store_what_is_due(
     writer: &StateWriter,
-    row: &SyncRow,
+    mut row: SyncRow,
     full_passes: &FullPassSchedule,
     mapping: &str,
-) -> Result<(), PassError> {
+) -> Result<SyncRow, PassError> {
     if let Some(request) = full_passes.pending_request().filter(|request| request.number != row.full_pass_request) {
         // Otherwise the reason would be lost if the process was killed and then started with the old configuration.
         writer.save_full_pass_due(&request).await?;
         crash::point("start: a full pass is due");
     }
     if row.mapping_fingerprint.as_deref().is_some_and(|stored| stored != mapping) {
-        writer.retry_all_rejections().await?;
+        writer.begin_retry_of_all_rejections().await?;
+        row.retry_rejections_after.get_or_insert_default();
         crash::point("start: rejections are due");
     }
-    Ok(())
+    Ok(row)
 }

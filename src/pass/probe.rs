@@ -87,7 +87,7 @@ impl AcknowledgedAccounts {
     ) -> Result<Option<(AttributeIndex, Box<str>, Vec<AcknowledgedValue>)>, PassError> {
         let (sync_id, generation) = (self.writer.sync_id(), self.writer.generation());
         let stored = self.state.stored_accounts(sync_id, generation, &[(account.clone(), None)]).await?.remove(account);
-        let Some(StoredAccount::Acknowledged { known, late_write: None, retry_pending: false }) = stored else {
+        let Some(StoredAccount::Acknowledged { known, late_write: None, retry_pending: false, .. }) = stored else {
             return Ok(None);
         };
         if known.iter().any(AcknowledgedValue::in_doubt) {

@@ -3,7 +3,7 @@
 //! Owns: the counters of a running pass and its current phase. Must not know: how either is shown.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -71,8 +71,6 @@ pub struct PassProgress {
     pub repaired: AtomicU64,
     /// Rows with a NULL or empty account, or one too long to be recorded. Nothing is sent for them.
     pub without_account: AtomicU64,
-    /// Accounts that gained their first acknowledged value, less those that lost their last one.
-    pub(super) known_delta: AtomicI64,
     recorded: AtomicU64,
     source_confirmations: AtomicU64,
     /// For how many seconds the source has been running one statement; 0 for a short one.
@@ -102,7 +100,6 @@ impl PassProgress {
             calls: zero(),
             repaired: zero(),
             without_account: zero(),
-            known_delta: AtomicI64::new(0),
             recorded: zero(),
             source_confirmations: zero(),
             waiting_seconds: zero(),
@@ -124,7 +121,6 @@ impl PassProgress {
         for (from, to) in pairs {
             to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
-        other.known_delta.fetch_add(self.known_delta.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         other.recorded.fetch_add(self.recorded.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 

@@ -8,16 +8,19 @@ use std::time::Duration;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::guard::GuardScope;
 use super::page_diff::RetryRejections;
 use super::pages::{MAX_RETRIED_ACCOUNTS, PageScan};
-use super::pending_removals::PendingRemovals;
 use super::progress::{PassPhase, PassProgress};
 use super::removals::RemovalPolicy;
 use crate::clock;
 use crate::crash;
+use crate::model::Account;
 
 /// After this time no further round begins in a pass, because the changes of the next pass wait.
 const RETRY_TIME: Duration = Duration::from_secs(1);
+
+const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { scope: GuardScope::PartOfTable, retry: RetryRejections::Due };
 
 impl Engine {
     /// Tries rejections again after the rows of the pass itself, in calls of their own. Each pass tries only some of them:
@@ -27,11 +30,11 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         mut scan: PageScan,
     ) -> Result<(), PassError> {
+        self.go_on_making_rejections_due().await?;
         let began = clock::monotonic();
         let full_call = self.config.im.users_per_call;
         let cautious = self.accounts_in_a_second_of_calls();
         let options = scan.compare_options(false);
-        let mut pending = PendingRemovals::default();
         let (mut size, mut tried) = (cautious, 0);
         while tried < MAX_RETRIED_ACCOUNTS && began.elapsed() < RETRY_TIME {
             scan.limit_retries(size);
@@ -41,10 +44,12 @@ impl Engine {
             let accounts = page.looked_up.clone();
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
-            self.compare_and_enqueue_page(context, page, options, &mut pending).await?;
+            let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;
             self.settle(context).await?;
-            let policy = RemovalPolicy::Guarded { retry: RetryRejections::Due };
-            self.send_removals(context, &mut pending, policy).await?;
+            if !owed.is_empty() {
+                let owed: Vec<Account> = owed.into_iter().collect();
+                self.send_removals_among(context, &owed, GUARDED).await?;
+            }
             crash::point("rejections: retried");
             self.writer.postpone_rejections_with_doubled_delay(&accounts, self.config.schedule.rejected_retry).await?;
             crash::point("rejections: postponed");
@@ -55,6 +60,15 @@ impl Engine {
             // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
             let none_refused = PassProgress::get(&context.progress.rejected) == rejected;
             size = if none_refused { full_call } else { cautious };
+        }
+        Ok(())
+    }
+
+    /// After an edit of the mapping every rejection is retried. Each pass makes the next ones due, so that the first pass
+    /// need not wait for millions of them.
+    async fn go_on_making_rejections_due(&mut self) -> Result<(), PassError> {
+        if let Some(after) = self.retry_rejections_after.take() {
+            self.retry_rejections_after = self.writer.go_on_retrying_all_rejections(after, RETRY_TIME).await?;
         }
         Ok(())
     }

@@ -9,16 +9,17 @@ use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::FullOptions;
+use super::guard::GuardScope;
 use super::page_diff::RetryRejections;
 use super::pages::PageScan;
-use super::pending_removals::PendingRemovals;
 use super::progress::PassProgress;
 use super::removals::RemovalPolicy;
 use super::report::{PassOutcome, PassReport};
 use crate::model::Account;
 
 impl Engine {
-    /// Compares these accounts only. One that is no longer in the table is gone. Their rejections are tried again.
+    /// Compares these accounts only. One that is no longer in the table is gone. Their rejections are tried again. Removals
+    /// that other accounts owe are left to other passes, but the removal guard counts them.
     pub async fn selected(
         &mut self,
         accounts: &[Account],
@@ -51,22 +52,21 @@ impl Engine {
         options: FullOptions,
     ) -> Result<PassOutcome, PassError> {
         let mut scan = PageScan::selected(accounts);
-        let mut pending = PendingRemovals::default();
         let compare = scan.compare_options(options.force);
         loop {
             self.queue.wait_for_capacity().await;
             let Some(page) = scan.next(&mut self.reader).await? else { break };
             let scanned = page.scanned;
-            self.compare_and_enqueue_page(context, page, compare, &mut pending).await?;
+            self.compare_and_enqueue_page(context, page, compare).await?;
             PassProgress::add(&context.progress.done, scanned);
         }
-        self.settle_with_deferred(context, &mut pending).await?;
+        self.settle_with_deferred(context).await?;
         let policy = if options.allow_removals {
             RemovalPolicy::AllowAll
         } else {
-            RemovalPolicy::Guarded { retry: RetryRejections::All }
+            RemovalPolicy::Guarded { scope: GuardScope::PartOfTable, retry: RetryRejections::All }
         };
-        self.send_removals(context, &mut pending, policy).await?;
+        self.send_removals_among(context, accounts, policy).await?;
         self.complete_outcome(Some(accounts)).await
     }
 }

@@ -12,6 +12,7 @@
 //! | `reload`, `proof` | SIGHUP, and what a new configuration has to prove before it is in force |
 //! | `lag`, `pass_watch` | keeping the lag gauge and readiness up to date |
 //! | `readiness`, `http`, `http_connections` | what `/readyz` answers, and the server that answers it |
+//! | `status_source` | what `/status` answers |
 //! | `signals`, `systemd` | the process's supervisor |
 
 pub mod connect;
@@ -27,4 +28,5 @@ pub mod readiness;
 pub mod reload;
 pub mod signals;
 mod standby;
+pub mod status_source;
 pub mod systemd;

@@ -29,6 +29,8 @@ pub enum StoredAccount {
         late_write: Option<Duration>,
         /// Something is in doubt and a retry is scheduled.
         retry_pending: bool,
+        /// The row is of the present generation.
+        is_current: bool,
     },
 }
 
@@ -56,15 +58,6 @@ pub struct AccountRecord {
     pub due: RetryDue,
     /// For how long an earlier call of unknown outcome may still be applied by IM.
     pub late_write: Option<Duration>,
-}
-
-/// Numbers of stored accounts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccountCounts {
-    /// With an acknowledged value.
-    pub known: u64,
-    /// With a value in doubt.
-    pub in_doubt: u64,
 }
 
 impl State {
@@ -101,8 +94,8 @@ impl State {
             .collect()
     }
 
-    /// The next `limit` accounts after `after`, in ascending order, for which a value or a rejection is stored. A
-    /// full pass finds accounts with it that have left the table.
+    /// The next `limit` accounts after `after`, in ascending order, for which a value, a rejection or an owed removal is
+    /// stored. A full pass finds accounts with it that have left the table.
     pub async fn accounts_after(
         &self,
         sync_id: i32,
@@ -111,7 +104,8 @@ impl State {
     ) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "(SELECT account FROM account WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
-             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
              ORDER BY account LIMIT $3",
         )
         .bind(sync_id)
@@ -163,25 +157,6 @@ impl State {
         }
         Ok(Vec::new())
     }
-
-    /// Counts the accounts. Reads the whole index, and the rows of accounts in doubt.
-    pub async fn count_accounts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
-        let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM account WHERE sync_id = $1), \
-             count(*), count(*) FILTER (WHERE acknowledged::text NOT LIKE '%\"%') \
-             FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL",
-        )
-        .bind(sync_id)
-        .fetch_one(self.pool())
-        .await?;
-        let rows: i64 = row.try_get(0)?;
-        let in_doubt: i64 = row.try_get(1)?;
-        let without_value: i64 = row.try_get(2)?;
-        Ok(AccountCounts {
-            known: u64::try_from(rows - without_value).unwrap_or(0),
-            in_doubt: u64::try_from(in_doubt).unwrap_or(0),
-        })
-    }
 }
 
 /// A row of [`State::stored_accounts`].
@@ -193,11 +168,12 @@ fn stored_account(row: &PgRow, generation: i32) -> Result<StoredAccount, StateEr
     if late_write.is_none() {
         mark_provisional_unknown(&mut known);
     }
-    if row.try_get::<i32, _>(1)? < generation {
+    let is_current = row.try_get::<i32, _>(1)? >= generation;
+    if !is_current {
         mark_all_unknown(&mut known);
     }
-    let retry_pending: Option<bool> = row.try_get(4)?;
-    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending: retry_pending == Some(true) })
+    let retry_pending = row.try_get::<Option<bool>, _>(4)? == Some(true);
+    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current })
 }
 
 /// Reads the values of these accounts within a transaction. The values of an older generation are returned as unknown.

@@ -23,6 +23,8 @@ const CONNECTIONS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pool closes a connection that has been idle for so long.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
+/// `statement_timeout` for [`Access::Status`]. `/status` reads five rows, with one statement for each.
+const STATUS_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// `lock_timeout` of each session.
 const LOCK_TIMEOUT: &str = "30s";
 
@@ -31,6 +33,8 @@ const LOCK_TIMEOUT: &str = "30s";
 pub enum Access {
     /// Every transaction is read-only (`default_transaction_read_only`), so that a bug cannot write either.
     ReadOnly,
+    /// Read-only, and a statement is cancelled after seconds: somebody waits for the status.
+    Status,
     /// Transactions may write.
     ReadWrite,
 }
@@ -119,6 +123,7 @@ impl State {
 }
 
 async fn set_up_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {
+    let statement_timeout = if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT };
     sqlx::query(
         "SELECT set_config('search_path', $1, false), set_config('synchronous_commit', 'on', false), \
          set_config('TimeZone', 'UTC', false), set_config('statement_timeout', $2, false), \
@@ -128,9 +133,9 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('row_security', 'off', false)",
     )
     .bind(search_path)
-    .bind(format!("{}s", STATEMENT_TIMEOUT.as_secs()))
+    .bind(format!("{}s", statement_timeout.as_secs()))
     .bind(LOCK_TIMEOUT)
-    .bind(if access == Access::ReadOnly { "on" } else { "off" })
+    .bind(if access == Access::ReadWrite { "off" } else { "on" })
     .execute(&mut *connection)
     .await?;
     Ok(())

@@ -11,7 +11,7 @@ use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
 use super::other_syncs::{announce_to_other_syncs, lock_announcements};
-use super::recent_removals::delete_removals;
+use super::rejection_steps::delete_first_rejections;
 use super::writer::StateWriter;
 use crate::crash;
 
@@ -33,7 +33,6 @@ impl StateWriter {
     /// Increments the generation because the state server changed, and makes a full pass due for the reason `why`.
     pub async fn start_generation(&mut self, server: &str, why: &str) -> Result<(), StateError> {
         let mut transaction = self.begin().await?;
-        delete_all_rejections(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET generation = generation + 1, state_server = $2, full_pass_due = $3, \
              full_pass_request = full_pass_request + 1, full_pass_position = NULL \
@@ -47,19 +46,17 @@ impl StateWriter {
         self.commit_generation(transaction, generation).await
     }
 
-    /// Binds the sync to another app and increments the generation, in one transaction.
+    /// Binds the sync to another app and increments the generation, in one transaction. Removals in the other app do not
+    /// count against the guard of this one.
     pub async fn rebind(&mut self, binding: &Binding) -> Result<(), StateError> {
         let json = serde_json::to_string(binding).map_err(|error| StateError::Refused(error.to_string()))?;
         let mut transaction = self.begin().await?;
         lock_announcements(&mut transaction).await?;
-        delete_all_rejections(&mut transaction, self.sync_id()).await?;
         forget_overwritten_values(&mut transaction, self.sync_id()).await?;
         announce_to_other_syncs(&mut transaction, self.sync_id()).await?;
-        // Removals in the other app do not count against the guard of this one.
-        delete_removals(&mut transaction, self.sync_id()).await?;
         let generation: i32 = sqlx::query_scalar(
             "UPDATE sync SET binding = $2::text::jsonb, generation = generation + 1, \
-             full_pass_due = 'the sync was bound to another app', \
+             removals_counted_from = clock_timestamp(), full_pass_due = 'the sync was bound to another app', \
              full_pass_request = full_pass_request + 1, full_pass_position = NULL \
              WHERE id = $1 RETURNING generation",
         )
@@ -72,9 +69,16 @@ impl StateWriter {
 
     async fn commit_generation(
         &mut self,
-        transaction: PgTransaction<'static>,
+        mut transaction: PgTransaction<'static>,
         generation: i32,
     ) -> Result<(), StateError> {
+        // A sync with millions of them deletes the others in steps, before its next pass.
+        let some_are_left = delete_first_rejections(&mut transaction, self.sync_id()).await?;
+        sqlx::query("UPDATE sync SET delete_rejections = $2, retry_rejections_after = NULL WHERE id = $1")
+            .bind(self.sync_id())
+            .bind(some_are_left)
+            .execute(&mut *transaction)
+            .await?;
         crash::point("generation: incremented, not committed");
         transaction.commit().await?;
         crash::point("generation: incremented");
@@ -93,13 +97,6 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 }
-
-/// Another app, or an older state of the tables, may have had other reasons to reject a value.
-async fn delete_all_rejections(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
-    sqlx::query("DELETE FROM rejection WHERE sync_id = $1").bind(sync_id).execute(connection).await?;
-    Ok(())
-}
-
 /// In another app, this sync has overwritten nothing. What it has overwritten in this app is sent again by the others.
 async fn forget_overwritten_values(connection: &mut PgConnection, sync_id: i32) -> Result<(), StateError> {
     sqlx::query("DELETE FROM overwritten_value WHERE sync_id = $1").bind(sync_id).execute(&mut *connection).await?;

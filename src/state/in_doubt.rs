@@ -43,16 +43,6 @@ impl State {
         .fetch_one(self.pool())
         .await?)
     }
-
-    /// The number of accounts in doubt.
-    pub async fn count_accounts_in_doubt(&self, sync_id: i32) -> Result<u64, StateError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM account WHERE sync_id = $1 AND in_doubt_retry_at IS NOT NULL")
-                .bind(sync_id)
-                .fetch_one(self.pool())
-                .await?;
-        Ok(u64::try_from(count).unwrap_or(0))
-    }
 }
 
 impl StateWriter {

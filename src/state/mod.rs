@@ -13,11 +13,14 @@
 //! | `prove` | what a configuration needs of the database |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
-//! | `intent`, `rejection`, `recent_removals`, `deferred_account`, `passes` | one table each |
+//! | `account_count` | the numbers of accounts, kept instead of counted |
+//! | `intent`, `rejection`, `owed_removal`, `recent_removals`, `deferred_account`, `passes` | one table each |
+//! | `rejection_steps` | statements over all rejections, in bounded steps |
 //! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
+pub mod account_count;
 mod account_write;
 pub mod acknowledged_json;
 pub mod attribute_names;
@@ -33,11 +36,13 @@ pub mod migrate;
 pub mod other_syncs;
 pub mod outcome_record;
 mod overwritten_value;
+pub mod owed_removal;
 pub mod passes;
 mod pool;
 mod prove;
 pub mod recent_removals;
 pub mod rejection;
+pub mod rejection_steps;
 mod shared_account;
 pub mod shared_intent;
 pub mod sync_row;

@@ -1,4 +1,5 @@
-//! The transaction that records the outcomes of a delivery: accounts, rejections and the end of its intent together.
+//! The transaction that records the outcomes of a delivery: accounts, rejections, owed removals and the end of its intent
+//! together.
 //!
 //! Owns: [`OutcomeRecord`] and its transaction. Must not know: how an outcome came about.
 
@@ -9,6 +10,7 @@ use super::account_write::write_accounts;
 use super::error::StateError;
 pub use super::intent::IntentUpdate;
 use super::intent::update_intent;
+use super::owed_removal::delete_owed_removals;
 use super::rejection::{NewRejection, delete_rejections, upsert_rejections};
 use super::writer::StateWriter;
 use crate::crash;
@@ -28,12 +30,18 @@ pub struct OutcomeRecord {
     pub rejected: Vec<NewRejection>,
     /// Rejections to delete: account and attribute name, `None` for the whole account.
     pub resolved: Vec<(Account, Option<String>)>,
+    /// Accounts whose removal was sent: none is owed any more.
+    pub removal_sent: Vec<Account>,
 }
 
 impl OutcomeRecord {
     /// Whether there is nothing to record.
     pub fn is_empty(&self) -> bool {
-        self.intent.is_none() && self.accounts.is_empty() && self.rejected.is_empty() && self.resolved.is_empty()
+        self.intent.is_none()
+            && self.accounts.is_empty()
+            && self.rejected.is_empty()
+            && self.resolved.is_empty()
+            && self.removal_sent.is_empty()
     }
 }
 
@@ -58,11 +66,12 @@ impl StateWriter {
     }
 
     async fn try_record(&self, record: &OutcomeRecord, retry_after: Duration) -> Result<(), StateError> {
-        let OutcomeRecord { intent, accounts, rejected, resolved } = record;
+        let OutcomeRecord { intent, accounts, rejected, resolved, removal_sent } = record;
         let mut transaction = self.begin().await?;
         write_accounts(&mut transaction, self, accounts).await?;
         delete_rejections(&mut transaction, self.sync_id(), resolved).await?;
         upsert_rejections(&mut transaction, self.sync_id(), rejected, retry_after).await?;
+        delete_owed_removals(&mut transaction, self.sync_id(), removal_sent).await?;
         if let Some(intent) = intent {
             update_intent(&mut transaction, intent).await?;
         }

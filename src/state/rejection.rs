@@ -109,22 +109,14 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
-    /// Whether any rejection stands.
-    pub async fn rejections_exist(&self, sync_id: i32) -> Result<bool, StateError> {
-        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM rejection WHERE sync_id = $1)")
-            .bind(sync_id)
-            .fetch_one(self.pool())
-            .await?)
-    }
-
-    /// The number of accounts with a rejection; with `only`, of these accounts.
-    pub async fn count_rejected_accounts(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
-        let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
+    /// The number of these accounts that have a rejection.
+    pub async fn count_rejected_of(&self, sync_id: i32, accounts: &[Account]) -> Result<u64, StateError> {
+        let accounts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let count: i64 = sqlx::query_scalar(
-            "SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND ($2::text[] IS NULL OR account = ANY ($2))",
+            "SELECT count(DISTINCT account) FROM rejection WHERE sync_id = $1 AND account = ANY ($2)",
         )
         .bind(sync_id)
-        .bind(texts)
+        .bind(&accounts)
         .fetch_one(self.pool())
         .await?;
         Ok(u64::try_from(count).unwrap_or(0))
@@ -162,23 +154,6 @@ impl State {
             })
             .collect()
     }
-
-    /// Makes the retry of all rejections due, or of those of the accounts `only`. Returns the number of accounts.
-    ///
-    /// It needs no lease. A running daemon retries them in its next pass.
-    pub async fn retry_rejections(&self, sync_id: i32, only: Option<&[Account]>) -> Result<u64, StateError> {
-        let texts: Option<Vec<&str>> = only.map(|accounts| accounts.iter().map(Account::as_str).collect());
-        let accounts: i64 = sqlx::query_scalar(
-            "WITH due AS (UPDATE rejection SET next_at = clock_timestamp() \
-             WHERE sync_id = $1 AND ($2::text[] IS NULL OR account = ANY ($2)) RETURNING account) \
-             SELECT count(DISTINCT account) FROM due",
-        )
-        .bind(sync_id)
-        .bind(texts)
-        .fetch_one(self.pool())
-        .await?;
-        Ok(u64::try_from(accounts).unwrap_or(0))
-    }
 }
 
 impl StateWriter {
@@ -201,17 +176,6 @@ impl StateWriter {
         .bind(delay.as_secs_f64())
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    /// Makes the retry of every rejection due, because the mapping changed.
-    pub async fn retry_all_rejections(&self) -> Result<(), StateError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE rejection SET next_at = clock_timestamp() WHERE sync_id = $1")
-            .bind(self.sync_id())
-            .execute(&mut *transaction)
-            .await?;
         transaction.commit().await?;
         Ok(())
     }

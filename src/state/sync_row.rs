@@ -12,6 +12,7 @@ use sqlx::postgres::PgRow;
 use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
+use super::migrate::LATEST_VERSION;
 use crate::crash;
 use crate::diff::DigestKey;
 use crate::model::AttributeNames;
@@ -55,6 +56,10 @@ pub struct SyncRow {
     pub full_pass_ended_at: Option<DateTime<Utc>>,
     /// The removal guard while it is tripped.
     pub guard: Option<Value>,
+    /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
+    pub retry_rejections_after: Option<String>,
+    /// Rejections of an earlier generation are still to be deleted.
+    pub delete_rejections: bool,
     /// The running pass and its progress. Stale when nobody holds the lease.
     pub running_pass: Option<Value>,
     /// Who took the lease last.
@@ -71,6 +76,8 @@ const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, sta
     full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
     clock_timestamp() AS read_at, coalesce((to_jsonb(sync)->>'full_pass_request')::bigint, 0) AS full_pass_request, \
     to_jsonb(sync)->>'source_fingerprint' AS source_fingerprint, \
+    to_jsonb(sync)->>'retry_rejections_after' AS retry_rejections_after, \
+    coalesce((to_jsonb(sync)->>'delete_rejections')::boolean, false) AS delete_rejections, \
     decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
 
 fn json(row: &PgRow, column: &str) -> Result<Option<Value>, StateError> {
@@ -104,6 +111,8 @@ impl SyncRow {
             source_fingerprint: json(row, "source_fingerprint")?,
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
             guard: json(row, "guard")?,
+            retry_rejections_after: row.try_get("retry_rejections_after")?,
+            delete_rejections: row.try_get("delete_rejections")?,
             running_pass: json(row, "running_pass")?,
             lease_holder: row.try_get("lease_holder")?,
             lease_taken_at: row.try_get("lease_taken_at")?,
@@ -115,8 +124,16 @@ impl SyncRow {
 impl State {
     /// The row of this sync; `None` before first use, also when the state tables do not exist.
     pub async fn sync_row(&self) -> Result<Option<SyncRow>, StateError> {
-        if self.supported_schema_version().await?.is_none() {
-            return Ok(None);
+        match self.supported_schema_version().await? {
+            None => return Ok(None),
+            Some(version) if version < LATEST_VERSION => {
+                return Err(StateError::Unsuitable(format!(
+                    "schema \"{}\" is at version {version}, this binary needs version {LATEST_VERSION}: run `imsync migrate`, or \
+                     start `imsync run`, which upgrades it",
+                    self.schema()
+                )));
+            }
+            Some(_) => {}
         }
         let row = sqlx::query(SELECT).bind(self.name()).fetch_optional(self.pool()).await?;
         row.as_ref().map(SyncRow::from_row).transpose()

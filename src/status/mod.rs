@@ -21,8 +21,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
     let Some(row) = state.sync_row().await? else {
         return Ok(unused_sync(state.name(), schema_version));
     };
-    let accounts = state.count_accounts(row.id).await?;
-    let rejected = state.count_rejected_accounts(row.id, None).await?;
+    let counts = state.account_counts(row.id).await?;
     let lease_is_held = state.lease_is_held().await?;
     let passes = state.last_passes(row.id, PASSES_SHOWN).await?;
     let lag_seconds = row.current_as_of.map(|as_of| seconds_between(as_of, row.read_at));
@@ -32,9 +31,9 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "watermark": watermark,
         "lag_seconds": lag_seconds,
         "held_back_by": held_back_by,
-        "accounts": accounts.known,
-        "rejected": rejected,
-        "in_doubt": accounts.in_doubt,
+        "accounts": counts.known,
+        "rejected": counts.rejected,
+        "in_doubt": counts.in_doubt,
         "guard": guard,
         "schema_version": schema_version,
         "lease": lease_is_held.then(|| json!({ "holder": lease_holder, "since": lease_taken_at })),

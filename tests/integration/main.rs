@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod bench_state;
 mod commands;
 mod concurrent_full_pass;
 mod crash_points;

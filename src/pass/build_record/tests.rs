@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::state::account::RetryDue;
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
+use crate::state::owed_removal::RemovalReason;
 
 const CITY: AttributeIndex = AttributeIndex(0);
 const PLAN: AttributeIndex = AttributeIndex(1);
@@ -30,7 +31,8 @@ fn diff() -> AccountDiff {
         late_write: None,
         retry_scheduled: false,
         change: Change { account: Account::new("a"), set: vec![(CITY, "Wien".into())], remove: vec![PLAN] },
-        removal_pending: false,
+        counted_removal: Some(RemovalReason::Emptied),
+        removal_waits: false,
         given_up: Vec::new(),
         may_be_overwritten: false,
         refused: Vec::new(),
@@ -86,8 +88,9 @@ fn the_last_value_removed_makes_the_account_unknown() {
     let outcome =
         AccountOutcome { account: Account::new("a"), attributes, may_be_overwritten: false, unanswered_alone: false };
     builder.add_outcome(&diff, &outcome, DELAYS);
-    let (_, counts) = builder.finish(None);
-    assert_eq!((counts.known_delta, counts.removed, counts.pushed), (-1, 1, 0));
+    let (record, counts) = builder.finish(None);
+    assert_eq!((counts.removed, counts.pushed), (1, 0));
+    assert!(record.accounts[0].acknowledged.iter().all(|known| *known == AcknowledgedValue::Absent));
 }
 
 #[test]
@@ -128,9 +131,19 @@ fn an_earlier_late_write_makes_values_in_doubt_provisional() {
 #[test]
 fn a_pending_removal_keeps_unknown_outcomes_due() {
     let mut diff = diff();
-    diff.removal_pending = true;
+    diff.removal_waits = true;
     let (record, _) = record(&diff, AttributeOutcome::Unknown, AttributeOutcome::Done);
     assert_eq!(record.accounts[0].due, RetryDue::Now);
+}
+
+#[test]
+fn a_removal_is_owed_until_it_was_sent() {
+    let sent = |plan| record(&diff(), AttributeOutcome::Done, plan).0.removal_sent;
+    let refusal = Arc::new(VendorRefusal { code: 1, reason: String::new(), of_account: false });
+    for outcome in [AttributeOutcome::Done, AttributeOutcome::Unknown, AttributeOutcome::Refused(refusal)] {
+        assert_eq!(sent(outcome), [Account::new("a")]);
+    }
+    assert_eq!(sent(AttributeOutcome::NotSent), Vec::<Account>::new());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sqlx::Executor as _;
+
 use super::{ask, free_port, people};
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
@@ -92,6 +94,43 @@ async fn a_daemon_without_a_table_reports_why_it_is_not_ready() {
         assert!(metrics.lines().any(|found| found == line), "{line}:\n{metrics}");
     }
     assert!(metrics.contains("imsync_lag_seconds "));
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}
+
+/// Sessions of imsync that wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND application_name LIKE 'imsync%' AND wait_event_type = 'Lock'";
+
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Many clients share one reading, and a reading that takes too long is cancelled in the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_the_database_holds_back_is_cancelled_there() {
+    let port = free_port();
+    let more = format!("[schedule]\ninterval = \"1h\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n");
+    let env = TestEnvironment::set_up(Setup { more, ..Setup::default() }).await;
+    env.execute(&people(10)).await;
+    let mut daemon = env.start("run", &["run"]);
+    env.converges(Duration::from_secs(20)).await;
+    env.eventually("/status answers", async || matches!(ask(port, "/status").await, Some((200, _)))).await;
+
+    let mut lock = env.database.connect().await;
+    lock.execute("BEGIN; LOCK TABLE imsync.account_count, imsync.pass IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let is_served = async || matches!(tokio::time::timeout(SHORT, ask(port, "/status")).await, Ok(Some((200, _))));
+    env.eventually("the last reading is too old to be served", async || !is_served().await).await;
+    // One client after the other hangs up before it has an answer.
+    for _ in 0..12 {
+        let abandoned = tokio::time::timeout(SHORT, ask(port, "/status")).await;
+        assert!(!matches!(abandoned, Ok(Some((200, _)))), "{abandoned:?}");
+    }
+    assert!(env.number(WAITING).await <= 1, "at most one statement waits for all these clients");
+    let all = futures_util::future::join_all((0..20).map(|_| ask(port, "/status"))).await;
+    assert!(all.iter().all(|answer| matches!(answer, Some((503, _)))), "{all:?}");
+    env.eventually("no statement is left in the server", async || env.number(WAITING).await == 0).await;
+    assert_eq!(ask(port, "/healthz").await.unwrap().0, 200);
+    lock.execute("ROLLBACK").await.unwrap();
+    env.eventually("/status answers again", async || matches!(ask(port, "/status").await, Some((200, _)))).await;
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
 }

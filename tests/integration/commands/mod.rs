@@ -115,7 +115,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Requests a page of a daemon and returns the status code and the body. `None` means that nothing listens yet.
-async fn ask(port: u16, path: &str) -> Option<(u16, String)> {
+pub(crate) async fn ask(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

@@ -8,7 +8,8 @@ use super::armed;
 use crate::promises::state_truth::expect_truth;
 use crate::support::{SOURCE, Setup, TestEnvironment};
 
-async fn abort_at(env: &TestEnvironment, arguments: &[&str], at: &str) {
+/// Runs a command that aborts at this point, and waits until its sessions have ended.
+pub(crate) async fn abort_at(env: &TestEnvironment, arguments: &[&str], at: &str) {
     let output = armed(env, arguments, at).output().await.expect("the binary can be run");
     assert_eq!(output.status.signal(), Some(6), "{at}: {output:?}");
     // The lease ends with its session, and the session with its process.

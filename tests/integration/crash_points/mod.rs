@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::support::TestEnvironment;
 
+pub(crate) use cases::abort_at;
 use scenarios::{CrashCase, SCENARIOS, WALK};
 use system::{CrashRun, CrashSystem};
 

@@ -69,6 +69,13 @@ pub(crate) async fn expect_truth(env: &TestEnvironment) {
     let found =
         false_claims(&mut env.database.connect().await, env.handle()).await.expect("the state tables can be read");
     assert_eq!(found, Vec::<String>::new());
+    // `status`, the metrics and the removal guard take these numbers as they are stored.
+    let miscounted = "SELECT count(*) FROM imsync.account_count AS c WHERE (c.known, c.in_doubt, c.rejected, c.owed_removals) IS DISTINCT FROM (
+            (SELECT count(*) FROM imsync.account a WHERE a.sync_id = c.sync_id AND (in_doubt_retry_at IS NULL OR acknowledged::text LIKE '%\"%')),
+            (SELECT count(*) FROM imsync.account a WHERE a.sync_id = c.sync_id AND in_doubt_retry_at IS NOT NULL),
+            (SELECT count(DISTINCT account) FROM imsync.rejection r WHERE r.sync_id = c.sync_id),
+            (SELECT count(*) FROM imsync.owed_removal o WHERE o.sync_id = c.sync_id))";
+    assert_eq!(env.number(miscounted).await, 0, "the numbers of accounts are those of the rows");
 }
 
 /// Checks the state continuously in the background, until it is stopped.
