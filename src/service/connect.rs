@@ -152,7 +152,7 @@ impl Resources {
             shutdown: shutdown.clone(),
             row,
         };
-        Ok(Engine::prepare(parts).await?)
+        Ok(Box::pin(Engine::prepare(parts)).await?)
     }
 }
 

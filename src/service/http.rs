@@ -124,12 +124,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Shutdown) 
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, async { while connections.closed().await.is_some() {} }).await;
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    activity: Arc<ConnectionActivity>,
-    shutdown: Shutdown,
-) {
+async fn serve_connection(stream: TcpStream, router: Router, activity: Arc<ConnectionActivity>, shutdown: Shutdown) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
         let busy = activity.begin_request();

@@ -219,11 +219,7 @@ impl Table {
     }
 
     /// An index returns the rows in the order of these columns; `None` when that could not be found out.
-    pub(super) async fn has_index_for_order(
-        &self,
-        session: &mut SourceSession,
-        columns: &[&Column],
-    ) -> Option<bool> {
+    pub(super) async fn has_index_for_order(&self, session: &mut SourceSession, columns: &[&Column]) -> Option<bool> {
         let numbers: Vec<i16> = columns.iter().map(|column| column.attnum).collect();
         let rows = session.advice(sqlx::query(INDEX_FOR_ORDER).bind(self.oid).bind(numbers)).await?;
         rows.first()?.try_get(0).ok()

@@ -81,7 +81,13 @@ impl State {
                 Box::pin(async move { set_up_session(connection, &search_path, access).await })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { pool: StatePool::new(pool, options.clone()), options, schema: schema.to_owned(), name: name.to_owned(), access })
+        Ok(Self {
+            pool: StatePool::new(pool, options.clone()),
+            options,
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            access,
+        })
     }
 
     /// The pool, for statements outside the lease.

@@ -40,10 +40,9 @@ impl From<sqlx::Error> for StateError {
             sqlx::Error::Database(database) => from_sqlstate(&database.code().unwrap_or_default(), database.message()),
             sqlx::Error::Io(reason) => Self::Unreachable(reason.to_string()),
             sqlx::Error::PoolTimedOut => Self::Unreachable("no connection within 15 s".to_owned()),
-            sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unreachable(error.to_string()),
+            sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unreachable(error.to_string())
+            }
             _ => Self::Refused(error.to_string()),
         }
     }

@@ -5,6 +5,7 @@
 //! The pool is an [`Executor`], so that this holds for every statement and cannot be forgotten.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -25,12 +26,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(130);
 #[derive(Clone, Debug)]
 pub struct StatePool {
     pool: PgPool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
 }
 
 impl StatePool {
     pub(super) fn new(pool: PgPool, options: PgConnectOptions) -> Self {
-        Self { pool, options }
+        Self { pool, options: Arc::new(options) }
     }
 
     /// A connection, for several statements. Their caller waits for them with [`StatePool::while_running`].
@@ -84,10 +85,7 @@ impl<'p> Executor<'p> for &'p StatePool {
     type Database = Postgres;
 
     /// The answers are collected first. Every statement on the state tables has a limit on its rows.
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,

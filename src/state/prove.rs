@@ -9,17 +9,8 @@ use super::migrate::LATEST_VERSION;
 use crate::quote::shown;
 
 /// The tables that a pass reads and writes.
-const TABLES: [&str; 9] = [
-    "sync",
-    "account",
-    "intent",
-    "rejection",
-    "removal",
-    "pass",
-    "owed_removal",
-    "deferred_account",
-    "account_count",
-];
+const TABLES: [&str; 9] =
+    ["sync", "account", "intent", "rejection", "removal", "pass", "owed_removal", "deferred_account", "account_count"];
 
 impl State {
     /// Checks that a process with this configuration could take the lease and write, without doing so.

@@ -256,7 +256,8 @@ async fn a_request_head_that_is_too_long_is_refused() {
 /// Whatever a client leaves open (nothing sent, half a request, a response that was read), others are served.
 #[tokio::test]
 async fn idle_connections_keep_nobody_out() {
-    for part in ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    for part in
+        ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"]
     {
         for count in [MAX_CONNECTIONS, 200] {
             let server = start_plain().await;
@@ -273,7 +274,11 @@ async fn idle_connections_keep_nobody_out() {
             // The longest idle ones were closed, the newest one was not.
             read_to_end(&mut open.remove(0)).await;
             let mut newest = open.pop().unwrap();
-            let rest = if part.ends_with("Slow: ") { "x\r\nConnection: close\r\n\r\n" } else { "GET /healthz HTTP/1.0\r\n\r\n" };
+            let rest = if part.ends_with("Slow: ") {
+                "x\r\nConnection: close\r\n\r\n"
+            } else {
+                "GET /healthz HTTP/1.0\r\n\r\n"
+            };
             newest.write_all(rest.as_bytes()).await.unwrap();
             assert!(read_to_end(&mut newest).await.ends_with("ok"), "{count} of {part:?}");
         }

@@ -8,9 +8,9 @@
 mod backfill;
 mod binding;
 mod check;
+mod connections;
 mod daemon;
 mod http;
-mod connections;
 mod lease;
 mod migrate;
 mod preview;
