@@ -30,7 +30,7 @@ const MAX_MISSES: u32 = 2;
 /// # Errors
 /// Those of the driver; [`sqlx::Error::Io`] when there is no answer in time.
 pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    within_connect_timeout(PgConnection::connect_with(options)).await
+    within_connect_timeout(Box::pin(PgConnection::connect_with(options))).await
 }
 
 async fn within_connect_timeout<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
@@ -124,11 +124,10 @@ async fn ask_what_runs(options: &PgConnectOptions) -> Asked {
         Ok::<_, sqlx::Error>(running)
     };
     match asked.await {
-        Ok(true) => Asked::Running,
         Ok(false) => Asked::NoneRunning,
         Err(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => Asked::NoAnswer,
         // A server that refuses a connection is there.
-        Err(_) => Asked::Running,
+        Ok(true) | Err(_) => Asked::Running,
     }
 }
 
@@ -138,17 +137,25 @@ async fn ask_what_runs(options: &PgConnectOptions) -> Asked {
 /// # Errors
 /// [`sqlx::Error::Io`] when the server no longer answers, or has no statement whose answer could still arrive. The
 /// connection of the future is then of no use.
-pub async fn while_running<T>(
+pub fn while_running<T>(
     options: &PgConnectOptions,
     future: impl Future<Output = T>,
+    running: impl FnMut(),
+) -> impl Future<Output = Result<T, sqlx::Error>> {
+    // Boxed, because every statement waits here.
+    wait_while_running(options, Box::pin(future), running)
+}
+
+async fn wait_while_running<T>(
+    options: &PgConnectOptions,
+    mut future: impl Future<Output = T> + Unpin,
     mut running: impl FnMut(),
 ) -> Result<T, sqlx::Error> {
-    tokio::pin!(future);
     let (mut misses, mut wait) = (0, FIRST_CHECK);
     loop {
         let asked = async {
             tokio::time::sleep(wait).await;
-            ask_what_runs(options).await
+            Box::pin(ask_what_runs(options)).await
         };
         let asked = tokio::select! {
             biased;

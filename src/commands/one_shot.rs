@@ -38,7 +38,7 @@ impl LeasedEngine {
                 config.name
             ))
         })?;
-        let engine = resources.engine(&lease, writer, &metrics, shutdown).await?;
+        let engine = Box::pin(resources.engine(&lease, writer, &metrics, shutdown)).await?;
         Ok(Self { lease, engine })
     }
 

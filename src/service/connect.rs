@@ -155,7 +155,7 @@ impl Resources {
             slow_calls,
             row,
         };
-        Ok(Engine::prepare(parts).await?)
+        Ok(Box::pin(Engine::prepare(parts)).await?)
     }
 }
 

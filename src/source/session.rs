@@ -2,6 +2,7 @@
 //!
 //! Owns: connection options, session settings, time limits of statements. Must not know: the table.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ impl SourceSession {
         }
         answer
             .inspect_err(|error| {
-                let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+                let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
                 let code = code.as_deref().unwrap_or("none");
                 tracing::debug!(code, "a question that only serves advice was not answered");
             })

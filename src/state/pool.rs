@@ -5,6 +5,7 @@
 //! The pool is an [`Executor`], so that this holds for every statement and cannot be forgotten.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -25,12 +26,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(130);
 #[derive(Clone, Debug)]
 pub struct StatePool {
     pool: PgPool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
 }
 
 impl StatePool {
     pub(super) fn new(pool: PgPool, options: PgConnectOptions) -> Self {
-        Self { pool, options }
+        Self { pool, options: Arc::new(options) }
     }
 
     /// A connection, for several statements. Their caller waits for them with [`StatePool::while_running`].

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use imsync::clock::monotonic;
+
 use super::{ask, free_port, people};
 use crate::support::{SOURCE, Setup, TestEnvironment, USERS, ended, signal};
 
@@ -44,9 +46,9 @@ async fn advice_that_fails_or_takes_long_decides_nothing() {
         "UPDATE control SET advice_fails = false, advice = 90; UPDATE users SET city = 'new', updated_at = now()",
     )
     .await;
-    let started = std::time::Instant::now();
+    let started = monotonic();
     let output = env.imsync(&["run", "--once"]).await.expect_code(0);
-    assert!(started.elapsed() < Duration::from_secs(60), "{output:?}");
+    assert!(started.elapsed() < Duration::from_mins(1), "{output:?}");
     assert_eq!(output.stderr, "", "advice that is missing is no warning");
     assert_eq!(env.handle().users(), env.wanted_of_users().await);
 }
@@ -75,7 +77,7 @@ async fn a_page_that_takes_long_is_shown_as_work_under_way() {
         env.printed("run", "err").contains("the source has been running one statement for 3")
     })
     .await;
-    env.converges(Duration::from_secs(60)).await;
+    env.converges(Duration::from_mins(1)).await;
 
     // The same for a poll. Its limit since the last pass is 5 s.
     env.execute("UPDATE control SET page = 9; UPDATE users SET city = 'new', updated_at = now()").await;
