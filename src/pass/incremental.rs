@@ -43,8 +43,9 @@ impl Engine {
         if self.read_position.take_first_list_cleared() {
             self.full_passes.request("the transactions open when this sync began have ended");
         }
-        let save =
-            self.saves.idle_save_is_due() || context.progress.recorded() > 0 || self.full_passes.newest_request() > newest_request;
+        let save = self.saves.idle_save_is_due()
+            || context.progress.recorded() > 0
+            || self.full_passes.newest_request() > newest_request;
         let update = self.sync_update();
         self.finish(&context, result, update, save).await
     }
@@ -83,7 +84,10 @@ impl Engine {
             );
         }
         if let Some(value) = start.fell_to {
-            self.full_passes.request(&format!("the largest value of the watermark column fell to {value}"));
+            let why = format!("the largest value of the watermark column fell to {value}");
+            if self.full_passes.request_after_fall(&why) {
+                self.read_position.acknowledge_fall();
+            }
         }
         if let Some(step) = start.stepped_back {
             tracing::warn!(

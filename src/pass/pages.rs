@@ -195,9 +195,8 @@ impl PageReader {
         let refused = unreadable.into_iter().map(|UnreadableRow { account, raised }| {
             (self.config.source.account_of(&account), LocalRefusal::Unreadable { raised: raised.into() }, account)
         });
-        let is_stored = |account: &Account, text: &str| {
-            !text.is_empty() && account.as_str().len() <= MAX_STORED_ACCOUNT_BYTES
-        };
+        let is_stored =
+            |account: &Account, text: &str| !text.is_empty() && account.as_str().len() <= MAX_STORED_ACCOUNT_BYTES;
         let refused = refused.filter(|(account, _, text)| is_stored(account, text));
         let unreadable = refused.map(|(account, refusal, _)| (account, refusal)).collect();
         ReadPage { rows, unreadable, ..ReadPage::default() }

@@ -17,7 +17,8 @@ fn reason(changes: &SourceChanges) -> String {
 }
 
 fn log(changes: &SourceChanges) {
-    let position = if changes.invalidate_watermark() { "the stored watermark has no meaning any more, and " } else { "" };
+    let position =
+        if changes.invalidate_watermark() { "the stored watermark has no meaning any more, and " } else { "" };
     tracing::warn!("{}; {position}a full pass compares every row", reason(changes));
 }
 
@@ -72,7 +73,7 @@ impl Engine {
             if changes.invalidate_watermark() {
                 self.read_position.forget();
             }
-                    self.writer.save_source_change(&fingerprint, &request, changes.invalidate_watermark()).await?;
+            self.writer.save_source_change(&fingerprint, &request, changes.invalidate_watermark()).await?;
             crash::point("source: a change is stored");
         } else if fingerprint != self.reader.source.fingerprint().to_json() {
             self.writer.save_source_fingerprint(&fingerprint).await?;

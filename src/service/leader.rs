@@ -145,7 +145,9 @@ impl Leader<'_> {
                 // Connecting also introspects the table again: a column may have been added or dropped.
                 let mapping = Mapping::new(&self.context.config);
                 match Source::connect(&self.context.config, mapping.columns()).await {
-                    Ok(source) => self.engine.replace_source(source).await.err().map(|error| Ended::Retry(error.to_string())),
+                    Ok(source) => {
+                        self.engine.replace_source(source).await.err().map(|error| Ended::Retry(error.to_string()))
+                    }
                     Err(error) => Some(Ended::Retry(error.to_string())),
                 }
             }

@@ -82,7 +82,9 @@ pub(super) fn of_login(error: sqlx::Error) -> SourceError {
     let sqlx::Error::Database(refused) = &error else { return error.into() };
     let Some(text) = login_text(refused.as_ref()) else { return error.into() };
     match &*refused.code().unwrap_or_default() {
-        "28000" | "28P01" => SourceError::Unsuitable(format!("the source database rejects the login of source.url: {text}")),
+        "28000" | "28P01" => {
+            SourceError::Unsuitable(format!("the source database rejects the login of source.url: {text}"))
+        }
         "3D000" => SourceError::Unsuitable(format!("the database of source.url does not exist: {text}")),
         "42501" => SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {text}")),
         code if is_unreachable(code) => SourceError::Unreachable(text.to_owned()),

@@ -234,7 +234,9 @@ mod tests {
         assert_eq!((changed.to_string().as_str(), changed.invalidate_watermark()), ("table", true));
         let typed = changes(&json!({"column a": "1 25"}), &json!({"column a": "1 23"}));
         assert_eq!((typed.to_string().as_str(), typed.invalidate_watermark()), ("column a", false));
-        assert!(changes(&json!({"watermark column a": "1"}), &json!({"watermark column a": "2"})).invalidate_watermark());
+        assert!(
+            changes(&json!({"watermark column a": "1"}), &json!({"watermark column a": "2"})).invalidate_watermark()
+        );
         assert!(changes(&json!(null), &json!({"table": "1 r"})).is_empty());
     }
 

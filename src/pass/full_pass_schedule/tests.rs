@@ -14,13 +14,7 @@ fn key() -> FullPassKey {
 }
 
 fn position(request: i64, age: Duration) -> FullPassPosition {
-    FullPassPosition {
-        key: key(),
-        request,
-        began_at: clock::now_utc() - age,
-        after: "u7".to_owned(),
-        done: 7,
-    }
+    FullPassPosition { key: key(), request, began_at: clock::now_utc() - age, after: "u7".to_owned(), done: 7 }
 }
 
 fn schedule(every: Option<Duration>, due: Option<&str>, position: Option<FullPassPosition>) -> FullPassSchedule {

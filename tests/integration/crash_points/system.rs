@@ -191,7 +191,10 @@ impl CrashSystem {
             }
             Scenario::ForeignState => self.execute("UPDATE imsync.sync SET state_server = 'another:00000001'").await,
             Scenario::OtherTable => {
-                self.execute("UPDATE imsync.sync SET source_fingerprint = source_fingerprint || '{\"table\": \"1 r\"}'").await;
+                self.execute(
+                    "UPDATE imsync.sync SET source_fingerprint = source_fingerprint || '{\"table\": \"1 r\"}'",
+                )
+                .await;
             }
             Scenario::Mapping => {
                 let (old, new) = (usize::from(self.other_mapping), usize::from(!self.other_mapping));

@@ -116,12 +116,7 @@ async fn a_column_that_is_dropped_and_added_is_followed() {
     )
     .await;
     // The new column has no value that moves the watermark.
-    follows(
-        "",
-        "ALTER TABLE users DROP city, ADD city text DEFAULT 'everywhere'",
-        "column city",
-    )
-    .await;
+    follows("", "ALTER TABLE users DROP city, ADD city text DEFAULT 'everywhere'", "column city").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +179,8 @@ async fn another_definition_of_a_view_is_followed() {
         view("shown(city)")
     );
     follows(&prepare, &view("upper(shown(city))"), "definition of the view").await;
-    let function = "CREATE OR REPLACE FUNCTION shown(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT t || '?' $$";
+    let function =
+        "CREATE OR REPLACE FUNCTION shown(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT t || '?' $$";
     follows(&prepare, function, "definition of the view").await;
 }
 
@@ -195,7 +191,8 @@ async fn maintenance_starts_no_full_pass() {
         ALTER TABLE users ALTER kind TYPE mood USING 'sad', ADD unmapped int;
         ALTER TABLE users RENAME TO base; CREATE VIEW users AS SELECT id, city, plan, gender, kind, updated_at, deleted_at FROM base;";
     for over_a_view in [false, true] {
-        let prepare = if over_a_view { prepare } else { prepare.split("ALTER TABLE users RENAME").next().unwrap_or(prepare) };
+        let prepare =
+            if over_a_view { prepare } else { prepare.split("ALTER TABLE users RENAME").next().unwrap_or(prepare) };
         let env = environment(prepare).await;
         env.edit("plan = \"plan\"", "plan = \"kind\"");
         env.run_until_no_full_pass_is_due().await;
@@ -240,7 +237,12 @@ async fn another_database_is_followed() {
     let env = TestEnvironment::set_up(setup).await;
     env.execute(&people(40)).await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    restored.execute(&format!("{USERS} {} UPDATE users SET city = 'restored', updated_at = '2020-01-01' WHERE id <> 'u00007'", people(40))).await;
+    restored
+        .execute(&format!(
+            "{USERS} {} UPDATE users SET city = 'restored', updated_at = '2020-01-01' WHERE id <> 'u00007'",
+            people(40)
+        ))
+        .await;
     let url = env.database.url().to_owned();
     env.edit(&format!("[source]\nurl = \"{url}\""), &format!("[source]\nurl = \"{}\"", restored.url()));
     let output = env.imsync(&["run", "--once"]).await.expect_code(0);
@@ -253,7 +255,9 @@ async fn another_database_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pass_begins_again_when_the_order_changes() {
     let mut setup = setup();
-    setup.source = format!("{SOURCE}page_size = 50\n").replace("watermark_column", "# watermark_column").replace("watermark_grace", "# watermark_grace");
+    setup.source = format!("{SOURCE}page_size = 50\n")
+        .replace("watermark_column", "# watermark_column")
+        .replace("watermark_grace", "# watermark_grace");
     setup.im += "max_in_flight = 1\nusers_per_call = 10\ncalls_per_second = 20\n";
     setup.attributes = ATTRIBUTES.to_owned();
     let env = TestEnvironment::set_up(setup).await;

@@ -122,8 +122,11 @@ async fn each_kind_of_expression_fails_for_its_row_only() {
             setup.source = setup.source.replace("watermark_", &format!("{watermark}watermark_"));
             setup.source += "page_size = 20\n";
             let env = environment_of(64, setup).await;
-            env.execute(&format!("UPDATE users SET extra = E's3cret-of-a-user\\nREADY=1' WHERE id = 'u00033'; {}",
-                view.replace("EXPRESSION", expression))).await;
+            env.execute(&format!(
+                "UPDATE users SET extra = E's3cret-of-a-user\\nREADY=1' WHERE id = 'u00033'; {}",
+                view.replace("EXPRESSION", expression)
+            ))
+            .await;
             env.edit("plan = \"plan\"", "plan = \"derived\"");
             let output = env.imsync(&["backfill"]).await.expect_code(3);
             holds_no_secret(&output);
@@ -178,7 +181,10 @@ async fn a_rejected_row_that_is_looked_up_harms_no_other() {
     for number in [2, 9, 31] {
         break_row(&env, number).await;
     }
-    env.execute("INSERT INTO users (id, city, extra) VALUES ('u00031', 'second', '1'); DELETE FROM users WHERE id = 'u00020'").await;
+    env.execute(
+        "INSERT INTO users (id, city, extra) VALUES ('u00031', 'second', '1'); DELETE FROM users WHERE id = 'u00020'",
+    )
+    .await;
     let mut daemon = env.start("run", &["run"]);
     env.eventually("three rows are rejected", async || rejected(&env).await.len() == 3).await;
     env.eventually("they are retried", async || {
@@ -206,8 +212,11 @@ async fn a_text_that_is_not_utf_8_rejects_its_row_only() {
     url.set_path(&name);
     let setup = Setup { attributes: ATTRIBUTES.to_owned(), ..Setup::default() };
     let env = TestEnvironment::set_up_on(Database::on_own_server(url.to_string()), setup).await;
-    env.execute("INSERT INTO users (id, city) SELECT 'u' || n, 'x' FROM generate_series(1, 30) AS n;
-        UPDATE users SET city = E'caf\\xe9' WHERE id = 'u17'").await;
+    env.execute(
+        "INSERT INTO users (id, city) SELECT 'u' || n, 'x' FROM generate_series(1, 30) AS n;
+        UPDATE users SET city = E'caf\\xe9' WHERE id = 'u17'",
+    )
+    .await;
     env.imsync(&["backfill"]).await.expect_code(3);
     assert_eq!(env.handle().users().len(), 29);
     assert!(reason_of(&env, "u17").await.is_some_and(|reason| reason.contains("22021")));
