@@ -16,6 +16,10 @@ use crate::state::sync_update::FullPassRequest;
 #[cfg(test)]
 mod tests;
 
+/// Falls of a counter request one full pass in this time. A table of which many of the newest rows are deleted again and
+/// again would be compared without a pause otherwise.
+const FALL_PAUSE: Duration = Duration::from_mins(10);
+
 const FIRST_PASS: &str = "the first pass of this sync";
 
 /// The options of a full pass, from the command line.
@@ -71,6 +75,8 @@ pub(super) struct FullPassSchedule {
     due: Option<String>,
     /// The number of the newest request. It is stored, so that no two requests of a sync have the same.
     newest: i64,
+    /// When a full pass was requested because a counter fell.
+    fell: Option<Instant>,
     last_ended: Option<Instant>,
     position: Option<Value>,
     /// A full pass with the current mapping has completed, so what another one finds was missed and counts as repaired.
@@ -101,7 +107,7 @@ impl FullPassSchedule {
     }
 
     fn new(every: Option<Duration>, due: Option<String>, newest: i64, last_ended: Option<Instant>) -> Self {
-        Self { every, compared_before: due.is_none(), due, newest, last_ended, position: None }
+        Self { every, compared_before: due.is_none(), due, newest, fell: None, last_ended, position: None }
     }
 
     fn with_position(self, position: Option<Value>) -> Self {
@@ -138,6 +144,17 @@ impl FullPassSchedule {
         self.newest += 1;
         self.due = Some(why.to_owned());
         self.position = None;
+    }
+
+    /// Requests a full pass because a counter fell, unless one was requested for that a moment ago. Returns whether it did;
+    /// if not, the request is to be made again.
+    pub(super) fn request_after_fall(&mut self, why: &str) -> bool {
+        if self.fell.is_some_and(|fell| fell.elapsed() < FALL_PAUSE) {
+            return false;
+        }
+        self.fell = Some(clock::monotonic());
+        self.request(why);
+        true
     }
 
     /// The full pass that is about to begin takes the first read position of the sync, so it starts from the first row.

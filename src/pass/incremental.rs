@@ -80,7 +80,10 @@ impl Engine {
             );
         }
         if let Some(value) = start.fell_to {
-            self.full_passes.request(&format!("the largest value of the watermark column fell to {value}"));
+            let why = format!("the largest value of the watermark column fell to {value}");
+            if self.full_passes.request_after_fall(&why) {
+                self.read_position.acknowledge_fall();
+            }
         }
         if let Some(step) = start.stepped_back {
             tracing::warn!(

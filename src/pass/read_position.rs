@@ -42,7 +42,7 @@ pub(super) struct ReadStart {
     pub(super) stepped_back: Option<Duration>,
     /// A counter rose further than rows can have been written: its value before and after.
     pub(super) jumped: Option<(i64, i64)>,
-    /// A counter fell to this value.
+    /// A counter was set back to this value, and no full pass has been requested since.
     pub(super) fell_to: Option<String>,
 }
 
@@ -121,6 +121,13 @@ impl ReadPosition {
             jumped: tracker.counter_jump(),
             fell_to: fell.then(|| text_of(transactions.taken_at, self.column)),
         })
+    }
+
+    /// The full pass that is due after a counter fell is recorded as due.
+    pub(super) fn acknowledge_fall(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.acknowledge_decrease();
+        }
     }
 
     /// Everything that the pass read is recorded.

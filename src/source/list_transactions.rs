@@ -12,7 +12,9 @@ use sqlx::Row;
 
 use super::error::SourceError;
 use super::session::SourceSession;
-use super::watermark::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint};
+use super::watermark::{
+    NewestRows, PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint,
+};
 use crate::clock;
 
 /// On a standby, the time of the data is that of the last replayed commit, or of the checkpoint from which the standby
@@ -53,10 +55,11 @@ const LOGIN_PAUSE: Duration = Duration::from_millis(10);
 /// How often they are queried again.
 const LOGIN_RETRIES: usize = 5;
 
-/// Reads the transaction list. `largest_counter` is the statement for the largest value of a counter.
+/// Reads the transaction list. `newest_counters` is the statement for the rows with the
+/// largest values of a counter.
 pub(super) async fn list_transactions(
     session: &mut SourceSession,
-    largest_counter: Option<&sqlx::SqlStr>,
+    newest_counters: Option<&sqlx::SqlStr>,
 ) -> Result<TransactionList, SourceError> {
     let asked = clock::monotonic();
     let row = session.row(sqlx::query(CLOCK)).await?;
@@ -66,10 +69,14 @@ pub(super) async fn list_transactions(
     let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
     // The time of the last replayed commit does not advance while the primary is idle.
     let read_between = (!standby).then_some((asked, answered));
-    let (kind, taken_at) = match largest_counter {
+    let mut newest: Vec<(i64, u16)> = Vec::new();
+    let (kind, taken_at) = match newest_counters {
         None => (WatermarkKind::Timestamp, WatermarkPoint::At(clock)),
         Some(statement) => {
-            let largest: Option<i64> = session.row(sqlx::query(statement.clone())).await?.try_get(0)?;
+            for row in session.rows(sqlx::query(statement.clone())).await? {
+                newest.push((row.try_get(0)?, u16::try_from(row.try_get::<i32, _>(1)?).unwrap_or_default()));
+            }
+            let largest = newest.first().map(|row| row.0);
             (WatermarkKind::Counter, largest.map_or(WatermarkPoint::Beginning, WatermarkPoint::At))
         }
     };
@@ -78,6 +85,7 @@ pub(super) async fn list_transactions(
         clock,
         taken_at,
         server_start,
+        newest: NewestRows::new(newest),
         read_between,
         running: Vec::new(),
         prepared: Vec::new(),

@@ -174,7 +174,7 @@ impl Source {
     /// # Errors
     /// [`SourceError::Unsuitable`] behind a pooler in transaction mode, else that of the statement.
     pub async fn transactions(&mut self) -> Result<TransactionList, SourceError> {
-        list_transactions(&mut self.session, self.statements.largest_counter.as_ref()).await
+        list_transactions(&mut self.session, self.statements.newest_counters.as_ref()).await
     }
 
     /// The next page in the order (watermark, account): rows from `from` on, less the slack, and after the cursor

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::column_type::{AccountType, WatermarkType};
+use super::watermark::NEWEST_ROWS;
 use crate::model::MAX_COLUMN_TEXT_CHARS;
 use crate::quote::{identifier, literal};
 
@@ -56,8 +57,8 @@ pub(super) struct Statements {
     pub(super) without_account: SqlStr,
     /// The rows whose account is one of the texts `$1`.
     pub(super) rows_of_accounts: SqlStr,
-    /// The largest value of a counter.
-    pub(super) largest_counter: Option<SqlStr>,
+    /// The largest values of a counter with 16 bits of a hash of their accounts, the largest first.
+    pub(super) newest_counters: Option<SqlStr>,
     /// By how many seconds the newest finite stamp is ahead of the clock; negative when it is behind.
     pub(super) newest_stamp_offset: Option<SqlStr>,
 }
@@ -152,10 +153,14 @@ impl StatementInputs<'_> {
             rows_of_accounts: sql(format!(
                 "SELECT {list} FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])"
             )),
-            largest_counter: watermark
+            newest_counters: watermark
                 .as_ref()
                 .filter(|(_, kind)| *kind == WatermarkType::Int8)
-                .map(|(column, _)| sql(format!("SELECT max({column}) FROM {relation}"))),
+                .map(|(column, _)| {
+                    sql(format!(
+                        "SELECT {column}, coalesce(pg_catalog.hashtextextended({account}::text, 0) & 65535, 0)::int4 FROM {relation} WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT {NEWEST_ROWS}"
+                    ))
+                }),
             newest_stamp_offset: watermark.as_ref().filter(|(_, kind)| *kind != WatermarkType::Int8).map(|(column, kind)| {
                 let stamp = match kind {
                     WatermarkType::Timestamp => format!("{column} AT TIME ZONE {}", literal(self.timezone)),

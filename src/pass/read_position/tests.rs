@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::{ReadPosition, WatermarkColumn, text_of};
 use crate::clock;
 use crate::source::WatermarkPoint;
-use crate::source::watermark::{HeldBackBy, RunningTransaction, TransactionList, WatermarkKind, WatermarkTracker};
+use crate::source::watermark::{
+    HeldBackBy, NewestRows, RunningTransaction, TransactionList, WatermarkKind, WatermarkTracker,
+};
 use crate::state::sync_update::SyncUpdate;
 
 const COLUMN: &str = "[\"updated_at\",\"UTC\"]";
@@ -17,6 +19,7 @@ fn list(kind: WatermarkKind, at: i64) -> TransactionList {
         kind,
         clock: at,
         taken_at: WatermarkPoint::At(at),
+        newest: NewestRows::default(),
         read_between: None,
         server_start: 1,
         running: Vec::new(),

@@ -13,6 +13,7 @@
 //! | `point` | points in the order of the watermark column |
 //! | `transaction_list` | the input: one reading of the database clock and the open transactions |
 //! | `remembered_transaction` | an open transaction as it is remembered, and what holds the watermark back |
+//! | `newest_rows` | the rows with the largest values of a counter |
 //! | `saved` | the form that is stored between two passes |
 //! | `matching` | which remembered transactions are still open, which have ended, which are new |
 //! | `clock_step` | whether the database clock was set back between two lists |
@@ -20,6 +21,7 @@
 
 mod clock_step;
 mod matching;
+mod newest_rows;
 mod point;
 mod remembered_transaction;
 mod saved;
@@ -28,6 +30,7 @@ mod tests;
 mod tracker;
 mod transaction_list;
 
+pub use newest_rows::{NEWEST_ROWS, NewestRows};
 pub use point::{WatermarkKind, WatermarkPoint};
 pub use remembered_transaction::HeldBackBy;
 pub use saved::SavedWatermark;

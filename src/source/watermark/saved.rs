@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::newest_rows::NewestRows;
 use super::point::{WatermarkKind, WatermarkPoint};
 use super::remembered_transaction::{RememberedTransaction, is_false};
 
@@ -34,7 +35,10 @@ pub struct SavedWatermark {
     /// The full pass that is due once all transactions of the first list have ended is not recorded as due yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) initial_pending: bool,
-    /// The largest value of a counter decreased, and no pass has been complete since.
+    /// `TransactionList::newest` of the last list.
+    #[serde(default, skip_serializing_if = "NewestRows::is_empty")]
+    pub(super) newest: NewestRows,
+    /// A counter was set back, and the full pass that is due then is not recorded as due yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) counter_decreased: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

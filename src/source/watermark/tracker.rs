@@ -69,6 +69,7 @@ impl WatermarkTracker {
             server_start: list.server_start,
             keeps_virtual_ids,
             initial_pending: !open.is_empty(),
+            newest: list.newest.clone(),
             counter_decreased: false,
             open,
         };
@@ -98,8 +99,9 @@ impl WatermarkTracker {
             self.saved.read_from = self.saved.read_from.min(started_after);
         }
         if self.saved.kind == WatermarkKind::Counter {
-            self.observe_counter(list.taken_at, &mut open);
+            self.observe_counter(list, &mut open);
         }
+        self.saved.newest = list.newest.clone();
         self.saved.keeps_virtual_ids = keeps_virtual_ids;
         self.saved.open = open;
         self.saved.taken_at = list.taken_at;
@@ -107,15 +109,28 @@ impl WatermarkTracker {
         self.saved.server_start = list.server_start;
     }
 
-    fn observe_counter(&mut self, largest: WatermarkPoint, open: &mut [RememberedTransaction]) {
+    /// `read_from` has been lowered to the bounds of the transactions that have ended.
+    fn observe_counter(&mut self, list: &TransactionList, open: &mut [RememberedTransaction]) {
+        let largest = list.taken_at;
+        let missing = list.newest.lowest_missing_in(&self.saved.newest).map(WatermarkPoint::At);
         if largest < self.saved.taken_at {
-            // The counter was set back, or the newest row was deleted, which looks the same. An open transaction may
-            // hold values that are smaller than every known bound.
-            self.saved.counter_decreased = true;
+            // A row that no ended transaction explains, or a largest row that the last list did not have: values were
+            // given again. If not, the newest rows were deleted, and every bound stays valid.
+            let is_unexplained = missing.is_some_and(|value| value < self.saved.read_from);
+            let is_deletion = list.newest.top_is_in(&self.saved.newest) && !is_unexplained;
+            // Of an empty table everything is read from now on.
+            let is_empty = largest == WatermarkPoint::Beginning;
+            self.saved.counter_decreased |= !is_deletion && !is_empty;
             self.saved.read_from = self.saved.read_from.min(largest);
-            for transaction in open {
-                transaction.started_after = WatermarkPoint::Beginning;
+            if !is_deletion {
+                // An open transaction may hold values that are smaller than every known bound.
+                for transaction in open {
+                    transaction.started_after = WatermarkPoint::Beginning;
+                }
             }
+        }
+        if let Some(value) = missing {
+            self.saved.read_from = self.saved.read_from.min(value);
         }
         self.counter_jump = match (self.saved.taken_at, largest) {
             (WatermarkPoint::At(before), WatermarkPoint::At(after)) if is_jump(before, after) => Some((before, after)),
@@ -149,7 +164,6 @@ impl WatermarkTracker {
     /// list, which must be the list that the pass began with.
     pub fn complete(&mut self) {
         self.saved.read_from = self.saved.taken_at;
-        self.saved.counter_decreased = false;
     }
 
     /// The point from which a pass reads. Every row below it is recorded; the slack is not subtracted.
@@ -189,10 +203,15 @@ impl WatermarkTracker {
         }
     }
 
-    /// The largest value of a bigint watermark decreased: a full pass is due. Stays true over failed passes and restarts
-    /// until the next [`WatermarkTracker::complete`]. To be checked after each [`WatermarkTracker::observe`].
+    /// A bigint watermark was set back: a full pass is due. Stays true over passes and restarts until
+    /// [`WatermarkTracker::acknowledge_decrease`]. To be checked after each [`WatermarkTracker::observe`].
     pub fn counter_decreased(&self) -> bool {
         self.saved.counter_decreased
+    }
+
+    /// The full pass for which [`WatermarkTracker::counter_decreased`] asks is recorded as due.
+    pub fn acknowledge_decrease(&mut self) {
+        self.saved.counter_decreased = false;
     }
 
     /// The largest value of a bigint watermark before and after the last list, when it rose by more than rows can have

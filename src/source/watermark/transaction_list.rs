@@ -4,6 +4,7 @@
 
 use tokio::time::Instant;
 
+use super::newest_rows::NewestRows;
 use super::point::{WatermarkKind, WatermarkPoint};
 
 /// One reading of the source: its clock, then its running transactions, then its prepared transactions.
@@ -17,6 +18,8 @@ pub struct TransactionList {
     /// column ([`WatermarkPoint::Beginning`] for an empty table). Once a pass that began with this list is complete, the
     /// next pass reads from here.
     pub taken_at: WatermarkPoint,
+    /// The rows with the largest values of a bigint column.
+    pub newest: NewestRows,
     /// The monotonic clock of this process just before `clock` was queried and just after the answer arrived. `None` on
     /// a standby, where `clock` is the time of the last replayed commit and does not advance steadily.
     pub read_between: Option<(Instant, Instant)>,

@@ -117,6 +117,76 @@ async fn a_falling_counter_starts_a_full_pass_and_a_jump_is_logged() {
     assert!(!env.imsync(&["run", "--once"]).await.stderr.contains("jumped"), "the jump is logged once");
 }
 
+/// A counter with its sequence, which every UPDATE draws from. All 300 rows are compared and no full pass is due.
+async fn counted_users() -> TestEnvironment {
+    let mut setup = setup("");
+    setup.sql = "CREATE SEQUENCE versions; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
+            deleted_at timestamptz, version bigint DEFAULT nextval('versions'));
+        CREATE INDEX ON users (version, id);
+        INSERT INTO users (id, city) SELECT 'u' || n, 'old' FROM generate_series(1, 300) AS n;
+        CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.version := nextval('versions'); RETURN NEW; END $$;
+        CREATE TRIGGER count_up BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION count_up();"
+        .to_owned();
+    setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
+    setup.more += "[removal]\nmax_share = 1.0\n";
+    let env = TestEnvironment::set_up(setup).await;
+    finish_full_passes(&env).await;
+    env
+}
+
+/// The sequence goes on above the deleted value, so nothing is missed. Deleted one by one, several at once, and beside a
+/// transaction that was open before.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_the_newest_rows_starts_no_full_pass() {
+    let env = counted_users().await;
+    let mut late = env.database.connect().await;
+    run(&mut late, "BEGIN; UPDATE users SET city = 'late' WHERE id = 'u5'").await;
+    run_once(&env).await;
+    for round in 0..4 {
+        env.execute(&format!("UPDATE users SET city = 'round {round}' WHERE id IN ('u1', 'u2', 'u{}')", 20 + round))
+            .await;
+        assert_eq!(run_once(&env).await["kind"], "incremental");
+        let newest = if round == 3 { 60 } else { 1 };
+        env.execute(&format!(
+            "DELETE FROM users WHERE id IN (SELECT id FROM users ORDER BY version DESC LIMIT {newest})"
+        ))
+        .await;
+        assert_eq!(run_once(&env).await["kind"], "incremental");
+        assert_eq!(status(&env).await["full_pass_due"], serde_json::Value::Null, "round {round}");
+    }
+    run(&mut late, "COMMIT").await;
+    run_once(&env).await;
+    assert_eq!(city(&env, "u5").as_deref(), Some("late"));
+    // Values that follow are read as usual.
+    env.execute("UPDATE users SET city = 'after' WHERE id = 'u10'").await;
+    assert_eq!(run_once(&env).await["kind"], "incremental");
+    assert_eq!(city(&env, "u10").as_deref(), Some("after"));
+}
+
+/// Values that are given again are below what was read. Each step runs at most one full pass, whose request is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_is_set_back_is_noticed() {
+    for set_back in [
+        // A new table content from the first value on.
+        "TRUNCATE users; ALTER SEQUENCE versions RESTART; INSERT INTO users (id, city) SELECT 'u' || n, 'again' FROM generate_series(1, 40) AS n",
+        // Every value is lower by ten; the largest one is one that another row had.
+        "ALTER TABLE users DISABLE TRIGGER count_up; UPDATE users SET version = version - 10, city = 'again'; ALTER TABLE users ENABLE TRIGGER count_up",
+        // The newest row is deleted, and another one gets a low value.
+        "DELETE FROM users WHERE id = 'u300'; SELECT setval('versions', 200); UPDATE users SET city = 'again' WHERE id = 'u7'",
+    ] {
+        let env = counted_users().await;
+        env.execute(set_back).await;
+        run_once(&env).await;
+        if status(&env).await["full_pass_due"].is_string() {
+            assert_eq!(run_once(&env).await["kind"], "full");
+        }
+        let again = env.number("SELECT count(*) FROM users WHERE city = 'again'").await;
+        let sent = env.handle().users().values().filter(|user| user["city"] == "again").count();
+        assert_eq!(i64::try_from(sent).ok(), Some(again), "after {set_back}");
+    }
+}
+
 /// A refresh publishes rows with old timestamps.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_materialized_view_without_watermark_is_fully_compared() {

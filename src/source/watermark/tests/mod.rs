@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{
-    PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint, WatermarkTracker,
+    NewestRows, PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint,
+    WatermarkTracker,
 };
 
 mod clock_steps;
@@ -19,6 +20,7 @@ fn list_at(clock: i64) -> TransactionList {
         kind: WatermarkKind::Timestamp,
         clock,
         taken_at: WatermarkPoint::At(clock),
+        newest: NewestRows::default(),
         read_between: None,
         server_start: 7,
         running: Vec::new(),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint};
+use super::super::{
+    NewestRows, PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint,
+};
 use crate::clock;
 
 /// What the server lists as the id of a prepared transaction.
@@ -220,7 +222,16 @@ impl SimulatedPostgres {
         let (running, server_start) = (self.running_list(), self.server_start);
         steps_between[1].iter().for_each(|step| self.apply(step));
         let prepared = self.prepared_list();
-        TransactionList { kind: self.kind, clock, taken_at, server_start, read_between, running, prepared }
+        TransactionList {
+            kind: self.kind,
+            clock,
+            taken_at,
+            server_start,
+            newest: NewestRows::default(),
+            read_between,
+            running,
+            prepared,
+        }
     }
 
     pub(super) fn read(&mut self, from: WatermarkPoint) -> Vec<usize> {
