@@ -14,7 +14,7 @@ use super::code::Code;
 use super::code_table::CodeClass;
 use super::request::ApiRequest;
 use super::usersig::Usersig;
-use super::wire::{self, ApiAnswer, ErrorListEntry};
+use super::wire::{self, ApiAnswer, ErrorListEntry, ParseProblem};
 
 /// A longer `Retry-After` counts as this: the sender has its own limits.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -26,7 +26,10 @@ pub(super) fn read_answer(
     body: &[u8],
     retry_after: Option<Duration>,
 ) -> Result<ApiAnswer, CallError> {
-    let mut answer = wire::parse(body).map_err(|problem| request.error(Code::Malformed, problem))?;
+    let mut answer = wire::parse(body).map_err(|problem| match problem {
+        ParseProblem::Foreign(info) => request.error(Code::ForeignAnswer, info),
+        ParseProblem::Broken(info) => request.error(Code::Malformed, info),
+    })?;
     answer.request_id =
         answer.request_id.map(|id| ApiRequest::redact_usersig(&id, usersig)).filter(|id| !id.is_empty());
     check_answer(request, usersig, answer, retry_after)

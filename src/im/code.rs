@@ -16,8 +16,10 @@ pub enum Code {
     Timeout,
     /// No connection, or it broke.
     Connect,
-    /// An answer that is not the documented JSON.
+    /// An answer that is incomplete, too large, or contradicts itself.
     Malformed,
+    /// A complete answer with status 200 that is not IM's JSON, for example an HTML page.
+    ForeignAnswer,
     /// An HTTP status other than 200.
     Http(u16),
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Code {
             Self::Timeout => f.write_str("a timeout"),
             Self::Connect => f.write_str("a connection failure"),
             Self::Malformed => f.write_str("an answer that does not come from IM"),
+            Self::ForeignAnswer => f.write_str("HTTP status 200 and an answer that does not come from IM"),
             Self::Http(status) => write!(f, "HTTP status {status}"),
         }
     }
@@ -41,6 +44,7 @@ impl Code {
             Self::Timeout => &code_table::TIMEOUT,
             Self::Connect => &code_table::CONNECT,
             Self::Malformed => &code_table::MALFORMED,
+            Self::ForeignAnswer => &code_table::FOREIGN_ANSWER,
             Self::Http(status) => code_table::http(status),
         }
     }
@@ -72,6 +76,7 @@ impl Code {
         match self {
             Self::Vendor(number) => number,
             Self::Http(status) => i64::from(status),
+            Self::ForeignAnswer => 200,
             Self::Timeout | Self::Connect | Self::Malformed => 0,
         }
     }
@@ -95,6 +100,12 @@ impl Code {
     /// IM asks for fewer calls of all commands, not only of the one that was called.
     pub fn limits_whole_app(self) -> bool {
         self.class() == CodeClass::SlowDown && self.scope() == CodeScope::App
+    }
+
+    /// A gateway before IM has answered in its place. It may refuse the content of the call, or every call; a call with
+    /// harmless content shows which.
+    pub fn comes_from_gateway(self) -> bool {
+        self.has(SpecialHandling::GatewayAnswer)
     }
 
     /// The network failed. No account and no value can cause this, so another batch would fail in the same way.

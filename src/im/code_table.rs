@@ -51,6 +51,8 @@ pub(super) enum SpecialHandling {
     RemovalIsDone,
     /// The outcome of the call is unknown, although its class says that the call was refused.
     OutcomeUnknown,
+    /// A gateway before IM has answered. A call with harmless content shows whether it refuses the content or every call.
+    GatewayAnswer,
 }
 
 /// All that is known of one code.
@@ -177,6 +179,16 @@ pub(super) static CONNECT: CodeFacts = CodeFacts::new(
     "Check DNS, the network, the firewall and this machine's clock and CA certificates (TLS); check `im.region` or `im.base_url`.",
 );
 
+/// A complete answer with status 200 that is not IM's JSON.
+pub(super) static FOREIGN_ANSWER: CodeFacts = CodeFacts::new(
+    "malformed",
+    CodeClass::Retry,
+    CodeScope::Request,
+    "A gateway between imsync and IM answered in IM's place.",
+    "Check `im.base_url`; look for a captive portal, or for a rule of a gateway that the content of the call meets.",
+)
+.with(SpecialHandling::GatewayAnswer);
+
 /// An answer that is not the documented JSON.
 pub(super) static MALFORMED: CodeFacts = CodeFacts::new(
     "malformed",
@@ -195,9 +207,9 @@ pub(super) struct HttpStatuses {
 
 /// All HTTP statuses but 200. The first entry that contains a status applies.
 ///
-/// IM itself answers with 200, so another status comes from a gateway or proxy before it. A redirect or a status of 400
-/// to 499 (408, 425 and 429 aside) is of the class Credentials: a wrong `im.base_url` or a proxy that refuses the calls
-/// gives every call the same answer, so retries would only delay the message that says what to correct.
+/// IM itself answers with 200, so another status comes from a gateway or proxy before it. A redirect, 401 and 407 are of the
+/// class Credentials: every call gets the same answer, so retries would only delay the message that says what to correct.
+/// The others of 400 to 499 (408, 425 and 429 aside) can depend on the content of the call, so they are of the class Row.
 pub(super) static HTTP_STATUSES: &[HttpStatuses] = &[
     HttpStatuses {
         ranges: &[300..=399],
@@ -210,7 +222,7 @@ pub(super) static HTTP_STATUSES: &[HttpStatuses] = &[
         ),
     },
     HttpStatuses {
-        ranges: &[401..=401, 403..=403, 407..=407],
+        ranges: &[401..=401, 407..=407],
         facts: CodeFacts::new(
             "http_4xx",
             CodeClass::Credentials,
@@ -233,11 +245,12 @@ pub(super) static HTTP_STATUSES: &[HttpStatuses] = &[
         ranges: &[413..=413],
         facts: CodeFacts::new(
             "http_4xx",
-            CodeClass::Credentials,
-            CodeScope::App,
-            "A proxy before IM refuses request bodies of this size.",
+            CodeClass::Row,
+            CodeScope::Attribute,
+            "A gateway between imsync and IM refused a request of this size.",
             "Raise its limit (200 KiB is enough), or lower `im.users_per_call`.",
-        ),
+        )
+        .with(SpecialHandling::GatewayAnswer),
     },
     HttpStatuses {
         ranges: &[429..=429],
@@ -254,11 +267,12 @@ pub(super) static HTTP_STATUSES: &[HttpStatuses] = &[
         ranges: &[400..=499],
         facts: CodeFacts::new(
             "http_4xx",
-            CodeClass::Credentials,
-            CodeScope::App,
-            "The address does not offer IM's API.",
-            "Check `im.base_url`: host, port and path.",
-        ),
+            CodeClass::Row,
+            CodeScope::Attribute,
+            "A gateway between imsync and IM refused the content of the call.",
+            "Look in the gateway's log for the rule that the account or the value meets.",
+        )
+        .with(SpecialHandling::GatewayAnswer),
     },
     HttpStatuses {
         ranges: &[500..=599],

@@ -9,7 +9,7 @@ use crate::model::VendorRefusal;
 /// The refusal as it is recorded and shown: the advice on the code, then the vendor's `ErrorInfo` and `RequestId`.
 ///
 /// `values` are those that the call carried. None of them appears in the reason, and the `ErrorInfo` takes one line of
-/// at most 300 characters. An empty `info` is left out.
+/// at most 300 characters. An empty `info` is left out, and so is that of a gateway's answer, which is not the vendor's.
 pub fn vendor_refusal<'a>(
     code: Code,
     info: &str,
@@ -17,6 +17,7 @@ pub fn vendor_refusal<'a>(
     values: impl Iterator<Item = &'a str>,
 ) -> VendorRefusal {
     let values: Vec<&str> = values.collect();
+    let info = if code.comes_from_gateway() { "" } else { info };
     let info = redact(info, SentSecrets { signature: "", values: &values });
     let mut reason = format!("{} ({code}", code.advice());
     if !info.is_empty() {
@@ -47,6 +48,15 @@ mod tests {
         assert!(refusal.reason.contains("attribute city value … is not valid"), "{}", refusal.reason);
         assert!(refusal.reason.contains("90033") && refusal.reason.contains("req-1"), "{}", refusal.reason);
         assert!(refusal.reason.starts_with(&Code::Vendor(90033).advice()), "{}", refusal.reason);
+    }
+
+    #[test]
+    fn a_gateways_refusal_names_the_status_and_nothing_else() {
+        let refusal = vendor_refusal(Code::Http(403), "proxy answered 403 Atlantis", None, ["Atlantis"].into_iter());
+        assert_eq!((refusal.code, refusal.of_account), (403, false));
+        let expected = "A gateway between imsync and IM refused the content of the call. \
+                        Look in the gateway's log for the rule that the account or the value meets. (HTTP status 403)";
+        assert_eq!(refusal.reason, expected);
     }
 
     #[test]

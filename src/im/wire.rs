@@ -122,20 +122,32 @@ pub(super) struct UserAttrsEntry {
     pub(super) attrs: BTreeMap<String, String>,
 }
 
-/// Parses an answer. The error does not quote the answer, which may contain users' values or the URL of the call.
-pub(super) fn parse(bytes: &[u8]) -> Result<ApiAnswer, String> {
+/// Why an answer could not be parsed. The texts do not quote the answer, which may contain users' values or the URL of the
+/// call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ParseProblem {
+    /// The answer is not IM's: an HTML page, or other JSON.
+    Foreign(String),
+    /// The answer is incomplete or absurd.
+    Broken(String),
+}
+
+/// Parses an answer.
+pub(super) fn parse(bytes: &[u8]) -> Result<ApiAnswer, ParseProblem> {
     if depth_exceeds(bytes, MAX_DEPTH) {
-        return Err(format!("the answer nests more than {MAX_DEPTH} levels deep"));
+        return Err(ParseProblem::Broken(format!("the answer nests more than {MAX_DEPTH} levels deep")));
     }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => format!(
+        serde_json::error::Category::Data => ParseProblem::Foreign(format!(
             "the answer is JSON, but a field is missing or has the wrong type (line {}, column {})",
             error.line(),
             error.column()
-        ),
-        serde_json::error::Category::Eof => format!("the answer is incomplete: it ends after {} bytes", bytes.len()),
+        )),
+        serde_json::error::Category::Eof => {
+            ParseProblem::Broken(format!("the answer is incomplete: it ends after {} bytes", bytes.len()))
+        }
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-            format!("the answer is not JSON (line {}, column {})", error.line(), error.column())
+            ParseProblem::Foreign(format!("the answer is not JSON (line {}, column {})", error.line(), error.column()))
         }
     })
 }
@@ -216,6 +228,7 @@ mod tests {
     #[test]
     fn the_error_of_a_malformed_answer_does_not_quote_it() {
         let problem = parse(br#"{"ActionStatus":"OK","ErrorCode":"hidden-value"}"#).err().unwrap();
+        let ParseProblem::Foreign(problem) = problem else { panic!("{problem:?}") };
         assert!(!problem.contains("hidden-value") && problem.contains("wrong type"), "{problem}");
     }
 

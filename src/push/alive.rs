@@ -59,10 +59,10 @@ impl PushSession {
 
 /// IM, or a gateway that passes calls on to it, has answered. A gateway may refuse reads and permit the other calls, so its
 /// refusal does not show that IM is unreachable.
-fn is_answer(code: Code) -> bool {
+pub(super) fn is_answer(code: Code) -> bool {
     match code {
         Code::Vendor(_) | Code::Http(400..=499) => code.class() != CodeClass::Retry,
-        Code::Http(_) | Code::Timeout | Code::Connect | Code::Malformed => false,
+        Code::Http(_) | Code::Timeout | Code::Connect | Code::Malformed | Code::ForeignAnswer => false,
     }
 }
 

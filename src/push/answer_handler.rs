@@ -13,7 +13,7 @@ use super::disposition::Disposition;
 use super::outage::{FailedBatch, OutageDecision, OutageDetector};
 use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
-use super::settlement::{RefusalEffect, Settlement};
+use super::settlement::{LoneRefusal, RefusalEffect, Settlement};
 use super::split_refused_batch::{self, RefusedBatchSplitter};
 use super::stop::StopReason;
 use super::task::{BatchAnswer, BatchContext};
@@ -152,7 +152,7 @@ impl<'a> AnswerHandler<'a> {
             let Some(failed) = failure_of(&entry) else { continue };
             let refusal = || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
             match Disposition::of(failed.code) {
-                Disposition::Bisect => self.refused_alone(entry, failed.code, refusal()),
+                Disposition::Bisect => self.refused_alone(entry, failed.code, batch.passed_before, refusal()),
                 Disposition::Retry => {
                     entry.may_be_applied = true;
                     to_retry.push((entry, failed.code));
@@ -197,7 +197,7 @@ impl<'a> AnswerHandler<'a> {
         if let [entry] = batch.entries[..] {
             let call = Call::of(self.op, &batch.entries, changes, &session.names);
             let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
-            self.refused_alone(entry, error.code, refusal);
+            self.refused_alone(entry, error.code, batch.passed_before, refusal);
             self.send_next_attribute(batch);
         } else {
             crash::point("push: a batch was halved");
@@ -281,8 +281,9 @@ impl<'a> AnswerHandler<'a> {
     }
 
     /// IM refused an account or an attribute that was alone in its call, or that `timpush` listed.
-    fn refused_alone(&mut self, entry: BatchEntry, code: Code, refusal: VendorRefusal) {
-        match self.settlement.refused_alone(self.op, entry, code, Arc::new(refusal)) {
+    fn refused_alone(&mut self, entry: BatchEntry, code: Code, passed_before: u64, refusal: VendorRefusal) {
+        let refused = LoneRefusal { code, passed_before, refusal: Arc::new(refusal) };
+        match self.settlement.refused_alone(self.op, entry, refused) {
             RefusalEffect::Done | RefusalEffect::Held => {}
             RefusalEffect::Row(attributes) => {
                 self.outage.answered();

@@ -5,14 +5,14 @@
 
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
-use super::refusal_stats::{RefusalCause, Suspect};
+use super::refusal_stats::Suspect;
 use super::send_probe::ProbeResult;
 use super::session::PushSession;
 use super::stop::StopReason;
 use crate::im::Code;
 use crate::model::AttributeIndex;
 
-/// So many accounts are tried before a refusal that is about the account counts against the app.
+/// So many accounts are tried before a refusal that may be about the account or its value counts against the app.
 const MAX_PROBES: usize = 3;
 
 impl PushSession {
@@ -23,8 +23,11 @@ impl PushSession {
     pub(super) async fn attribute_fault(&self, suspect: Suspect) {
         let Some(_check) = self.unless_stopped(self.fault_check.lock()).await else { return };
         // IM may have accepted something, or another check may have ended, while this one waited.
-        if self.has_stopped() || self.stats().cause(suspect) == RefusalCause::Row {
+        if self.has_stopped() || self.stats().is_cleared(suspect) {
             return;
+        }
+        if suspect.code.comes_from_gateway() {
+            return self.attribute_gateway_fault(suspect).await;
         }
         match self.probe_accounts(suspect.attribute).await {
             ProbeResult::Accepted => {
@@ -47,15 +50,16 @@ impl PushSession {
         }
     }
 
-    /// Sends a probe, and one for another account if the refusal is about the account of the first, or if IM does not answer
-    /// for that account alone.
-    async fn probe_accounts(&self, wanted: Option<AttributeIndex>) -> ProbeResult {
+    /// Sends a probe, and one for another account if the refusal may be about the account or the value of the first, or if IM
+    /// does not answer for that account alone.
+    pub(super) async fn probe_accounts(&self, wanted: Option<AttributeIndex>) -> ProbeResult {
         let mut tried = Vec::new();
         let mut refused = None;
         loop {
             match self.send_probe(wanted, &tried).await {
                 ProbeResult::Refused(account, error)
-                    if error.code.concerns_account() && tried.len() + 1 < MAX_PROBES =>
+                    if (error.code.concerns_account() || error.code.comes_from_gateway())
+                        && tried.len() + 1 < MAX_PROBES =>
                 {
                     tried.push(account.clone());
                     refused = Some(ProbeResult::Refused(account, error));

@@ -127,6 +127,8 @@ pub(super) struct Batch {
     /// When the attempts run out and IM has accepted nothing in this pass, a read shows whether IM is reachable.
     /// Set where no other waiting batch would show it.
     pub checks_im: bool,
+    /// How many calls had reached IM in this pass when the batch was answered.
+    pub passed_before: u64,
     /// The batch is a half of a refused batch.
     pub is_split: bool,
     /// The sample to which the batch, with its one account, belongs.
@@ -141,6 +143,7 @@ impl Batch {
             next_attributes: Vec::new(),
             attempts: Attempts::default(),
             checks_im: false,
+            passed_before: 0,
             is_split: false,
             sample: None,
         }

@@ -13,7 +13,15 @@ use crate::model::VendorRefusal;
 pub(super) struct HeldRefusal {
     pub entry: BatchEntry,
     pub suspect: Suspect,
+    /// The number of [`RefusalStats::passed`] at the time of the refusal.
+    pub passed_before: u64,
     pub refusal: Arc<VendorRefusal>,
+}
+
+impl HeldRefusal {
+    fn cause(&self, stats: &RefusalStats) -> RefusalCause {
+        stats.cause(self.suspect, self.passed_before)
+    }
 }
 
 /// The refusals of one delivery whose cause is unclear.
@@ -49,17 +57,19 @@ impl HeldRefusals {
     /// Removes and returns the refusals of which rows are the cause by now.
     pub(super) fn take_rows(&mut self, stats: &RefusalStats) -> Vec<HeldRefusal> {
         let held = std::mem::take(&mut self.held);
-        let (rows, held) = held.into_iter().partition(|held| stats.cause(held.suspect) == RefusalCause::Row);
+        let (rows, held) = held.into_iter().partition(|held| held.cause(stats) == RefusalCause::Row);
         self.held = held;
         rows
     }
 
-    /// Nothing is left to send that could show a cause. Has a probe check one suspect, if any is strong enough.
+    /// Nothing is left to send that could show a cause. Has a probe check one suspect, if any is strong enough, or if a
+    /// gateway has passed nothing since it refused.
     /// Otherwise too few were refused to suspect the app: removes and returns all refusals, of which rows then count as
     /// the cause.
     pub(super) fn conclude(&mut self, stats: &RefusalStats) -> Vec<HeldRefusal> {
-        let suspect = self.held.iter().find_map(|held| match stats.cause(held.suspect) {
+        let suspect = self.held.iter().find_map(|held| match held.cause(stats) {
             RefusalCause::NeedsProbe(suspect) => Some(suspect),
+            RefusalCause::Unclear if held.suspect.code.comes_from_gateway() => Some(held.suspect),
             RefusalCause::Row | RefusalCause::Unclear => None,
         });
         self.suspects = suspect.into_iter().collect();
@@ -87,7 +97,12 @@ mod tests {
 
     fn held(change: usize, attribute: u16) -> HeldRefusal {
         let refusal = VendorRefusal { code: 70402, reason: "refused".to_owned(), of_account: false };
-        HeldRefusal { entry: BatchEntry::whole(change), suspect: suspect(attribute), refusal: Arc::new(refusal) }
+        HeldRefusal {
+            entry: BatchEntry::whole(change),
+            suspect: suspect(attribute),
+            passed_before: 0,
+            refusal: Arc::new(refusal),
+        }
     }
 
     fn changes(refusals: &[HeldRefusal]) -> Vec<usize> {

@@ -23,6 +23,7 @@
 //! | `send_probe` | a probe from the reservation of its account to the record of its outcome |
 //! | `alive` | whether IM answers at all |
 //! | `attribution` | whether accounts or the app are at fault |
+//! | `gateway` | whether a gateway before IM refuses some content or every call |
 //! | `task` | the concurrent work of a delivery |
 //! | `split_refused_batch` | how a refused batch is split |
 //! | `held_refusals` | refusals of unclear cause |
@@ -38,6 +39,7 @@ mod batch;
 mod call;
 mod delivery;
 mod disposition;
+mod gateway;
 mod held_refusals;
 mod last_answers;
 mod outage;

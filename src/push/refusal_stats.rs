@@ -57,6 +57,18 @@ pub(super) struct RefusalStats {
     answered: u64,
     refused: HashMap<Code, u64>,
     recent: RecentAnswers,
+    gateway: GatewayStats,
+}
+
+/// What a gateway before IM has passed on and refused.
+#[derive(Debug, Default)]
+struct GatewayStats {
+    /// Answers that show that calls with harmless content reach IM.
+    passed: u64,
+    /// Lone accounts and attributes refused since the last of these.
+    refused_since: u32,
+    /// A probe has shown that rows are at fault for these.
+    cleared: HashSet<Suspect>,
 }
 
 /// What IM has accepted of one operation.
@@ -87,6 +99,7 @@ impl RefusalStats {
             answered: 0,
             refused: HashMap::new(),
             recent: RecentAnswers::default(),
+            gateway: GatewayStats::default(),
         }
     }
 
@@ -105,28 +118,79 @@ impl RefusalStats {
         self.row_codes.insert(code);
     }
 
+    /// A call has reached IM, so a gateway before IM does not refuse every call.
+    pub(super) fn record_passed(&mut self) {
+        self.gateway.passed += 1;
+        self.gateway.refused_since = 0;
+    }
+
+    /// Harmless content reaches IM. For the rest of the pass, rows are the cause of this suspect's refusals, as long as calls
+    /// go on to reach IM.
+    pub(super) fn record_content_refused(&mut self, suspect: Suspect) {
+        self.record_passed();
+        self.gateway.cleared.insert(suspect);
+    }
+
+    /// How often a call has reached IM. A refusal by a gateway is an account's fault only if the number has grown since.
+    pub(super) fn passed(&self) -> u64 {
+        self.gateway.passed
+    }
+
+    /// A gateway before IM refused an account or attribute that was alone in its call.
+    pub(super) fn record_refused_by_gateway(&mut self) {
+        self.gateway.refused_since += 1;
+    }
+
+    /// Too many lone refusals by a gateway with nothing passed in between to be the fault of rows.
+    pub(super) fn gateway_is_suspected(&self) -> bool {
+        self.gateway.refused_since >= MIN_REFUSALS_TO_SUSPECT_APP
+    }
+
+    /// A suspect that a probe was to check needs none any more.
+    pub(super) fn is_cleared(&self, suspect: Suspect) -> bool {
+        if suspect.code.comes_from_gateway() {
+            let cleared = self.gateway.cleared.contains(&suspect) || !self.is_strong(suspect);
+            return self.gateway.refused_since == 0 && cleared;
+        }
+        self.cause(suspect, 0) == RefusalCause::Row
+    }
+
     /// IM refused an account or attribute that was alone in its call.
     pub(super) fn record_refused_alone(&mut self, suspect: Suspect) {
         *self.refused_alone.entry(suspect).or_default() += 1;
     }
 
-    /// The cause of such a refusal, by the counts so far.
-    pub(super) fn cause(&self, suspect: Suspect) -> RefusalCause {
+    fn is_strong(&self, suspect: Suspect) -> bool {
+        self.refused_alone.get(&suspect).is_some_and(|count| *count >= MIN_REFUSALS_TO_SUSPECT_APP)
+    }
+
+    /// The cause of such a refusal, by the counts so far. `passed_before`: the number of [`RefusalStats::passed`] at the
+    /// time of the refusal.
+    pub(super) fn cause(&self, suspect: Suspect, passed_before: u64) -> RefusalCause {
         let Suspect { op, code, attribute } = suspect;
         let accepted = match op {
             Operation::Set => &self.set,
             Operation::Remove => &self.removed,
         };
         let accepted_too = attribute.map_or(accepted.any, |attribute| accepted.by_attribute[attribute.index()]);
+        if code.comes_from_gateway() {
+            let passes = self.gateway.passed > passed_before;
+            let known_as_row = accepted_too || self.gateway.cleared.contains(&suspect);
+            return if passes && (known_as_row || !self.is_strong(suspect)) {
+                RefusalCause::Row
+            } else if passes || self.gateway_is_suspected() {
+                RefusalCause::NeedsProbe(suspect)
+            } else {
+                RefusalCause::Unclear
+            };
+        }
         if code.concerns_account() || accepted_too || self.row_codes.contains(&code) {
             return RefusalCause::Row;
         }
         let all_attributes = Suspect { attribute: None, ..suspect };
-        let enough =
-            |suspect| self.refused_alone.get(&suspect).is_some_and(|count| *count >= MIN_REFUSALS_TO_SUSPECT_APP);
-        if enough(suspect) {
+        if self.is_strong(suspect) {
             RefusalCause::NeedsProbe(suspect)
-        } else if !accepted.any && enough(all_attributes) {
+        } else if !accepted.any && self.is_strong(all_attributes) {
             RefusalCause::NeedsProbe(all_attributes)
         } else {
             RefusalCause::Unclear
@@ -182,24 +246,43 @@ mod tests {
     fn twenty_refusals_without_a_success_need_a_probe() {
         let mut stats = RefusalStats::new(0.4, 2);
         refused(&mut stats, suspect(Some(0)), 19);
-        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::Unclear);
+        assert_eq!(stats.cause(suspect(Some(0)), 0), RefusalCause::Unclear);
         refused(&mut stats, suspect(Some(0)), 1);
-        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::NeedsProbe(suspect(Some(0))));
+        assert_eq!(stats.cause(suspect(Some(0)), 0), RefusalCause::NeedsProbe(suspect(Some(0))));
         stats.record_accepted(Operation::Remove, AttributeIndex(0));
-        assert_ne!(stats.cause(suspect(Some(0))), RefusalCause::Row, "a removal says nothing about a set");
+        assert_ne!(stats.cause(suspect(Some(0)), 0), RefusalCause::Row, "a removal says nothing about a set");
         stats.record_accepted(Operation::Set, AttributeIndex(0));
-        assert_eq!(stats.cause(suspect(Some(0))), RefusalCause::Row);
+        assert_eq!(stats.cause(suspect(Some(0)), 0), RefusalCause::Row);
     }
 
     #[test]
     fn refusals_of_several_attributes_suspect_all_of_them() {
         let mut stats = RefusalStats::new(0.4, 2);
         refused(&mut stats, suspect(None), 20);
-        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::NeedsProbe(suspect(None)));
+        assert_eq!(stats.cause(suspect(Some(1)), 0), RefusalCause::NeedsProbe(suspect(None)));
         stats.record_accepted(Operation::Set, AttributeIndex(0));
-        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::Unclear);
+        assert_eq!(stats.cause(suspect(Some(1)), 0), RefusalCause::Unclear);
         stats.record_row_code(CODE);
-        assert_eq!(stats.cause(suspect(Some(1))), RefusalCause::Row);
+        assert_eq!(stats.cause(suspect(Some(1)), 0), RefusalCause::Row);
+    }
+
+    #[test]
+    fn a_gateways_refusal_is_a_row_once_another_call_has_passed() {
+        let mut stats = RefusalStats::new(0.4, 1);
+        let suspect = Suspect { op: Operation::Set, code: Code::Http(403), attribute: Some(AttributeIndex(0)) };
+        stats.record_passed();
+        let before = stats.passed();
+        stats.record_refused_by_gateway();
+        assert_eq!(stats.cause(suspect, before), RefusalCause::Unclear, "the gateway may have closed since");
+        stats.record_passed();
+        assert_eq!(stats.cause(suspect, before), RefusalCause::Row);
+        for _ in 0..20 {
+            stats.record_refused_by_gateway();
+        }
+        assert_eq!(stats.cause(suspect, stats.passed()), RefusalCause::NeedsProbe(suspect));
+        assert!(!stats.is_cleared(suspect));
+        stats.record_passed();
+        assert!(stats.is_cleared(suspect));
     }
 
     #[test]

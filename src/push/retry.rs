@@ -15,6 +15,9 @@ use crate::clock::monotonic;
 use crate::crash;
 use crate::im::{ApiCommand, CallError, Code, vendor_refusal};
 
+/// From so many attempts on, an answer in IM's place is not temporary if IM answers a read.
+const MIN_FOREIGN_ANSWERS: u32 = 5;
+
 /// Why a call ended without being accepted.
 #[derive(Debug)]
 pub(super) enum SendFailure {
@@ -63,6 +66,9 @@ impl PushSession {
                     self.stop(StopReason::credentials(error.code, &refusal));
                     return Err(SendFailure::Halted);
                 }
+                Disposition::Retry if self.refuses_content(error.code, attempts).await => {
+                    return Err(SendFailure::Refused(error));
+                }
                 Disposition::Retry => false,
                 Disposition::RetryThrottled => true,
             };
@@ -98,6 +104,11 @@ impl PushSession {
         let since = attempts.split_at.or(attempts.last_at).unwrap_or_else(monotonic);
         let reads = attempts.count == enough && attempts.split_at.is_none();
         self.pusher.last_answers.change_since(since) || (reads && self.im_is_alive().await)
+    }
+
+    /// A gateway answers this call again and again in IM's place, while IM answers a read. So the content is at fault.
+    async fn refuses_content(&self, code: Code, attempts: &Attempts) -> bool {
+        code.comes_from_gateway() && attempts.count >= MIN_FOREIGN_ANSWERS && self.im_is_alive().await
     }
 
     /// Waits for the permit and sends the call once; `None` when the pass stops before the call starts.

@@ -4,7 +4,7 @@
 //! answers.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct PushSession {
     pub(super) probes: Arc<dyn ProbeSource>,
     /// Held while a probe finds out what is at fault.
     pub(super) fault_check: tokio::sync::Mutex<()>,
+    /// Whether harmless content was sent after the first refusal by a gateway.
+    pub(super) gateway_checked: AtomicBool,
     stats: Mutex<RefusalStats>,
     stop: watch::Sender<Option<StopReason>>,
     /// Why the pass fails if IM accepts nothing until its end.
@@ -64,6 +66,7 @@ impl Pusher {
             slow_start: SlowStart::default(),
             app_names: OnceCell::new(),
             fault_check: tokio::sync::Mutex::new(()),
+            gateway_checked: AtomicBool::new(false),
             stop: watch::Sender::new(None),
             unanswered: Mutex::default(),
             calls: AtomicU64::new(0),

@@ -24,6 +24,15 @@ pub(super) struct Settlement<'a> {
     outcomes: DeliveryOutcomes<'a>,
 }
 
+/// The refusal of an account or attribute that was alone in its call.
+#[derive(Debug)]
+pub(super) struct LoneRefusal {
+    pub code: Code,
+    /// How many calls had reached IM in this pass at the time of the refusal.
+    pub passed_before: u64,
+    pub refusal: Arc<VendorRefusal>,
+}
+
 /// What follows from a refusal of an account or attribute that was alone in its call.
 #[derive(Debug)]
 pub(super) enum RefusalEffect {
@@ -71,6 +80,7 @@ impl<'a> Settlement<'a> {
     pub(super) fn accepted(&mut self, op: Operation, entries: &[BatchEntry]) {
         let BatchContext { session, changes, origin } = self.context;
         session.slow_start.record_success();
+        session.stats().record_passed();
         if origin.counts() {
             let mut stats = session.stats();
             for entry in entries {
@@ -86,13 +96,8 @@ impl<'a> Settlement<'a> {
     }
 
     /// IM refused an account or an attribute that was alone in its call, or that `timpush` listed.
-    pub(super) fn refused_alone(
-        &mut self,
-        op: Operation,
-        entry: BatchEntry,
-        code: Code,
-        refusal: Arc<VendorRefusal>,
-    ) -> RefusalEffect {
+    pub(super) fn refused_alone(&mut self, op: Operation, entry: BatchEntry, refused: LoneRefusal) -> RefusalEffect {
+        let LoneRefusal { code, passed_before, refusal } = refused;
         let BatchContext { session, changes, origin } = self.context;
         if op == Operation::Remove && code.counts_as_removed() {
             let newly = self.outcomes.record_done(op, entry);
@@ -101,13 +106,16 @@ impl<'a> Settlement<'a> {
         }
         let attribute = entry.single_attribute(op, &changes[entry.change]);
         let suspect = Suspect { op, code, attribute };
-        let cause = if origin.counts() {
+        let cause = if origin.counts() || code.comes_from_gateway() {
             let mut stats = session.stats();
+            if code.comes_from_gateway() {
+                stats.record_refused_by_gateway();
+            }
             if entry.position.is_none() && attribute.is_some() {
                 stats.record_refused_alone(Suspect { attribute: None, ..suspect });
             }
             stats.record_refused_alone(suspect);
-            stats.cause(suspect)
+            stats.cause(suspect, passed_before)
         } else {
             RefusalCause::Row
         };
@@ -120,7 +128,7 @@ impl<'a> Settlement<'a> {
             RefusalCause::Unclear => {}
             RefusalCause::NeedsProbe(suspect) => self.held.add_suspect(suspect),
         }
-        self.held.hold(HeldRefusal { entry, suspect, refusal });
+        self.held.hold(HeldRefusal { entry, suspect, passed_before, refusal });
         RefusalEffect::Held
     }
 

@@ -98,6 +98,16 @@ impl StopReason {
         Self::Systemic { code, attribute, message }
     }
 
+    /// A gateway before IM refuses every call. `evidence`: what else it refused.
+    pub(super) fn gateway(code: Code, evidence: &str) -> Self {
+        let message = format!(
+            "a gateway between imsync and IM refuses every call with {code}, {evidence} included, so no account was rejected. \
+             Permit this machine there; check `im.base_url`: host, port and path. If it is the content: {}",
+            code.advice()
+        );
+        Self::Systemic { code, attribute: None, message }
+    }
+
     /// The app does not define some attributes. `missing`: their names, at least one; `defined`: the names of the app.
     pub(super) fn undefined_attributes(code: Code, missing: &[&str], defined: &[String]) -> Self {
         let (plural, pronoun) = if missing.len() > 1 { ("s", "them") } else { ("", "it") };

@@ -63,6 +63,12 @@ impl BatchContext<'_> {
         {
             session.check_im_alive(error, &batch.attempts).await;
         }
+        batch.passed_before = session.stats().passed();
+        if let Err(SendFailure::Refused(error)) = &answer
+            && error.code.comes_from_gateway()
+        {
+            session.check_gateway(batch.op, error.code).await;
+        }
         if origin.counts()
             && let Some((code, entries)) = entries_not_valid(&answer, &batch, changes)
         {

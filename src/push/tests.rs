@@ -3,6 +3,8 @@
 mod bisection_cost;
 mod delivery;
 mod fake_im;
+mod fake_probes;
+mod gateway;
 mod properties;
 mod stop;
 mod unknown_outcomes;

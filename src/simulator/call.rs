@@ -107,7 +107,7 @@ fn record_arrival(
         Ok(request) => {
             state.recorder.record_accounts(id, endpoint, &request, now);
             if state.recorder.check_rate_limit(id, endpoint, now, shared_state.calls_per_second()) {
-                let plan = state.faults.plan(endpoint, &request, now);
+                let plan = state.faults.plan(endpoint, &request, &text, now);
                 if plan.is_immediate() && shared_state.latency.is_zero() {
                     NextStep::Answer(call.execute(&mut state, &request, &plan))
                 } else {

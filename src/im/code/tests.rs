@@ -42,8 +42,9 @@ fn http_statuses_have_the_expected_classes() {
     };
     classes(&[408, 425, 500, 502, 503, 504, 599, 201, 204], CodeClass::Retry);
     classes(&[429], CodeClass::SlowDown);
-    classes(&[301, 302, 307, 400, 401, 403, 404, 405, 407, 413], CodeClass::Credentials);
-    for code in [Code::Timeout, Code::Connect, Code::Malformed] {
+    classes(&[301, 302, 307, 401, 407], CodeClass::Credentials);
+    classes(&[400, 402, 403, 404, 405, 406, 411, 413, 414, 422, 431, 451], CodeClass::Row);
+    for code in [Code::Timeout, Code::Connect, Code::Malformed, Code::ForeignAnswer] {
         assert_eq!(code.class(), CodeClass::Retry);
     }
 }
@@ -59,6 +60,7 @@ fn the_number_of_labels_is_bounded() {
     assert_eq!(label(Code::Timeout), "timeout");
     assert_eq!(label(Code::Connect), "connect");
     assert_eq!(label(Code::Malformed), "malformed");
+    assert_eq!(label(Code::ForeignAnswer), "malformed");
     for status in 0..=u16::MAX {
         let expected = match status {
             400..=499 => "http_4xx",
@@ -101,12 +103,20 @@ fn special_handling_belongs_to_the_documented_codes() {
     assert!(codes(Code::is_network_failure).is_empty());
     assert!(Code::Connect.is_network_failure() && !Code::Timeout.is_network_failure());
     assert!(!Code::Http(429).limits_whole_app());
+    assert!(codes(Code::comes_from_gateway).is_empty());
+    for code in [400, 403, 404, 405, 413, 422].map(Code::Http).into_iter().chain([Code::ForeignAnswer]) {
+        assert!(code.comes_from_gateway(), "{code}");
+    }
+    for code in [401, 407, 408, 429, 302, 502].map(Code::Http).into_iter().chain([Code::Malformed, Code::Timeout]) {
+        assert!(!code.comes_from_gateway(), "{code}");
+    }
 }
 
 #[test]
 fn a_number_is_the_vendors_or_the_http_status() {
     assert_eq!(Code::Vendor(90033).number(), 90033);
     assert_eq!(Code::Http(502).number(), 502);
+    assert_eq!(Code::ForeignAnswer.number(), 200);
     for code in [Code::Timeout, Code::Connect, Code::Malformed] {
         assert_eq!(code.number(), 0);
     }
@@ -150,8 +160,9 @@ fn expected_lines() -> Vec<String> {
         ("timeout", Code::Timeout),
         ("connect", Code::Connect),
         ("malformed", Code::Malformed),
+        ("malformed, a complete answer", Code::ForeignAnswer),
         ("HTTP 300 to 399", Code::Http(302)),
-        ("HTTP 401, 403, 407", Code::Http(401)),
+        ("HTTP 401, 407", Code::Http(401)),
         ("HTTP 408, 425", Code::Http(408)),
         ("HTTP 413", Code::Http(413)),
         ("HTTP 429", Code::Http(429)),

@@ -10,12 +10,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::fake_probes::FakeProbes;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
 use crate::push::send_once::ImTransport;
-use crate::push::{ChangeOrigin, Probe, ProbeFailed, ProbeSource, PushLimits, PushSession, Pusher, TakenProbe};
+use crate::push::{ChangeOrigin, PushLimits, PushSession, Pusher};
 
 pub(super) const NAMES: [&str; 4] = ["city", "sex", "vip", "plan"];
 /// How long the fake IM takes for an answer.
@@ -235,51 +236,6 @@ impl ImTransport for FakeIm {
     }
 }
 
-/// Accounts for probes, each with an acknowledged `city`, and what was recorded of the probes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FakeProbes {
-    accounts: Vec<Account>,
-    /// The account of each ended probe, and whether it may be applied later.
-    pub ended: Arc<Mutex<Vec<(Account, bool)>>>,
-}
-
-impl FakeProbes {
-    pub(super) fn of(accounts: &[&str]) -> Self {
-        Self { accounts: accounts.iter().map(|account| Account::new(*account)).collect(), ..Self::default() }
-    }
-}
-
-impl ProbeSource for FakeProbes {
-    fn take<'a>(
-        &'a self,
-        _wanted: Option<AttributeIndex>,
-        tried: &'a [Account],
-    ) -> BoxFuture<'a, Result<Option<Box<dyn TakenProbe>>, ProbeFailed>> {
-        let account = self.accounts.iter().find(|account| !tried.contains(account)).cloned();
-        let probe = account.map(|account| Probe { account, attribute: AttributeIndex(0), value: "Paris".into() });
-        let ended = Arc::clone(&self.ended);
-        Box::pin(async { Ok(probe.map(|probe| Box::new(FakeTakenProbe { probe, ended }) as Box<dyn TakenProbe>)) })
-    }
-}
-
-#[derive(Debug)]
-struct FakeTakenProbe {
-    probe: Probe,
-    ended: Arc<Mutex<Vec<(Account, bool)>>>,
-}
-
-impl TakenProbe for FakeTakenProbe {
-    fn probe(&self) -> &Probe {
-        &self.probe
-    }
-
-    fn end(self: Box<Self>, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>> {
-        let mut ended = self.ended.lock().expect("no test panics while it holds the lock");
-        ended.push((self.probe.account.clone(), may_be_applied_later));
-        Box::pin(async { Ok(()) })
-    }
-}
-
 /// A pusher that calls a fake IM, with all that it depends on.
 pub(super) struct PushFixture {
     pub im: Arc<FakeIm>,
@@ -329,7 +285,7 @@ impl PushFixture {
         self.begin_pass_with(FakeProbes::default())
     }
 
-    /// Begins a pass with an account for a probe, whose `city` IM has acknowledged.
+    /// Begins a pass with an account for a probe.
     pub(super) fn begin_pass_with_probe(&self) -> PushSession {
         self.begin_pass_with(FakeProbes::of(&["probe_account"]))
     }

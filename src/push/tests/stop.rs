@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::fake_im::*;
+use super::fake_probes::FakeProbes;
 use crate::clock::monotonic;
 use crate::im::{ApiCommand, Code};
 use crate::model::Account;

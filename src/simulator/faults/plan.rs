@@ -130,10 +130,16 @@ impl FaultRules {
     }
 
     /// The plan for one call. Delays add up. If several rules determine the answer, the first one applies.
-    pub(crate) fn plan(&mut self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>, now: Instant) -> FaultPlan {
+    pub(crate) fn plan(
+        &mut self,
+        endpoint: SimulatedEndpoint,
+        request: &ParsedRequest<'_>,
+        body: &[u8],
+        now: Instant,
+    ) -> FaultPlan {
         let mut plan = FaultPlan::default();
         for active in &mut self.rules {
-            if active.count_call(endpoint, request) {
+            if active.count_call(endpoint, request, body) {
                 active.add_to_plan(endpoint, request, now, &mut plan);
             }
         }
@@ -143,9 +149,9 @@ impl FaultRules {
 
 impl ActiveRule {
     /// Counts a call. Returns whether the rule applies to it.
-    fn count_call(&mut self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>) -> bool {
+    fn count_call(&mut self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>, body: &[u8]) -> bool {
         let matcher = &self.rule.matcher;
-        if matcher.times.is_some_and(|times| self.applied >= times) || !matcher.matches(endpoint, request) {
+        if matcher.times.is_some_and(|times| self.applied >= times) || !matcher.matches(endpoint, request, body) {
             return false;
         }
         self.matched += 1;
@@ -203,13 +209,19 @@ impl ActiveRule {
 
 impl CallMatcher {
     /// Whether a call meets the conditions that do not depend on earlier calls.
-    fn matches(&self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>) -> bool {
+    fn matches(&self, endpoint: SimulatedEndpoint, request: &ParsedRequest<'_>, body: &[u8]) -> bool {
         self.service.is_none_or(|service| service == endpoint.service)
             && self.command.is_none_or(|command| command == endpoint.command)
             && (self.accounts.is_empty()
                 || request.accounts().any(|account| self.accounts.iter().any(|name| name == account)))
             && self.attribute.as_deref().is_none_or(|name| request.has_attribute(name))
+            && self.larger_than.is_none_or(|bytes| body.len() > bytes)
+            && self.contains.as_deref().is_none_or(|text| contains(body, text.as_bytes()))
     }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
 /// The next number of a repeatable sequence (`SplitMix64`), from 0 to below 1.

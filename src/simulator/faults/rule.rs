@@ -17,6 +17,10 @@ pub struct CallMatcher {
     pub accounts: Vec<String>,
     /// The call contains this attribute: as a name to set, or to set or remove for at least one user.
     pub attribute: Option<String>,
+    /// The body contains this text, as it was received. JSON escapes are not decoded.
+    pub contains: Option<String>,
+    /// The body has more bytes than this.
+    pub larger_than: Option<usize>,
     /// Number of matching calls to skip first.
     pub after: u64,
     /// Only every nth matching call.

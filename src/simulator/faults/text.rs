@@ -30,8 +30,9 @@ late:DURATION          never answer; apply the call this long after the caller
 Durations: 200ms, 1.5s, 2m. Conditions, each after a colon:
 service=all_member_push|timpush,
 command=set_attr_name|get_attr_name|set_attr|get_attr|remove_attr,
-account=NAME[,NAME…], attribute=NAME, after=N (skip the first N), every=N,
-times=N, chance=0…1, seed=N";
+account=NAME[,NAME…], attribute=NAME, contains=TEXT (of the body, no colon),
+larger-than=BYTES (of the body), after=N (skip the first N), every=N, times=N,
+chance=0…1, seed=N";
 
 /// The size of a `huge` answer if the rule gives none.
 const DEFAULT_HUGE_MEGABYTES: u64 = 64;
@@ -135,6 +136,8 @@ fn parse_arguments(rest: Option<&str>) -> Result<RuleArguments<'_>, String> {
             }
             "account" => matcher.accounts.extend(value.split(',').map(str::to_owned)),
             "attribute" => matcher.attribute = Some(value.to_owned()),
+            "contains" => matcher.contains = Some(value.to_owned()),
+            "larger-than" => matcher.larger_than = Some(parse_number(value, "a number of bytes")?),
             "after" => matcher.after = parse_number(value, "a number of calls")?,
             "every" => matcher.every = Some(parse_positive(value, "every")?),
             "times" => matcher.times = Some(parse_positive(value, "times")?),
@@ -251,6 +254,12 @@ impl fmt::Display for CallMatcher {
         }
         if let Some(attribute) = &self.attribute {
             write!(f, ":attribute={attribute}")?;
+        }
+        if let Some(text) = &self.contains {
+            write!(f, ":contains={text}")?;
+        }
+        if let Some(bytes) = self.larger_than {
+            write!(f, ":larger-than={bytes}")?;
         }
         if self.after > 0 {
             write!(f, ":after={}", self.after)?;

@@ -44,6 +44,8 @@ fn a_displayed_rule_parses_to_the_same_text() {
         "slow:200ms:chance=0.25:seed=7",
         "throttle:30:after=5",
         "late:1000ms",
+        "fail:http-403:contains=<script",
+        "fail:http-413:larger-than=2048:times=3",
     ] {
         assert_eq!(rule(text).to_string(), text);
     }

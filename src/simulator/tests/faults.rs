@@ -206,3 +206,18 @@ async fn a_stopping_simulator_releases_held_calls() {
     assert_eq!(handle.user("u1")["city"], "a");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
 }
+
+#[tokio::test]
+async fn a_rule_can_depend_on_the_content_and_size_of_the_body() {
+    let simulator = TestSimulator::start().await;
+    simulator.fault("http:403:contains=<script");
+    simulator.fault("http:413:larger-than=200");
+    let status = async |city: &str| {
+        let body = set(&[("u1", json!({"city": city}))]);
+        soon(simulator.request(SET, &body).send()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("a <script>").await, 403);
+    assert_eq!(status("a script").await, 200);
+    assert_eq!(status(&"x".repeat(200)).await, 413);
+    assert_eq!(simulator.city("u1"), Some("a script".to_owned()));
+}

@@ -4,6 +4,7 @@
 
 mod call_order;
 mod clock;
+mod gateway;
 mod gone;
 mod late_writes;
 mod lease;
