@@ -143,6 +143,7 @@ fn pusher(
     let limits = PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
+        call_share: lease.share_calls(config.im.sdk_app_id, config.im.calls_per_second),
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
         late_write_window: config.im.timeout * 2,

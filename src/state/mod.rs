@@ -11,6 +11,7 @@
 //! | `sync_row`, `sync_update` | reading and updating the row of a sync in the table `sync` |
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
+//! | `call_budget`, `call_slots` | the call rate that the leaders of one app share |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `intent`, `rejection`, `recent_removals`, `passes` | one table each |
 //! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
@@ -21,6 +22,8 @@ mod account_write;
 pub mod acknowledged_json;
 pub mod attribute_names;
 pub mod binding;
+pub mod call_budget;
+mod call_slots;
 mod database;
 mod error;
 pub mod generation;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
@@ -233,6 +234,7 @@ pub(super) struct PushFixture {
 
 pub(super) fn limits() -> PushLimits {
     PushLimits {
+        call_share: CallShare::unlimited(),
         users_per_call: 100,
         calls_per_second: 95,
         max_in_flight: 64,
