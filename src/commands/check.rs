@@ -138,10 +138,17 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
         let state = State::open(config, Access::ReadOnly).await?;
         let version = state.schema_version().await?;
         let row = state.sync_row().await?;
-        Ok::<_, crate::state::StateError>((version, row))
+        let overlaps = match source {
+            Some(source) => {
+                let names: Vec<&str> = config.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+                state.overlap_warnings(row.as_ref(), &binding(config, source), &names).await?
+            }
+            None => Vec::new(),
+        };
+        Ok::<_, crate::state::StateError>((version, row, overlaps))
     };
     match read.await {
-        Ok((None, _)) if config.state.migrate => findings.add(
+        Ok((None, ..)) if config.state.migrate => findings.add(
             "state",
             FindingVerdict::Ok,
             format!(
@@ -149,7 +156,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 config.state.schema
             ),
         ),
-        Ok((version, _)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
+        Ok((version, ..)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
             "state",
             FindingVerdict::Error,
             format!(
@@ -157,7 +164,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 config.state.schema
             ),
         ),
-        Ok((_, row)) => {
+        Ok((_, row, overlaps)) => {
             findings.add(
                 "state",
                 FindingVerdict::Ok,
@@ -167,6 +174,9 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 && let Err(error) = row.binding.check(&config.name, &binding(config, source))
             {
                 findings.add("state", FindingVerdict::Error, error.to_string());
+            }
+            for overlap in overlaps {
+                findings.add("state", FindingVerdict::Warning, overlap);
             }
         }
         Err(error) => {

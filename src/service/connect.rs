@@ -54,6 +54,8 @@ pub struct Resources {
     pub state: State,
     /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
+    /// Other syncs that write the same attributes of the same app.
+    pub overlap_warnings: Vec<String>,
 }
 
 impl Resources {
@@ -70,7 +72,9 @@ impl Resources {
         let state = State::open(config, Access::ReadWrite).await?;
         state.ensure_schema(config.state.migrate).await?;
         let row = state.bind(&binding(config, &source)).await?;
-        Ok(Self { config: config.clone(), mapping, source, state, row })
+        let names: Vec<&str> = mapping.names().iter().map(|name| &**name).collect();
+        let overlap_warnings = state.overlap_warnings(Some(&row), &row.binding, &names).await?;
+        Ok(Self { config: config.clone(), mapping, source, state, row, overlap_warnings })
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
@@ -91,7 +95,7 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row } = self;
+        let Self { config, mapping, source, state, row, overlap_warnings: _ } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();

@@ -122,6 +122,7 @@ impl Daemon {
             Err(error) => return Ended::Retry(error.to_string()),
         };
         context.warn_once(resources.source.warnings());
+        context.warn_once(&resources.overlap_warnings);
         let (lease, writer) = match wait_for_lease(context, &mut resources).await {
             Ok(taken) => taken,
             Err(ended) => return ended,
