@@ -39,6 +39,7 @@
 //! `tests/integration/layering.rs` reads this directory and fails on an import against that order.
 //! `docs/architecture.md` has the same description with its reasons, `docs/correctness.md` the guarantees and their proofs.
 
+pub mod call_share;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

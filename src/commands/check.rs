@@ -145,10 +145,17 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
         // An older schema is upgraded by the next start.
         let is_old = version.is_some_and(|version| version < LATEST_VERSION);
         let row = if is_old { None } else { state.sync_row().await? };
-        Ok::<_, crate::state::StateError>((version, row))
+        let overlaps = match source {
+            Some(source) if !is_old => {
+                let names: Vec<&str> = config.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+                state.overlap_warnings(row.as_ref(), &binding(config, source), &names).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok::<_, crate::state::StateError>((version, row, overlaps))
     };
     match read.await {
-        Ok((None, _)) if config.state.migrate => findings.add(
+        Ok((None, ..)) if config.state.migrate => findings.add(
             "state",
             FindingVerdict::Ok,
             format!(
@@ -156,7 +163,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 config.state.schema
             ),
         ),
-        Ok((version, _)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
+        Ok((version, ..)) if version != Some(LATEST_VERSION) && !config.state.migrate => findings.add(
             "state",
             FindingVerdict::Error,
             format!(
@@ -164,7 +171,7 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 config.state.schema
             ),
         ),
-        Ok((_, row)) => {
+        Ok((_, row, overlaps)) => {
             findings.add(
                 "state",
                 FindingVerdict::Ok,
@@ -174,6 +181,9 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 && let Err(error) = row.binding.check(&config.name, &binding(config, source))
             {
                 findings.add("state", FindingVerdict::Error, error.to_string());
+            }
+            for overlap in overlaps {
+                findings.add("state", FindingVerdict::Warning, overlap);
             }
         }
         Err(error) => {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::last_answers::LastAnswers;
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
+use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
 use crate::metrics::Metrics;
@@ -27,6 +28,8 @@ pub struct PushLimits {
     pub users_per_call: usize,
     /// For each of the vendor's commands.
     pub calls_per_second: u32,
+    /// The part of `calls_per_second` that this process may use.
+    pub call_share: CallShare,
     /// At most so many calls wait for an answer at once, at least 1.
     pub max_in_flight: usize,
     /// How long a call is retried, from the start of its first attempt.
@@ -99,7 +102,9 @@ impl Pusher {
             last_read: tokio::sync::Mutex::default(),
             last_answers: LastAnswers::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
-            rate_limiters: RateLimiters(std::array::from_fn(|_| RateLimiter::new(limits.calls_per_second))),
+            rate_limiters: RateLimiters(std::array::from_fn(|_| {
+                RateLimiter::of_share(limits.calls_per_second, limits.call_share.clone())
+            })),
             in_flight: Semaphore::new(limits.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
             metrics,

@@ -64,6 +64,8 @@ pub struct Resources {
     pub state: State,
     /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
+    /// Other syncs that write the same attributes of the same app.
+    pub overlap_warnings: Vec<String>,
     /// Whether passes wait for their slowest call.
     pub slow_calls: SlowCalls,
     /// The session of the last try to take the lease, for the next one.
@@ -92,7 +94,10 @@ impl Connections {
         let Self { config, mapping, source, state } = self;
         state.ensure_schema(config.state.migrate).await?;
         let row = state.bind(&binding(&config, &source)).await?;
-        Ok(Resources { config, mapping, source, state, row, slow_calls: SlowCalls::Await, lease_session: None })
+        let names: Vec<&str> = mapping.names().iter().map(|name| &**name).collect();
+        let overlap_warnings = state.overlap_warnings(Some(&row), &row.binding, &names).await?;
+        let slow_calls = SlowCalls::Await;
+        Ok(Resources { config, mapping, source, state, row, overlap_warnings, slow_calls, lease_session: None })
     }
 }
 
@@ -138,7 +143,7 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row, slow_calls, lease_session: _ } = self;
+        let Self { config, mapping, source, state, row, slow_calls, overlap_warnings: _, lease_session: _ } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
         // When the time is not known, the previous holder may have called just now.
         let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
@@ -191,6 +196,7 @@ fn pusher(
     let limits = PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
+        call_share: lease.share_calls(config.im.sdk_app_id, config.im.calls_per_second),
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
         max_rejected_share: config.im.max_rejected_share,

@@ -124,6 +124,7 @@ impl Daemon {
             Err(ended) => return ended,
         };
         context.warn_once(resources.source.warnings());
+        context.warn_once(&resources.overlap_warnings);
         let (lease, writer) = match wait_for_lease(context, &mut resources).await {
             Ok(taken) => taken,
             Err(ended) => return ended,

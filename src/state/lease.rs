@@ -13,12 +13,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row as _};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::call_budget::{BudgetMember, CallBudget};
 use super::database::State;
 use super::error::StateError;
 use super::writer::StateWriter;
+use crate::call_share::CallShare;
 use crate::clock::{self, Heartbeat, LEASE_VALID_FOR};
 use crate::crash;
 
@@ -55,6 +57,7 @@ impl fmt::Display for LeaseHolder {
 pub struct Lease {
     heartbeat: Heartbeat,
     release: Option<oneshot::Sender<()>>,
+    join: mpsc::Sender<CallBudget>,
     keeper: JoinHandle<()>,
     /// How many seconds ago the previous holder started its last call to IM, by the clock of the state server. `None`
     /// when it did not store that.
@@ -134,8 +137,10 @@ impl State {
         let heartbeat = Heartbeat::default();
         heartbeat.beat(asked);
         let (release, released) = oneshot::channel();
-        let keeper = tokio::spawn(keep_alive(connection, heartbeat.clone(), released));
-        Ok(LeaseTry::Taken(Lease { heartbeat, release: Some(release), keeper, last_call_seconds_ago }, writer))
+        let (join, joining) = mpsc::channel(1);
+        let keeper = tokio::spawn(keep_alive(connection, sync_id, heartbeat.clone(), released, joining));
+        let lease = Lease { heartbeat, release: Some(release), join, keeper, last_call_seconds_ago };
+        Ok(LeaseTry::Taken(lease, writer))
     }
 
     /// Whether any process holds the lease now.
@@ -205,18 +210,35 @@ async fn increment_epoch(
 }
 
 /// Pings the session until the lease is released or the session fails.
-async fn keep_alive(mut connection: PgConnection, heartbeat: Heartbeat, mut released: oneshot::Receiver<()>) {
+async fn keep_alive(
+    mut connection: PgConnection,
+    sync_id: i32,
+    heartbeat: Heartbeat,
+    mut released: oneshot::Receiver<()>,
+    mut joining: mpsc::Receiver<CallBudget>,
+) {
+    let mut member: Option<BudgetMember> = None;
     loop {
+        let mut joins = None;
         tokio::select! {
             _ = &mut released => break,
+            Some(budget) = joining.recv() => joins = Some(budget),
             () = tokio::time::sleep(PING_INTERVAL) => {}
         }
         let asked = clock::monotonic();
-        let ping = sqlx::query("SELECT 1").execute(&mut connection);
+        let ping = async {
+            match (&mut member, joins) {
+                (Some(member), _) => return member.tick(&mut connection, || heartbeat.beat(asked)).await,
+                (None, Some(budget)) => member = Some(BudgetMember::join(&mut connection, budget, sync_id).await?),
+                (None, None) => drop(sqlx::query("SELECT 1").execute(&mut connection).await?),
+            }
+            heartbeat.beat(asked);
+            Ok::<(), StateError>(())
+        };
         match tokio::time::timeout(LEASE_VALID_FOR, ping).await {
-            Ok(Ok(_)) => heartbeat.beat(asked),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %StateError::from(error), "the session that holds the lease failed");
+                tracing::warn!(error = %error, "the session that holds the lease failed");
                 heartbeat.stop();
                 return;
             }
@@ -236,6 +258,14 @@ impl Lease {
     /// Beats with every answered ping. A call to IM starts only while it is at most [`LEASE_VALID_FOR`] old.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
+    }
+
+    /// Takes part in the call rate of the app, as long as the lease is held. The share is 0 until the other leaders are known.
+    pub fn share_calls(&self, sdk_app_id: u32, calls_per_second: u32) -> CallShare {
+        let share = CallShare::new(0);
+        // If the keeper has ended, the lease is lost, and no call starts any more.
+        let _ = self.join.try_send(CallBudget { sdk_app_id, calls_per_second, share: share.clone() });
+        share
     }
 
     /// Whether the session answered a ping within [`LEASE_VALID_FOR`].

@@ -12,6 +12,7 @@
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
 //! | `prove` | what a configuration needs of the database |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
+//! | `call_budget`, `call_slots` | the call rate that the leaders of one app share |
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `account_count` | the numbers of accounts, kept instead of counted |
 //! | `intent`, `rejection`, `owed_removal`, `recent_removals`, `deferred_account`, `passes` | one table each |
@@ -25,6 +26,8 @@ mod account_write;
 pub mod acknowledged_json;
 pub mod attribute_names;
 pub mod binding;
+pub mod call_budget;
+mod call_slots;
 mod database;
 pub mod deferred_account;
 mod error;

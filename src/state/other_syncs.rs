@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlx::PgConnection;
 
 use super::acknowledged_json::decode;
+use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
 use super::pool::StatePool;
 use super::sync_row::SyncRow;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex};
+use crate::quote::quoted_list;
 
 /// An attribute that two syncs use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,22 @@ impl OtherSyncs {
     }
 }
 
+impl OtherSync {
+    /// A warning if both syncs write the same attributes of the same accounts. `account_prefix`: that of this sync.
+    pub fn warning(&self, account_prefix: &str) -> Option<String> {
+        let names: Vec<&str> = self.shared.iter().map(|shared| shared.name.as_str()).collect();
+        (self.account_prefix == account_prefix).then(|| {
+            format!(
+                "the sync \"{}\" in this state schema uses {} of the same app too, under the same account_prefix. IM holds one \
+                 value, the one that was sent last; what the other sync holds for an account is not removed. Make sure \
+                 that no account belongs to both, or map each attribute in one of them",
+                self.name,
+                quoted_list(&names)
+            )
+        })
+    }
+}
+
 impl State {
     /// The attributes of these accounts that one of the other syncs holds or may hold, by the index in this sync.
     pub async fn held_by_others(
@@ -99,6 +117,17 @@ impl State {
             held.entry(Account::new(account)).or_default().extend(shared.filter(is_held).map(|shared| shared.own));
         }
         Ok(held)
+    }
+
+    /// Warnings about other syncs that write the same attributes. `names`: the attributes of the mapping.
+    pub async fn overlap_warnings(
+        &self,
+        own: Option<&SyncRow>,
+        app: &Binding,
+        names: &[&str],
+    ) -> Result<Vec<String>, StateError> {
+        let others = self.other_syncs(own, app.sdk_app_id, names).await?;
+        Ok(others.iter().filter_map(|other| other.warning(&app.account_prefix)).collect())
     }
 
     /// The other syncs of this app that use one of these attribute names. `own`: the row of this sync, if it has one.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{MutexGuard, watch};
 use tokio::time::Instant;
 
+use crate::call_share::CallShare;
 use crate::clock::monotonic;
 
 mod cubic;
@@ -21,6 +22,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// How much earlier than its due time a call may start. This makes up for timers that fire late (tokio's by up to 1
 /// ms).
 const TOLERANCE: Duration = Duration::from_millis(5);
+/// How often a process without a share asks whether it has one.
+const NO_SHARE_DELAY: Duration = Duration::from_millis(20);
 /// Added to the window, so that N + 1 calls never fit into a second whose both ends count.
 const MARGIN: Duration = Duration::from_micros(500);
 
@@ -38,6 +41,7 @@ pub(super) struct RateLimiter {
     /// An urgent call waits for nothing but the limit.
     urgent_waits: watch::Sender<bool>,
     state: Mutex<LimiterState>,
+    share: CallShare,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,8 @@ pub(super) struct CallStart {
 }
 
 impl RateLimiter {
-    pub(super) fn new(calls_per_second: u32) -> Self {
+    /// `share`: the part of the rate that this process may use.
+    pub(super) fn of_share(calls_per_second: u32, share: CallShare) -> Self {
         Self {
             queue: tokio::sync::Mutex::new(()),
             urgent_queue: tokio::sync::Mutex::new(()),
@@ -75,6 +80,7 @@ impl RateLimiter {
                 last_call: None,
                 rate: CubicRate::new(f64::from(calls_per_second.max(1))),
             }),
+            share,
         }
     }
 
@@ -105,7 +111,7 @@ impl RateLimiter {
 
     /// The rate in force now, in calls per second.
     pub(super) fn rate(&self) -> f64 {
-        self.lock().rate.now(monotonic())
+        self.lock().rate.now(monotonic()).min(f64::from(self.share.calls_per_second()))
     }
 
     /// IM answered "slow down" to a call that started at `started`. Many calls of one burst are answered so together;
@@ -123,13 +129,20 @@ impl RateLimiter {
     fn try_start(&self) -> Result<Instant, Instant> {
         let now = monotonic();
         let mut state = self.lock();
+        let share = self.share.calls_per_second();
+        if share == 0 {
+            self.share.note_wait();
+            return Err(now + NO_SHARE_DELAY);
+        }
         let due = state.due.unwrap_or(now);
         // Written as a sum, because an instant minus a duration can lie before the beginning of the clock.
         if now + TOLERANCE < due {
+            self.share.note_wait();
             return Err(due.checked_sub(TOLERANCE).unwrap_or(due));
         }
-        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate.now(now));
+        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate.now(now).min(f64::from(share)));
         state.due = Some(due.max(now) + interval);
+        self.share.note_start();
         Ok(now)
     }
 }

@@ -12,6 +12,10 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 
+fn limiter(calls_per_second: u32) -> RateLimiter {
+    RateLimiter::of_share(calls_per_second, CallShare::unlimited())
+}
+
 async fn start(rate_limiter: &RateLimiter) -> Instant {
     rate_limiter.wait_for_turn(false).await.wait_for_start().await.at
 }
@@ -31,7 +35,7 @@ fn paused() -> tokio::runtime::Runtime {
 #[tokio::test(start_paused = true)]
 async fn the_limit_is_used_to_99_percent_and_never_exceeded() {
     for rate in [1_u32, 2, 7, 95, 100, 1000] {
-        let rate_limiter = RateLimiter::new(rate);
+        let rate_limiter = limiter(rate);
         let many = usize::try_from(rate).unwrap() * 20 + 1;
         let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         let took = (starts[many - 1] - starts[0]).as_secs_f64();
@@ -42,7 +46,7 @@ async fn the_limit_is_used_to_99_percent_and_never_exceeded() {
 
 #[tokio::test(start_paused = true)]
 async fn the_call_that_waits_longest_starts_first() {
-    let rate_limiter = RateLimiter::new(50);
+    let rate_limiter = limiter(50);
     let order = Mutex::new(Vec::new());
     join_all((0..100).map(|number| {
         let (rate_limiter, order) = (&rate_limiter, &order);
@@ -57,7 +61,7 @@ async fn the_call_that_waits_longest_starts_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_position_blocks_no_other_call() {
-    let rate_limiter = RateLimiter::new(1);
+    let rate_limiter = limiter(1);
     start(&rate_limiter).await;
     let given_up = rate_limiter.wait_for_turn(false).await;
     drop(given_up);
@@ -70,7 +74,7 @@ async fn a_dropped_position_blocks_no_other_call() {
 
 #[tokio::test(start_paused = true)]
 async fn no_call_starts_before_the_held_moment() {
-    let rate_limiter = Arc::new(RateLimiter::new(95));
+    let rate_limiter = Arc::new(limiter(95));
     let moment = monotonic() + Duration::from_secs(1);
     rate_limiter.hold_until(moment);
     assert!(start(&rate_limiter).await >= moment);
@@ -89,7 +93,7 @@ async fn no_call_starts_before_the_held_moment() {
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_the_limit_is_measured() {
-    let rate_limiter = RateLimiter::new(10);
+    let rate_limiter = limiter(10);
     assert_eq!(rate_limiter.wait_for_turn(false).await.wait_for_start().await.waited, Duration::ZERO);
     let waited = rate_limiter.wait_for_turn(false).await.wait_for_start().await.waited;
     assert!(waited > Duration::from_millis(90) && waited < Duration::from_millis(110), "{waited:?}");
@@ -97,7 +101,7 @@ async fn the_wait_for_the_limit_is_measured() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_slow_downs_cuts_once_and_warns_once() {
-    let rate_limiter = RateLimiter::new(100);
+    let rate_limiter = limiter(100);
     let calls = async |many: usize| {
         let starts = join_all((0..many).map(|_| start(&rate_limiter))).await;
         for at in &starts {
@@ -118,7 +122,7 @@ async fn a_burst_of_slow_downs_cuts_once_and_warns_once() {
 /// Where fewer calls were made than allowed, the limit is not known, so the cut is larger.
 #[tokio::test(start_paused = true)]
 async fn a_slow_down_at_few_calls_cuts_by_a_third() {
-    let rate_limiter = RateLimiter::new(100);
+    let rate_limiter = limiter(100);
     let at = start(&rate_limiter).await;
     rate_limiter.record_call(at);
     assert!((rate_limiter.slow_down(at).unwrap().rate - 67.5).abs() < 0.1);
@@ -126,7 +130,7 @@ async fn a_slow_down_at_few_calls_cuts_by_a_third() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_rises_steadily_to_the_configured_rate() {
-    let rate_limiter = RateLimiter::new(100);
+    let rate_limiter = limiter(100);
     for _ in 0..50 {
         let at = start(&rate_limiter).await;
         rate_limiter.record_call(at);
@@ -205,7 +209,7 @@ fn refused(table: &[(usize, usize)]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_falls_and_returns_is_followed_steadily() {
     for latency in [20, 200, 500].map(Duration::from_millis) {
-        let rate_limiter = RateLimiter::new(95);
+        let rate_limiter = limiter(95);
         let table =
             drive(&rate_limiter, 70, latency, false, |second| if (15..45).contains(&second) { 30 } else { 100 }).await;
         assert_eq!(refused(&table[..15]), 0);
@@ -228,7 +232,7 @@ async fn a_limit_that_falls_and_returns_is_followed_steadily() {
 #[tokio::test(start_paused = true)]
 async fn every_lower_limit_is_found_and_used() {
     for (allowed, strict) in [(5, false), (10, false), (50, false), (80, false), (90, false), (30, true), (50, true)] {
-        let rate_limiter = RateLimiter::new(95);
+        let rate_limiter = limiter(95);
         let table = drive(&rate_limiter, 120, Duration::from_millis(50), strict, |_| allowed).await;
         let settled = &table[20..];
         let taken: usize = settled.iter().map(|(all, refused)| all - refused).sum();
@@ -246,7 +250,7 @@ async fn every_lower_limit_is_found_and_used() {
 /// While the vendor accepts nothing, almost nothing is sent.
 #[tokio::test(start_paused = true)]
 async fn while_all_calls_are_refused_few_are_sent() {
-    let rate_limiter = RateLimiter::new(95);
+    let rate_limiter = limiter(95);
     let table =
         drive(&rate_limiter, 40, Duration::from_millis(50), false, |second| if second < 20 { 0 } else { 100 }).await;
     assert!(table[6..20].iter().all(|(all, _)| *all <= 3), "{table:?}");
@@ -279,7 +283,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
     ) {
         let starts = paused().block_on(async {
-            let rate_limiter = Arc::new(RateLimiter::new(rate));
+            let rate_limiter = Arc::new(limiter(rate));
             let mut calls = Vec::new();
             for step in steps {
                 match step {
@@ -309,7 +313,7 @@ proptest! {
 /// Calls of one pass wait for the limit. Urgent calls of another pass come later and start first.
 #[tokio::test(start_paused = true)]
 async fn urgent_calls_start_next() {
-    let rate_limiter = Arc::new(RateLimiter::new(10));
+    let rate_limiter = Arc::new(limiter(10));
     let order = Arc::new(Mutex::new(Vec::new()));
     let queue = |name: &'static str, urgent: bool| {
         let (rate_limiter, order) = (Arc::clone(&rate_limiter), Arc::clone(&order));
@@ -336,7 +340,7 @@ async fn urgent_calls_start_next() {
 /// An urgent call that is given up must not delay the others.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_urgent_position_blocks_no_other_call() {
-    let rate_limiter = RateLimiter::new(1);
+    let rate_limiter = limiter(1);
     start(&rate_limiter).await;
     let given_up = tokio::time::timeout(Duration::from_millis(10), async {
         rate_limiter.wait_for_turn(true).await.wait_for_start().await
@@ -346,4 +350,38 @@ async fn a_dropped_urgent_position_blocks_no_other_call() {
     let begun = monotonic();
     start(&rate_limiter).await;
     assert!(begun.elapsed() < Duration::from_millis(1010));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_limits_the_calls_and_moves_within_a_second() {
+    let (one, other) = (CallShare::new(90), CallShare::new(0));
+    let limiters = [RateLimiter::of_share(95, one.clone()), RateLimiter::of_share(95, other.clone())];
+    let starts = Mutex::new(Vec::new());
+    let send = async |limiter: &RateLimiter| {
+        loop {
+            let at = start(limiter).await;
+            starts.lock().unwrap().push(at);
+        }
+    };
+    let move_share = async {
+        sleep(Duration::from_secs(3)).await;
+        one.set(30);
+        sleep(Duration::from_secs(1)).await;
+        other.set(65);
+        sleep(Duration::from_secs(3)).await;
+        other.set(5);
+        sleep(Duration::from_secs(1)).await;
+        one.set(90);
+        sleep(Duration::from_secs(3)).await;
+    };
+    tokio::select! {
+        () = move_share => {}
+        () = send(&limiters[0]) => {}
+        () = send(&limiters[1]) => {}
+    }
+    let mut starts = starts.into_inner().unwrap();
+    starts.sort();
+    assert!(starts.len() > 850, "{} calls in 11 s", starts.len());
+    assert_any_second(&starts, 95);
+    assert!(one.take_demand().waited && other.take_demand().started > 150);
 }

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::fake_probes::FakeProbes;
+use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
 use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
@@ -248,6 +249,7 @@ pub(super) struct PushFixture {
 
 pub(super) fn limits() -> PushLimits {
     PushLimits {
+        call_share: CallShare::unlimited(),
         users_per_call: 100,
         calls_per_second: 95,
         max_in_flight: 64,

@@ -253,3 +253,27 @@ async fn what_the_other_sync_holds_does_not_count_for_the_guard() {
     settle(&env).await;
     expect_table(&env).await;
 }
+
+/// `check` and the start name the other sync and the attributes, and only where accounts could be the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_start_name_the_other_sync() {
+    let env = two_syncs(3, "").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    let before = second(&env, &["check"]).await.expect_code(0);
+    before.expect_all(&["warn  state: the sync \"users\"", "\"city\", \"plan\", \"sex\""]);
+    let start = second(&env, &["backfill"]).await.expect_code(0);
+    start.expect_all(&["WARN", "the sync \"users\" in this state schema"]);
+    env.imsync(&["check"]).await.expect_code(0).expect_all(&["warn  state: the sync \"second\""]);
+    let mut daemon = env.start("run", &["run"]);
+    env.eventually("the daemon warns", async || env.printed("run", "err").contains("the sync \"second\"")).await;
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+
+    let text = std::fs::read_to_string(env.directory().join(SECOND)).unwrap();
+    for (from, to) in [("[source]\n", "[source]\naccount_prefix = \"u_\"\n"), ("sdk_app_id = 14", "sdk_app_id = 15")] {
+        let text = text.replace("\"second\"", "\"third\"").replacen(from, to, 1);
+        std::fs::write(env.directory().join(SECOND), text).unwrap();
+        let check = second(&env, &["check", "--json"]).await.json();
+        assert!(!check.to_string().contains("in this state schema"), "{check}");
+    }
+}
