@@ -149,10 +149,22 @@ impl DryRun {
                 }
             }
         }
-        if goes_on && !plan.is_full && plan.only.is_none() && counts.owed_removals > 0 {
+        let pass = PredictedPass {
+            max_share: self.reader.config.removal.max_share,
+            is_full: plan.is_full,
+            force: options.force,
+            allow_removals: options.allow_removals,
+        };
+        findings.summary.guard = findings.removals.guard(self.state_of_sync(), pass).await?;
+        let sends_owed = !plan.is_full && plan.only.is_none() && findings.summary.guard.is_none();
+        if goes_on && sends_owed && counts.owed_removals > 0 {
             self.show_owed(&mut findings, &mut on_diff).await?;
         }
-        self.summarize(plan, options, findings).await
+        self.summarize(plan, findings).await
+    }
+
+    fn state_of_sync(&self) -> StateOfSync<'_> {
+        StateOfSync { state: &self.reader.state, row: self.row.as_ref() }
     }
 
     /// Adds the owed removals that an earlier pass left, which the next one sends.
@@ -222,7 +234,7 @@ impl DryRun {
         let mut compared = self.reader.accounts_of(&page.rows);
         compared.extend(page.missing.iter().chain(page.unreadable.iter().map(|(account, _)| account)).cloned());
         let DryRunFindings { removals, counted, .. } = findings;
-        let state = StateOfSync { state: &self.reader.state, row: self.row.as_ref() };
+        let state = self.state_of_sync();
         let owed = removals.stored(state, &compared).await?;
         let page_diff = self.comparer.compare_page(&page.rows, page.missing, page.unreadable, &owed, options).await?;
         if before_guard {
@@ -243,23 +255,11 @@ impl DryRun {
         page_diff.diffs.iter().all(|diff| !findings.add(diff) || !diff.sends() || on_diff(diff, &self.comparer))
     }
 
-    async fn summarize(
-        &self,
-        plan: DryRunPlan,
-        options: FullOptions,
-        findings: DryRunFindings,
-    ) -> Result<DryRunSummary, PassError> {
-        let DryRunFindings { mut summary, removals, counted: _, rejections_replaced } = findings;
+    async fn summarize(&self, plan: DryRunPlan, findings: DryRunFindings) -> Result<DryRunSummary, PassError> {
+        let DryRunFindings { mut summary, removals: _, counted: _, rejections_replaced } = findings;
         summary.full_because = plan.full_because;
         let per_call = self.reader.config.im.users_per_call as u64;
         summary.calls = summary.set.div_ceil(per_call) + summary.removed.div_ceil(per_call);
-        let pass = PredictedPass {
-            max_share: self.reader.config.removal.max_share,
-            is_full: plan.is_full,
-            force: options.force,
-            allow_removals: options.allow_removals,
-        };
-        summary.guard = removals.guard(StateOfSync { state: &self.reader.state, row: self.row.as_ref() }, pass).await?;
         if let Some(row) = &self.row {
             let standing = match &plan.only {
                 Some(only) => self.reader.state.count_rejected_of(row.id, only).await?,

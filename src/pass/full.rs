@@ -140,6 +140,7 @@ impl Engine {
             mapping: self.comparer.mapping.fingerprint().to_owned(),
             watermark: self.read_position.fingerprint().to_owned(),
             generation: self.writer.generation(),
+            removals_are_stored: true,
         };
         let position = self.full_passes.resume_position(&key);
         let total = self.reader.source.estimated_rows().await.unwrap_or(0);

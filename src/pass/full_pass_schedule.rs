@@ -41,6 +41,9 @@ pub(super) struct FullPassKey {
     pub(super) watermark: String,
     /// Generation of the acknowledged values.
     pub(super) generation: i32,
+    /// Always true: removals found before the position are rows of `owed_removal`. The previous release, which kept them in
+    /// memory, stored positions without this key, and they are not resumed.
+    pub(super) removals_are_stored: bool,
 }
 
 /// Where an interrupted full pass resumes. What it found before is recorded, in flight with an intent, or owed as a row of

@@ -20,7 +20,7 @@ impl State {
         limit: i64,
     ) -> Result<Vec<(DateTime<Utc>, Account)>, StateError> {
         let accounts: Vec<(DateTime<Utc>, String)> = sqlx::query_as(
-            "SELECT in_doubt_retry_at, account FROM account WHERE sync_id = $1 AND in_doubt_retry_at <= clock_timestamp() \
+            "SELECT in_doubt_retry_at, account FROM account WHERE sync_id = $1 AND in_doubt_retry_at <= statement_timestamp() \
              AND ($2::timestamptz IS NULL OR (in_doubt_retry_at, account) > ($2, $3)) ORDER BY in_doubt_retry_at, account LIMIT $4",
         )
         .bind(sync_id)

@@ -96,11 +96,11 @@ impl State {
     }
 
     /// The accounts of the `limit` rejections whose retry has been due longest. The cost does not depend on how many
-    /// are due.
+    /// are due, or are not due yet: `clock_timestamp()` is volatile, so it could not end the scan of the index.
     pub async fn accounts_with_due_rejections(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
             "SELECT DISTINCT account FROM (SELECT account FROM rejection \
-             WHERE sync_id = $1 AND next_at <= clock_timestamp() ORDER BY next_at LIMIT $2) AS due",
+             WHERE sync_id = $1 AND next_at <= statement_timestamp() ORDER BY next_at LIMIT $2) AS due",
         )
         .bind(sync_id)
         .bind(limit)

@@ -10,7 +10,13 @@ use super::{FullOptions, FullPassKey, FullPassPosition, FullPassSchedule, due_at
 use crate::clock;
 
 fn key() -> FullPassKey {
-    FullPassKey { options: FullOptions::default(), mapping: "m".to_owned(), watermark: "w".to_owned(), generation: 1 }
+    FullPassKey {
+        options: FullOptions::default(),
+        mapping: "m".to_owned(),
+        watermark: "w".to_owned(),
+        generation: 1,
+        removals_are_stored: true,
+    }
 }
 
 fn position(request: i64, age: Duration) -> FullPassPosition {
