@@ -54,7 +54,7 @@ impl PushSession {
     /// does not answer for that account alone.
     pub(super) async fn probe_accounts(&self, wanted: Option<AttributeIndex>) -> ProbeResult {
         let mut tried = Vec::new();
-        let mut refused = None;
+        let mut last = None;
         loop {
             match self.send_probe(wanted, &tried).await {
                 ProbeResult::Refused(account, error)
@@ -62,10 +62,13 @@ impl PushSession {
                         && tried.len() + 1 < MAX_PROBES =>
                 {
                     tried.push(account.clone());
-                    refused = Some(ProbeResult::Refused(account, error));
+                    last = Some(ProbeResult::Refused(account, error));
                 }
-                ProbeResult::Stalled(account, ..) if tried.len() + 1 < MAX_PROBES => tried.push(account),
-                ProbeResult::NoAccount => return refused.unwrap_or(ProbeResult::NoAccount),
+                ProbeResult::Stalled(account, error, attempts) if tried.len() + 1 < MAX_PROBES => {
+                    tried.push(account.clone());
+                    last = Some(ProbeResult::Stalled(account, error, attempts));
+                }
+                ProbeResult::NoAccount => return last.unwrap_or(ProbeResult::NoAccount),
                 result => return result,
             }
         }
