@@ -201,7 +201,7 @@ impl Engine {
     /// Keeps the position of a full pass that does not complete, unless a later request needs a pass from the first row.
     pub(super) async fn keep_position(&mut self, full: &mut FullPass) {
         self.advance_position(full);
-        if self.full_passes.requested_since(&full.fulfilled) {
+        if self.full_passes.requested_since(full.fulfilled) {
             return;
         }
         if let Some(position) = full.position() {
@@ -223,7 +223,7 @@ impl Engine {
                 let repaired = full.differences.saturating_sub(full.pending.count());
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
-            self.full_passes.note_completed(&full.fulfilled);
+            self.full_passes.note_completed(full.fulfilled);
         } else {
             self.guard.restore(full.guard_at_begin.as_ref());
         }
