@@ -211,7 +211,7 @@ impl Engine {
     /// Keeps the position of a full pass that does not complete, unless a later request needs a pass from the first row.
     pub(super) async fn keep_position(&mut self, full: &mut FullPass) {
         self.advance_position(full);
-        if self.full_passes.requested_since(&full.fulfilled) {
+        if self.full_passes.requested_since(full.fulfilled) {
             return;
         }
         if let Some(position) = full.position() {
@@ -238,7 +238,7 @@ impl Engine {
                 let repaired = full.differences.saturating_sub(full.owed.known_before + held_back);
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
-            self.full_passes.note_completed(&full.fulfilled);
+            self.full_passes.note_completed(full.fulfilled);
         } else {
             self.deferrals.forget_look_ups(full.context.pass);
         }

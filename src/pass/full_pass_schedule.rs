@@ -186,7 +186,7 @@ impl FullPassSchedule {
     }
 
     /// Whether a request was made after the pass began, so that its position must not be resumed.
-    pub(super) fn requested_since(&self, fulfilled: &FulfilledRequests) -> bool {
+    pub(super) fn requested_since(&self, fulfilled: FulfilledRequests) -> bool {
         self.newest != fulfilled.newest
     }
 
@@ -201,7 +201,7 @@ impl FullPassSchedule {
     }
 
     /// A full pass has completed.
-    pub(super) fn note_completed(&mut self, fulfilled: &FulfilledRequests) {
+    pub(super) fn note_completed(&mut self, fulfilled: FulfilledRequests) {
         if !self.requested_since(fulfilled) {
             self.due = None;
         }

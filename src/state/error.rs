@@ -72,8 +72,8 @@ fn of_database(refused: &dyn DatabaseError) -> StateError {
         _ => None,
     };
     // The names of a table and of a constraint are imsync's own.
-    let names = [refused.table(), refused.constraint()].into_iter().flatten();
-    let places: String = names.map(|name| format!(", {name}")).collect();
+    let names = [Some(""), refused.table(), refused.constraint()].into_iter().flatten();
+    let places = names.collect::<Vec<_>>().join(", ");
     from_sqlstate(&code, text, &places)
 }
 

@@ -45,7 +45,7 @@ async fn falls_due_when_full_every_is_over() {
     let mut schedule = schedule(Some(every), None, None);
     assert!(schedule.due_now().is_some(), "no full pass has ended yet");
     let fulfilled = schedule.fulfilled_by_pass_from_now();
-    schedule.note_completed(&fulfilled);
+    schedule.note_completed(fulfilled);
     assert_eq!(schedule.due_now(), None);
     tokio::time::advance(every).await;
     assert_eq!(schedule.due_now().as_deref(), Some("schedule.full_every is over"));
@@ -58,11 +58,11 @@ async fn a_request_during_a_pass_is_not_fulfilled_by_it() {
     let fulfilled = schedule.fulfilled_by_pass_from_now();
     assert_eq!(fulfilled.newest, 1);
     schedule.request("the value fell");
-    assert!(schedule.requested_since(&fulfilled));
-    schedule.note_completed(&fulfilled);
+    assert!(schedule.requested_since(fulfilled));
+    schedule.note_completed(fulfilled);
     assert_eq!(schedule.due_now().as_deref(), Some("the value fell"));
     let fulfilled = schedule.fulfilled_by_pass_from_now();
-    schedule.note_completed(&fulfilled);
+    schedule.note_completed(fulfilled);
     assert_eq!(schedule.due_now(), None);
 }
 
@@ -71,7 +71,7 @@ fn only_later_full_passes_find_repairs() {
     let mut first = schedule(None, Some("first"), None);
     assert!(!first.finds_repairs());
     let fulfilled = first.fulfilled_by_pass_from_now();
-    first.note_completed(&fulfilled);
+    first.note_completed(fulfilled);
     assert!(first.finds_repairs());
     assert!(schedule(None, None, None).finds_repairs(), "the stored mapping is the configured one");
 }

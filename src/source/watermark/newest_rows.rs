@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(rows([8, 6, 5, 1]).lowest_missing_in(&earlier), Some(1));
         assert_eq!(rows([10, 9]).lowest_missing_in(&earlier), None, "a larger value is a new row");
         assert!(!NewestRows::new(vec![(8, 1)]).top_is_in(&earlier), "another account has the value");
-        let full = rows((0..NEWEST_ROWS as i64).map(|row| 1000 - row));
+        let full = rows((0..NEWEST_ROWS).zip(0..).map(|(_, row)| 1000 - row));
         assert_eq!(rows([999, 3]).lowest_missing_in(&full), None, "below the remembered rows nothing is known");
     }
 

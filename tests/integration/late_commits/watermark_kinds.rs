@@ -120,14 +120,14 @@ async fn a_falling_counter_starts_a_full_pass_and_a_jump_is_logged() {
 /// A counter with its sequence, which every UPDATE draws from. All 300 rows are compared and no full pass is due.
 async fn counted_users() -> TestEnvironment {
     let mut setup = setup("");
-    setup.sql = "CREATE SEQUENCE versions; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
+    "CREATE SEQUENCE versions; CREATE TABLE users (id text PRIMARY KEY, city text, plan text, gender text,
             deleted_at timestamptz, version bigint DEFAULT nextval('versions'));
         CREATE INDEX ON users (version, id);
         INSERT INTO users (id, city) SELECT 'u' || n, 'old' FROM generate_series(1, 300) AS n;
         CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN NEW.version := nextval('versions'); RETURN NEW; END $$;
         CREATE TRIGGER count_up BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION count_up();"
-        .to_owned();
+        .clone_into(&mut setup.sql);
     setup.source = SOURCE.replace("\"updated_at\"", "\"version\"");
     setup.more += "[removal]\nmax_share = 1.0\n";
     let env = TestEnvironment::set_up(setup).await;

@@ -233,7 +233,7 @@ async fn another_database_is_followed() {
     let state = Database::fresh().await;
     let restored = Database::fresh().await;
     let mut setup = setup();
-    setup.more += &format!("[state]\nurl = \"{}\"\n", state.url());
+    setup.more = format!("{}[state]\nurl = \"{}\"\n", setup.more, state.url());
     let env = TestEnvironment::set_up(setup).await;
     env.execute(&people(40)).await;
     env.imsync(&["backfill"]).await.expect_code(0);
@@ -265,6 +265,6 @@ async fn a_full_pass_begins_again_when_the_order_changes() {
     let daemon = env.start("run", &["run"]);
     env.eventually("some rows are sent", async || env.handle().users().len() > 100).await;
     env.execute("ALTER TABLE users ALTER id TYPE text COLLATE \"C\"").await;
-    env.converges(Duration::from_secs(60)).await;
+    env.converges(Duration::from_mins(1)).await;
     stop(daemon).await;
 }
