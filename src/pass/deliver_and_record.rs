@@ -23,7 +23,7 @@ use crate::state::outcome_record::IntentUpdate;
 
 /// What a delivery shares with its pass and with the queue.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(super) struct QueuedDelivery {
     pub(super) context: Arc<DeliveryContext>,
     pub(super) origin: ChangeOrigin,
     pub(super) progress: Arc<DeliveryProgress>,
@@ -38,7 +38,7 @@ type OpenDiffs = Vec<AccountDiff>;
 /// flight. An intent that is left behind is resolved by the next pass.
 ///
 /// Where another sync of the app has a call for an account in flight, the account waits and the others go ahead.
-pub(super) async fn deliver_and_record(delivery: &Delivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
+pub(super) async fn deliver_and_record(delivery: &QueuedDelivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
     let mut open = diffs;
     let mut blocked = Vec::new();
     let mut result = delivery.deliver_unblocked(&mut open, &mut blocked).await;
@@ -58,7 +58,7 @@ pub(super) async fn deliver_and_record(delivery: &Delivery, diffs: Vec<AccountDi
     open.into_iter().chain(blocked).map(|diff| diff.change.account).collect()
 }
 
-impl Delivery {
+impl QueuedDelivery {
     /// Delivers what no other sync blocks. The others become `blocked`.
     async fn deliver_unblocked(&self, open: &mut OpenDiffs, blocked: &mut OpenDiffs) -> Result<(), PassError> {
         if !open.iter().any(|diff| diff.sends() || !diff.given_up.is_empty()) {

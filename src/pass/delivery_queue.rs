@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::accounts_in_flight::{AccountsInFlight, LiveIntents};
-use super::deliver_and_record::{Delivery, deliver_and_record};
+use super::deliver_and_record::{QueuedDelivery, deliver_and_record};
 use super::delivery_context::DeliveryContext;
 use super::delivery_progress::DeliveryProgress;
 use super::page_diff::{AccountDiff, PageDiff};
@@ -192,7 +192,7 @@ impl DeliveryQueue {
         let progress = Arc::new(DeliveryProgress::new(self.changed.clone()));
         let outstanding = Outstanding { pass: context.pass, first_pass, origin, progress: progress.clone() };
         self.outstanding.insert(number, outstanding);
-        let delivery = Delivery {
+        let delivery = QueuedDelivery {
             context,
             origin,
             progress,

@@ -46,6 +46,8 @@ impl Engine {
         if !self.removals_allowed(policy).await? {
             return Ok(());
         }
+        // Sets before removals: an account that has both is not compared while its set is in flight.
+        self.settle(context).await?;
         let limit = i64::from(self.config.source.page_size);
         let mut after: Option<Account> = None;
         loop {
@@ -67,6 +69,8 @@ impl Engine {
         if !self.removals_allowed(policy).await? {
             return Ok(());
         }
+        // Sets before removals: an account that has both is not compared while its set is in flight.
+        self.settle(context).await?;
         for chunk in accounts.chunks(self.reader.page_size()) {
             let owed = self.state.owed_removals_of(self.writer.sync_id(), chunk.iter()).await?;
             self.send_removals_of(context, owed.into_keys().collect(), policy).await?;
@@ -84,8 +88,6 @@ impl Engine {
         if accounts.is_empty() {
             return Ok(());
         }
-        // Sets before removals: an account that has both is not compared while its set is in flight.
-        self.settle(context).await?;
         context.progress.set_phase(PassPhase::Removing);
         crash::point("removals: about to be sent");
         self.look_up_and_enqueue_accounts(context, &accounts, policy.compare_options()).await?;

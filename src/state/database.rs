@@ -126,7 +126,7 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
     let statement_timeout = if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT };
     sqlx::query(
         "SELECT set_config('search_path', $1, false), set_config('synchronous_commit', 'on', false), \
-         set_config('TimeZone', 'UTC', false), set_config('statement_timeout', $2, false), \
+         set_config('TimeZone', 'UTC', false), set_config('bytea_output', 'hex', false), set_config('statement_timeout', $2, false), \
          set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
          set_config('default_transaction_read_only', $4, false), \

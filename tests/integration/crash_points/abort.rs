@@ -23,7 +23,7 @@ impl CrashSystem {
         let log = std::fs::File::create(self.env.directory().join("run.err")).expect("the log file can be created");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be run");
         let status = match case.scenario {
-            Scenario::Daemon => self.wait_for_daemon(&mut child).await,
+            Scenario::Daemon | Scenario::SilentAccount => self.wait_for_daemon(&mut child).await,
             _ => self.wait_for_exit(&mut child).await,
         };
         let log = self.env.printed("run", "err");

@@ -26,9 +26,11 @@ pub(super) enum Scenario {
     RefusedAttribute,
     /// `run`.
     Daemon,
+    /// `run` while IM never answers for one account.
+    SilentAccount,
 }
 
-pub(super) const SCENARIOS: [Scenario; 10] = [
+pub(super) const SCENARIOS: [Scenario; 11] = [
     Scenario::First,
     Scenario::Incremental,
     Scenario::Recovery,
@@ -39,6 +41,7 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
     Scenario::Mapping,
     Scenario::RefusedAttribute,
     Scenario::Daemon,
+    Scenario::SilentAccount,
 ];
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Mapping => "mapping",
             Self::RefusedAttribute => "refused attribute",
             Self::Daemon => "daemon",
+            Self::SilentAccount => "silent account",
         }
     }
 
@@ -61,7 +65,7 @@ impl Scenario {
     pub(super) fn command(self) -> &'static [&'static str] {
         match self {
             Self::First | Self::Full | Self::SlowFirst => &["backfill"],
-            Self::Daemon => &["run"],
+            Self::Daemon | Self::SilentAccount => &["run"],
             _ => &["run", "--once"],
         }
     }
@@ -73,6 +77,7 @@ impl Scenario {
             // Two calls in sequence: the delivery then takes longer than the second between two saves of the progress, also
             // on a busy machine.
             Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=2"),
+            Self::SilentAccount => Some("late:600m:command=set_attr:account=u00012"),
             Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
         }
@@ -120,6 +125,10 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::RefusedAttribute, "probe: the outcome is recorded", 1),
     at(Scenario::Daemon, "delivery: recorded", 1),
     at(Scenario::Daemon, "last call: about to be stored", 1),
+    at(Scenario::SilentAccount, "accounts: deferred", 1),
+    at(Scenario::SilentAccount, "delivery: partly recorded", 1),
+    at(Scenario::SilentAccount, "push: a batch was split without an answer", 1),
+    at(Scenario::SilentAccount, "deferrals: ended", 1),
     at(Scenario::ForeignState, "generation: incremented, not committed", 1),
     at(Scenario::ForeignState, "generation: incremented", 1),
     at(Scenario::OtherTable, "source: a change is stored", 1),

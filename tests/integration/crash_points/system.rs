@@ -207,7 +207,12 @@ impl CrashSystem {
                 let timestamp = self.earliest_timestamp().await;
                 self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
             }
-            Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
+            Scenario::First
+            | Scenario::SlowFirst
+            | Scenario::Incremental
+            | Scenario::Full
+            | Scenario::Daemon
+            | Scenario::SilentAccount => {}
         }
         if self.state_exists().await {
             // The rejection of the row that never changes is due, so that a pass retries it.
@@ -301,7 +306,7 @@ impl CrashSystem {
 
     /// The next start. If it continues a full pass, another pass follows over what has changed since.
     async fn start_again(&self, case: CrashCase, in_flight: &BTreeSet<String>) {
-        if case.scenario == Scenario::Daemon {
+        if matches!(case.scenario, Scenario::Daemon | Scenario::SilentAccount) {
             let mut daemon = self.env.start("run", &["run"]);
             self.until("IM equals the table again", async || self.differences(in_flight).await.is_empty()).await;
             signal(&daemon, "TERM");

@@ -80,7 +80,7 @@ async fn a_late_probe_of_a_killed_process_is_corrected() {
     let setup = Setup { im: "timeout = \"3s\"\nretry_for = \"3s\"\n".to_owned(), ..Setup::default() };
     let env = environment_of(1, setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
-    let late = fault(&env, "late:2s:command=set_attr:account=u00001");
+    let late = fault(&env, "late:4s:command=set_attr:account=u00001");
     let mut daemon = env.start("run", &["run"]);
     refuse_rows(&env).await;
     let probes = || {
