@@ -82,6 +82,8 @@ async fn a_daemon_without_a_table_reports_why_it_is_not_ready() {
             .is_some_and(|(code, body)| code == 200 && body.trim() == "{\"ready\":true,\"role\":\"leader\"}")
     })
     .await;
+    // It is ready while its first pass runs, too.
+    env.eventually("a pass has ended", async || env.number("SELECT count(*) FROM imsync.pass").await > 0).await;
     let (code, status) = ask(port, "/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let command = env.imsync(&["status", "--json"]).await.expect_code(0).json();
