@@ -37,7 +37,7 @@ mod overwritten_value;
 pub mod passes;
 pub mod recent_removals;
 pub mod rejection;
-mod shared_account;
+pub mod shared_account;
 pub mod shared_intent;
 pub mod sync_row;
 pub mod sync_update;
