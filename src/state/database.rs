@@ -118,7 +118,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StateError>
 async fn set_up_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT set_config('search_path', $1, false), set_config('synchronous_commit', 'on', false), \
-         set_config('TimeZone', 'UTC', false), set_config('statement_timeout', $2, false), \
+         set_config('TimeZone', 'UTC', false), set_config('bytea_output', 'hex', false), set_config('statement_timeout', $2, false), \
          set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
          set_config('default_transaction_read_only', $4, false), \
