@@ -10,7 +10,8 @@ use super::error::PassError;
 use super::page_diff::AccountDiff;
 use crate::model::{AccountOutcome, AttributeOutcome};
 use crate::state::IntendedChange;
-use crate::state::shared_intent::{Restriction, claims_after, has_row};
+use crate::state::shared_account::{claims_after, has_row};
+use crate::state::shared_intent::Restriction;
 
 /// How often an account is tried again for which another sync has a call in flight.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);

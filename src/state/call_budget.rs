@@ -147,7 +147,9 @@ impl BudgetMember {
         }
         // A session that has just joined shows its rate first.
         leaders.retain(|leader| leader.limit > 0);
-        leaders.iter_mut().for_each(|leader| leader.slots.sort_unstable());
+        for leader in &mut leaders {
+            leader.slots.sort_unstable();
+        }
         Ok(Observed { leaders, seconds: locks.first().map_or(0, |(.., seconds)| *seconds) })
     }
 

@@ -230,7 +230,9 @@ async fn keep_alive(
             match (&mut member, joins) {
                 (Some(member), _) => return member.tick(&mut connection, || heartbeat.beat(asked)).await,
                 (None, Some(budget)) => member = Some(BudgetMember::join(&mut connection, budget, sync_id).await?),
-                (None, None) => drop(sqlx::query("SELECT 1").execute(&mut connection).await?),
+                (None, None) => {
+                    sqlx::query("SELECT 1").execute(&mut connection).await?;
+                }
             }
             heartbeat.beat(asked);
             Ok::<(), StateError>(())

@@ -46,7 +46,7 @@ mod prove;
 pub mod recent_removals;
 pub mod rejection;
 pub mod rejection_steps;
-mod shared_account;
+pub mod shared_account;
 pub mod shared_intent;
 pub mod sync_row;
 pub mod sync_update;

@@ -1,13 +1,17 @@
-//! Values over which another sync of the app has set one of its own, after that sync has given up its value.
+//! The table `overwritten_value`: values over which another sync of the app has set one of its own.
 //!
-//! Owns: making such values unknown, so that they are sent again. Must not know: when a value counts as overwritten.
+//! Owns: its statements, and making a value unknown when that sync has given up its own, so that it is sent again. Must not
+//! know: when a value counts as overwritten.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use sqlx::PgConnection;
 
 use super::account::{AccountRecord, RetryDue, read_accounts};
 use super::account_write::write_accounts;
 use super::error::StateError;
-use super::shared_intent::claims_after;
+use super::shared_account::{SharedDecision, claims_after};
 use super::writer::StateWriter;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex};
 
@@ -74,5 +78,88 @@ impl StateWriter {
         .await?;
         transaction.commit().await?;
         Ok(records.len() as u64)
+    }
+}
+
+/// The attributes of these accounts over which another sync has set a value.
+pub(super) async fn read_overwritten(
+    connection: &mut PgConnection,
+    writer: &StateWriter,
+    accounts: &[&str],
+) -> Result<HashMap<String, Vec<AttributeIndex>>, StateError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT account, attribute FROM overwritten_value WHERE sync_id = $1 AND account = ANY ($2)")
+            .bind(writer.sync_id())
+            .bind(accounts)
+            .fetch_all(connection)
+            .await?;
+    let mut overwritten: HashMap<String, Vec<AttributeIndex>> = HashMap::new();
+    for (account, attribute) in rows {
+        overwritten.entry(account).or_default().extend(writer.attribute_of(&attribute));
+    }
+    Ok(overwritten)
+}
+
+/// Stores whose values are overwritten now, and whose are the only ones now. What this sync sends or gives up is not
+/// overwritten any more.
+pub(super) async fn write_overwritten(
+    connection: &mut PgConnection,
+    writer: &StateWriter,
+    accounts: &[&str],
+    decisions: &[SharedDecision],
+) -> Result<(), StateError> {
+    let (mut overwrites, mut releases, mut settled) = (Rows::default(), Rows::default(), Rows::default());
+    for (account, decision) in accounts.iter().zip(decisions) {
+        overwrites.extend(account, decision.overwrites.iter().map(|(id, name)| (*id, name.as_str())));
+        releases.extend(account, decision.releases.iter().map(|(id, name)| (*id, name.as_str())));
+        let own = decision.dropped.iter().chain(&decision.unknown);
+        settled.extend(account, own.map(|attribute| (writer.sync_id(), &*writer.names()[attribute.index()])));
+    }
+    settled
+        .execute(
+            connection,
+            "DELETE FROM overwritten_value AS o USING unnest($1::int[], $2::text[], $3::text[]) AS n (sync_id, account, attribute) \
+             WHERE (o.sync_id, o.account, o.attribute) = (n.sync_id, n.account, n.attribute)",
+        )
+        .await?;
+    overwrites
+        .execute(
+            connection,
+            "INSERT INTO overwritten_value (sync_id, account, attribute) \
+             SELECT * FROM unnest($1::int[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    releases
+        .execute(
+            connection,
+            "UPDATE overwritten_value AS o SET released = true FROM unnest($1::int[], $2::text[], $3::text[]) AS n (sync_id, account, attribute) \
+             WHERE (o.sync_id, o.account, o.attribute) = (n.sync_id, n.account, n.attribute)",
+        )
+        .await
+}
+
+/// Rows of `overwritten_value`, as arrays for `unnest`.
+#[derive(Default)]
+struct Rows<'a> {
+    sync_ids: Vec<i32>,
+    accounts: Vec<&'a str>,
+    attributes: Vec<&'a str>,
+}
+
+impl<'a> Rows<'a> {
+    fn extend(&mut self, account: &'a str, rows: impl Iterator<Item = (i32, &'a str)>) {
+        for (sync_id, attribute) in rows {
+            self.sync_ids.push(sync_id);
+            self.accounts.push(account);
+            self.attributes.push(attribute);
+        }
+    }
+
+    async fn execute(&self, connection: &mut PgConnection, sql: &'static str) -> Result<(), StateError> {
+        if !self.accounts.is_empty() {
+            let query = sqlx::query(sql).bind(&self.sync_ids).bind(&self.accounts).bind(&self.attributes);
+            query.execute(connection).await?;
+        }
+        Ok(())
     }
 }

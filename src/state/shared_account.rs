@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::acknowledged_json::encode;
 use super::other_syncs::OtherSync;
 use crate::model::{AcknowledgedValue, AttributeIndex, Change};
 
@@ -112,6 +113,29 @@ fn holders<'a>(
         (*value != AcknowledgedValue::Absent).then_some((other.id, shared.name.as_str(), value))
     };
     others.iter().filter_map(held).collect()
+}
+
+/// The acknowledged values after a decision.
+pub fn claims_after(
+    acknowledged: &[AcknowledgedValue],
+    dropped: &[AttributeIndex],
+    unknown: &[AttributeIndex],
+) -> Vec<AcknowledgedValue> {
+    let mut after = acknowledged.to_vec();
+    for (attributes, value) in [(dropped, AcknowledgedValue::Absent), (unknown, AcknowledgedValue::Unknown)] {
+        for attribute in attributes {
+            if after.len() <= attribute.index() {
+                after.resize(attribute.index() + 1, AcknowledgedValue::Absent);
+            }
+            after[attribute.index()] = value.clone();
+        }
+    }
+    after
+}
+
+/// Whether the state has a row for an account with these values.
+pub fn has_row(acknowledged: &[AcknowledgedValue]) -> bool {
+    encode(acknowledged).is_some()
 }
 
 #[cfg(test)]

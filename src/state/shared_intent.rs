@@ -14,13 +14,14 @@ use sqlx::{PgConnection, PgTransaction, Row as _};
 
 use super::account::{AccountRecord, RetryDue};
 use super::account_write::write_accounts;
-use super::acknowledged_json::{decode, encode, mark_all_unknown};
+use super::acknowledged_json::{decode, mark_all_unknown};
 use super::error::StateError;
 use super::intent::{IntentColumns, insert_intent};
 use super::other_syncs::{OtherSync, OtherSyncsAt, read_other_syncs};
-use super::shared_account::{IntendedChange, OtherClaim, SharedDecision, decide};
+use super::overwritten_value::{read_overwritten, write_overwritten};
+use super::shared_account::{IntendedChange, OtherClaim, SharedDecision, claims_after, decide};
 use super::writer::StateWriter;
-use crate::model::{AcknowledgedValue, AttributeIndex};
+use crate::model::AttributeIndex;
 
 /// How often the list of the other syncs is read again when it changes while an intent is stored.
 const ATTEMPTS: usize = 10;
@@ -155,9 +156,9 @@ impl StateWriter {
         changes: &[IntendedChange<'_>],
         decisions: &[SharedDecision],
     ) -> Result<(), StateError> {
-        let changed = changes.iter().zip(decisions);
-        let changed = changed.filter(|(_, decision)| !decision.dropped.is_empty() || !decision.unknown.is_empty());
-        let records: Vec<AccountRecord> = changed
+        let pairs = changes.iter().zip(decisions);
+        let records: Vec<AccountRecord> = pairs
+            .filter(|(_, decision)| !decision.dropped.is_empty() || !decision.unknown.is_empty())
             .map(|(change, decision)| AccountRecord {
                 account: change.change.account.clone(),
                 exists: change.is_stored,
@@ -200,29 +201,6 @@ impl StateWriter {
         }
         Ok(resolved)
     }
-}
-
-/// The acknowledged values after a decision.
-pub fn claims_after(
-    acknowledged: &[AcknowledgedValue],
-    dropped: &[AttributeIndex],
-    unknown: &[AttributeIndex],
-) -> Vec<AcknowledgedValue> {
-    let mut after = acknowledged.to_vec();
-    for (attributes, value) in [(dropped, AcknowledgedValue::Absent), (unknown, AcknowledgedValue::Unknown)] {
-        for attribute in attributes {
-            if after.len() <= attribute.index() {
-                after.resize(attribute.index() + 1, AcknowledgedValue::Absent);
-            }
-            after[attribute.index()] = value.clone();
-        }
-    }
-    after
-}
-
-/// Whether the state has a row for an account with these values.
-pub fn has_row(acknowledged: &[AcknowledgedValue]) -> bool {
-    encode(acknowledged).is_some()
 }
 
 fn restriction(decision: SharedDecision) -> Option<Restriction> {
@@ -272,87 +250,4 @@ async fn read_claims<'a>(
         claims.entry(row.try_get(1)?).or_default().push((other, claim));
     }
     Ok(claims)
-}
-
-/// The attributes of these accounts over which another sync has set a value.
-async fn read_overwritten(
-    connection: &mut PgConnection,
-    writer: &StateWriter,
-    accounts: &[&str],
-) -> Result<HashMap<String, Vec<AttributeIndex>>, StateError> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT account, attribute FROM overwritten_value WHERE sync_id = $1 AND account = ANY ($2)")
-            .bind(writer.sync_id())
-            .bind(accounts)
-            .fetch_all(connection)
-            .await?;
-    let mut overwritten: HashMap<String, Vec<AttributeIndex>> = HashMap::new();
-    for (account, attribute) in rows {
-        overwritten.entry(account).or_default().extend(writer.attribute_of(&attribute));
-    }
-    Ok(overwritten)
-}
-
-/// Stores whose values are overwritten now, and whose are the only ones now. What this sync sends or gives up is not
-/// overwritten any more.
-async fn write_overwritten(
-    connection: &mut PgConnection,
-    writer: &StateWriter,
-    accounts: &[&str],
-    decisions: &[SharedDecision],
-) -> Result<(), StateError> {
-    let (mut overwrites, mut releases, mut settled) = (Rows::default(), Rows::default(), Rows::default());
-    for (account, decision) in accounts.iter().zip(decisions) {
-        overwrites.extend(account, decision.overwrites.iter().map(|(id, name)| (*id, name.as_str())));
-        releases.extend(account, decision.releases.iter().map(|(id, name)| (*id, name.as_str())));
-        let own = decision.dropped.iter().chain(&decision.unknown);
-        settled.extend(account, own.map(|attribute| (writer.sync_id(), &*writer.names()[attribute.index()])));
-    }
-    settled
-        .execute(
-            connection,
-            "DELETE FROM overwritten_value AS o USING unnest($1::int[], $2::text[], $3::text[]) AS n (sync_id, account, attribute) \
-             WHERE (o.sync_id, o.account, o.attribute) = (n.sync_id, n.account, n.attribute)",
-        )
-        .await?;
-    overwrites
-        .execute(
-            connection,
-            "INSERT INTO overwritten_value (sync_id, account, attribute) \
-             SELECT * FROM unnest($1::int[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING",
-        )
-        .await?;
-    releases
-        .execute(
-            connection,
-            "UPDATE overwritten_value AS o SET released = true FROM unnest($1::int[], $2::text[], $3::text[]) AS n (sync_id, account, attribute) \
-             WHERE (o.sync_id, o.account, o.attribute) = (n.sync_id, n.account, n.attribute)",
-        )
-        .await
-}
-
-/// Rows of `overwritten_value`, as arrays for `unnest`.
-#[derive(Default)]
-struct Rows<'a> {
-    sync_ids: Vec<i32>,
-    accounts: Vec<&'a str>,
-    attributes: Vec<&'a str>,
-}
-
-impl<'a> Rows<'a> {
-    fn extend(&mut self, account: &'a str, rows: impl Iterator<Item = (i32, &'a str)>) {
-        for (sync_id, attribute) in rows {
-            self.sync_ids.push(sync_id);
-            self.accounts.push(account);
-            self.attributes.push(attribute);
-        }
-    }
-
-    async fn execute(&self, connection: &mut PgConnection, sql: &'static str) -> Result<(), StateError> {
-        if !self.accounts.is_empty() {
-            let query = sqlx::query(sql).bind(&self.sync_ids).bind(&self.accounts).bind(&self.attributes);
-            query.execute(connection).await?;
-        }
-        Ok(())
-    }
 }

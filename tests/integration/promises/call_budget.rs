@@ -82,7 +82,8 @@ async fn two_busy_syncs_share_the_rate_of_their_app() {
     env.eventually("the second sync has sent everything", async || calls(&env).1 >= (ROWS - FIRST_ROWS) as usize).await;
     let rest = (ROWS - FIRST_ROWS) as usize - at_kill;
     // With half of the rate, the rest alone would take this long.
-    let at_half = Duration::from_secs_f64(2.0 * f64::from(u32::try_from(rest).unwrap()) / f64::from(RATE));
+    let at_half =
+        Duration::from_secs_f64(2.0 * f64::from(u32::try_from(rest).expect("a few hundred calls")) / f64::from(RATE));
     let took = killed.elapsed();
     assert!(took < at_half || took < Duration::from_secs(4), "{rest} calls took {took:?}");
 
@@ -111,7 +112,11 @@ async fn the_lowest_configured_rate_limits_both() {
     let arrivals = &arrivals[from..];
     let took = arrivals.last().expect("calls were made").saturating_sub(arrivals[0]);
     let allowed = 20.0 * took.as_secs_f64() + 10.0;
-    assert!(f64::from(u32::try_from(arrivals.len()).unwrap()) <= allowed, "{} calls in {took:?}", arrivals.len());
+    assert!(
+        f64::from(u32::try_from(arrivals.len()).expect("a few hundred calls")) <= allowed,
+        "{} calls in {took:?}",
+        arrivals.len()
+    );
     for daemon in [&mut first, &mut second] {
         signal(daemon, "TERM");
         assert_eq!(ended(daemon).await, Some(0));
