@@ -23,8 +23,6 @@ use crate::push::StopReason;
 pub(super) struct ComparedPage {
     /// Accounts that owe a removal.
     pub(super) owed: HashSet<Account>,
-    /// How many of them owed it before this comparison.
-    pub(super) owed_before: usize,
     /// Accounts with a row that is not gone.
     pub(super) present: usize,
 }
@@ -62,12 +60,8 @@ impl Engine {
         }
         self.store_owed_removals(&owed_before, &page_diff, options).await?;
         let waits = page_diff.diffs.iter().filter(|diff| diff.removal_waits);
-        let owed: HashSet<Account> = waits.map(|diff| diff.account().clone()).collect();
-        let compared = ComparedPage {
-            owed_before: owed.iter().filter(|account| owed_before.contains_key(*account)).count(),
-            owed,
-            present: page_diff.present,
-        };
+        let owed = waits.map(|diff| diff.account().clone()).collect();
+        let compared = ComparedPage { owed, present: page_diff.present };
         if page_diff.diffs.iter().any(AccountDiff::sends) {
             self.offer_probe().await?;
         }

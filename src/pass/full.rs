@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::compare_and_enqueue::ComparedPage;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
@@ -45,22 +44,6 @@ pub enum FullPassStep {
     Done(Box<PassReport>, Option<PassError>),
 }
 
-/// Numbers of accounts that owe a removal, as a full pass found them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FoundRemovals {
-    /// No earlier comparison had found it.
-    pub(super) new: u64,
-    /// It was owed before.
-    pub(super) known_before: u64,
-}
-
-impl FoundRemovals {
-    pub(super) fn add(&mut self, page: &ComparedPage) {
-        self.known_before += page.owed_before as u64;
-        self.new += (page.owed.len() - page.owed_before) as u64;
-    }
-}
-
 /// A full pass under way.
 #[derive(Debug)]
 pub struct FullPass {
@@ -75,8 +58,8 @@ pub struct FullPass {
     pub(super) differences: u64,
     /// Accounts of the table that are not gone.
     pub(super) present: u64,
-    /// Accounts that owe a removal: found by this pass, and known before.
-    pub(super) owed: FoundRemovals,
+    /// Accounts that owe a removal.
+    pub(super) owed: u64,
     fulfilled: FulfilledRequests,
     /// When the first attempt of the pass began.
     began_at: DateTime<Utc>,
@@ -165,7 +148,7 @@ impl Engine {
             pages,
             differences: 0,
             present: 0,
-            owed: FoundRemovals::default(),
+            owed: 0,
             fulfilled: self.full_passes.fulfilled_by_pass_from_now(),
             began_at,
         })
@@ -229,9 +212,9 @@ impl Engine {
         let is_complete = result.is_ok();
         if is_complete {
             if self.full_passes.finds_repairs() && !full.key.options.force {
-                // A removal that was owed before is no news, and one that the guard holds back is not repaired.
-                let held_back = if self.guard.is_tripped() { full.owed.new } else { 0 };
-                let repaired = full.differences.saturating_sub(full.owed.known_before + held_back);
+                // Removals that the guard holds back are not repaired.
+                let held_back = if self.guard.is_tripped() { full.owed } else { 0 };
+                let repaired = full.differences.saturating_sub(held_back);
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
             self.full_passes.note_completed(&full.fulfilled);

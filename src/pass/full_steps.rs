@@ -58,7 +58,7 @@ impl Engine {
         let options = full.table.compare_options(full.key.options.force);
         let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
         full.present += compared.present as u64;
-        full.owed.add(&compared);
+        full.owed += compared.owed.len() as u64;
         if let Some(after) = end {
             let done = PassProgress::get(&full.context.progress.done);
             full.pages.add(self.queue.sequence(), PageEnd { after, done });
@@ -80,7 +80,7 @@ impl Engine {
             return Ok(());
         };
         let options = full.gone.compare_options(full.key.options.force);
-        full.owed.add(&self.compare_and_enqueue_page(&full.context, page, options).await?);
+        full.owed += self.compare_and_enqueue_page(&full.context, page, options).await?.owed.len() as u64;
         self.save_progress(&full.context.progress, None, true).await?;
         crash::point("full: a page of gone accounts is done");
         Ok(())
