@@ -58,7 +58,7 @@ pub struct FullPass {
     pub(super) differences: u64,
     /// Accounts of the table that are not gone.
     pub(super) present: u64,
-    /// Accounts that owe a removal: found by this pass, and known before.
+    /// Accounts that owe a removal.
     pub(super) owed: u64,
     fulfilled: FulfilledRequests,
     /// When the first attempt of the pass began.
@@ -216,7 +216,7 @@ impl Engine {
         let is_complete = result.is_ok();
         if is_complete {
             if self.full_passes.finds_repairs() && !full.key.options.force {
-                // A removal that the guard holds back is not repaired.
+                // Removals that the guard holds back are not repaired.
                 let held_back = if self.guard.is_tripped() { full.owed } else { 0 };
                 let repaired = full.differences.saturating_sub(held_back);
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));

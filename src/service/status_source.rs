@@ -40,12 +40,11 @@ impl StatusCache {
     }
 
     async fn read_state(&mut self, config: &Config) -> Result<Value, String> {
-        let state = match &self.state {
-            Some(state) => state,
-            None => {
-                let opened = State::open(config, Access::Status).await.map_err(|error| error.to_string())?;
-                self.state.insert(opened)
-            }
+        let state = if let Some(state) = &self.state {
+            state
+        } else {
+            let opened = State::open(config, Access::Status).await.map_err(|error| error.to_string())?;
+            self.state.insert(opened)
         };
         status::document(state).await.map_err(|error| error.to_string())
     }

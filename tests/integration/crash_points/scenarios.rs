@@ -77,7 +77,7 @@ impl Scenario {
             // Two calls in sequence: the delivery then takes longer than the second between two saves of the progress, also
             // on a busy machine.
             Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=2"),
-            Self::SilentAccount => Some("late:600m:command=set_attr:account=u00012"),
+            Self::SilentAccount => Some("late:600m:command=set_attr:account=u00014"),
             Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
         }
