@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
-use super::page_diff::{AccountDiff, CompareOptions, PageDiff, RemovalMode, RetryRejections, may_be_held};
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal};
 use crate::state::account::StoredAccount;
 use crate::state::other_syncs::OtherSyncs;
 use crate::state::owed_removal::RemovalReason;
@@ -117,20 +117,18 @@ impl PageComparer {
         self.names.get(attribute.index()).map_or("", |name| &**name)
     }
 
-    /// Compares rows of one snapshot; `missing`: accounts that were looked up and have no row; `unreadable`: accounts with
-    /// a row that cannot be read. What IM holds for the latter stays. `owed`: the removals that these accounts owe already.
-    /// One that `--force` began is wanted in every later comparison too.
+    /// Compares a page. `owed`: the removals that these accounts owe already. One that `--force` began is wanted in every
+    /// later comparison too.
     pub(super) async fn compare_page(
         &self,
-        rows: &[Row],
-        missing: Vec<Account>,
-        unreadable: Vec<(Account, LocalRefusal)>,
+        page: PageRows,
         owed: &HashMap<Account, RemovalReason>,
         options: CompareOptions,
     ) -> Result<PageDiff, StateError> {
+        let PageRows { rows, missing, unreadable } = page;
         let mut page_diff = PageDiff::default();
         let mut mapped: Vec<(Account, MappedRow)> = Vec::with_capacity(rows.len() + missing.len());
-        for row in rows {
+        for row in &rows {
             match self.mapping.apply(row) {
                 MappedRow::NoAccount => page_diff.without_account += 1,
                 MappedRow::Gone(account) => mapped.push((account.clone(), MappedRow::Gone(account))),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::page_diff::{AccountDiff, CompareOptions, RemovalMode};
+use super::page_diff::{AccountDiff, CompareOptions, PageRows, RemovalMode};
 use super::pages::ReadPage;
 use super::progress::PassProgress;
 use crate::crash;
@@ -62,7 +62,8 @@ impl Engine {
         let mut accounts = self.reader.accounts_of(&rows);
         accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
         let owed_before = self.owed_removals_of(&accounts).await?;
-        let page_diff = self.comparer.compare_page(&rows, missing, unreadable, &owed_before, options).await?;
+        let page_diff =
+            self.comparer.compare_page(PageRows { rows, missing, unreadable }, &owed_before, options).await?;
         crash::point("page: compared");
         // Where removals are sent, the accounts have been counted already.
         if options.removals == RemovalMode::Owed {

@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_pass_is_current_when_everything_before_it_has_an_outcome() {
-        let start = Instant::now();
+        let start = crate::clock::monotonic();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut passes = CurrentPasses::default();
         passes.note_complete(1, at(1));

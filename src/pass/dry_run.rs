@@ -11,7 +11,7 @@ use super::compare::{PageComparer, StateRef};
 use super::engine::watermark_column;
 use super::error::PassError;
 use super::full_pass_schedule::{FullOptions, FullPassSchedule};
-use super::page_diff::{AccountDiff, CompareOptions, PageDiff};
+use super::page_diff::{AccountDiff, CompareOptions, PageDiff, PageRows};
 use super::pages::{PageReader, PageScan, ReadPage};
 use super::predicted_removals::{PredictedPass, PredictedRemovals, StateOfSync};
 use super::prepare_sync::binding;
@@ -236,7 +236,8 @@ impl DryRun {
         let DryRunFindings { removals, counted, .. } = findings;
         let state = self.state_of_sync();
         let owed = removals.stored(state, &compared).await?;
-        let page_diff = self.comparer.compare_page(&page.rows, page.missing, page.unreadable, &owed, options).await?;
+        let rows = PageRows { rows: page.rows, missing: page.missing, unreadable: page.unreadable };
+        let page_diff = self.comparer.compare_page(rows, &owed, options).await?;
         if before_guard {
             let is_new = |account: &Account| !counted.as_ref().is_some_and(|counted| counted.contains(account));
             removals.add_page(state, &owed, &page_diff, is_new).await?;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal, Row};
 use crate::push::ChangeOrigin;
 use crate::state::owed_removal::RemovalReason;
 
@@ -68,6 +68,17 @@ impl AccountDiff {
 /// nothing is known.
 pub(super) fn may_be_held(acknowledged: &[AcknowledgedValue], attribute: AttributeIndex) -> bool {
     acknowledged.get(attribute.index()).is_some_and(AcknowledgedValue::may_be_held)
+}
+
+/// The accounts of a page, as they are compared.
+#[derive(Debug)]
+pub(super) struct PageRows {
+    /// Rows of one snapshot.
+    pub(super) rows: Vec<Row>,
+    /// Accounts that were looked up and have no row.
+    pub(super) missing: Vec<Account>,
+    /// Accounts with a row that cannot be read. What IM holds for them stays.
+    pub(super) unreadable: Vec<(Account, LocalRefusal)>,
 }
 
 /// Which standing rejections are tried again although the desired value is the same.

@@ -40,7 +40,7 @@ impl PushSession {
                 self.stop(StopReason::systemic(suspect, &self.names, &evidence));
             }
             ProbeResult::RanOut(error, attempts) | ProbeResult::Stalled(_, error, attempts) => {
-                self.stop(StopReason::unreachable(&error, &attempts))
+                self.stop(StopReason::unreachable(&error, &attempts));
             }
             ProbeResult::NoAccount => {
                 let evidence = "there is no account with an acknowledged value to test it with";

@@ -52,7 +52,7 @@ async fn change_beside_a_silent_account(run: &Run) -> Latencies {
     let began = now();
     let (mut next_silent, mut next_other, mut number) = (began, began, 0_u32);
     let end = Duration::from_secs(run.seconds);
-    while began.elapsed() < end || (!pending.is_empty() && began.elapsed() < end + Duration::from_secs(60)) {
+    while began.elapsed() < end || (!pending.is_empty() && began.elapsed() < end + Duration::from_mins(1)) {
         if now() >= next_silent {
             next_silent = now() + run.silent_every;
             change(&mut database, "silent", &format!("silent {number}")).await;
