@@ -112,6 +112,7 @@ async fn a_silent_account_does_not_delay_others() {
     };
     let latencies = change_beside_a_silent_account(&run).await;
     print("short form", &latencies);
-    assert!(latencies.quantile(0.9) <= Duration::from_secs(3), "{:?}", latencies.quantile(0.9));
-    assert!(latencies.quantile(1.0) <= Duration::from_secs(13), "{:?}", latencies.quantile(1.0));
+    // Without the fix, half of the changes wait for the silent account.
+    assert!(latencies.quantile(0.5) <= Duration::from_secs(2), "{:?}", latencies.quantile(0.5));
+    assert!(latencies.quantile(0.8) <= Duration::from_secs(4), "{:?}", latencies.quantile(0.8));
 }

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::process::Child;
 
 use super::armed;
-use super::scenarios::{CrashCase, Scenario};
+use super::scenarios::{self, CrashCase, Scenario};
 use super::system::{CrashSystem, TIMEOUT, UNKNOWN_OUTCOMES_MESSAGE};
 use crate::support::signal;
 
@@ -23,7 +24,11 @@ impl CrashSystem {
         let log = std::fs::File::create(self.env.directory().join("run.err")).expect("the log file can be created");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be run");
         let status = match case.scenario {
-            Scenario::Daemon | Scenario::SilentAccount => self.wait_for_daemon(&mut child).await,
+            Scenario::Daemon => self.wait_for_daemon(&mut child).await,
+            Scenario::SilentAccount => tokio::select! {
+                status = self.wait_for_exit(&mut child) => status,
+                () = self.change_silent_account() => unreachable!("the changes never end"),
+            },
             _ => self.wait_for_exit(&mut child).await,
         };
         let log = self.env.printed("run", "err");
@@ -44,6 +49,14 @@ impl CrashSystem {
             panic!("{}: the process has not ended\n{}", self.current_case, self.env.printed("run", "err"))
         });
         status.expect("a child can be waited for")
+    }
+
+    /// The row of the silent account changes while a call for it is in flight.
+    async fn change_silent_account(&self) {
+        for number in 0_u32.. {
+            self.execute(&scenarios::change_of_silent_account(number)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
     }
 
     /// A daemon is stopped when IM equals the table, unless it aborts earlier.

@@ -229,6 +229,11 @@ pub(super) fn one_attribute(round: u32, timestamp: &str) -> String {
     )
 }
 
+/// Changes the account for which IM never answers.
+pub(super) fn change_of_silent_account(number: u32) -> String {
+    format!("UPDATE users SET city = 'silent {number}', updated_at = now() WHERE id = 'u00014'")
+}
+
 /// The changes between the abort and the next start. Rows are set back to their earlier values, with a new timestamp or
 /// the old one, changed again, or deleted, softly or for good.
 pub(super) fn changes_after_abort(round: u32) -> String {

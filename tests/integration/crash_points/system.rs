@@ -146,7 +146,7 @@ impl CrashSystem {
         usize::try_from(self.env.handle().counters().arrived).expect("the count fits in memory")
     }
 
-    async fn execute(&self, statements: &str) {
+    pub(super) async fn execute(&self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         self.connection.lock().await.execute(statements).await.expect("the statements are valid");
     }
@@ -207,12 +207,17 @@ impl CrashSystem {
                 let timestamp = self.earliest_timestamp().await;
                 self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
             }
-            Scenario::First
-            | Scenario::SlowFirst
-            | Scenario::Incremental
-            | Scenario::Full
-            | Scenario::Daemon
-            | Scenario::SilentAccount => {}
+            Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
+            Scenario::SilentAccount => {
+                // An account that is in doubt already is sent alone.
+                let began = monotonic();
+                while !self.accounts_in_doubt().await.is_empty() && began.elapsed() < TIMEOUT {
+                    self.run_and_expect_rejections(&["run", "--once"]).await;
+                }
+                let timestamp = self.earliest_timestamp().await;
+                self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
+                self.execute(&scenarios::change_of_silent_account(self.round)).await;
+            }
         }
         if self.state_exists().await {
             // The rejection of the row that never changes is due, so that a pass retries it.
