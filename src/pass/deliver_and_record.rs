@@ -76,11 +76,8 @@ impl QueuedDelivery {
         // No intent stands for what is not sent. So it is recorded before the pass may stop waiting for the calls.
         let (mut unsent, sent): (OpenDiffs, OpenDiffs) = stored.ready.into_iter().partition(|diff| !diff.sends());
         *open = sent;
-        let mut result = if unsent.is_empty() {
-            Ok(())
-        } else {
-            self.record(&mut unsent, HashMap::new(), None, false).await
-        };
+        let mut result =
+            if unsent.is_empty() { Ok(()) } else { self.record(&mut unsent, HashMap::new(), None, false).await };
         // Those that are left here could not be recorded.
         open.extend(unsent);
         if result.is_ok() && blocked.is_empty() {

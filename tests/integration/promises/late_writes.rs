@@ -175,7 +175,8 @@ async fn a_first_batch_arrives_without_its_unresponsive_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_value_is_recorded_before_a_call_that_hangs_ends() {
     let im = "timeout = \"1m\"\nretry_for = \"1m\"\n".to_owned();
-    let env = environment_of(100, Setup { im, more: "[schedule]\ninterval = \"1s\"\n".to_owned(), ..Setup::default() }).await;
+    let env =
+        environment_of(100, Setup { im, more: "[schedule]\ninterval = \"1s\"\n".to_owned(), ..Setup::default() }).await;
     env.imsync(&["backfill"]).await.expect_code(0);
     fault(&env, "late:10m:command=set_attr:account=u00042");
     let mut daemon = env.start("run", &["run"]);
