@@ -1,6 +1,11 @@
 -- Owed and deferred accounts as rows, counters instead of counts, and what a stored value depends on.
 -- Runs with search_path set to the state schema ([state] schema in imsync.toml).
 
+-- The previous release may be writing beside this. Rows that it wrote between the count and the triggers below would never be
+-- counted. In the order of its transactions, which lock the row of the sync first: no deadlock.
+LOCK TABLE sync IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE account, rejection, removal IN SHARE ROW EXCLUSIVE MODE;
+
 CREATE TABLE owed_removal (
     sync_id int NOT NULL,
     account text COLLATE "C" NOT NULL,

@@ -58,7 +58,10 @@ impl Engine {
         drop(live_intents);
         self.queue.accounts_in_flight().remove(unrecorded.iter());
         let in_flight = self.queue.accounts_in_flight();
+        // A probe that a delivery of an earlier pass sends could record the values that it has read before.
+        let no_probes = in_flight.pause_reservations().await;
         let released = self.writer.mark_released_values_unknown(|account| !in_flight.contains(account)).await?;
+        drop(no_probes);
         if released > 0 {
             tracing::debug!(
                 accounts = released,

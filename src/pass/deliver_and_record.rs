@@ -72,13 +72,21 @@ impl QueuedDelivery {
         live.extend(stored.intent);
         drop(live);
         crash::point("intent: stored");
-        *open = stored.ready;
         *blocked = stored.blocked;
-        if blocked.is_empty() {
+        // No intent stands for what is not sent. So it is recorded before the pass may stop waiting for the calls.
+        let (mut unsent, sent): (OpenDiffs, OpenDiffs) = stored.ready.into_iter().partition(|diff| !diff.sends());
+        *open = sent;
+        let mut result =
+            if unsent.is_empty() { Ok(()) } else { self.record(&mut unsent, HashMap::new(), None, false).await };
+        // Those that are left here could not be recorded.
+        open.extend(unsent);
+        if result.is_ok() && blocked.is_empty() {
             self.progress.note_intent_stored();
         }
-        let Some(intent) = stored.intent else { return self.record(open, HashMap::new(), None, false).await };
-        let result = self.send_and_record(open, intent).await;
+        let Some(intent) = stored.intent else { return result };
+        if result.is_ok() {
+            result = self.send_and_record(open, intent).await;
+        }
         // Either its outcomes are recorded, or the next pass makes its attributes unknown.
         self.live_intents.lock().await.remove(&intent);
         result

@@ -59,6 +59,11 @@ impl DeliveryProgress {
         self.lock().0 == Stage::IntentStored
     }
 
+    /// The pass has stopped waiting for the delivery.
+    pub(super) fn is_detached(&self) -> bool {
+        self.lock().1
+    }
+
     /// The pass stops waiting for the delivery. Returns false if that is not possible now.
     pub(super) fn detach(&self) -> bool {
         let mut stage = self.lock();

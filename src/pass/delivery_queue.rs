@@ -228,6 +228,11 @@ impl DeliveryQueue {
         self.of_pass(pass).all(|delivery| delivery.progress.has_stored_intent())
     }
 
+    /// Whether the pass has stopped waiting for each of its deliveries.
+    pub(super) fn all_detached(&self, pass: u64) -> bool {
+        self.of_pass(pass).all(|delivery| delivery.progress.is_detached())
+    }
+
     /// The pass stops waiting for its deliveries. Returns false if one of them is about to be recorded, or has no intent
     /// yet.
     pub(super) fn detach(&self, pass: u64) -> bool {

@@ -38,6 +38,10 @@ impl Engine {
                 break;
             }
             let may_leave = self.slow_calls == SlowCalls::LeaveBehind && context.check().is_ok();
+            // An earlier step of the pass has waited for them.
+            if may_leave && self.queue.all_detached(context.pass) {
+                break;
+            }
             if !may_leave || !self.queue.all_intents_stored(context.pass) {
                 self.queue.wait_for_event().await;
                 continue;

@@ -83,7 +83,8 @@ pub(super) async fn store_intent(
 
 /// Waits before blocked accounts are tried again. `attempt` counts from 0.
 pub(super) async fn wait_for_other_sync(context: &DeliveryContext, attempt: u32) -> Result<(), PassError> {
-    tokio::time::sleep(RETRY_INTERVAL).await;
+    // Nothing else of this delivery may notice that the pass has stopped.
+    let _ = context.session.unless_stopped(tokio::time::sleep(RETRY_INTERVAL)).await;
     context.check()?;
     if attempt % ATTEMPTS_UNTIL_STOPPED == ATTEMPTS_UNTIL_STOPPED - 1 {
         let accounts = context.writer.resolve_intents_of_stopped_syncs(context.late_write_window).await?;

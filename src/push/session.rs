@@ -157,7 +157,7 @@ impl PushSession {
     }
 
     /// The output of the future; `None` when the pass stops first.
-    pub(super) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             biased;

@@ -8,9 +8,19 @@ use super::error::StateError;
 use super::migrate::LATEST_VERSION;
 use crate::quote::shown;
 
-/// The tables that a pass reads and writes.
-const TABLES: [&str; 9] =
-    ["sync", "account", "intent", "rejection", "removal", "pass", "owed_removal", "deferred_account", "account_count"];
+/// The tables that a pass reads and writes, with what it does besides SELECT and INSERT.
+const TABLES: [(&str, &[&str]); 10] = [
+    ("sync", &["UPDATE"]),
+    ("account", &["UPDATE", "DELETE"]),
+    ("intent", &["UPDATE", "DELETE"]),
+    ("rejection", &["UPDATE", "DELETE"]),
+    ("removal", &["UPDATE", "DELETE"]),
+    ("pass", &["DELETE"]),
+    ("owed_removal", &["UPDATE", "DELETE"]),
+    ("deferred_account", &["DELETE"]),
+    ("account_count", &["UPDATE"]),
+    ("overwritten_value", &["UPDATE", "DELETE"]),
+];
 
 impl State {
     /// Checks that a process with this configuration could take the lease and write, without doing so.
@@ -30,12 +40,16 @@ impl State {
     }
 
     async fn refuse_missing_privileges(&self) -> Result<(), StateError> {
-        let tables = TABLES.map(str::to_owned).to_vec();
+        let needed = TABLES.iter().flat_map(|(name, more)| {
+            ["SELECT", "INSERT"].iter().chain(*more).map(|privilege| ((*name).to_owned(), (*privilege).to_owned()))
+        });
+        let (tables, privileges): (Vec<String>, Vec<String>) = needed.unzip();
         let denied: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL \
-             AND NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))",
+            "SELECT DISTINCT name FROM unnest($1::text[], $2::text[]) AS n (name, privilege) \
+             WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege) ORDER BY name",
         )
         .bind(tables)
+        .bind(privileges)
         .fetch_all(self.pool())
         .await?;
         if denied.is_empty() {

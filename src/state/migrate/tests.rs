@@ -229,3 +229,22 @@ async fn an_outdated_schema_is_upgraded_only_when_allowed() {
     assert_eq!(database.versions().await, "1 state, 2 length");
     migrator.ensure_schema(false).await.unwrap();
 }
+
+/// The previous release may be recording while this one upgrades: neither fails, and its rows are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_previous_release_writes_meanwhile_are_counted() {
+    let (database, state) = MigrationDatabase::filled().await;
+    let mut previous = PgConnection::connect(&database.url).await.unwrap();
+    previous.execute("BEGIN; SELECT FROM imsync.sync FOR SHARE").await.unwrap();
+    let upgrade = tokio::spawn(async move { state.migrate().await });
+    let waits = "SELECT (EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'imsync.sync'::regclass))::text";
+    while database.text(waits).await != "true" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let insert = "INSERT INTO imsync.account (digest, acknowledged_at, sync_id, generation, account, acknowledged) \
+                  VALUES (1, now(), 1, 1, 'new', '[\"a\"]'); COMMIT";
+    previous.execute(insert).await.unwrap();
+    assert_eq!(upgrade.await.unwrap().unwrap(), (Some(1), 2));
+    let counted = "SELECT (known = (SELECT count(*) FROM imsync.account))::text FROM imsync.account_count";
+    assert_eq!(database.text(counted).await, "true");
+}

@@ -169,3 +169,27 @@ async fn a_first_batch_arrives_without_its_unresponsive_account() {
     assert_eq!(ended(&mut daemon).await, Some(0));
     expect_truth(&env).await;
 }
+
+/// A value that imsync refuses is recorded although a call for another account of the same delivery hangs. The pass does not
+/// wait for that call, so a crash after it would lose the rejection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_value_is_recorded_before_a_call_that_hangs_ends() {
+    let im = "timeout = \"1m\"\nretry_for = \"1m\"\n".to_owned();
+    let env =
+        environment_of(100, Setup { im, more: "[schedule]\ninterval = \"1s\"\n".to_owned(), ..Setup::default() }).await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    fault(&env, "late:10m:command=set_attr:account=u00042");
+    let mut daemon = env.start("run", &["run"]);
+    env.execute(
+        "UPDATE users SET city = CASE id WHEN 'u00042' THEN 'new' ELSE repeat('x', 60) END, updated_at = now() \
+         WHERE id IN ('u00042', 'u00043')",
+    )
+    .await;
+    env.eventually("the rejection is recorded while the call hangs", async || {
+        env.number("SELECT (SELECT count(*) FROM imsync.rejection) * (SELECT count(*) FROM imsync.intent)").await == 1
+    })
+    .await;
+    daemon.kill().await.expect("the daemon can be killed");
+    assert_eq!(status(&env).await["rejected"], 1);
+    expect_truth(&env).await;
+}
