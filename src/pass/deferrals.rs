@@ -3,7 +3,7 @@
 //! Owns: which accounts these are, as the table `deferred_account` has them too, and which of them a pass has looked up.
 //! Must not know: statements, how an account is looked up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::Account;
 
@@ -65,6 +65,16 @@ impl Deferrals {
             }
         }
         first
+    }
+
+    /// A pass compares rows of these accounts, none of which is in flight. Those that are deferred need no look-up any more.
+    /// Returns the first pass that has read a row of one of them.
+    pub(super) fn note_compared(&mut self, accounts: &HashSet<Account>, pass: u64) -> u64 {
+        if self.0.is_empty() {
+            return pass;
+        }
+        let deferred: Vec<Account> = accounts.iter().filter(|account| self.contains(account)).cloned().collect();
+        self.note_looked_up(&deferred, pass)
     }
 
     /// The accounts that the pass has looked up and nobody has deferred since.
