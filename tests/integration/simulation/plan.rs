@@ -7,11 +7,14 @@ use super::operation::{
     Watermark, WatermarkUpdate, WriterAction,
 };
 use super::rng::Rng;
-use super::table::{COLUMNS, VALUES};
+use super::table::{COLUMNS, EXTRAS, VALUES};
 
 pub(super) const WRITERS: usize = 4;
 /// `im.timeout`, the smallest value that the configuration accepts.
 pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
+
+/// The only `removal.max_share` of these systems, in percent, that can trip the removal guard.
+pub(super) const GUARDED_SHARE: u64 = 20;
 
 /// The settings of a system. They are small, so that page boundaries and half-filled calls are frequent.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +25,10 @@ pub(super) struct Settings {
     pub(super) users_per_call: u64,
     pub(super) max_in_flight: u64,
     pub(super) watermark: Watermark,
+    /// imsync reads a view.
+    pub(super) view: bool,
+    /// The filter casts a text to a number, which raises an error for some rows.
+    pub(super) casts: bool,
     pub(super) timpush: bool,
     pub(super) keep_gone: bool,
     pub(super) keep_unmapped: bool,
@@ -31,6 +38,8 @@ pub(super) struct Settings {
     pub(super) max_share: u64,
     /// `im.calls_per_second`. The vendor allows half as many again.
     pub(super) calls_per_second: u32,
+    /// `schedule.full_every`, in seconds.
+    pub(super) full_every: u64,
     /// `schedule.rejected_retry`, in seconds.
     pub(super) rejected_retry: u64,
     /// Whether the faults include calls that are applied after their caller gave up.
@@ -61,12 +70,15 @@ impl Plan {
                 Watermark::Counter,
                 Watermark::None,
             ]),
+            view: rng.percent(25),
+            casts: rng.percent(50),
             timpush: rng.percent(50),
             keep_gone: rng.percent(15),
             keep_unmapped: rng.percent(50),
             unimported: rng.percent(15),
-            max_share: rng.pick(&[100, 100, 100, 20]),
+            max_share: rng.pick(&[100, 100, GUARDED_SHARE]),
             calls_per_second: rng.pick(&[20, 66, 66]),
+            full_every: rng.pick(&[86_400, 86_400, 1]),
             rejected_retry: rng.pick(&[1, 3_600]),
             late_writes: rng.percent(50),
         };
@@ -138,7 +150,8 @@ impl Planner {
                 ConfigVersion::OtherPlan,
                 ConfigVersion::NarrowFilter,
             ])),
-            94..96 => Operation::Import(self.account()),
+            94 | 95 => Operation::Import(self.account()),
+            96 => Operation::Alter(self.alteration()),
             _ => self.daemon(),
         }
     }
@@ -158,8 +171,9 @@ impl Planner {
             85..87 => Operation::RetryRejected,
             87..89 => self.daemon(),
             89 => Operation::CommandRun(self.pass()),
+            94 => Operation::Alter(self.alteration()),
             90 => Operation::DaemonSuspend(self.rng.pick(&[200, 1_200, 5_500])),
-            91..95 => Operation::DaemonKill,
+            91..94 => Operation::DaemonKill,
             _ => Operation::DaemonTerm,
         }
     }
@@ -198,6 +212,12 @@ impl Planner {
             8 => Operation::Fault(self.fault()),
             _ => Operation::Cut(self.fault_target()),
         }
+    }
+
+    /// Every second time a text that is a number.
+    pub(super) fn extra(&mut self) -> usize {
+        let bound = if self.rng.percent(50) { 2 } else { EXTRAS.len() as u64 };
+        usize::try_from(self.rng.below(bound)).expect("an index fits")
     }
 
     fn fault_target(&mut self) -> FaultTarget {
@@ -251,13 +271,15 @@ impl Planner {
             }
             22..27 => WriterAction::SetAndRestore { account, column, value },
             27..35 => WriterAction::Bulk { column, value, modulus, rest },
-            35..37 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
+            35 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
+            36 => WriterAction::GoneBelow { below: self.account(), gone: self.rng.percent(50) },
             // Some of these accounts may be in the table already.
             37..42 => WriterAction::Insert { account: self.settings.accounts + self.rng.below(10), value },
             42..46 => WriterAction::Delete { account },
             46..51 => WriterAction::Gone { account, gone: self.rng.percent(60) },
             51..55 => WriterAction::Bot { account, bot: self.rng.percent(60) },
-            55..58 => WriterAction::Rename { from: account, to: self.rng.below(self.settings.accounts + 10) },
+            55 => WriterAction::Extra { account, extra: self.extra() },
+            56 | 57 => WriterAction::Rename { from: account, to: self.rng.below(self.settings.accounts + 10) },
             58..62 => WriterAction::Savepoint,
             62..64 => WriterAction::Release,
             64..67 => WriterAction::RollbackTo,

@@ -42,23 +42,28 @@ const IN_FULL: [&str; 6] = [
     "pass: outcomes are recorded",
 ];
 
-fn pass(command: Command, fault: ProcessFault) -> Operation {
+pub(super) fn pass(command: Command, fault: ProcessFault) -> Operation {
     Operation::CommandRun(CommandRun { command, fault, concurrent: Vec::new() })
 }
 
-fn once() -> Operation {
+pub(super) fn once() -> Operation {
     pass(Command::Once, ProcessFault::None)
 }
 
-fn fault(kind: FaultKind, selection: Selection) -> Operation {
+pub(super) fn fault(kind: FaultKind, selection: Selection) -> Operation {
     Operation::Fault(Fault { kind, selection, account: None, attribute: None })
 }
 
-const ALWAYS: Selection = Selection::Percent { chance: 100, seed: 0 };
+pub(super) const ALWAYS: Selection = Selection::Percent { chance: 100, seed: 0 };
 
 impl Planner {
     pub(super) fn scenario(&mut self) {
-        match self.rng.below(10) {
+        match self.rng.below(15) {
+            10 => self.guard_beside_full_pass(),
+            11 => self.probe_beside_slow_answers(),
+            12 => self.alteration_of_the_source(),
+            13 => self.rows_that_raise(),
+            14 => self.silent_account(),
             0..4 => self.unknown_outcome(),
             4 => self.unknown_outcome_of_daemon(),
             5 | 6 => self.removals(),
@@ -67,7 +72,7 @@ impl Planner {
         }
     }
 
-    fn commit_actions(&mut self, actions: impl IntoIterator<Item = WriterAction>) {
+    pub(super) fn commit_actions(&mut self, actions: impl IntoIterator<Item = WriterAction>) {
         let writer = self.writer();
         for action in actions {
             self.operations.push(Operation::Write(writer, action));
@@ -76,7 +81,7 @@ impl Planner {
     }
 
     /// Sets one of the first two values, which are listed for every attribute and can therefore be sent.
-    fn set_value(account: u64, column: usize, value: usize, update: WatermarkUpdate) -> WriterAction {
+    pub(super) fn set_value(account: u64, column: usize, value: usize, update: WatermarkUpdate) -> WriterAction {
         WriterAction::Set { account, column, value, update }
     }
 
