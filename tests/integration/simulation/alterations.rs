@@ -69,7 +69,7 @@ impl System {
         let before = self.settings.watermark;
         let Some(statements) = self.alteration(alteration) else { return Ok(()) };
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '2s'; SET LOCAL client_min_messages = error; {statements} \
+            "BEGIN; SET LOCAL search_path = public; SET LOCAL lock_timeout = '2s'; SET LOCAL client_min_messages = error; {statements} \
              UPDATE users SET detectable = true; COMMIT"
         );
         let name = format!("{alteration:?}");
