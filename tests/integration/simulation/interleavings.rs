@@ -23,6 +23,20 @@ const WITH_DEFERRED: [&str; 6] = [
 /// A city, which is the first attribute that a probe may carry.
 const CITY: usize = 0;
 
+/// The scenarios of this file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Interleaving {
+    Guard,
+    Probe,
+    Alteration,
+    Raising,
+    Silent,
+}
+
+impl Interleaving {
+    pub(super) const ALL: [Self; 5] = [Self::Guard, Self::Probe, Self::Alteration, Self::Raising, Self::Silent];
+}
+
 fn backfill() -> Command {
     Command::Backfill { force: false, allow_removals: false }
 }
@@ -36,6 +50,16 @@ fn of_attribute(kind: FaultKind, attribute: usize) -> Operation {
 }
 
 impl Planner {
+    pub(super) fn interleaving(&mut self, interleaving: Interleaving) {
+        match interleaving {
+            Interleaving::Guard => self.guard_beside_full_pass(),
+            Interleaving::Probe => self.probe_beside_slow_answers(),
+            Interleaving::Alteration => self.alteration_of_the_source(),
+            Interleaving::Raising => self.rows_that_raise(),
+            Interleaving::Silent => self.silent_account(),
+        }
+    }
+
     pub(super) fn alteration(&mut self) -> Alteration {
         let modulus = self.rng.between(2, 5);
         let rest = self.rng.below(modulus);
@@ -59,7 +83,7 @@ impl Planner {
 
     /// A full pass is interrupted, accounts that it has compared already become gone, and it resumes: what it sees then is
     /// not the whole table.
-    pub(super) fn guard_beside_full_pass(&mut self) {
+    fn guard_beside_full_pass(&mut self) {
         let accounts = self.settings.accounts;
         if self.settings.max_share != GUARDED_SHARE || accounts < 30 {
             return self.rows_that_raise();
@@ -106,7 +130,7 @@ impl Planner {
     }
 
     /// IM refuses an attribute for everybody, so probes are sent while other calls are applied and not yet answered.
-    pub(super) fn probe_beside_slow_answers(&mut self) {
+    fn probe_beside_slow_answers(&mut self) {
         let refused = usize::try_from(self.rng.between(1, COLUMNS.len() as u64 - 1)).expect("an index fits");
         self.operations.push(Operation::ClearFaults);
         self.commit_actions([WriterAction::Bulk { column: CITY, value: 0, modulus: 1, rest: 0 }]);
@@ -131,7 +155,7 @@ impl Planner {
     }
 
     /// The schema changes between two processes, under a daemon, or beside a pass.
-    pub(super) fn alteration_of_the_source(&mut self) {
+    fn alteration_of_the_source(&mut self) {
         let alteration = Operation::Alter(self.alteration());
         let account = self.account();
         let change = Self::set_value(account, CITY, 1, WatermarkUpdate::Now);
@@ -166,7 +190,7 @@ impl Planner {
     }
 
     /// Rows for which the filter raises an error, beside others that change. Some are corrected.
-    pub(super) fn rows_that_raise(&mut self) {
+    fn rows_that_raise(&mut self) {
         let first = self.account();
         for _ in 0..self.rng.between(1, 5) {
             let account = self.account();
@@ -192,7 +216,7 @@ impl Planner {
     }
 
     /// IM does not answer for one account, whose row goes on changing.
-    pub(super) fn silent_account(&mut self) {
+    fn silent_account(&mut self) {
         let (account, column) = (self.account(), self.column());
         self.operations.extend([Operation::ClearFaults, once()]);
         let crash = self.rng.percent(50).then(|| (self.rng.pick(&WITH_DEFERRED), self.rng.between(1, 6)));

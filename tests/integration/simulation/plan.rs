@@ -2,6 +2,7 @@
 //!
 //! Owns: the probabilities. Must not know: how an operation is executed.
 
+use super::interleavings::Interleaving;
 use super::operation::{
     Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
     Watermark, WatermarkUpdate, WriterAction,
@@ -56,6 +57,39 @@ pub(super) struct Plan {
 impl Plan {
     /// This many operations and a final quiescence.
     pub(super) fn of(seed: u64, length: usize) -> Self {
+        let mut planner = Planner::new(seed);
+        let mut quiesce_after = 40;
+        while planner.operations.len() < length {
+            planner.next();
+            // Operations after a quiescence in the middle start from a verified state.
+            if planner.operations.len() > quiesce_after && planner.daemons == 0 {
+                planner.operations.push(Operation::Quiesce);
+                quiesce_after += 40;
+            }
+        }
+        planner.end()
+    }
+
+    /// One of the interleavings, twice, with random settings in which it is possible.
+    pub(super) fn of_interleaving(seed: u64, interleaving: Interleaving) -> Self {
+        let mut planner = Planner::new(seed);
+        let settings = &mut planner.settings;
+        settings.accounts = settings.accounts.max(40);
+        match interleaving {
+            Interleaving::Guard => settings.max_share = GUARDED_SHARE,
+            Interleaving::Raising => settings.casts = true,
+            Interleaving::Silent => settings.watermark = Watermark::Zoned,
+            Interleaving::Probe | Interleaving::Alteration => {}
+        }
+        for _ in 0..2 {
+            planner.interleaving(interleaving);
+        }
+        planner.end()
+    }
+}
+
+impl Planner {
+    fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let settings = Settings {
             accounts: rng.between(12, 60),
@@ -82,18 +116,12 @@ impl Plan {
             rejected_retry: rng.pick(&[1, 3_600]),
             late_writes: rng.percent(50),
         };
-        let mut planner = Planner { rng, settings, operations: Vec::new(), daemons: 0 };
-        let mut quiesce_after = 40;
-        while planner.operations.len() < length {
-            planner.next();
-            // Operations after a quiescence in the middle start from a verified state.
-            if planner.operations.len() > quiesce_after && planner.daemons == 0 {
-                planner.operations.push(Operation::Quiesce);
-                quiesce_after += 40;
-            }
-        }
-        planner.operations.push(Operation::Quiesce);
-        Self { settings: planner.settings, operations: planner.operations }
+        Self { rng, settings, operations: Vec::new(), daemons: 0 }
+    }
+
+    fn end(mut self) -> Plan {
+        self.operations.push(Operation::Quiesce);
+        Plan { settings: self.settings, operations: self.operations }
     }
 }
 

@@ -6,6 +6,7 @@
 //! Random operations alone rarely combine the four or five steps that produce a false claim: a value that IM has
 //! applied and no process recorded, the old value back in the table, and a pass that ends before it has checked.
 
+use super::interleavings::Interleaving;
 use super::operation::{
     Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, Operation, ProcessFault, Selection, WatermarkUpdate,
     WriterAction,
@@ -59,11 +60,10 @@ pub(super) const ALWAYS: Selection = Selection::Percent { chance: 100, seed: 0 }
 impl Planner {
     pub(super) fn scenario(&mut self) {
         match self.rng.below(15) {
-            10 => self.guard_beside_full_pass(),
-            11 => self.probe_beside_slow_answers(),
-            12 => self.alteration_of_the_source(),
-            13 => self.rows_that_raise(),
-            14 => self.silent_account(),
+            10.. => {
+                let interleaving = self.rng.pick(&Interleaving::ALL);
+                self.interleaving(interleaving);
+            }
             0..4 => self.unknown_outcome(),
             4 => self.unknown_outcome_of_daemon(),
             5 | 6 => self.removals(),

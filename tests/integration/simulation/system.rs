@@ -23,7 +23,8 @@ const MAX_OUTPUTS: usize = 4;
 
 /// The configuration of this version, for the existing table.
 fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
-    let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, full_every, .. } = settings;
+    let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, full_every, .. } =
+        settings;
     let policy = |keep: bool| if keep { "keep" } else { "remove" };
     Setup {
         source: table::source(settings, version),

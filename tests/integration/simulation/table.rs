@@ -205,10 +205,7 @@ pub(super) struct Row {
     pub(super) shown: String,
 }
 
-pub(super) async fn rows(
-    connection: &mut PgConnection,
-    settings: &Settings,
-) -> sqlx::Result<BTreeMap<String, Row>> {
+pub(super) async fn rows(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<BTreeMap<String, Row>> {
     type Columns = (String, i32, Vec<Option<String>>, bool, Option<String>, bool, String);
     let rows: Vec<Columns> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, extra, \
