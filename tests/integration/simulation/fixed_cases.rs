@@ -28,6 +28,7 @@ fn settings() -> Settings {
         keep_unmapped: false,
         unimported: false,
         max_share: 100,
+        timeout: 1_000,
         calls_per_second: 66,
         full_every: 86_400,
         rejected_retry: 3_600,

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::plan::{GUARDED_SHARE, TIMEOUT_MILLIS};
+use super::plan::{GUARDED_SHARE, LONG_TIMEOUT_MILLIS};
 use super::system::System;
 use super::table::Users;
 
 /// So many accounts never trip the guard. The tables are so small that a fifth of the accounts is less.
 const FEW: usize = 19;
 /// A call of a process may still be applied this long after its end.
-const LATE_WRITE_WINDOW: Duration = Duration::from_millis(2 * TIMEOUT_MILLIS);
+const LATE_WRITE_WINDOW: Duration = Duration::from_millis(2 * LONG_TIMEOUT_MILLIS);
 
 /// What was seen so far.
 #[derive(Debug, Default)]

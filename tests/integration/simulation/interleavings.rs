@@ -4,8 +4,8 @@
 //! Owns: the common part of these scenarios. Must not know: how an operation is executed.
 
 use super::operation::{
-    Alteration, Command, CommandRun, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection, ViewVersion,
-    WatermarkUpdate, WriterAction,
+    Alteration, Answer, Command, CommandRun, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
+    ViewVersion, WatermarkUpdate, WriterAction,
 };
 use super::plan::{GUARDED_SHARE, Planner};
 use super::scenarios::{ALWAYS, fault, once, pass};
@@ -136,19 +136,23 @@ impl Planner {
         self.commit_actions([WriterAction::Bulk { column: CITY, value: 0, modulus: 1, rest: 0 }]);
         self.operations.extend([once(), Operation::Daemon(None)]);
         self.pause(200, 500);
-        let code = self.rng.pick(&[60015, 90035, 70107]);
-        self.operations.push(of_attribute(FaultKind::RefuseAccount(code), refused));
+        let kind = match self.rng.below(4) {
+            0 => FaultKind::RefuseAccount(self.rng.pick(&[60015, 90035])),
+            1 => FaultKind::Refuse(self.rng.pick(&[70402, 12345])),
+            _ => FaultKind::Fail(Answer::Http(403)),
+        };
+        self.operations.push(of_attribute(kind, refused));
         self.operations.push(of_attribute(FaultKind::ApplyThenHold(self.rng.between(600, 900)), CITY));
         for round in 0..self.rng.between(2, 4) {
-            let modulus = self.rng.between(1, 3);
+            // Of half of the accounts the city is under way; the attribute of the other half is refused.
+            let rest = self.rng.below(2);
             let value = usize::from(round % 2 == 0);
-            self.commit_actions([WriterAction::Bulk { column: CITY, value, modulus, rest: 0 }]);
-            self.pause(100, 300);
+            self.commit_actions([WriterAction::Bulk { column: CITY, value, modulus: 2, rest }]);
+            self.pause(150, 350);
             let value = usize::from(round % 2 == 1);
-            let (modulus, rest) = (4, self.rng.below(4));
-            self.commit_actions([WriterAction::Bulk { column: refused, value, modulus, rest }]);
-            self.pause(300, 700);
-            self.pause(100, 900);
+            self.commit_actions([WriterAction::Bulk { column: refused, value, modulus: 2, rest: 1 - rest }]);
+            self.pause(200, 500);
+            self.pause(400, 1_500);
         }
         let end = if self.rng.percent(30) { Operation::DaemonKill } else { Operation::DaemonTerm };
         self.operations.extend([end, Operation::ClearFaults]);
@@ -222,25 +226,24 @@ impl Planner {
         let crash = self.rng.percent(50).then(|| (self.rng.pick(&WITH_DEFERRED), self.rng.between(1, 6)));
         self.operations.push(Operation::Daemon(crash));
         self.pause(200, 600);
-        for round in 0..self.rng.between(2, 5) {
-            // Unanswered until the time-out, or busy for so long that the next change is read meanwhile.
-            let is_busy = self.rng.percent(60);
-            let busy = self.rng.pick(&[91000, 60007]);
-            let kind =
-                if is_busy { FaultKind::Refuse(busy) } else { FaultKind::ApplyThenHold(self.rng.between(900, 1_900)) };
+        for _ in 0..self.rng.between(2, 4) {
+            // Answered late, or not before the time-out.
+            let timeout = self.settings.timeout;
+            let kind = if self.rng.percent(70) {
+                FaultKind::Slow(self.rng.between(timeout / 2, timeout * 4 / 5))
+            } else {
+                FaultKind::ApplyThenHold(self.rng.between(timeout + 100, timeout * 3 / 2))
+            };
             self.operations.push(of_account(kind, account));
-            for change in 0..3 {
-                let value = usize::try_from((round + change) % 2).expect("an index fits");
+            for value in 0..2 {
                 let other = self.account();
                 self.commit_actions([Self::set_value(account, column, value, WatermarkUpdate::Now)]);
                 self.commit_actions([Self::set_value(other, column, value, WatermarkUpdate::Now)]);
-                self.pause(150, 300);
+                self.pause(200, 600);
             }
             self.operations.push(Operation::ClearFaults);
-            if is_busy {
-                self.operations.push(of_account(FaultKind::ApplyThenHold(self.rng.between(700, 950)), account));
-                self.pause(300, 1_300);
-            }
+            // The rows are older than the grace when the call is answered.
+            self.pause(500, 2_500);
             if self.rng.percent(30) {
                 self.operations.extend([Operation::DaemonKill, Operation::Daemon(None)]);
             }

@@ -14,6 +14,9 @@ pub(super) const WRITERS: usize = 4;
 /// `im.timeout`, the smallest value that the configuration accepts.
 pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
 
+/// An `im.timeout` with which a pass of a daemon ends before a slow call that IM answers in the end.
+pub(super) const LONG_TIMEOUT_MILLIS: u64 = 4_000;
+
 /// The only `removal.max_share` of these systems, in percent, that can trip the removal guard.
 pub(super) const GUARDED_SHARE: u64 = 20;
 
@@ -37,6 +40,8 @@ pub(super) struct Settings {
     pub(super) unimported: bool,
     /// `removal.max_share`, in percent.
     pub(super) max_share: u64,
+    /// `im.timeout`, in milliseconds.
+    pub(super) timeout: u64,
     /// `im.calls_per_second`. The vendor allows half as many again.
     pub(super) calls_per_second: u32,
     /// `schedule.full_every`, in seconds.
@@ -78,8 +83,12 @@ impl Plan {
         match interleaving {
             Interleaving::Guard => settings.max_share = GUARDED_SHARE,
             Interleaving::Raising => settings.casts = true,
-            Interleaving::Silent => settings.watermark = Watermark::Zoned,
-            Interleaving::Probe | Interleaving::Alteration => {}
+            Interleaving::Silent => {
+                settings.watermark = Watermark::Zoned;
+                settings.timeout = LONG_TIMEOUT_MILLIS;
+            }
+            Interleaving::Probe => settings.max_in_flight = 64,
+            Interleaving::Alteration => {}
         }
         for _ in 0..2 {
             planner.interleaving(interleaving);
@@ -111,6 +120,7 @@ impl Planner {
             keep_unmapped: rng.percent(50),
             unimported: rng.percent(15),
             max_share: rng.pick(&[100, 100, GUARDED_SHARE]),
+            timeout: rng.pick(&[TIMEOUT_MILLIS, TIMEOUT_MILLIS, TIMEOUT_MILLIS, TIMEOUT_MILLIS, LONG_TIMEOUT_MILLIS]),
             calls_per_second: rng.pick(&[20, 66, 66]),
             full_every: rng.pick(&[86_400, 86_400, 1]),
             rejected_retry: rng.pick(&[1, 3_600]),

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use super::guard_claims::GuardClaims;
 use super::operation::{CommandRun, ConfigVersion, FaultTarget, Operation, ProcessFault};
 use super::operation_counts::OperationCounts;
-use super::plan::{Settings, TIMEOUT_MILLIS};
+use super::plan::Settings;
 use super::process::{Ended, Process, arguments, inject_timed_fault};
 use super::state_claims::false_claims;
 use super::writers::Writers;
@@ -23,14 +23,22 @@ const MAX_OUTPUTS: usize = 4;
 
 /// The configuration of this version, for the existing table.
 fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
-    let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, full_every, .. } =
-        settings;
+    let Settings {
+        users_per_call,
+        max_in_flight,
+        max_share,
+        timeout,
+        calls_per_second,
+        rejected_retry,
+        full_every,
+        ..
+    } = settings;
     let policy = |keep: bool| if keep { "keep" } else { "remove" };
     Setup {
         source: table::source(settings, version),
         im: format!(
             "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
-             calls_per_second = {calls_per_second}\ntimeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
+             calls_per_second = {calls_per_second}\ntimeout = \"{timeout}ms\"\nretry_for = \"1s\"\n",
             if settings.timpush { "timpush" } else { "all_member_push" }
         ),
         attributes: table::attributes(version),
