@@ -9,8 +9,11 @@
 //! -- --ignored --nocapture` runs that system again. With `IMSYNC_SHRINK=1` it also searches for a shorter history that
 //! fails. `IMSYNC_LENGTH` sets the number of operations.
 
+mod alterations;
 mod faults;
 mod fixed_cases;
+mod guard_claims;
+mod interleavings;
 mod operation;
 mod operation_counts;
 mod plan;

@@ -36,6 +36,8 @@ pub(super) enum Operation {
     Pause(u64),
     /// `imsync rejected retry`.
     RetryRejected,
+    /// The owner alters the relation, with the applications stopped for a moment.
+    Alter(Alteration),
     /// Ends transactions and faults and settles all work. Then IM must equal the table.
     Quiesce,
 }
@@ -92,6 +94,30 @@ pub(super) enum ConfigVersion {
     NarrowFilter,
 }
 
+/// A change of the schema. It commits as a whole, and changes values of the rows with `number % modulus = rest` as no
+/// watermark shows: like a restored backup, or a migration that computes a column anew.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Alteration {
+    /// The watermark column changes between `timestamptz` and `bigint` under its name.
+    WatermarkType,
+    /// Another table takes the place of the table.
+    Table { modulus: u64, rest: u64 },
+    /// A mapped column is dropped and created again.
+    Column { column: usize, modulus: u64, rest: u64 },
+    /// `CREATE OR REPLACE VIEW`.
+    View(ViewVersion),
+}
+
+/// What the view does with the rows whose number is 3 modulo 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ViewVersion {
+    Plain,
+    /// It does not show them.
+    WithoutSome,
+    /// It shows another city.
+    OtherCity,
+}
+
 /// An action in a session of an application. `column` and `value` are indexes into the lists of `table`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum WriterAction {
@@ -120,6 +146,16 @@ pub(super) enum WriterAction {
         modulus: u64,
         rest: u64,
         gone: bool,
+    },
+    /// Soft-deletes or restores the first accounts.
+    GoneBelow {
+        below: u64,
+        gone: bool,
+    },
+    /// Sets a text that the filter may cast to a number; an index into `table::EXTRAS`.
+    Extra {
+        account: u64,
+        extra: usize,
     },
     Insert {
         account: u64,

@@ -2,16 +2,23 @@
 //!
 //! Owns: the probabilities. Must not know: how an operation is executed.
 
+use super::interleavings::Interleaving;
 use super::operation::{
     Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
     Watermark, WatermarkUpdate, WriterAction,
 };
 use super::rng::Rng;
-use super::table::{COLUMNS, VALUES};
+use super::table::{COLUMNS, EXTRAS, VALUES};
 
 pub(super) const WRITERS: usize = 4;
 /// `im.timeout`, the smallest value that the configuration accepts.
 pub(super) const TIMEOUT_MILLIS: u64 = 1_000;
+
+/// An `im.timeout` with which a pass of a daemon ends before a slow call that IM answers in the end.
+pub(super) const LONG_TIMEOUT_MILLIS: u64 = 4_000;
+
+/// The only `removal.max_share` of these systems, in percent, that can trip the removal guard.
+pub(super) const GUARDED_SHARE: u64 = 20;
 
 /// The settings of a system. They are small, so that page boundaries and half-filled calls are frequent.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +29,10 @@ pub(super) struct Settings {
     pub(super) users_per_call: u64,
     pub(super) max_in_flight: u64,
     pub(super) watermark: Watermark,
+    /// imsync reads a view.
+    pub(super) view: bool,
+    /// The filter casts a text to a number, which raises an error for some rows.
+    pub(super) casts: bool,
     pub(super) timpush: bool,
     pub(super) keep_gone: bool,
     pub(super) keep_unmapped: bool,
@@ -29,8 +40,12 @@ pub(super) struct Settings {
     pub(super) unimported: bool,
     /// `removal.max_share`, in percent.
     pub(super) max_share: u64,
+    /// `im.timeout`, in milliseconds.
+    pub(super) timeout: u64,
     /// `im.calls_per_second`. The vendor allows half as many again.
     pub(super) calls_per_second: u32,
+    /// `schedule.full_every`, in seconds.
+    pub(super) full_every: u64,
     /// `schedule.rejected_retry`, in seconds.
     pub(super) rejected_retry: u64,
     /// Whether the faults include calls that are applied after their caller gave up.
@@ -47,6 +62,43 @@ pub(super) struct Plan {
 impl Plan {
     /// This many operations and a final quiescence.
     pub(super) fn of(seed: u64, length: usize) -> Self {
+        let mut planner = Planner::new(seed);
+        let mut quiesce_after = 40;
+        while planner.operations.len() < length {
+            planner.next();
+            // Operations after a quiescence in the middle start from a verified state.
+            if planner.operations.len() > quiesce_after && planner.daemons == 0 {
+                planner.operations.push(Operation::Quiesce);
+                quiesce_after += 40;
+            }
+        }
+        planner.end()
+    }
+
+    /// One of the interleavings, twice, with random settings in which it is possible.
+    pub(super) fn of_interleaving(seed: u64, interleaving: Interleaving) -> Self {
+        let mut planner = Planner::new(seed);
+        let settings = &mut planner.settings;
+        settings.accounts = settings.accounts.max(40);
+        match interleaving {
+            Interleaving::Guard => settings.max_share = GUARDED_SHARE,
+            Interleaving::Raising => settings.casts = true,
+            Interleaving::Silent => {
+                settings.watermark = Watermark::Zoned;
+                settings.timeout = LONG_TIMEOUT_MILLIS;
+            }
+            Interleaving::Probe => settings.max_in_flight = 64,
+            Interleaving::Alteration => {}
+        }
+        for _ in 0..2 {
+            planner.interleaving(interleaving);
+        }
+        planner.end()
+    }
+}
+
+impl Planner {
+    fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let settings = Settings {
             accounts: rng.between(12, 60),
@@ -61,27 +113,25 @@ impl Plan {
                 Watermark::Counter,
                 Watermark::None,
             ]),
+            view: rng.percent(25),
+            casts: rng.percent(50),
             timpush: rng.percent(50),
             keep_gone: rng.percent(15),
             keep_unmapped: rng.percent(50),
             unimported: rng.percent(15),
-            max_share: rng.pick(&[100, 100, 100, 20]),
+            max_share: rng.pick(&[100, 100, GUARDED_SHARE]),
+            timeout: rng.pick(&[TIMEOUT_MILLIS, TIMEOUT_MILLIS, TIMEOUT_MILLIS, TIMEOUT_MILLIS, LONG_TIMEOUT_MILLIS]),
             calls_per_second: rng.pick(&[20, 66, 66]),
+            full_every: rng.pick(&[86_400, 86_400, 1]),
             rejected_retry: rng.pick(&[1, 3_600]),
             late_writes: rng.percent(50),
         };
-        let mut planner = Planner { rng, settings, operations: Vec::new(), daemons: 0 };
-        let mut quiesce_after = 40;
-        while planner.operations.len() < length {
-            planner.next();
-            // Operations after a quiescence in the middle start from a verified state.
-            if planner.operations.len() > quiesce_after && planner.daemons == 0 {
-                planner.operations.push(Operation::Quiesce);
-                quiesce_after += 40;
-            }
-        }
-        planner.operations.push(Operation::Quiesce);
-        Self { settings: planner.settings, operations: planner.operations }
+        Self { rng, settings, operations: Vec::new(), daemons: 0 }
+    }
+
+    fn end(mut self) -> Plan {
+        self.operations.push(Operation::Quiesce);
+        Plan { settings: self.settings, operations: self.operations }
     }
 }
 
@@ -138,7 +188,8 @@ impl Planner {
                 ConfigVersion::OtherPlan,
                 ConfigVersion::NarrowFilter,
             ])),
-            94..96 => Operation::Import(self.account()),
+            94 | 95 => Operation::Import(self.account()),
+            96 => Operation::Alter(self.alteration()),
             _ => self.daemon(),
         }
     }
@@ -158,8 +209,9 @@ impl Planner {
             85..87 => Operation::RetryRejected,
             87..89 => self.daemon(),
             89 => Operation::CommandRun(self.pass()),
+            94 => Operation::Alter(self.alteration()),
             90 => Operation::DaemonSuspend(self.rng.pick(&[200, 1_200, 5_500])),
-            91..95 => Operation::DaemonKill,
+            91..94 => Operation::DaemonKill,
             _ => Operation::DaemonTerm,
         }
     }
@@ -198,6 +250,12 @@ impl Planner {
             8 => Operation::Fault(self.fault()),
             _ => Operation::Cut(self.fault_target()),
         }
+    }
+
+    /// Every second time a text that is a number.
+    pub(super) fn extra(&mut self) -> usize {
+        let bound = if self.rng.percent(50) { 2 } else { EXTRAS.len() as u64 };
+        usize::try_from(self.rng.below(bound)).expect("an index fits")
     }
 
     fn fault_target(&mut self) -> FaultTarget {
@@ -251,13 +309,15 @@ impl Planner {
             }
             22..27 => WriterAction::SetAndRestore { account, column, value },
             27..35 => WriterAction::Bulk { column, value, modulus, rest },
-            35..37 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
+            35 => WriterAction::BulkGone { modulus, rest, gone: self.rng.percent(40) },
+            36 => WriterAction::GoneBelow { below: self.account(), gone: self.rng.percent(50) },
             // Some of these accounts may be in the table already.
             37..42 => WriterAction::Insert { account: self.settings.accounts + self.rng.below(10), value },
             42..46 => WriterAction::Delete { account },
             46..51 => WriterAction::Gone { account, gone: self.rng.percent(60) },
             51..55 => WriterAction::Bot { account, bot: self.rng.percent(60) },
-            55..58 => WriterAction::Rename { from: account, to: self.rng.below(self.settings.accounts + 10) },
+            55 => WriterAction::Extra { account, extra: self.extra() },
+            56 | 57 => WriterAction::Rename { from: account, to: self.rng.below(self.settings.accounts + 10) },
             58..62 => WriterAction::Savepoint,
             62..64 => WriterAction::Release,
             64..67 => WriterAction::RollbackTo,

@@ -10,7 +10,7 @@ use super::plan::TIMEOUT_MILLIS;
 use super::process::Ended;
 use super::state_claims::{StateClaim, StateClaims};
 use super::system::System;
-use super::table::{self, ExpectedValue, Row};
+use super::table::{self, ExpectedValue, Row, Users};
 
 /// The time limit for settling: several time-outs and delays on a busy machine.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -50,10 +50,14 @@ impl System {
                 .await?;
         }
 
+        let unreadable = self.unreadable().await?;
         self.settle("backfill --allow-removals --json").await?;
         self.expect_equal("after a full pass", |_| true).await?;
         self.settle("run --once --json").await?;
         self.expect_equal("after a full pass and another pass", |_| true).await?;
+        if self.unreadable().await? != unreadable {
+            return Err(format!("accounts whose rows raise an error have changed at IM: {unreadable:?}"));
+        }
         self.expect_at_rest().await
     }
 
@@ -75,6 +79,14 @@ impl System {
         Ok(ended)
     }
 
+    /// What IM holds for the accounts whose rows raise an error.
+    async fn unreadable(&mut self) -> Result<Users, String> {
+        let rows = table::rows(&mut self.observer, &self.settings).await.map_err(|error| error.to_string())?;
+        let mut users = self.env.handle().users();
+        users.retain(|account, _| rows.get(account).is_some_and(|row| row.raises(&self.settings, self.version)));
+        Ok(users)
+    }
+
     async fn full_due(&mut self) -> Result<bool, String> {
         let due = sqlx::query_scalar("SELECT coalesce(bool_or(full_pass_due IS NOT NULL), false) FROM imsync.sync");
         due.fetch_one(&mut self.observer).await.map_err(|error| error.to_string())
@@ -93,7 +105,7 @@ impl System {
     /// Checks that IM holds the values that the table requires, for the selected rows (`None`: an account without a
     /// row).
     async fn expect_equal(&mut self, when: &str, concerns: impl Fn(Option<&Row>) -> bool) -> Result<(), String> {
-        let rows = table::rows(&mut self.observer).await.map_err(|error| error.to_string())?;
+        let rows = table::rows(&mut self.observer, &self.settings).await.map_err(|error| error.to_string())?;
         let im = self.env.handle().users();
         let state = StateClaims::read(&mut self.observer).await.map_err(|error| error.to_string())?;
         let mut differences = Vec::new();
@@ -129,7 +141,7 @@ impl System {
 
     /// The attributes in doubt that a call could resolve.
     async fn unsettled(&mut self) -> Result<Vec<String>, String> {
-        let rows = table::rows(&mut self.observer).await.map_err(|error| error.to_string())?;
+        let rows = table::rows(&mut self.observer, &self.settings).await.map_err(|error| error.to_string())?;
         let state = StateClaims::read(&mut self.observer).await.map_err(|error| error.to_string())?;
         let can = |account: &str, attribute: &str| {
             let expected_values = table::expected_values(account, rows.get(account), &self.settings, self.version);
@@ -146,14 +158,14 @@ impl System {
         if !unsettled.is_empty() {
             return Err(format!("still in doubt after a quiescence: {unsettled:?}"));
         }
-        let rows = table::rows(&mut self.observer).await.map_err(|error| error.to_string())?;
+        let rows = table::rows(&mut self.observer, &self.settings).await.map_err(|error| error.to_string())?;
         let state = StateClaims::read(&mut self.observer).await.map_err(|error| error.to_string())?;
         if !state.intents.is_empty() {
             return Err(format!("intents remain: {:?}", state.intents));
         }
         let mut refused = BTreeSet::new();
-        for (account, row) in rows.iter().filter(|(_, row)| !row.is_gone(self.version)) {
-            if table::too_long(account) {
+        for (account, row) in rows.iter().filter(|(_, row)| !row.is_gone(&self.settings, self.version)) {
+            if table::too_long(account) || row.raises(&self.settings, self.version) {
                 refused.insert((account.clone(), String::new()));
                 continue;
             }

@@ -6,6 +6,7 @@
 //! Random operations alone rarely combine the four or five steps that produce a false claim: a value that IM has
 //! applied and no process recorded, the old value back in the table, and a pass that ends before it has checked.
 
+use super::interleavings::Interleaving;
 use super::operation::{
     Answer, Command, CommandRun, ConfigVersion, Fault, FaultKind, Operation, ProcessFault, Selection, WatermarkUpdate,
     WriterAction,
@@ -42,23 +43,27 @@ const IN_FULL: [&str; 6] = [
     "pass: outcomes are recorded",
 ];
 
-fn pass(command: Command, fault: ProcessFault) -> Operation {
+pub(super) fn pass(command: Command, fault: ProcessFault) -> Operation {
     Operation::CommandRun(CommandRun { command, fault, concurrent: Vec::new() })
 }
 
-fn once() -> Operation {
+pub(super) fn once() -> Operation {
     pass(Command::Once, ProcessFault::None)
 }
 
-fn fault(kind: FaultKind, selection: Selection) -> Operation {
+pub(super) fn fault(kind: FaultKind, selection: Selection) -> Operation {
     Operation::Fault(Fault { kind, selection, account: None, attribute: None })
 }
 
-const ALWAYS: Selection = Selection::Percent { chance: 100, seed: 0 };
+pub(super) const ALWAYS: Selection = Selection::Percent { chance: 100, seed: 0 };
 
 impl Planner {
     pub(super) fn scenario(&mut self) {
-        match self.rng.below(10) {
+        match self.rng.below(15) {
+            10.. => {
+                let interleaving = self.rng.pick(&Interleaving::ALL);
+                self.interleaving(interleaving);
+            }
             0..4 => self.unknown_outcome(),
             4 => self.unknown_outcome_of_daemon(),
             5 | 6 => self.removals(),
@@ -67,7 +72,7 @@ impl Planner {
         }
     }
 
-    fn commit_actions(&mut self, actions: impl IntoIterator<Item = WriterAction>) {
+    pub(super) fn commit_actions(&mut self, actions: impl IntoIterator<Item = WriterAction>) {
         let writer = self.writer();
         for action in actions {
             self.operations.push(Operation::Write(writer, action));
@@ -76,7 +81,7 @@ impl Planner {
     }
 
     /// Sets one of the first two values, which are listed for every attribute and can therefore be sent.
-    fn set_value(account: u64, column: usize, value: usize, update: WatermarkUpdate) -> WriterAction {
+    pub(super) fn set_value(account: u64, column: usize, value: usize, update: WatermarkUpdate) -> WriterAction {
         WriterAction::Set { account, column, value, update }
     }
 

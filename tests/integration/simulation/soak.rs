@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fixed_cases;
+use super::interleavings::Interleaving;
 use super::operation_counts::OperationCounts;
 use super::plan::Plan;
 use super::system::System;
@@ -25,6 +26,18 @@ const SHOWN_OPERATIONS: usize = 30;
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+/// The history of a seed: `IMSYNC_INTERLEAVING` (from 0 on) selects one of the interleavings alone.
+fn plan(seed: u64) -> Plan {
+    let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
+    match variable("IMSYNC_INTERLEAVING") {
+        Some(number) => {
+            let number = usize::try_from(number).expect("a number of an interleaving");
+            Plan::of_interleaving(seed, Interleaving::ALL[number])
+        }
+        None => Plan::of(seed, length),
+    }
 }
 
 /// The step at which a history failed, with the outputs of the last processes.
@@ -122,8 +135,7 @@ async fn histories_that_failed_once_pass() {
 #[ignore = "runs the system of IMSYNC_SEED again"]
 async fn replay() {
     let seed = variable("IMSYNC_SEED").expect("IMSYNC_SEED names the system");
-    let length = variable("IMSYNC_LENGTH").map_or(LENGTH, |length| usize::try_from(length).expect("a length"));
-    let plan = Plan::of(seed, length);
+    let plan = plan(seed);
     let (counts, result) = run_in_task(seed, plan.clone()).await;
     println!("{counts}");
     if result.is_err() && variable("IMSYNC_SHRINK").is_some() {
@@ -138,7 +150,7 @@ async fn run_seeds(until: Instant, next: Arc<AtomicU64>, failed: Arc<AtomicU64>)
     let (mut all, mut divergences) = (OperationCounts::default(), Vec::new());
     while imsync::clock::monotonic() < until && failed.load(Ordering::Relaxed) < MAX_DIVERGENCES {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        let (counts, result) = run_in_task(seed, Plan::of(seed, LENGTH)).await;
+        let (counts, result) = run_in_task(seed, plan(seed)).await;
         all.merge(&counts);
         if let Err(divergence) = result {
             println!("\nDIVERGENCE {divergence}\n");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use imsync::simulator::SimulatorOptions;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
+use super::guard_claims::GuardClaims;
 use super::operation::{CommandRun, ConfigVersion, FaultTarget, Operation, ProcessFault};
 use super::operation_counts::OperationCounts;
-use super::plan::{Settings, TIMEOUT_MILLIS};
+use super::plan::Settings;
 use super::process::{Ended, Process, arguments, inject_timed_fault};
 use super::state_claims::false_claims;
 use super::writers::Writers;
@@ -22,19 +23,28 @@ const MAX_OUTPUTS: usize = 4;
 
 /// The configuration of this version, for the existing table.
 fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
-    let Settings { users_per_call, max_in_flight, max_share, calls_per_second, rejected_retry, .. } = settings;
+    let Settings {
+        users_per_call,
+        max_in_flight,
+        max_share,
+        timeout,
+        calls_per_second,
+        rejected_retry,
+        full_every,
+        ..
+    } = settings;
     let policy = |keep: bool| if keep { "keep" } else { "remove" };
     Setup {
         source: table::source(settings, version),
         im: format!(
             "service = \"{}\"\nusers_per_call = {users_per_call}\nmax_in_flight = {max_in_flight}\n\
-             calls_per_second = {calls_per_second}\ntimeout = \"{TIMEOUT_MILLIS}ms\"\nretry_for = \"1s\"\n",
+             calls_per_second = {calls_per_second}\ntimeout = \"{timeout}ms\"\nretry_for = \"1s\"\n",
             if settings.timpush { "timpush" } else { "all_member_push" }
         ),
         attributes: table::attributes(version),
         more: format!(
             "[removal]\ngone = \"{}\"\nunmapped = \"{}\"\nmax_share = {}.{:02}\n[schedule]\n\
-             interval = \"100ms\"\nrejected_retry = \"{rejected_retry}s\"\n",
+             interval = \"100ms\"\nfull_every = \"{full_every}s\"\nrejected_retry = \"{rejected_retry}s\"\n",
             policy(settings.keep_gone),
             policy(settings.keep_unmapped),
             max_share / 100,
@@ -51,7 +61,8 @@ pub(super) struct System {
     pub(super) writers: Writers,
     pub(super) version: ConfigVersion,
     /// At most two. Normally the first holds the lease and the second stands by.
-    daemons: VecDeque<Process>,
+    pub(super) daemons: VecDeque<Process>,
+    pub(super) guard: GuardClaims,
     processes: u32,
     pub(super) counts: OperationCounts,
     /// The outputs of the last processes.
@@ -63,7 +74,7 @@ impl System {
     pub(super) async fn new(settings: Settings) -> Self {
         let known = (0..settings.accounts + 10).filter(|number| number % 3 != 1).map(table::account);
         let setup = Setup {
-            sql: table::schema(settings.watermark),
+            sql: table::schema(&settings),
             simulator: SimulatorOptions {
                 attribute_names: table::COLUMNS.map(|(_, attribute)| attribute.to_owned()).to_vec(),
                 imported_accounts: settings.unimported.then(|| known.collect()),
@@ -108,6 +119,7 @@ impl System {
             observer,
             version: ConfigVersion::First,
             daemons: VecDeque::new(),
+            guard: GuardClaims::default(),
             processes: 0,
             counts: OperationCounts::default(),
             outputs: VecDeque::new(),
@@ -160,6 +172,7 @@ impl System {
                 // The command is refused before imsync's first start, and may be interrupted next to a daemon.
                 self.command(&["rejected".to_owned(), "retry".to_owned()]).await?;
             }
+            Operation::Alter(alteration) => return self.alter(*alteration).await,
             Operation::Quiesce => return Box::pin(self.quiescence()).await,
         }
         Ok(())
@@ -171,17 +184,20 @@ impl System {
         if !found.is_empty() {
             return Err(format!("the state makes false claims: {}", found.join("; ")));
         }
+        self.check_guard().await?;
         let violations = self.env.handle().violations();
         if violations.is_empty() { Ok(()) } else { Err(format!("the vendor's rules were broken: {violations:?}")) }
     }
 
     fn spawn(&mut self, arguments: &[String], crash: Option<(&'static str, u64)>) -> Process {
         self.processes += 1;
+        self.guard.note_started(arguments);
         Process::start(&self.env, self.processes, arguments, crash)
     }
 
     /// Records and checks the result of a process.
     fn record_end(&mut self, ended: Ended, may_be_killed: bool) -> Result<Ended, String> {
+        self.guard.note_ended(&ended.name);
         self.outputs.push_back(ended.clone());
         if self.outputs.len() > MAX_OUTPUTS {
             self.outputs.pop_front();

@@ -8,15 +8,24 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::operation::{ConfigVersion, Watermark, WatermarkUpdate};
+use super::operation::{ConfigVersion, ViewVersion, Watermark, WatermarkUpdate};
 use super::plan::Settings;
 
 /// The users as the simulator reports them.
 pub(super) type Users = BTreeMap<String, BTreeMap<String, String>>;
 
-pub(super) fn schema(watermark: Watermark) -> String {
+/// Texts of the column `extra`. Only the first two, and NULL, are numbers. A row with the second leaves the filter.
+pub(super) const EXTRAS: [&str; 5] = ["7", "-1", "no number", "99999999999", ""];
+
+/// The relation that imsync reads.
+pub(super) fn relation(settings: &Settings) -> &'static str {
+    if settings.view { "people" } else { "users" }
+}
+
+pub(super) fn schema(settings: &Settings) -> String {
+    let watermark = settings.watermark;
     let kind = match watermark {
         Watermark::Zoned | Watermark::None => "timestamptz",
         Watermark::Local => "timestamp",
@@ -25,9 +34,24 @@ pub(super) fn schema(watermark: Watermark) -> String {
     format!(
         "CREATE SEQUENCE ticks START 1000; CREATE TABLE users (
          id text PRIMARY KEY, number int NOT NULL, city text, note text, plan text, gender text, tier text, lang text,
-         kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, detectable boolean NOT NULL DEFAULT true);
-         CREATE INDEX ON users (updated_at, id);",
-        watermark_expression(watermark, WatermarkUpdate::Now)
+         kind text, updated_at {kind} DEFAULT {}, deleted_at timestamptz, extra text,
+         detectable boolean NOT NULL DEFAULT true);
+         CREATE INDEX ON users (updated_at, id); {}",
+        watermark_expression(watermark, WatermarkUpdate::Now),
+        view(ViewVersion::Plain)
+    )
+}
+
+/// The statement that creates the view or replaces it.
+pub(super) fn view(version: ViewVersion) -> String {
+    let (city, condition) = match version {
+        ViewVersion::Plain => ("city", ""),
+        ViewVersion::WithoutSome => ("city", " WHERE number % 7 <> 3"),
+        ViewVersion::OtherCity => ("CASE WHEN number % 7 = 3 THEN 'Quito' ELSE city END", ""),
+    };
+    format!(
+        "CREATE OR REPLACE VIEW people AS SELECT id, number, {city} AS city, note, plan, gender, tier, lang, kind, updated_at, \
+         deleted_at, extra, extra::int AS amount, detectable FROM users{condition};"
     )
 }
 
@@ -59,9 +83,15 @@ pub(super) fn source(settings: &Settings, version: ConfigVersion) -> String {
         Watermark::Local => "watermark_column = \"updated_at\"\nwatermark_timezone = \"Europe/Berlin\"\n",
     };
     let narrow = if version == ConfigVersion::NarrowFilter { " AND number % 5 <> 4" } else { "" };
+    let cast = match (settings.casts, settings.view) {
+        (false, _) => "",
+        (true, false) => " AND (extra IS NULL OR extra::int >= 0)",
+        (true, true) => " AND (amount IS NULL OR amount >= 0)",
+    };
+    let relation = relation(settings);
     format!(
-        "table = \"public.users\"\naccount_column = \"id\"\n{watermark}watermark_grace = \"1s\"\n\
-         deleted_column = \"deleted_at\"\nfilter = \"kind IS DISTINCT FROM 'bot'{narrow}\"\npage_size = {}\n",
+        "table = \"public.{relation}\"\naccount_column = \"id\"\n{watermark}watermark_grace = \"1s\"\n\
+         deleted_column = \"deleted_at\"\nfilter = \"kind IS DISTINCT FROM 'bot'{narrow}{cast}\"\npage_size = {}\n",
         settings.page_size
     )
 }
@@ -170,21 +200,26 @@ pub(super) struct Row {
     number: i32,
     /// Soft-deleted, or excluded by the filter as a bot.
     gone: bool,
+    extra: Option<String>,
     pub(super) detectable: bool,
     pub(super) shown: String,
 }
 
-pub(super) async fn rows(connection: &mut PgConnection) -> sqlx::Result<BTreeMap<String, Row>> {
-    type Columns = (String, i32, Vec<Option<String>>, bool, bool, String);
-    let rows: Vec<Columns> = sqlx::query_as(
-        "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, detectable, \
-         row_to_json(users)::text FROM users",
-    )
+pub(super) async fn rows(connection: &mut PgConnection, settings: &Settings) -> sqlx::Result<BTreeMap<String, Row>> {
+    type Columns = (String, i32, Vec<Option<String>>, bool, Option<String>, bool, String);
+    let rows: Vec<Columns> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT id, number, ARRAY[city, note, plan, gender, tier, lang], deleted_at IS NOT NULL OR kind = 'bot' IS TRUE, extra, \
+         detectable, json_build_array(id, city, note, plan, gender, tier, lang, kind, extra, updated_at, deleted_at, detectable)::text \
+         FROM {}",
+        relation(settings)
+    )))
     .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, number, values, gone, detectable, shown)| (id, Row { values, number, gone, detectable, shown }))
+        .map(|(id, number, values, gone, extra, detectable, shown)| {
+            (id, Row { values, number, gone, extra, detectable, shown })
+        })
         .collect())
 }
 
@@ -236,9 +271,19 @@ pub(super) fn too_long(account: &str) -> bool {
 }
 
 impl Row {
-    /// Whether the row counts as gone.
-    pub(super) fn is_gone(&self, version: ConfigVersion) -> bool {
+    fn is_filtered_out(&self, version: ConfigVersion) -> bool {
         self.gone || version == ConfigVersion::NarrowFilter && self.number % 5 == 4
+    }
+
+    /// Whether the row counts as gone.
+    pub(super) fn is_gone(&self, settings: &Settings, version: ConfigVersion) -> bool {
+        self.is_filtered_out(version) || settings.casts && self.extra.as_deref() == Some(EXTRAS[1])
+    }
+
+    /// Whether the filter raises an error. It does not look at the text when another condition decides.
+    pub(super) fn raises(&self, settings: &Settings, version: ConfigVersion) -> bool {
+        let is_number = |extra: &str| EXTRAS[..2].contains(&extra);
+        settings.casts && !self.is_filtered_out(version) && self.extra.as_deref().is_some_and(|extra| !is_number(extra))
     }
 }
 
@@ -251,7 +296,8 @@ pub(super) fn expected_values(
 ) -> BTreeMap<&'static str, ExpectedValue> {
     let value = |attribute: &'static str, index: usize| match row {
         _ if too_long(account) => ExpectedValue::Nothing,
-        Some(row) if !row.is_gone(version) => match (attribute, version) {
+        Some(row) if row.raises(settings, version) => ExpectedValue::Kept,
+        Some(row) if !row.is_gone(settings, version) => match (attribute, version) {
             ("lang", ConfigVersion::WithoutLang) if settings.keep_unmapped => ExpectedValue::Kept,
             ("lang", ConfigVersion::WithoutLang) => ExpectedValue::Nothing,
             _ => expected(attribute, row.values[index].as_deref(), version),

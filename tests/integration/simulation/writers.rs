@@ -26,7 +26,7 @@ struct WriterSession {
 
 /// All writer sessions.
 pub(super) struct Writers {
-    watermark: Watermark,
+    pub(super) watermark: Watermark,
     database: String,
     sessions: Vec<Option<WriterSession>>,
     /// Global ids of the prepared transactions, the oldest first.
@@ -75,6 +75,14 @@ fn statements(watermark: Watermark, action: &WriterAction) -> Vec<String> {
         WriterAction::BulkGone { modulus, rest, gone } => {
             let when = if *gone { "now()" } else { "NULL" };
             vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE number % {modulus} = {rest}")]
+        }
+        WriterAction::GoneBelow { below, gone } => {
+            let when = if *gone { "now()" } else { "NULL" };
+            vec![format!("UPDATE users SET deleted_at = {when}, {now} WHERE number < {below}")]
+        }
+        WriterAction::Extra { account, extra } => {
+            let extra = literal(Some(table::EXTRAS[*extra]));
+            vec![format!("UPDATE users SET extra = {extra}, {now} WHERE id = {}", id(*account))]
         }
         WriterAction::Insert { account, value } => {
             let (city, other) = (literal(table::value(*value)), literal(table::value(*value % 3)));
