@@ -31,8 +31,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes over the deferrals that deliveries have stored.
+    pub(super) fn adopt_deferrals(&mut self) {
+        for (account, pass) in self.queue.take_deferred() {
+            self.deferrals.add(&account, pass, false);
+        }
+    }
+
     /// Looks up the deferred accounts that are no longer in flight.
     pub(super) async fn look_up_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+        self.adopt_deferrals();
         loop {
             let in_flight = self.queue.accounts_in_flight();
             let ready = self.deferrals.ready(|account| in_flight.contains(account), self.reader.page_size());
@@ -50,6 +58,7 @@ impl Engine {
     pub(super) async fn settle_with_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
         self.look_up_deferred(context).await?;
         self.settle(context).await?;
+        self.adopt_deferrals();
         while self.slow_calls == SlowCalls::Await && self.deferrals.any_waits() {
             self.look_up_deferred(context).await?;
             self.settle(context).await?;

@@ -37,30 +37,42 @@ type OpenDiffs = Vec<AccountDiff>;
 /// Delivers the diffs. Returns the accounts whose outcome is not recorded, which is an error of the pass; they stay in
 /// flight. An intent that is left behind is resolved by the next pass.
 ///
-/// Where another sync of the app has a call for an account in flight, the account waits and the others go ahead.
-pub(super) async fn deliver_and_record(delivery: &QueuedDelivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
+/// Where another sync of the app has a call for an account in flight, the account waits and the others go ahead. It is
+/// stored as deferred, so that the pass need not wait for the other sync; these accounts are returned too.
+pub(super) async fn deliver_and_record(
+    delivery: &QueuedDelivery,
+    diffs: Vec<AccountDiff>,
+) -> (Vec<Account>, Vec<Account>) {
     let mut open = diffs;
     let mut blocked = Vec::new();
-    let mut result = delivery.deliver_unblocked(&mut open, &mut blocked).await;
+    let mut deferred = Vec::new();
+    let mut result = delivery.deliver_unblocked(&mut open, &mut blocked, &mut deferred).await;
     for attempt in 0.. {
         if result.is_err() || blocked.is_empty() {
             break;
         }
+        // What is recorded before may have set another stage.
+        delivery.progress.note_intent_stored();
         result = wait_for_other_sync(&delivery.context, attempt).await;
         if result.is_ok() {
             open = std::mem::take(&mut blocked);
-            result = delivery.deliver_unblocked(&mut open, &mut blocked).await;
+            result = delivery.deliver_unblocked(&mut open, &mut blocked, &mut deferred).await;
         }
     }
     if let Err(error) = result {
         delivery.context.record_first_error(error);
     }
-    open.into_iter().chain(blocked).map(|diff| diff.change.account).collect()
+    (open.into_iter().chain(blocked).map(|diff| diff.change.account).collect(), deferred)
 }
 
 impl QueuedDelivery {
     /// Delivers what no other sync blocks. The others become `blocked`.
-    async fn deliver_unblocked(&self, open: &mut OpenDiffs, blocked: &mut OpenDiffs) -> Result<(), PassError> {
+    async fn deliver_unblocked(
+        &self,
+        open: &mut OpenDiffs,
+        blocked: &mut OpenDiffs,
+        deferred: &mut Vec<Account>,
+    ) -> Result<(), PassError> {
         if !open.iter().any(|diff| diff.sends() || !diff.given_up.is_empty()) {
             return self.record(open, HashMap::new(), None, false).await;
         }
@@ -80,7 +92,12 @@ impl QueuedDelivery {
             if unsent.is_empty() { Ok(()) } else { self.record(&mut unsent, HashMap::new(), None, false).await };
         // Those that are left here could not be recorded.
         open.extend(unsent);
-        if result.is_ok() && blocked.is_empty() {
+        if result.is_ok() && deferred.is_empty() && !blocked.is_empty() {
+            let accounts: Vec<Account> = blocked.iter().map(|diff| diff.account().clone()).collect();
+            result = self.context.writer.defer_accounts(&accounts).await.map_err(PassError::from);
+            *deferred = accounts;
+        }
+        if result.is_ok() {
             self.progress.note_intent_stored();
         }
         let Some(intent) = stored.intent else { return result };

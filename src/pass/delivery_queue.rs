@@ -30,6 +30,8 @@ struct Completed {
     number: u64,
     /// Accounts whose outcome could not be recorded. Their intent, if there is one, is resolved by the next pass.
     unrecorded: Vec<Account>,
+    /// Accounts that were stored as deferred, because another sync had calls for them in flight.
+    deferred: Vec<Account>,
 }
 
 /// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
@@ -64,6 +66,8 @@ pub(super) struct DeliveryQueue {
     pending: Option<PendingDelivery>,
     /// Accounts of deliveries that could not record their outcomes.
     unrecorded: Vec<Account>,
+    /// Accounts that deliveries have stored as deferred, with the first pass that has read their row.
+    deferred: Vec<(Account, u64)>,
     next_delivery: u64,
     passes: u64,
 }
@@ -98,6 +102,7 @@ impl DeliveryQueue {
             outstanding: BTreeMap::new(),
             pending: None,
             unrecorded: Vec::new(),
+            deferred: Vec::new(),
             next_delivery: 0,
             passes: 0,
         }
@@ -200,8 +205,8 @@ impl DeliveryQueue {
             in_flight: self.in_flight.clone(),
         };
         self.deliveries.spawn(async move {
-            let unrecorded = deliver_and_record(&delivery, diffs).await;
-            Completed { number, unrecorded }
+            let (unrecorded, deferred) = deliver_and_record(&delivery, diffs).await;
+            Completed { number, unrecorded, deferred }
         });
     }
 
@@ -297,9 +302,10 @@ impl DeliveryQueue {
 
     fn remove_completed(&mut self, completed: Result<Completed, tokio::task::JoinError>) {
         match completed {
-            Ok(Completed { number, unrecorded }) => {
+            Ok(Completed { number, unrecorded, deferred }) => {
                 self.unrecorded.extend(unrecorded);
-                self.outstanding.remove(&number);
+                let pass = self.outstanding.remove(&number).map_or(0, |delivery| delivery.first_pass);
+                self.deferred.extend(deferred.into_iter().map(|account| (account, pass)));
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // A delivery is cancelled only when the queue is dropped.
@@ -312,6 +318,11 @@ impl DeliveryQueue {
     pub(super) fn take_unrecorded(&mut self) -> Vec<Account> {
         self.note_completed();
         std::mem::take(&mut self.unrecorded)
+    }
+
+    /// The accounts that deliveries have stored as deferred, once.
+    pub(super) fn take_deferred(&mut self) -> Vec<(Account, u64)> {
+        std::mem::take(&mut self.deferred)
     }
 
     /// The intents of these accounts could not be resolved. They stay in flight.

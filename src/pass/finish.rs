@@ -49,6 +49,7 @@ impl Engine {
         if error.is_none() && progress.covers_all_changes() {
             self.current_passes.note_complete(context.pass, report.started);
         }
+        self.adopt_deferrals();
         let held_since = [self.queue.oldest_pass(), self.deferrals.oldest_pass()].into_iter().flatten().min();
         report.current_since = self.current_passes.advance(held_since);
         self.note_reported(context);

@@ -301,3 +301,33 @@ async fn equal_values_have_another_digest_in_another_sync() {
     env.imsync(&["backfill"]).await.expect_code(0);
     assert_eq!(env.handle().counters().arrived, arrived);
 }
+
+/// The pass of a sync does not wait for an account for which another sync has a call that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_call_of_the_other_sync_delays_one_account_only() {
+    let env = two_syncs(60, "").await;
+    env.execute("UPDATE users SET kind = 'b', updated_at = now() WHERE id > 'u00030'").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    second(&env, &["backfill"]).await.expect_code(0);
+    let mut daemon = env.start("run", &["run"]);
+    let mut other = start_second(&env, None);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let silent = fault(&env, "late:10m:command=set_attr:account=u00001");
+    env.execute("UPDATE users SET city = 'x', updated_at = now() WHERE id = 'u00001'").await;
+    let intents =
+        "SELECT count(*) FROM imsync.intent WHERE sync_id = (SELECT id FROM imsync.sync WHERE name = 'users')";
+    env.eventually("the call of the first sync hangs", async || env.number(intents).await == 1).await;
+    env.execute("UPDATE users SET kind = 'b', city = 'y', updated_at = now() WHERE id = 'u00001'").await;
+    let deferred = "SELECT count(*) FROM imsync.deferred_account";
+    env.eventually("the second sync defers it", async || env.number(deferred).await > 0).await;
+    env.execute("UPDATE users SET city = 'of another', updated_at = now() WHERE id = 'u00040'").await;
+    env.eventually("another account arrives", async || env.handle().user("u00040")["city"] == "of another").await;
+    assert_eq!(env.number(intents).await, 1, "the call of the first sync still hangs");
+    env.handle().remove_fault(silent);
+    env.eventually("the account arrives", async || env.handle().user("u00001")["city"] == "y").await;
+    env.eventually("nothing is deferred", async || env.number(deferred).await == 0).await;
+    daemon.kill().await.expect("the daemon can be killed");
+    other.kill().await.expect("the daemon can be killed");
+    settle(&env).await;
+    expect_table(&env).await;
+}
