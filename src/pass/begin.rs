@@ -34,6 +34,7 @@ impl Engine {
         let context = DeliveryContext {
             pass: self.queue.next_pass(),
             session: self.pusher.begin_pass(self.comparer.names.clone(), urgent, Arc::new(probes)),
+            is_beside_incremental_passes: progress.kind == PassKind::Full && self.has_watermark(),
             progress,
             names: self.comparer.names.clone(),
             writer: self.writer.clone(),

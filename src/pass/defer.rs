@@ -33,13 +33,18 @@ impl Engine {
 
     /// Takes over the deferrals that deliveries have stored.
     pub(super) fn adopt_deferrals(&mut self) {
-        for (account, pass) in self.queue.take_deferred() {
-            self.deferrals.add(&account, pass, false);
+        for account in self.queue.take_deferred() {
+            // Its change holds the lag until its outcome is recorded, and what comes after that is a new change.
+            self.deferrals.add(&account, self.queue.current_pass(), false);
         }
     }
 
     /// Looks up the deferred accounts that are no longer in flight.
-    pub(super) async fn look_up_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+    pub(super) async fn look_up_deferred(
+        &mut self,
+        context: &Arc<DeliveryContext>,
+        force: bool,
+    ) -> Result<(), PassError> {
         self.adopt_deferrals();
         loop {
             let in_flight = self.queue.accounts_in_flight();
@@ -48,19 +53,24 @@ impl Engine {
                 return Ok(());
             }
             let first_pass = Some(self.deferrals.note_looked_up(&ready, context.pass));
-            let options = CompareOptions { first_pass, ..CompareOptions::default() };
+            let options = CompareOptions { first_pass, force, ..CompareOptions::default() };
             self.look_up_and_enqueue_accounts(context, &ready, options).await?;
         }
     }
 
     /// Waits for the deliveries of a pass, and looks up what was deferred: once in a daemon, whose next pass looks up the
     /// others; else until nothing is deferred any more.
-    pub(super) async fn settle_with_deferred(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
-        self.look_up_deferred(context).await?;
+    /// `force`: every attribute is sent again.
+    pub(super) async fn settle_with_deferred(
+        &mut self,
+        context: &Arc<DeliveryContext>,
+        force: bool,
+    ) -> Result<(), PassError> {
+        self.look_up_deferred(context, force).await?;
         self.settle(context).await?;
         self.adopt_deferrals();
         while self.slow_calls == SlowCalls::Await && self.deferrals.any_waits() {
-            self.look_up_deferred(context).await?;
+            self.look_up_deferred(context, force).await?;
             self.settle(context).await?;
         }
         Ok(())
@@ -68,6 +78,7 @@ impl Engine {
 
     /// Ends the deferrals that a complete pass has looked up: what differed is recorded or stands in an intent.
     pub(super) async fn end_deferrals(&mut self, context: &DeliveryContext) -> Result<(), PassError> {
+        self.adopt_deferrals();
         let ended = self.deferrals.looked_up_by(context.pass);
         if !ended.is_empty() {
             self.writer.end_deferral(&ended).await?;

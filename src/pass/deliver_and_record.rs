@@ -4,7 +4,7 @@
 //! which deliveries are in flight, where pages come from.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -29,6 +29,8 @@ pub(super) struct QueuedDelivery {
     pub(super) progress: Arc<DeliveryProgress>,
     pub(super) live_intents: LiveIntents,
     pub(super) in_flight: AccountsInFlight,
+    /// Accounts that deliveries have stored as deferred.
+    pub(super) deferred: Arc<Mutex<Vec<Account>>>,
 }
 
 /// The changes of a delivery that have no recorded outcome yet, in the order of their rows.
@@ -38,15 +40,11 @@ type OpenDiffs = Vec<AccountDiff>;
 /// flight. An intent that is left behind is resolved by the next pass.
 ///
 /// Where another sync of the app has a call for an account in flight, the account waits and the others go ahead. It is
-/// stored as deferred, so that the pass need not wait for the other sync; these accounts are returned too.
-pub(super) async fn deliver_and_record(
-    delivery: &QueuedDelivery,
-    diffs: Vec<AccountDiff>,
-) -> (Vec<Account>, Vec<Account>) {
+/// stored as deferred, so that the pass need not wait for the other sync.
+pub(super) async fn deliver_and_record(delivery: &QueuedDelivery, diffs: Vec<AccountDiff>) -> Vec<Account> {
     let mut open = diffs;
     let mut blocked = Vec::new();
-    let mut deferred = Vec::new();
-    let mut result = delivery.deliver_unblocked(&mut open, &mut blocked, &mut deferred).await;
+    let mut result = delivery.deliver_unblocked(&mut open, &mut blocked, 0).await;
     for attempt in 0.. {
         if result.is_err() || blocked.is_empty() {
             break;
@@ -56,13 +54,13 @@ pub(super) async fn deliver_and_record(
         result = wait_for_other_sync(&delivery.context, attempt).await;
         if result.is_ok() {
             open = std::mem::take(&mut blocked);
-            result = delivery.deliver_unblocked(&mut open, &mut blocked, &mut deferred).await;
+            result = delivery.deliver_unblocked(&mut open, &mut blocked, attempt + 1).await;
         }
     }
     if let Err(error) = result {
         delivery.context.record_first_error(error);
     }
-    (open.into_iter().chain(blocked).map(|diff| diff.change.account).collect(), deferred)
+    open.into_iter().chain(blocked).map(|diff| diff.change.account).collect()
 }
 
 impl QueuedDelivery {
@@ -71,7 +69,7 @@ impl QueuedDelivery {
         &self,
         open: &mut OpenDiffs,
         blocked: &mut OpenDiffs,
-        deferred: &mut Vec<Account>,
+        attempt: u32,
     ) -> Result<(), PassError> {
         if !open.iter().any(|diff| diff.sends() || !diff.given_up.is_empty()) {
             return self.record(open, HashMap::new(), None, false).await;
@@ -92,10 +90,11 @@ impl QueuedDelivery {
             if unsent.is_empty() { Ok(()) } else { self.record(&mut unsent, HashMap::new(), None, false).await };
         // Those that are left here could not be recorded.
         open.extend(unsent);
-        if result.is_ok() && deferred.is_empty() && !blocked.is_empty() {
+        if result.is_ok() && attempt == 0 && !blocked.is_empty() {
             let accounts: Vec<Account> = blocked.iter().map(|diff| diff.account().clone()).collect();
             result = self.context.writer.defer_accounts(&accounts).await.map_err(PassError::from);
-            *deferred = accounts;
+            // Told before the pass may end: it must not end an earlier deferral of these accounts.
+            self.deferred.lock().unwrap_or_else(PoisonError::into_inner).extend(accounts);
         }
         if result.is_ok() {
             self.progress.note_intent_stored();

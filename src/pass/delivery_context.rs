@@ -33,6 +33,8 @@ pub(super) struct DeliveryContext {
     pub(super) late_write_window: Duration,
     /// Shared by all passes.
     pub(super) backoff: Arc<Mutex<AccountBackoff>>,
+    /// It is a full pass, and incremental passes run between its steps.
+    pub(super) is_beside_incremental_passes: bool,
     /// The first error of a delivery.
     pub(super) failure: FirstError,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -30,8 +30,6 @@ struct Completed {
     number: u64,
     /// Accounts whose outcome could not be recorded. Their intent, if there is one, is resolved by the next pass.
     unrecorded: Vec<Account>,
-    /// Accounts that were stored as deferred, because another sync had calls for them in flight.
-    deferred: Vec<Account>,
 }
 
 /// Changes that were compared and are not being sent yet. They belong to one pass and become one delivery.
@@ -48,6 +46,8 @@ struct Outstanding {
     /// The first pass that has read one of its rows.
     first_pass: u64,
     origin: ChangeOrigin,
+    /// What is committed before its pass counts as not in IM until its outcomes are recorded.
+    holds_lag: bool,
     progress: Arc<DeliveryProgress>,
 }
 
@@ -66,8 +66,8 @@ pub(super) struct DeliveryQueue {
     pending: Option<PendingDelivery>,
     /// Accounts of deliveries that could not record their outcomes.
     unrecorded: Vec<Account>,
-    /// Accounts that deliveries have stored as deferred, with the first pass that has read their row.
-    deferred: Vec<(Account, u64)>,
+    /// Accounts that deliveries have stored as deferred.
+    deferred: Arc<Mutex<Vec<Account>>>,
     next_delivery: u64,
     passes: u64,
 }
@@ -102,7 +102,7 @@ impl DeliveryQueue {
             outstanding: BTreeMap::new(),
             pending: None,
             unrecorded: Vec::new(),
-            deferred: Vec::new(),
+            deferred: Arc::default(),
             next_delivery: 0,
             passes: 0,
         }
@@ -111,6 +111,11 @@ impl DeliveryQueue {
     /// The number of a pass that is about to begin.
     pub(super) fn next_pass(&mut self) -> u64 {
         self.passes += 1;
+        self.passes
+    }
+
+    /// The number of the newest pass.
+    pub(super) fn current_pass(&self) -> u64 {
         self.passes
     }
 
@@ -195,7 +200,11 @@ impl DeliveryQueue {
         let number = self.next_delivery;
         self.next_delivery += 1;
         let progress = Arc::new(DeliveryProgress::new(self.changed.clone()));
-        let outstanding = Outstanding { pass: context.pass, first_pass, origin, progress: progress.clone() };
+        // A full pass is not the way of new changes where there are incremental passes, and it may take hours.
+        let holds_lag = origin == ChangeOrigin::New && !context.is_beside_incremental_passes;
+        let progress_of_queue = progress.clone();
+        let outstanding =
+            Outstanding { pass: context.pass, first_pass, origin, holds_lag, progress: progress_of_queue };
         self.outstanding.insert(number, outstanding);
         let delivery = QueuedDelivery {
             context,
@@ -203,10 +212,11 @@ impl DeliveryQueue {
             progress,
             live_intents: self.live_intents.clone(),
             in_flight: self.in_flight.clone(),
+            deferred: self.deferred.clone(),
         };
         self.deliveries.spawn(async move {
-            let (unrecorded, deferred) = deliver_and_record(&delivery, diffs).await;
-            Completed { number, unrecorded, deferred }
+            let unrecorded = deliver_and_record(&delivery, diffs).await;
+            Completed { number, unrecorded }
         });
     }
 
@@ -247,7 +257,7 @@ impl DeliveryQueue {
     /// The first pass that has read a row of which a change has no recorded outcome. Accounts that count as in doubt, and
     /// rejections that are tried again, are left out.
     pub(super) fn oldest_pass(&self) -> Option<u64> {
-        let held = self.outstanding.values().filter(|delivery| delivery.origin == ChangeOrigin::New);
+        let held = self.outstanding.values().filter(|delivery| delivery.holds_lag);
         held.map(|delivery| delivery.first_pass).min()
     }
 
@@ -302,10 +312,9 @@ impl DeliveryQueue {
 
     fn remove_completed(&mut self, completed: Result<Completed, tokio::task::JoinError>) {
         match completed {
-            Ok(Completed { number, unrecorded, deferred }) => {
+            Ok(Completed { number, unrecorded }) => {
                 self.unrecorded.extend(unrecorded);
-                let pass = self.outstanding.remove(&number).map_or(0, |delivery| delivery.first_pass);
-                self.deferred.extend(deferred.into_iter().map(|account| (account, pass)));
+                self.outstanding.remove(&number);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // A delivery is cancelled only when the queue is dropped.
@@ -321,8 +330,8 @@ impl DeliveryQueue {
     }
 
     /// The accounts that deliveries have stored as deferred, once.
-    pub(super) fn take_deferred(&mut self) -> Vec<(Account, u64)> {
-        std::mem::take(&mut self.deferred)
+    pub(super) fn take_deferred(&mut self) -> Vec<Account> {
+        std::mem::take(&mut self.deferred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The intents of these accounts could not be resolved. They stay in flight.

@@ -36,7 +36,7 @@ impl Engine {
         update: SyncUpdate,
         save: bool,
     ) -> (PassReport, Option<PassError>) {
-        let result = self.add_detached(context, result);
+        let (result, own_calls) = self.add_detached(context, result);
         let progress = &context.progress;
         *progress.open().await = false;
         let (outcome, mut error) = match result {
@@ -52,13 +52,13 @@ impl Engine {
         self.adopt_deferrals();
         let held_since = [self.queue.oldest_pass(), self.deferrals.oldest_pass()].into_iter().flatten().min();
         report.current_since = self.current_passes.advance(held_since);
-        self.note_reported(context);
+        self.note_reported(context, &report, own_calls);
         let save = save || (was_held && report.current_since.is_some());
         if let Err(save_error) = self.store_report(&mut report, update, save).await {
             report.current_since = None;
             // The first error is the one that is reported.
             if error.is_none() {
-                report = progress.report(save_error.outcome(), Some(save_error.to_string()));
+                report.fail(save_error.outcome(), save_error.to_string());
                 error = Some(save_error);
             }
         }

@@ -105,7 +105,7 @@ impl Engine {
         full.differences = PassProgress::get(&full.context.progress.changed);
         if self.slow_calls == SlowCalls::Await || !self.has_watermark() {
             // Else the incremental passes look them up.
-            self.settle_with_deferred(&full.context).await?;
+            self.settle_with_deferred(&full.context, full.key.options.force).await?;
         }
         let policy = full.removal_policy();
         self.resend_in_doubt(&full.context, &mut full.in_doubt).await?;

@@ -55,7 +55,7 @@ impl Engine {
         let from = self.take_transaction_list().await?;
         let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
         self.enqueue_changes(context, &mut changed).await?;
-        self.settle_with_deferred(context).await?;
+        self.settle_with_deferred(context, false).await?;
         self.resend_in_doubt(context, &mut in_doubt).await?;
         self.send_removals(context, RemovalPolicy::GUARDED).await?;
         self.retry_rejections(context, retries).await?;

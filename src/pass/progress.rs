@@ -124,6 +124,16 @@ impl PassProgress {
         other.recorded.fetch_add(self.recorded.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// Takes away what a report has shown, so that a later report shows the rest.
+    pub(super) fn subtract(&self, report: &PassReport) {
+        let row = &report.row;
+        for (counter, shown) in
+            [(&self.pushed, row.pushed), (&self.removed, row.removed), (&self.rejected, row.rejected)]
+        {
+            counter.fetch_sub(shown, Ordering::Relaxed);
+        }
+    }
+
     /// Reads one of the counters.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)

@@ -41,7 +41,13 @@ impl Engine {
             self.queue.wait_for_capacity().await;
             let Some(page) = scan.next(&mut self.reader).await? else { break };
             tried += page.looked_up.len();
-            let accounts = page.looked_up.clone();
+            // Those that are in flight stay due.
+            let in_flight = self.queue.accounts_in_flight();
+            let accounts: Vec<Account> =
+                page.looked_up.iter().filter(|account| !in_flight.contains(account)).cloned().collect();
+            if accounts.is_empty() {
+                break;
+            }
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
             let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;

@@ -89,6 +89,13 @@ impl PassReport {
             || matches!(self.outcome, PassOutcome::Failed | PassOutcome::Interrupted)
     }
 
+    /// The end of the pass could not be stored.
+    pub(super) fn fail(&mut self, outcome: PassOutcome, error: String) {
+        self.outcome = outcome;
+        outcome.label().clone_into(&mut self.row.outcome);
+        self.row.error = Some(error);
+    }
+
     /// Logs the pass in one line.
     pub fn log(&self) {
         let row = &self.row;

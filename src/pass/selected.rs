@@ -60,7 +60,7 @@ impl Engine {
             self.compare_and_enqueue_page(context, page, compare).await?;
             PassProgress::add(&context.progress.done, scanned);
         }
-        self.settle_with_deferred(context).await?;
+        self.settle_with_deferred(context, options.force).await?;
         let policy = if options.allow_removals {
             RemovalPolicy::AllowAll
         } else {

@@ -12,8 +12,7 @@ use std::time::Duration;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::progress::PassProgress;
-use super::report::PassOutcome;
+use super::report::{PassOutcome, PassReport};
 use super::slow_calls::{DetachedPass, SlowCalls};
 use crate::clock;
 use crate::crash;
@@ -80,14 +79,16 @@ impl Engine {
         self.queue.wait_for_all().await;
     }
 
-    /// Adds to a pass that ends what passes before it have done since they ended. Their errors become its own.
+    /// Adds to a pass that ends what passes before it have done since they ended. Their errors become its own. Returns the
+    /// calls of the pass itself too.
     pub(super) fn add_detached(
         &mut self,
         context: &DeliveryContext,
         result: Result<PassOutcome, PassError>,
-    ) -> Result<PassOutcome, PassError> {
+    ) -> (Result<PassOutcome, PassError>, u64) {
         let mut result = result;
-        let mut calls = context.session.calls();
+        let own_calls = context.session.calls();
+        let mut calls = own_calls;
         for pass in &mut self.detached {
             if pass.context.pass == context.pass {
                 continue;
@@ -104,14 +105,13 @@ impl Engine {
         let queue = &self.queue;
         self.detached.retain(|pass| queue.has_outstanding(pass.context.pass) && pass.context.check().is_ok());
         context.progress.calls.store(calls, std::sync::atomic::Ordering::Relaxed);
-        result
+        (result, own_calls)
     }
 
     /// The report of a pass is made. What its deliveries do from now on belongs to the reports of later passes.
-    pub(super) fn note_reported(&mut self, context: &Arc<DeliveryContext>) {
+    pub(super) fn note_reported(&mut self, context: &Arc<DeliveryContext>, report: &PassReport, reported_calls: u64) {
         if self.queue.has_outstanding(context.pass) {
-            context.progress.move_outcomes_to(&PassProgress::new(context.progress.kind));
-            let reported_calls = context.session.calls();
+            context.progress.subtract(report);
             self.detached.push(DetachedPass { context: context.clone(), reported_calls });
         }
     }
