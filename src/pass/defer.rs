@@ -53,7 +53,7 @@ impl Engine {
                 return Ok(());
             }
             let first_pass = Some(self.deferrals.note_looked_up(&ready, context.pass));
-            let options = CompareOptions { first_pass, force, ..CompareOptions::default() };
+            let options = CompareOptions { force, first_pass, ..CompareOptions::default() };
             self.look_up_and_enqueue_accounts(context, &ready, options).await?;
         }
     }
