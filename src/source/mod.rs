@@ -6,7 +6,7 @@
 //! | File | Content |
 //! |---|---|
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
-//! | `read_apart` | reads pages, and finds the rows that raise an error |
+//! | `read_apart`, `whole_scan` | reads pages, and finds the rows that raise an error; when there are too many of them |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `session` | opens the connection and applies the session settings |
 //! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
@@ -42,6 +42,7 @@ mod tests;
 mod unmap_account;
 mod warnings;
 pub mod watermark;
+mod whole_scan;
 
 pub use activity::SourceActivity;
 pub use error::SourceError;

@@ -17,10 +17,6 @@ use super::reader::Source;
 use super::statements::PageStatement;
 use crate::model::Row;
 
-/// So many rows of a page may raise an error, whatever their share. Above that, and above half of the rows looked at, the
-/// filter or the view is at fault, and the page is given up.
-const MAX_UNREADABLE: usize = 50;
-
 fn bound(statement: &SqlStr, parameters: &[Option<String>]) -> Query<'static, sqlx::Postgres, PgArguments> {
     parameters.iter().fold(sqlx::query(statement.clone()), |query, parameter| query.bind(parameter.clone()))
 }
@@ -36,6 +32,7 @@ impl Source {
         let read = self.session.rows(bound(&statement.rows, parameters)).await;
         match read.and_then(|rows| decode_rows(&rows, self.columns)) {
             Ok(rows) => {
+                self.whole_scan.add(rows.len(), 0);
                 let (rows, last) = self.cut_page(rows, same_key);
                 Ok(Page { end: end_of(&rows), rows, unreadable: Vec::new(), last })
             }
@@ -83,7 +80,7 @@ impl Source {
     /// The rows of the accounts with these texts, and the accounts of which a row cannot be evaluated.
     pub(super) async fn read_apart(&mut self, accounts: Vec<String>) -> Result<AccountRows, SourceError> {
         let mut found = AccountRows::default();
-        let (mut parts, mut looked_at, mut is_compared) = (vec![accounts], 0, false);
+        let (mut parts, mut is_compared) = (vec![accounts], false);
         while let Some(mut part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -92,7 +89,7 @@ impl Source {
             let read = self.session.rows(query).await.and_then(|rows| decode_rows(&rows, self.columns));
             let raised = match read {
                 Ok(rows) => {
-                    looked_at += part.len();
+                    self.whole_scan.add(part.len(), 0);
                     found.rows.extend(rows);
                     continue;
                 }
@@ -109,11 +106,11 @@ impl Source {
                 parts.extend([second, part]);
                 continue;
             }
-            looked_at += 1;
+            self.whole_scan.add(0, 1);
             found.unreadable.extend(
                 part.pop().map(|account| UnreadableRow { account: account.into_boxed_str(), raised: raised.clone() }),
             );
-            if found.unreadable.len() > MAX_UNREADABLE && found.unreadable.len() * 2 > looked_at {
+            if self.whole_scan.is_hopeless() {
                 return Err(SourceError::Unsuitable(format!(
                     "more than half of the rows cannot be read: the source database raises {raised} while it evaluates them; correct source.filter or the view"
                 )));

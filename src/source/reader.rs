@@ -19,6 +19,7 @@ use super::table::Table;
 use super::unmap_account::strip_account_format;
 use super::warnings::WarningInputs;
 use super::watermark::{TransactionList, WatermarkPoint};
+use super::whole_scan::WholeScan;
 use crate::config;
 use crate::model::{Account, Row};
 
@@ -50,6 +51,7 @@ pub struct Source {
     pub(super) statements: Statements,
     /// `LIMIT` of a page.
     pub(super) limit: u64,
+    pub(super) whole_scan: WholeScan,
     warnings: Vec<String>,
     fingerprint_reader: FingerprintReader,
     fingerprint: SourceFingerprint,
@@ -102,6 +104,7 @@ impl Source {
             columns: columns.len(),
             statements,
             limit,
+            whole_scan: WholeScan::default(),
             warnings,
             fingerprint_reader,
             fingerprint,
@@ -211,7 +214,13 @@ impl Source {
             None => (self.statements.all.clone(), Vec::new()),
             Some(account) => (self.statements.all_after.clone(), vec![Some(account.to_owned())]),
         };
-        let mut page = self.read_page(statement, &parameters, |one, other| one.account == other.account).await?;
+        if after.is_none() {
+            self.whole_scan = WholeScan::default();
+        }
+        self.whole_scan.is_reading = true;
+        let page = self.read_page(statement, &parameters, |one, other| one.account == other.account).await;
+        self.whole_scan.is_reading = false;
+        let mut page = page?;
         if page.last && self.account_nullable {
             let rows = self.session.rows(sqlx::query(self.statements.without_account.clone())).await?;
             page.rows.extend(decode_rows(&rows, 0)?);

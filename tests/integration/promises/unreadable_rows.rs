@@ -221,3 +221,23 @@ async fn a_text_that_is_not_utf_8_rejects_its_row_only() {
     assert_eq!(env.handle().users().len(), 29);
     assert!(reason_of(&env, "u17").await.is_some_and(|reason| reason.contains("22021")));
 }
+
+/// Most rows of a poll, and all that are retried, raise an error. They are rejections, and no pass fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_that_raise_at_once_harm_no_other() {
+    let env = environment_of(300, number_filter("rejected_retry = \"1s\"")).await;
+    env.run_until_no_full_pass_is_due().await;
+    env.execute(&format!(
+        "UPDATE users SET extra = '{SECRET}', updated_at = now() WHERE id <= 'u00120';
+         UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u00200'"
+    ))
+    .await;
+    env.imsync(&["run", "--once"]).await.expect_code(3);
+    assert_eq!(env.handle().user("u00200")["city"], "moved");
+    assert_eq!(rejected(&env).await.len(), 120);
+    env.eventually("all of them are retried", async || {
+        env.imsync(&["run", "--once"]).await.expect_code(3);
+        rejected(&env).await.iter().all(|line| line["attempts"].as_u64() > Some(1))
+    })
+    .await;
+}
