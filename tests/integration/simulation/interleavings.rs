@@ -7,8 +7,9 @@ use super::operation::{
     Alteration, Answer, Command, CommandRun, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
     ViewVersion, WatermarkUpdate, WriterAction,
 };
-use super::plan::{GUARDED_SHARE, Planner};
+use super::plan::Planner;
 use super::scenarios::{ALWAYS, fault, once, pass};
+use super::settings::GUARDED_SHARE;
 use super::table::COLUMNS;
 
 /// Crash points around a deferred account.

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::operation::Watermark;
-use super::plan::TIMEOUT_MILLIS;
 use super::process::Ended;
+use super::settings::TIMEOUT_MILLIS;
 use super::state_claims::{StateClaim, StateClaims};
 use super::system::System;
 use super::table::{self, ExpectedValue, Row, Users};
