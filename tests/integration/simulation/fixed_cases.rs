@@ -7,7 +7,8 @@ use super::operation::ProcessFault::None as Unharmed;
 use super::operation::{
     Answer, Command, CommandRun, Fault, FaultKind, Selection, Watermark, WatermarkUpdate, WriterAction,
 };
-use super::plan::{Plan, Settings};
+use super::plan::Plan;
+use super::settings::Settings;
 
 /// The name and the history of each case.
 pub(super) fn all() -> Vec<(&'static str, Plan)> {

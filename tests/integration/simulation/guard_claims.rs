@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::plan::{GUARDED_SHARE, LONG_TIMEOUT_MILLIS};
+use super::settings::{GUARDED_SHARE, LONG_TIMEOUT_MILLIS};
 use super::system::System;
 use super::table::Users;
 

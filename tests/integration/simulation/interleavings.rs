@@ -7,8 +7,9 @@ use super::operation::{
     Alteration, Answer, Command, CommandRun, Fault, FaultKind, FaultTarget, Operation, ProcessFault, Selection,
     ViewVersion, WatermarkUpdate, WriterAction,
 };
-use super::plan::{GUARDED_SHARE, Planner};
+use super::plan::Planner;
 use super::scenarios::{ALWAYS, fault, once, pass};
+use super::settings::GUARDED_SHARE;
 use super::table::COLUMNS;
 
 /// Crash points around a deferred account.
@@ -221,16 +222,16 @@ impl Planner {
 
     /// IM does not answer for one account, whose row goes on changing.
     fn silent_account(&mut self) {
-        let (account, column) = (self.account(), self.column());
+        let (account, column) = (self.rng.below(self.settings.accounts), self.rng.pick(&[CITY, 1, 5]));
         self.operations.extend([Operation::ClearFaults, once()]);
-        let crash = self.rng.percent(50).then(|| (self.rng.pick(&WITH_DEFERRED), self.rng.between(1, 6)));
+        let crash = self.rng.percent(30).then(|| (self.rng.pick(&WITH_DEFERRED), self.rng.between(1, 6)));
         self.operations.push(Operation::Daemon(crash));
         self.pause(200, 600);
         for _ in 0..self.rng.between(2, 4) {
             // Answered late, or not before the time-out.
             let timeout = self.settings.timeout;
             let kind = if self.rng.percent(70) {
-                FaultKind::Slow(self.rng.between(timeout / 2, timeout * 4 / 5))
+                FaultKind::Slow(self.rng.between(timeout * 3 / 4, timeout * 9 / 10))
             } else {
                 FaultKind::ApplyThenHold(self.rng.between(timeout + 100, timeout * 3 / 2))
             };
@@ -241,9 +242,12 @@ impl Planner {
                 self.commit_actions([Self::set_value(other, column, value, WatermarkUpdate::Now)]);
                 self.pause(200, 600);
             }
-            self.operations.push(Operation::ClearFaults);
-            // The rows are older than the grace when the call is answered.
+            // A later row moves the position past these before the call is answered.
+            self.pause(1_000, 1_300);
+            let other = self.account();
+            self.commit_actions([Self::set_value(other, CITY, 2, WatermarkUpdate::Now)]);
             self.pause(500, 2_500);
+            self.operations.push(Operation::ClearFaults);
             if self.rng.percent(30) {
                 self.operations.extend([Operation::DaemonKill, Operation::Daemon(None)]);
             }

@@ -21,6 +21,7 @@ mod process;
 mod quiescence;
 mod rng;
 mod scenarios;
+mod settings;
 mod soak;
 mod state_claims;
 mod system;

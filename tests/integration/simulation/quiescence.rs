@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::operation::Watermark;
-use super::plan::TIMEOUT_MILLIS;
 use super::process::Ended;
+use super::settings::TIMEOUT_MILLIS;
 use super::state_claims::{StateClaim, StateClaims};
 use super::system::System;
 use super::table::{self, ExpectedValue, Row, Users};
@@ -31,10 +31,15 @@ impl System {
         let released = tokio::time::timeout(SETTLE_TIMEOUT, im.wait_until(|counters| counters.held == 0));
         released.await.map_err(|_| "calls remain held".to_owned())?;
 
+        let is_resumed = self.has_position().await?;
         self.command(&split("rejected retry")).await?;
         let mut first = self.settle("run --once --json").await?;
         if self.settings.watermark == Watermark::Counter && self.full_due().await? {
             // A counter cannot show where a transaction of the first transaction list began, so a full pass is due.
+            first = self.settle("run --once --json").await?;
+        }
+        if self.settings.watermark == Watermark::None && is_resumed {
+            // A resumed pass has not seen the rows before its position again, and without a watermark the next one does.
             first = self.settle("run --once --json").await?;
         }
         while self.rejections_due().await? {
@@ -90,6 +95,20 @@ impl System {
     async fn full_due(&mut self) -> Result<bool, String> {
         let due = sqlx::query_scalar("SELECT coalesce(bool_or(full_pass_due IS NOT NULL), false) FROM imsync.sync");
         due.fetch_one(&mut self.observer).await.map_err(|error| error.to_string())
+    }
+
+    /// Whether the next full pass may resume an interrupted one. The table is missing before imsync's first start.
+    async fn has_position(&mut self) -> Result<bool, String> {
+        let ready: bool = sqlx::query_scalar("SELECT to_regclass('imsync.owed_removal') IS NOT NULL")
+            .fetch_one(&mut self.observer)
+            .await
+            .map_err(|error| error.to_string())?;
+        if !ready {
+            return Ok(false);
+        }
+        let found =
+            sqlx::query_scalar("SELECT coalesce(bool_or(full_pass_position IS NOT NULL), false) FROM imsync.sync");
+        found.fetch_one(&mut self.observer).await.map_err(|error| error.to_string())
     }
 
     async fn rejections_due(&mut self) -> Result<bool, String> {

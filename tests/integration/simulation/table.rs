@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::operation::{ConfigVersion, ViewVersion, Watermark, WatermarkUpdate};
-use super::plan::Settings;
+use super::settings::Settings;
 
 /// The users as the simulator reports them.
 pub(super) type Users = BTreeMap<String, BTreeMap<String, String>>;
