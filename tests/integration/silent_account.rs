@@ -116,3 +116,36 @@ async fn a_silent_account_does_not_delay_others() {
     assert!(latencies.quantile(0.5) <= Duration::from_secs(2), "{:?}", latencies.quantile(0.5));
     assert!(latencies.quantile(0.8) <= Duration::from_secs(4), "{:?}", latencies.quantile(0.8));
 }
+
+/// The row changes while a slow call for it is in flight, and the watermark moves past it. Then the call is answered, and the
+/// process is killed before the next pass. Nothing but the stored deferral finds the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_during_a_slow_call_survives_a_kill() {
+    let setup =
+        Setup { more: "[schedule]\ninterval = \"4s\"\nfull_every = \"never\"\n".to_owned(), ..Setup::default() };
+    let env = TestEnvironment::set_up(setup).await;
+    env.execute("INSERT INTO users (id, city) VALUES ('slow', 'old'), ('other', 'old')").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.run_until_no_full_pass_is_due().await;
+    let hold = env.handle().add_fault("hold:command=set_attr:account=slow".parse().expect("a valid fault"));
+    let mut daemon = env.start("run", &["run"]);
+    let mut database = env.database.connect().await;
+    change(&mut database, "slow", "first").await;
+    env.eventually("the call is in flight", async || env.number("SELECT count(*) FROM imsync.intent").await == 1).await;
+    change(&mut database, "slow", "second").await;
+    let deferred = "SELECT count(*) FROM imsync.deferred_account";
+    env.eventually("the change is deferred", async || env.number(deferred).await == 1).await;
+    // The pass that has read the row stores its position when it ends.
+    change(&mut database, "other", "moved").await;
+    env.eventually("later changes arrive", async || env.handle().user("other")["city"] == "moved").await;
+    env.handle().release_held_calls(hold);
+    env.handle().remove_fault(hold);
+    env.eventually("the call is recorded", async || env.number("SELECT count(*) FROM imsync.intent").await == 0).await;
+    daemon.kill().await.expect("the daemon can be killed");
+    assert_eq!(env.handle().user("slow")["city"], "first", "the kill came before the look-up");
+    assert_eq!(env.number(deferred).await, 1);
+    let pass = env.imsync(&["run", "--once", "--json"]).await.expect_code(0).json();
+    assert_eq!(pass["kind"], "incremental", "{pass}");
+    assert_eq!(env.handle().user("slow")["city"], "second");
+    assert_eq!(env.number(deferred).await, 0);
+}
