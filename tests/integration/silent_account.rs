@@ -135,9 +135,10 @@ async fn a_change_during_a_slow_call_survives_a_kill() {
     change(&mut database, "slow", "second").await;
     let deferred = "SELECT count(*) FROM imsync.deferred_account";
     env.eventually("the change is deferred", async || env.number(deferred).await == 1).await;
-    // The pass that has read the row stores its position when it ends.
     change(&mut database, "other", "moved").await;
-    env.eventually("later changes arrive", async || env.handle().user("other")["city"] == "moved").await;
+    let passed = "SELECT count(*) FROM imsync.sync, users
+        WHERE users.id = 'slow' AND watermark::timestamptz > updated_at + interval '1.5 seconds'";
+    env.eventually("the stored watermark is past the row and its slack", async || env.number(passed).await == 1).await;
     env.handle().release_held_calls(hold);
     env.handle().remove_fault(hold);
     env.eventually("the call is recorded", async || env.number("SELECT count(*) FROM imsync.intent").await == 0).await;
