@@ -1,7 +1,7 @@
 //! Which accounts have a change that is pending, in flight, or about to be recorded.
 //!
-//! Owns: the sets of these accounts and of their intents, and the rule that each belongs to one delivery or probe at a time. Must not know: what
-//! is sent for an account, or in what order.
+//! Owns: the sets of these accounts and of their intents, and the rule that each belongs to one delivery or probe at a time.
+//! Must not know: what is sent for an account, or in what order.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ pub(super) type LiveIntents = Arc<tokio::sync::Mutex<HashSet<i64>>>;
 /// The accounts that nothing else may compare or send now. Clones share the set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AccountsInFlight {
+    /// Each with whether it counts as in doubt already.
     accounts: Arc<Mutex<HashMap<Account, bool>>>,
     /// Held while accounts are compared and enqueued, and while one is reserved.
     comparison: Arc<tokio::sync::Mutex<()>>,

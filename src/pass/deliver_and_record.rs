@@ -93,7 +93,7 @@ impl QueuedDelivery {
         if result.is_ok() && attempt == 0 && !blocked.is_empty() {
             let accounts: Vec<Account> = blocked.iter().map(|diff| diff.account().clone()).collect();
             result = self.context.writer.defer_accounts(&accounts).await.map_err(PassError::from);
-            // Told before the pass may end: it must not end an earlier deferral of these accounts.
+            // Handed over before the pass may end: it must not end an earlier deferral of these accounts.
             self.deferred.lock().unwrap_or_else(PoisonError::into_inner).extend(accounts);
         }
         if result.is_ok() {

@@ -21,12 +21,12 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct DeliveryProgress {
     stage: Mutex<(Stage, bool)>,
-    /// Told when the intent is stored.
+    /// Notified when the intent is stored.
     changed: Arc<Notify>,
 }
 
 impl DeliveryProgress {
-    /// `changed` is told about each stage.
+    /// `changed` is notified of each stage.
     pub(super) fn new(changed: Arc<Notify>) -> Self {
         Self { stage: Mutex::new((Stage::Begun, false)), changed }
     }

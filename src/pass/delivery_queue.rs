@@ -59,7 +59,7 @@ pub(super) struct DeliveryQueue {
     /// Accounts that are pending or in flight.
     in_flight: AccountsInFlight,
     live_intents: LiveIntents,
-    /// Told when an intent is stored.
+    /// Notified when an intent is stored.
     changed: Arc<Notify>,
     /// The deliveries in flight, by number.
     outstanding: BTreeMap<u64, Outstanding>,

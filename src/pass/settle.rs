@@ -1,6 +1,6 @@
 //! What a pass waits for at its end, and what becomes of the deliveries that it does not wait for.
 //!
-//! Owns: the patience with calls that IM does not answer, and the passes that ended before their slowest call. Must not know:
+//! Owns: how long a pass waits for calls that IM does not answer, and the passes that ended before their slowest call. Must not know:
 //! what a delivery sends, the steps of a pass.
 //!
 //! A pass may end before its slowest call: then the intent of each of its deliveries is stored. A crash turns an intent into
@@ -20,7 +20,7 @@ use crate::push::StopReason;
 
 /// A pass of a daemon waits for calls as long as IM has answered one of its calls within this time. After it, the pass ends
 /// if IM answers other calls.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_UNANSWERED: Duration = Duration::from_secs(1);
 /// How often a waiting pass looks whether IM answers other calls.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -45,9 +45,10 @@ impl Engine {
                 self.queue.wait_for_event().await;
                 continue;
             }
-            let waits_for_doubts_only = self.queue.only_unresponsive_outstanding(context.pass);
-            let patience_is_over = began.elapsed() >= PATIENCE && !context.session.answered_within(PATIENCE);
-            if (waits_for_doubts_only || (patience_is_over && self.im_answers_others(context).await))
+            let waits_for_unresponsive_only = self.queue.only_unresponsive_outstanding(context.pass);
+            let unanswered_too_long =
+                began.elapsed() >= MAX_UNANSWERED && !context.session.answered_within(MAX_UNANSWERED);
+            if (waits_for_unresponsive_only || (unanswered_too_long && self.im_answers_others(context).await))
                 && self.queue.detach(context.pass)
             {
                 break;
@@ -60,7 +61,7 @@ impl Engine {
 
     /// Whether IM answers other calls than those that the pass waits for.
     async fn im_answers_others(&mut self, context: &Arc<DeliveryContext>) -> bool {
-        let recently = clock::monotonic().checked_sub(PATIENCE);
+        let recently = clock::monotonic().checked_sub(MAX_UNANSWERED);
         if recently.is_some_and(|moment| context.session.answered_since(moment)) {
             return true;
         }

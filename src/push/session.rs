@@ -20,7 +20,7 @@ use crate::clock::monotonic;
 use crate::model::AttributeNames;
 
 /// A call that has had no answer for so long does not keep other batches waiting during the slow start.
-const LEAD_PATIENCE: Duration = Duration::from_secs(1);
+const SECOND_LEAD_DELAY: Duration = Duration::from_secs(1);
 
 /// The pushes of one pass. Several deliveries may run at once; the caller makes sure that no account is in two of them.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl PushSession {
     /// Whether a second batch may be sent during the slow start although one that was sent at `sent_at` has no answer: IM
     /// has answered other calls meanwhile, so the accounts of that batch may be the reason.
     pub(super) fn may_lead_again(&self, sent_at: Instant) -> bool {
-        sent_at.elapsed() >= LEAD_PATIENCE && self.answered_since(sent_at)
+        sent_at.elapsed() >= SECOND_LEAD_DELAY && self.answered_since(sent_at)
     }
 
     /// Whether IM has answered a call that sets or removes attributes since then, in whichever pass.

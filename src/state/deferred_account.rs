@@ -22,31 +22,24 @@ impl State {
 }
 
 impl StateWriter {
-    /// Stores deferred accounts in one statement, which is committed when this returns.
+    /// Stores deferred accounts, which are committed when this returns.
     pub async fn defer_accounts(&self, accounts: &[Account]) -> Result<(), StateError> {
-        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
-        let mut transaction = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO deferred_account (sync_id, account, since) SELECT $1, account, clock_timestamp() \
-             FROM unnest($2::text[]) AS n (account) ON CONFLICT DO NOTHING",
-        )
-        .bind(self.sync_id())
-        .bind(&texts)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
+        let sql = "INSERT INTO deferred_account (sync_id, account, since) SELECT $1, account, clock_timestamp() \
+             FROM unnest($2::text[]) AS n (account) ON CONFLICT DO NOTHING";
+        self.write_deferred(sql, accounts).await
     }
 
     /// Deletes deferred accounts that were looked up.
     pub async fn end_deferral(&self, accounts: &[Account]) -> Result<(), StateError> {
+        let sql = "DELETE FROM deferred_account WHERE sync_id = $1 AND account = ANY ($2)";
+        self.write_deferred(sql, accounts).await
+    }
+
+    /// Executes a statement in a transaction: $1 is the sync, $2 the accounts.
+    async fn write_deferred(&self, sql: &'static str, accounts: &[Account]) -> Result<(), StateError> {
         let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM deferred_account WHERE sync_id = $1 AND account = ANY ($2)")
-            .bind(self.sync_id())
-            .bind(&texts)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(sql).bind(self.sync_id()).bind(&texts).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
