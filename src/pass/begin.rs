@@ -10,6 +10,7 @@ use super::error::{FirstError, PassError};
 use super::probe::AcknowledgedAccounts;
 use super::progress::PassProgress;
 use super::report::{PassKind, PassReport};
+use super::slow_calls::SlowCalls;
 use crate::crash;
 
 impl Engine {
@@ -34,7 +35,9 @@ impl Engine {
         let context = DeliveryContext {
             pass: self.queue.next_pass(),
             session: self.pusher.begin_pass(self.comparer.names.clone(), urgent, Arc::new(probes)),
-            is_beside_incremental_passes: progress.kind == PassKind::Full && self.has_watermark(),
+            is_beside_incremental_passes: progress.kind == PassKind::Full
+                && self.has_watermark()
+                && self.slow_calls == SlowCalls::LeaveBehind,
             progress,
             names: self.comparer.names.clone(),
             writer: self.writer.clone(),

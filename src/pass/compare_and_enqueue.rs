@@ -14,7 +14,6 @@ use super::error::PassError;
 use super::page_diff::{AccountDiff, CompareOptions, PageRows, RemovalMode};
 use super::pages::ReadPage;
 use super::progress::PassProgress;
-use super::report::PassKind;
 use crate::crash;
 use crate::model::{Account, Row};
 use crate::push::{ChangeOrigin, StopReason};
@@ -63,10 +62,11 @@ impl Engine {
         let mut accounts = self.reader.accounts_of(&rows);
         accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
         let owed_before = self.owed_removals_of(&accounts).await?;
-        let first_pass = match context.progress.kind {
-            // It may take hours, and what it has compared is not deferred until it ends. Incremental passes are faster.
-            PassKind::Full => context.pass,
-            PassKind::Incremental | PassKind::Selected => self.deferrals.note_compared(&accounts, context.pass),
+        let first_pass = if context.is_beside_incremental_passes {
+            // It may take hours, and a deferral would not end before it. Incremental passes are faster.
+            context.pass
+        } else {
+            self.deferrals.note_compared(&accounts, context.pass)
         };
         let page_diff =
             self.comparer.compare_page(PageRows { rows, missing, unreadable }, &owed_before, options).await?;
@@ -81,7 +81,6 @@ impl Engine {
         let waits = page_diff.diffs.iter().filter(|diff| diff.removal_waits);
         let owed: HashSet<Account> = waits.map(|diff| diff.account().clone()).collect();
         let compared = ComparedPage { owed, present: page_diff.present };
-        let first_pass = options.first_pass.unwrap_or(first_pass).min(first_pass);
         self.queue.enqueue(context, page_diff, options.origin, first_pass);
         crash::point("page: enqueued");
         context.check()?;

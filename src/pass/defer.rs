@@ -52,8 +52,7 @@ impl Engine {
             if ready.is_empty() {
                 return Ok(());
             }
-            let first_pass = Some(self.deferrals.note_looked_up(&ready, context.pass));
-            let options = CompareOptions { force, first_pass, ..CompareOptions::default() };
+            let options = CompareOptions { force, ..CompareOptions::default() };
             self.look_up_and_enqueue_accounts(context, &ready, options).await?;
         }
     }

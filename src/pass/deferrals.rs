@@ -55,26 +55,17 @@ impl Deferrals {
         waiting.map(|(account, _)| account.clone()).take(limit).collect()
     }
 
-    /// A pass has looked these accounts up. Returns the first pass that has read a row of one of them.
-    pub(super) fn note_looked_up(&mut self, accounts: &[Account], pass: u64) -> u64 {
+    /// A pass compares rows of these accounts, none of which is in flight, so those that are deferred need no further
+    /// look-up. Returns the first pass that has read a row of one of them.
+    pub(super) fn note_compared(&mut self, accounts: &HashSet<Account>, pass: u64) -> u64 {
         let mut first = pass;
-        for account in accounts {
-            if let Some(deferral) = self.0.get_mut(account) {
+        for (account, deferral) in &mut self.0 {
+            if accounts.contains(account) {
                 deferral.looked_up_by = Some(pass);
                 first = first.min(deferral.pass);
             }
         }
         first
-    }
-
-    /// A pass compares rows of these accounts, none of which is in flight. Those that are deferred need no look-up any more.
-    /// Returns the first pass that has read a row of one of them.
-    pub(super) fn note_compared(&mut self, accounts: &HashSet<Account>, pass: u64) -> u64 {
-        if self.0.is_empty() {
-            return pass;
-        }
-        let deferred: Vec<Account> = accounts.iter().filter(|account| self.contains(account)).cloned().collect();
-        self.note_looked_up(&deferred, pass)
     }
 
     /// The accounts that the pass has looked up and nobody has deferred since.
@@ -120,7 +111,7 @@ mod tests {
         assert!(deferrals.ready(|_| true, 10).is_empty());
         assert_eq!(deferrals.ready(|_| false, 10), [account("a")]);
         assert_eq!(deferrals.oldest_pass(), Some(3));
-        assert_eq!(deferrals.note_looked_up(&[account("a")], 5), 3);
+        assert_eq!(deferrals.note_compared(&[account("a")].into(), 5), 3);
         assert!(deferrals.ready(|_| false, 10).is_empty());
         assert_eq!(deferrals.looked_up_by(5), [account("a")]);
         deferrals.remove(&[account("a")]);
@@ -130,7 +121,7 @@ mod tests {
     #[test]
     fn a_row_that_is_read_after_the_look_up_is_looked_up_again() {
         let mut deferrals = Deferrals::stored(vec![account("a"), account("b")]);
-        deferrals.note_looked_up(&[account("a"), account("b")], 1);
+        deferrals.note_compared(&[account("a"), account("b")].into(), 1);
         deferrals.add(&account("a"), 1, false);
         assert_eq!(deferrals.looked_up_by(1), [account("b")]);
         assert_eq!(deferrals.ready(|_| false, 10), [account("a")]);
@@ -139,7 +130,7 @@ mod tests {
     #[test]
     fn a_failed_pass_looks_up_nothing() {
         let mut deferrals = Deferrals::stored(vec![account("a")]);
-        deferrals.note_looked_up(&[account("a")], 1);
+        deferrals.note_compared(&[account("a")].into(), 1);
         deferrals.forget_look_ups(1);
         assert_eq!(deferrals.ready(|_| false, 10), [account("a")]);
     }

@@ -13,7 +13,6 @@ use super::pages::{PageScan, ReadPage};
 use super::progress::{PassPhase, PassProgress};
 use super::recorded_pages::PageEnd;
 use super::report::PassOutcome;
-use super::slow_calls::SlowCalls;
 use crate::crash;
 
 /// A step waits at most this long for deliveries, because an incremental pass may be due.
@@ -103,7 +102,7 @@ impl Engine {
             }
         }
         full.differences = PassProgress::get(&full.context.progress.changed);
-        if self.slow_calls == SlowCalls::Await || !self.has_watermark() {
+        if !full.context.is_beside_incremental_passes {
             // Else the incremental passes look them up.
             self.settle_with_deferred(&full.context, full.key.options.force).await?;
         }

@@ -113,19 +113,11 @@ pub(super) struct CompareOptions {
     pub(super) force: bool,
     /// What the outcomes of the calls tell the push stage about IM.
     pub(super) origin: ChangeOrigin,
-    /// The first pass that has read one of the rows, if that was an earlier one.
-    pub(super) first_pass: Option<u64>,
 }
 
 impl Default for CompareOptions {
     fn default() -> Self {
-        Self {
-            removals: RemovalMode::Owed,
-            retry: RetryRejections::None,
-            force: false,
-            origin: ChangeOrigin::New,
-            first_pass: None,
-        }
+        Self { removals: RemovalMode::Owed, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
     }
 }
 

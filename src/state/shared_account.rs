@@ -34,8 +34,8 @@ pub struct IntendedChange<'a> {
 pub(super) struct OtherClaim {
     /// Its acknowledged values, by its attribute index. Values of an older generation are unknown.
     pub(super) acknowledged: Vec<AcknowledgedValue>,
-    /// The attributes of its stored intents, as a mask of its attribute indexes.
-    pub(super) intended: i64,
+    /// The account is in one of its stored intents.
+    pub(super) has_intent: bool,
     /// For how long an earlier call of it may still be applied by IM.
     pub(super) late_write: Option<Duration>,
 }
@@ -43,7 +43,7 @@ pub(super) struct OtherClaim {
 /// The decision for one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SharedDecision {
-    /// Another sync has a call for one of the attributes in flight. Nothing else is decided.
+    /// Another sync has a call for the account in flight, whichever attributes it carries. Nothing else is decided.
     pub(super) blocked: bool,
     /// Attributes that another sync holds: they are not removed, and this sync gives up its claim.
     pub(super) dropped: Vec<AttributeIndex>,
@@ -65,14 +65,7 @@ pub(super) fn decide(
     overwritten: &[AttributeIndex],
 ) -> SharedDecision {
     let IntendedChange { change, given_up, .. } = intended;
-    let touches = |attribute: &AttributeIndex| {
-        let removed = change.remove.contains(attribute) || given_up.contains(attribute);
-        removed || change.set.iter().any(|(set, _)| set == attribute)
-    };
-    let is_busy = |(other, claim): &(&OtherSync, OtherClaim)| {
-        other.shared.iter().any(|shared| touches(&shared.own) && claim.intended & (1 << shared.other.0) != 0)
-    };
-    if others.iter().any(is_busy) {
+    if others.iter().any(|(_, claim)| claim.has_intent) {
         return SharedDecision { blocked: true, ..SharedDecision::default() };
     }
     let mut decision = SharedDecision {
@@ -207,10 +200,9 @@ mod tests {
 
     #[test]
     fn a_change_waits_for_the_intent_of_another_sync() {
-        let busy = |intended| OtherClaim { intended, ..OtherClaim::default() };
-        assert!(decided(Some("Wien"), false, busy(0b10), false).blocked);
-        assert!(decided(None, true, busy(0b10), false).blocked);
-        assert!(!decided(Some("Wien"), false, busy(0b01), false).blocked, "another attribute");
+        let busy = || OtherClaim { has_intent: true, ..OtherClaim::default() };
+        assert!(decided(Some("Wien"), false, busy(), false).blocked);
+        assert!(decided(None, true, busy(), false).blocked);
         let late = OtherClaim { late_write: Some(Duration::from_secs(3)), ..OtherClaim::default() };
         assert_eq!(decided(Some("Wien"), false, late, false).late_write, Some(Duration::from_secs(3)));
     }

@@ -223,11 +223,10 @@ async fn read_claims<'a>(
     let ids: Vec<i32> = others.iter().map(|other| other.id).collect();
     let rows = sqlx::query(
         "SELECT a.sync_id, a.account, a.acknowledged::text, a.generation < s.generation, \
-         extract(epoch FROM a.late_write_until - clock_timestamp())::float8, 0::bigint \
+         extract(epoch FROM a.late_write_until - clock_timestamp())::float8, false \
          FROM account a JOIN sync s ON s.id = a.sync_id WHERE a.sync_id = ANY ($1) AND a.account = ANY ($2) \
          UNION ALL \
-         SELECT i.sync_id, c.account, NULL, false, NULL, c.set_mask | c.remove_mask \
-         FROM intent i, unnest(i.accounts, i.set_attributes, i.remove_attributes) AS c (account, set_mask, remove_mask) \
+         SELECT i.sync_id, c.account, NULL, false, NULL, true FROM intent i, unnest(i.accounts) AS c (account) \
          WHERE i.sync_id = ANY ($1) AND c.account = ANY ($2)",
     )
     .bind(&ids)
@@ -238,7 +237,7 @@ async fn read_claims<'a>(
     for row in &rows {
         let id: i32 = row.try_get(0)?;
         let Some(other) = others.iter().find(|other| other.id == id) else { continue };
-        let mut claim = OtherClaim { intended: row.try_get(5)?, ..OtherClaim::default() };
+        let mut claim = OtherClaim { has_intent: row.try_get(5)?, ..OtherClaim::default() };
         if let Some(text) = row.try_get::<Option<&str>, _>(2)? {
             claim.acknowledged = decode(text);
             if row.try_get::<bool, _>(3)? {
