@@ -39,6 +39,14 @@ fn second_command(env: &TestEnvironment, arguments: &[&str]) -> tokio::process::
     command
 }
 
+/// Both daemons are told to stop, and do.
+async fn stop(daemons: [&mut Child; 2]) {
+    for daemon in daemons {
+        signal(daemon, "TERM");
+        assert_eq!(ended(daemon).await, Some(0));
+    }
+}
+
 async fn second(env: &TestEnvironment, arguments: &[&str]) -> CommandOutput {
     run(second_command(env, arguments)).await
 }
@@ -147,10 +155,7 @@ async fn a_set_waits_for_the_removal_of_the_other_sync() {
     .await;
     env.handle().remove_fault(hold);
     env.converges(Duration::from_secs(20)).await;
-    for daemon in [&mut first, &mut other] {
-        signal(daemon, "TERM");
-        assert_eq!(ended(daemon).await, Some(0));
-    }
+    stop([&mut first, &mut other]).await;
     settle(&env).await;
     expect_table(&env).await;
 }
@@ -223,10 +228,7 @@ async fn rows_that_move_all_the_time_end_where_they_belong() {
         .await;
         let mut other = start_second(&env, None);
         env.converges(Duration::from_secs(30)).await;
-        for daemon in [&mut first, &mut other] {
-            signal(daemon, "TERM");
-            assert_eq!(ended(daemon).await, Some(0));
-        }
+        stop([&mut first, &mut other]).await;
         settle(&env).await;
         expect_table(&env).await;
     }
@@ -324,7 +326,9 @@ async fn a_slow_call_of_the_other_sync_delays_one_account_only() {
     env.eventually("another account arrives", async || env.handle().user("u00040")["city"] == "of another").await;
     assert_eq!(env.number(intents).await, 1, "the call of the first sync still hangs");
     env.handle().remove_fault(silent);
-    env.eventually("the account arrives", async || env.handle().user("u00001")["city"] == "y").await;
+    // The first sync may remove what it gives up before the second one sets its value.
+    let arrived = || env.handle().user("u00001").get("city").is_some_and(|city| city == "y");
+    env.eventually("the account arrives", async || arrived()).await;
     env.eventually("nothing is deferred", async || env.number(deferred).await == 0).await;
     daemon.kill().await.expect("the daemon can be killed");
     other.kill().await.expect("the daemon can be killed");
