@@ -19,6 +19,13 @@ use crate::model::Account;
 /// Rejections of one step. It takes about a tenth of a second.
 const STEP_ROWS: i64 = 5_000;
 
+/// Makes the rejections of a step due: those of sync `$1` with accounts after `$2`, up to `$3`.
+const MAKE_DUE: &str = "UPDATE rejection SET next_at = clock_timestamp() \
+                        WHERE sync_id = $1 AND account > $2 AND account <= $3 AND next_at > clock_timestamp()";
+
+/// Deletes the rejections of a step, with the same parameters.
+const DELETE: &str = "DELETE FROM rejection WHERE sync_id = $1 AND account > $2 AND account <= $3";
+
 /// The accounts of a step: those after the end of the last step, up to `end`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RejectionStep {
@@ -46,7 +53,7 @@ impl State {
     /// It needs no lease.
     pub async fn retry_next_rejections(&self, sync_id: i32, after: &str) -> Result<Option<(String, u64)>, StateError> {
         let mut connection = self.pool().acquire().await?;
-        let step = retry_step(&mut connection, sync_id, after).await?;
+        let step = apply_step(&mut connection, sync_id, after, MAKE_DUE).await?;
         Ok(step.map(|step| (step.end, u64::try_from(step.accounts).unwrap_or(0))))
     }
 }
@@ -66,7 +73,7 @@ impl StateWriter {
         let began = clock::monotonic();
         loop {
             let mut transaction = self.begin().await?;
-            let step = retry_step(&mut transaction, self.sync_id(), &after).await?;
+            let step = apply_step(&mut transaction, self.sync_id(), &after, MAKE_DUE).await?;
             transaction.commit().await?;
             crash::point("rejections: a step is due");
             // In a statement of its own: a transaction that has locked rejections must not wait for the row of the sync. A
@@ -104,7 +111,7 @@ impl StateWriter {
         loop {
             between()?;
             let mut transaction = self.begin().await?;
-            let step = delete_step(&mut transaction, self.sync_id(), &after).await?;
+            let step = apply_step(&mut transaction, self.sync_id(), &after, DELETE).await?;
             transaction.commit().await.map_err(StateError::from)?;
             match step {
                 Some(step) => after = step.end,
@@ -125,7 +132,7 @@ impl StateWriter {
 /// Deletes rejections of a sync within the transaction that begins a new generation: another app, or an older state of the
 /// tables, may have had other reasons to reject a value. Returns whether some are left for further steps.
 pub(super) async fn delete_first_rejections(connection: &mut PgConnection, sync_id: i32) -> Result<bool, StateError> {
-    match delete_step(connection, sync_id, "").await? {
+    match apply_step(connection, sync_id, "", DELETE).await? {
         Some(step) => Ok(next_step(connection, sync_id, &step.end).await?.is_some()),
         None => Ok(false),
     }
@@ -149,35 +156,14 @@ async fn next_step(
     Ok(end.map(|end| RejectionStep { end, accounts }))
 }
 
-async fn retry_step(
+/// Applies a statement to the rejections of the next accounts. `None` at the end.
+async fn apply_step(
     connection: &mut PgConnection,
     sync_id: i32,
     after: &str,
+    statement: &'static str,
 ) -> Result<Option<RejectionStep>, StateError> {
     let Some(step) = next_step(&mut *connection, sync_id, after).await? else { return Ok(None) };
-    sqlx::query(
-        "UPDATE rejection SET next_at = clock_timestamp() \
-         WHERE sync_id = $1 AND account > $2 AND account <= $3 AND next_at > clock_timestamp()",
-    )
-    .bind(sync_id)
-    .bind(after)
-    .bind(&step.end)
-    .execute(connection)
-    .await?;
-    Ok(Some(step))
-}
-
-async fn delete_step(
-    connection: &mut PgConnection,
-    sync_id: i32,
-    after: &str,
-) -> Result<Option<RejectionStep>, StateError> {
-    let Some(step) = next_step(&mut *connection, sync_id, after).await? else { return Ok(None) };
-    sqlx::query("DELETE FROM rejection WHERE sync_id = $1 AND account > $2 AND account <= $3")
-        .bind(sync_id)
-        .bind(after)
-        .bind(&step.end)
-        .execute(connection)
-        .await?;
+    sqlx::query(statement).bind(sync_id).bind(after).bind(&step.end).execute(connection).await?;
     Ok(Some(step))
 }
