@@ -51,8 +51,9 @@ async fn the_rest_of_a_full_pass_lifts_no_guard() {
         assert!(position >= 1_000, "at least two pages are recorded: {position}");
         let sql = format!("UPDATE users SET deleted_at = now(), updated_at = now() WHERE id <= 'u{gone:05}'");
         env.execute(&sql).await;
-        // An account that the kill has left in doubt is not known before it is sent again.
-        let message = format!("{gone} of 1");
+        // How many accounts the kill has left in doubt depends on how far the pass ran ahead of IM. They are not known before
+        // they are sent again, so the second number of the message varies.
+        let message = format!("{gone} of ");
         env.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&[&message]);
         for pass in [&["backfill", "--force", "--json"][..], &["backfill", "--json"], &["run", "--once", "--json"]] {
             let pass = env.imsync(pass).await.expect_code(1).expect_all(&[&message]);
