@@ -78,6 +78,8 @@ async fn the_rest_of_a_full_pass_lifts_no_guard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_sessions_lift_no_guard() {
     let env = backfilled(6_000, paged(500)).await;
+    // No incremental pass reads the rows again and sends them beside the full pass, where the hold would keep it.
+    env.execute("UPDATE users SET updated_at = now() - interval '1 hour'").await;
     env.run_until_no_full_pass_is_due().await;
     env.configure(&Setup { attributes: ATTRIBUTES.replace("\"male\"", "\"man\""), ..paged(500) });
     let hold = fault(&env, "hold:command=set_attr:after=25");
