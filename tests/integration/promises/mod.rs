@@ -34,8 +34,9 @@ mod unknown_outcomes;
 mod unreadable_rows;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use imsync::simulator::{FaultRuleId, Violation, ViolationKind};
+use imsync::simulator::{FaultRuleId, Simulator, SimulatorOptions, Violation, ViolationKind};
 use serde_json::Value;
 
 use crate::support::{Setup, TestEnvironment};
@@ -65,6 +66,33 @@ async fn environment_of(count: u32, setup: Setup) -> TestEnvironment {
 /// Adds a fault rule to the simulator.
 fn fault(env: &TestEnvironment, rule: &str) -> FaultRuleId {
     env.handle().add_fault(rule.parse().expect("the fault rule is valid"))
+}
+
+/// Where IM listened before it stopped, and what it holds.
+struct StoppedIm {
+    listen: SocketAddr,
+    users: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Stops IM. Nothing listens at its address until [`start_im`].
+async fn stop_im(env: &mut TestEnvironment) -> StoppedIm {
+    let listen = env.im.address();
+    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
+    let running = std::mem::replace(&mut env.im, spare);
+    let handle = running.handle().clone();
+    running.stop().await;
+    StoppedIm { listen, users: handle.users() }
+}
+
+/// Starts IM again with the users that it held. It accepts calls only after these are restored.
+async fn start_im(env: &mut TestEnvironment, stopped: StoppedIm) {
+    let faults = vec!["http:503".parse().expect("the fault rule is valid")];
+    let options = SimulatorOptions { listen: stopped.listen, faults, ..Setup::default().simulator };
+    env.im = Simulator::start(options).await.expect("the simulator starts again");
+    for (account, attributes) in &stopped.users {
+        env.handle().set_user(account, attributes).expect("the simulator knows the attributes");
+    }
+    env.handle().clear_faults();
 }
 
 fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use imsync::cluster::{self, Cluster};
-use imsync::simulator::{Simulator, SimulatorOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::support::{Setup, TestEnvironment, USERS, ended, signal};
 
 use super::state_truth::{StateWatcher, expect_truth, false_claims};
-use super::{environment_of, fault, in_flight_twice, people, rejected, status};
+use super::{environment_of, fault, in_flight_twice, people, rejected, start_im, status, stop_im};
 
 /// A local address on which nothing listens, and its port.
 pub(super) fn free_address() -> (SocketAddr, u16) {
@@ -95,10 +94,7 @@ async fn the_daemon_recovers_from_each_kind_of_im_failure() {
 async fn the_daemon_recovers_after_im_was_unreachable() {
     let (listen, port) = free_address();
     let mut env = environment_of(150, with_http(listen, "timeout = \"1s\"\nretry_for = \"1s\"\n")).await;
-    let options = |listen| SimulatorOptions { listen, ..Setup::default().simulator };
-    let address = env.im.address();
-    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
-    std::mem::replace(&mut env.im, spare).stop().await;
+    let stopped = stop_im(&mut env).await;
 
     let mut daemon = env.start("run", &["run"]);
     let unreachable = async || {
@@ -108,19 +104,14 @@ async fn the_daemon_recovers_after_im_was_unreachable() {
     env.eventually("/readyz reports that IM is unreachable", unreachable).await;
     let backfill = env.imsync(&["backfill"]).await.expect_code(1);
     assert!(backfill.stderr.contains("holds the lease"), "{backfill:?}");
-    env.im = Simulator::start(options(address)).await.expect("the simulator starts again");
+    start_im(&mut env, stopped).await;
     env.converges(Duration::from_secs(20)).await;
 
-    let users = env.handle().users();
-    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
-    std::mem::replace(&mut env.im, spare).stop().await;
+    let stopped = stop_im(&mut env).await;
     env.execute("UPDATE users SET city = 'while away', updated_at = now() WHERE right(id, 1) = '3'").await;
     env.eventually("/readyz reports that IM is unreachable", unreachable).await;
     env.execute("UPDATE users SET city = 'later', updated_at = now() WHERE right(id, 1) = '4'").await;
-    env.im = Simulator::start(options(address)).await.expect("the simulator starts again");
-    for (account, attributes) in &users {
-        env.handle().set_user(account, attributes).expect("the simulator knows the attributes");
-    }
+    start_im(&mut env, stopped).await;
     env.converges(Duration::from_secs(20)).await;
     env.eventually("the daemon is ready again", async || get(port, "/readyz").await.0 == 200).await;
     signal(&daemon, "TERM");

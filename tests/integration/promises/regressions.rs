@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use imsync::simulator::{Simulator, SimulatorOptions};
-
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
 use super::state_truth::expect_truth;
-use super::{environment_of, fault, in_flight_twice, rejected};
+use super::{environment_of, fault, in_flight_twice, rejected, start_im, stop_im};
 
 const NO_FULL_PASS: &str = "[schedule]\ninterval = \"200ms\"\nfull_every = \"never\"\n";
 
@@ -94,35 +92,20 @@ async fn a_batch_that_im_never_accepted_arrives_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_cannot_connect_arrive_when_im_is_back() {
     let (mut env, daemon) = start_daemon(100, setup("users_per_call = 1\nmax_in_flight = 8")).await;
-    let address = env.im.address();
     env.handle().clear_records();
     // IM accepts some calls, holds some when it stops, and receives none of the others.
     fault(&env, "hold:after=40");
     env.execute("UPDATE users SET city = 'moved', updated_at = now()").await;
     env.handle().wait_until(|counters| counters.held >= 1).await;
-    let spare = Simulator::start(SimulatorOptions::default()).await.expect("another simulator starts");
-    let stopped = std::mem::replace(&mut env.im, spare);
-    let previous = stopped.handle().clone();
-    stopped.stop().await;
+    let stopped = stop_im(&mut env).await;
     let ended_ok = "SELECT count(*) FROM imsync.pass WHERE outcome = 'ok' AND calls > 40";
     env.eventually("the pass has ended with the outcome ok", async || env.number(ended_ok).await > 0).await;
     assert!(in_doubt(&env).await > 0);
     // From now on imsync finds the accounts only because they are in doubt.
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
-    let missing = previous.users().values().filter(|attributes| attributes["city"] != "moved").count();
+    let missing = stopped.users.values().filter(|attributes| attributes["city"] != "moved").count();
     assert!(missing > 0);
-
-    // IM starts again with the values that it held, and accepts calls only after these are restored.
-    let options = SimulatorOptions {
-        listen: address,
-        faults: vec!["http:503".parse().expect("the fault rule is valid")],
-        ..Setup::default().simulator
-    };
-    env.im = Simulator::start(options).await.expect("the simulator starts again");
-    for (account, attributes) in previous.users() {
-        env.handle().set_user(&account, &attributes).expect("the simulator knows the attributes");
-    }
-    env.handle().clear_faults();
+    start_im(&mut env, stopped).await;
     expect_resolved(&env, daemon).await;
 }
 
