@@ -45,10 +45,10 @@ pub enum ClusterError {
         /// The last lines of its output.
         log: String,
     },
-    /// `pg_basebackup` failed.
-    #[error("pg_basebackup could not create a standby of the private PostgreSQL server; its last log lines: {log}")]
+    /// The data of the primary could not be copied.
+    #[error("the data of the private PostgreSQL server could not be copied for a standby; the last log lines: {log}")]
     Standby {
-        /// The last lines of its output.
+        /// The last lines of the standby's log.
         log: String,
     },
     /// The server did not start.

@@ -11,7 +11,7 @@ use super::binaries::Binaries;
 use super::database::create_database;
 use super::error::ClusterError;
 use super::options::ClusterOptions;
-use super::supervisor::Supervisor;
+use super::supervisor::{StoppedPrimary, Supervisor};
 
 /// Number of attempts to start on a free port, because another process may take the port before the server does.
 const MAX_START_ATTEMPTS: u32 = 5;
@@ -32,29 +32,43 @@ impl Cluster {
     /// # Errors
     /// PostgreSQL is not installed or too old, `initdb` failed, or the server did not start within a minute.
     pub fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
-        let mut cluster = Self::create(options, random_password(), "")?;
+        let mut cluster = Self::create(options, random_password(), None)?;
         cluster.supervisor.wait_until_initialised().map_err(|log| ClusterError::Initdb { log })?;
         cluster.start_on_port()?;
         Ok(cluster)
     }
 
     /// Creates and starts a hot standby that streams from this server, with the same databases, roles and settings.
-    /// Blocks the thread for a second or two. This server needs the settings `wal_level = replica` and two free
-    /// `max_wal_senders`, which are not the defaults.
+    /// Blocks the thread for a few seconds. This server needs the settings `wal_level = replica` and a free
+    /// `max_wal_senders`, which are not the defaults. It is stopped while its data is copied, which ends its sessions:
+    /// `pg_basebackup` would not, but is missing where only the server programs are installed.
     ///
     /// # Errors
-    /// As for [`Cluster::start`]; `pg_basebackup` failed.
-    pub fn standby(&self) -> Result<Self, ClusterError> {
+    /// As for [`Cluster::start`] and [`Cluster::restart`]; the data could not be copied.
+    pub fn standby(&mut self) -> Result<Self, ClusterError> {
         let options = ClusterOptions { port: None, ..self.options.clone() };
-        // Through the Unix socket, which needs no password. Only the same user can reach it.
-        let primary = format!("host={} port={} user=imsync", self.directory().display(), self.port);
-        let mut cluster = Self::create(options, self.password.clone(), &primary)?;
-        cluster.supervisor.wait_until_initialised().map_err(|log| ClusterError::Standby { log })?;
+        let primary = StoppedPrimary {
+            data: self.directory().join("data"),
+            // Through the Unix socket, which needs no password. Only the same user can reach it.
+            connection: format!("host={} port={} user=imsync", self.directory().display(), self.port),
+        };
+        self.stop()?;
+        let created = Self::create(options, self.password.clone(), Some(&primary));
+        let copied = created.and_then(|cluster| match cluster.supervisor.wait_until_initialised() {
+            Ok(()) => Ok(cluster),
+            Err(log) => Err(ClusterError::Standby { log }),
+        });
+        self.restart()?;
+        let mut cluster = copied?;
         cluster.start_on_port()?;
         Ok(cluster)
     }
 
-    fn create(options: ClusterOptions, password: String, primary: &str) -> Result<Self, ClusterError> {
+    fn create(
+        options: ClusterOptions,
+        password: String,
+        primary: Option<&StoppedPrimary>,
+    ) -> Result<Self, ClusterError> {
         let binaries = Binaries::find()?;
         let supervisor = Supervisor::start(&binaries, &password, primary)?;
         Ok(Self { options, major: binaries.major, port: 0, password, supervisor })

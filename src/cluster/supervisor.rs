@@ -30,6 +30,14 @@ const MAX_DIRECTORY_BYTES: usize = 90;
 /// Number of log lines in an error message.
 const SHOWN_LOG_LINES: usize = 5;
 
+/// The server that a standby will follow. It must be stopped while the standby is created.
+#[derive(Debug)]
+pub(super) struct StoppedPrimary {
+    pub(super) data: PathBuf,
+    /// The connection string for the time when it runs again.
+    pub(super) connection: String,
+}
+
 /// The supervisor process and the directory that it works in. Dropping it stops the server and removes the directory.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -44,9 +52,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Creates the directory and starts the supervisor. The supervisor fills the directory: with `pg_basebackup` from
-    /// the server at the connection string `primary`, or with `initdb` if `primary` is empty.
-    pub(super) fn start(binaries: &Binaries, password: &str, primary: &str) -> Result<Self, ClusterError> {
+    /// Creates the directory and starts the supervisor. The supervisor fills the directory: with a copy of the primary's
+    /// data, or with `initdb` if there is no primary.
+    pub(super) fn start(
+        binaries: &Binaries,
+        password: &str,
+        primary: Option<&StoppedPrimary>,
+    ) -> Result<Self, ClusterError> {
         let root = is_root();
         let user = if root { Some(UnprivilegedUser::find()?) } else { None };
         let directory = create_directory(root)?;
@@ -140,11 +152,14 @@ impl Drop for Supervisor {
 fn spawn(
     binaries: &Binaries,
     directory: &Path,
-    primary: &str,
+    primary: Option<&StoppedPrimary>,
     user: Option<UnprivilegedUser>,
 ) -> Result<Child, ClusterError> {
     let mut command = Command::new("sh");
-    command.args(["-c", SCRIPT, "imsync-private-postgres"]).arg(&binaries.directory).arg(directory).arg(primary);
+    command.args(["-c", SCRIPT, "imsync-private-postgres"]).arg(&binaries.directory).arg(directory);
+    if let Some(primary) = primary {
+        command.arg(&primary.data).arg(&primary.connection);
+    }
     // The unprivileged user may have no access to the current working directory.
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     // A separate process group: a Ctrl-C in the terminal must not stop the server before this process ends.

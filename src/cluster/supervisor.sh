@@ -2,7 +2,8 @@
 #
 # $1: the directory of initdb and postgres.
 # $2: the cluster's directory. This script removes it at the end.
-# $3: the connection string of the primary if the server is a standby; otherwise empty.
+# $3: the data directory of the stopped primary if the server is a standby; otherwise empty.
+# $4: the connection string of that primary, without single quotes.
 #
 # Commands, one per line: "start N"; "INT", a fast shutdown; "QUIT", an immediate shutdown. N is the number of the
 # start. It is written to the file `state` too, so that the owner does not mistake the state after an earlier start for
@@ -10,6 +11,7 @@
 bin=$1
 dir=$2
 primary=$3
+primary_conninfo=$4
 watcher=
 run=
 
@@ -50,10 +52,10 @@ stop_server() {
 initialise() {
     if [ -n "$primary" ]; then
         # The copy has the roles of the primary and its postgresql.conf. That file includes ../settings.conf, which is
-        # the standby's own file here. pg_basebackup is looked up beside the real initdb, because $bin may contain only
-        # links to some of the programs.
-        "$(dirname "$(readlink -f "$bin/initdb")")/pg_basebackup" -D "$dir/data" -d "$primary" -R \
-            --checkpoint=fast --no-sync </dev/null >>log 2>&1
+        # the standby's own file here.
+        cp -R "$primary" data >>log 2>&1 &&
+            echo "primary_conninfo = '$primary_conninfo'" >>data/postgresql.auto.conf &&
+            : >data/standby.signal
     else
         "$bin/initdb" -D "$dir/data" -U imsync --pwfile="$dir/password" --encoding=UTF8 --locale=C \
             --auth-local=trust --auth-host=scram-sha-256 --no-sync --wal-segsize=4 </dev/null >>log 2>&1 &&

@@ -75,7 +75,8 @@ async fn a_killed_server_recovers_and_a_dropped_one_leaves_nothing() {
 #[tokio::test]
 async fn a_standby_follows_its_primary_and_leaves_nothing() {
     let settings = [("wal_level", "replica"), ("max_wal_senders", "3")].map(|(key, value)| (key.into(), value.into()));
-    let primary = Cluster::start(ClusterOptions { settings: settings.to_vec(), ..ClusterOptions::default() }).unwrap();
+    let mut primary =
+        Cluster::start(ClusterOptions { settings: settings.to_vec(), ..ClusterOptions::default() }).unwrap();
     let url = primary.create_database("people").await.unwrap();
     let standby = primary.standby().unwrap();
     let mut writer = PgConnection::connect(&url).await.unwrap();

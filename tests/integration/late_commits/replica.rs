@@ -23,7 +23,7 @@ struct PrimaryAndStandby {
 
 impl PrimaryAndStandby {
     async fn new(setup: Setup) -> Self {
-        let primary = private_server(0, &[("wal_level", "replica"), ("max_wal_senders", "3")]).await;
+        let mut primary = private_server(0, &[("wal_level", "replica"), ("max_wal_senders", "3")]).await;
         let env = environment_on(&primary, setup).await;
         let both = tokio::task::spawn_blocking(move || primary.standby().map(|standby| [primary, standby])).await;
         let servers = both.expect("the task ends").expect("a standby");
