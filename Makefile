@@ -3,11 +3,13 @@
 CARGO ?= cargo
 TEST = $(CARGO) test --locked
 SECONDS ?= 45
+VERSION ?= 18
+TESTS ?=
 
-.PHONY: help demo test lint bench soak
+.PHONY: help demo test test-postgres lint bench soak
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## Show imsync at work on a private PostgreSQL with generated users and a simulated IM (DEMO="--users N --seconds S")
 	@scripts/ensure-tools build postgres
@@ -17,6 +19,10 @@ demo: ## Show imsync at work on a private PostgreSQL with generated users and a 
 test: ## Run all tests on a private PostgreSQL
 	@scripts/ensure-tools build postgres
 	@$(TEST)
+
+test-postgres: ## Run all tests on another version of PostgreSQL, 14 to 18, that it fetches (VERSION=18; TESTS="promises source::" runs some)
+	@scripts/ensure-tools build
+	@unset IMSYNC_TEST_PG_URL; scripts/with-postgres $(VERSION) $(TEST) --no-fail-fast --lib --test integration -- $(TESTS)
 
 lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 	@scripts/ensure-tools build lint
