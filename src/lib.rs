@@ -56,6 +56,7 @@ pub mod pass;
 pub mod postgres;
 pub mod push;
 mod quote;
+pub mod secret_file;
 pub mod service;
 pub mod simulator;
 pub mod source;

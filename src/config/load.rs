@@ -11,9 +11,10 @@ use super::document::ConfigDocument;
 use super::environment::{self, Environment};
 use super::model::Config;
 use super::problems::{Problem, Problems};
-use super::secrets::{SecretLookup, describe_io_error, world_readable, world_readable_warning};
+use super::secrets::SecretLookup;
 use super::suggestion::suggestion;
 use super::{attributes, checks, sections};
+use crate::secret_file::{describe_io_error, world_readable, world_readable_warning};
 
 /// The file in the working directory.
 const LOCAL_FILE: &str = "imsync.toml";
@@ -199,7 +200,7 @@ fn read_sections(
 ) -> Option<(Config, bool)> {
     let name = document.read("name", checks::text);
     let source = sections::source(document, lookup);
-    let state = sections::state(document, lookup, source.as_ref().map(|(source, _)| &source.url));
+    let state = sections::state(document, lookup, source.as_ref().map(|(source, _)| source));
     let im = sections::im(document, lookup, needs_secret_key);
     let attributes = attributes::attributes(document);
     let removal = sections::removal(document);

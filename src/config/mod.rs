@@ -15,7 +15,6 @@ pub mod environment;
 mod keys;
 mod load;
 mod model;
-mod postgres_url;
 mod problems;
 mod restrictions;
 mod secrets;
@@ -29,13 +28,13 @@ mod unknown_keys;
 mod value_type;
 
 pub use crate::model::{LogFormat, LogLevel};
+pub use crate::postgres::PgUrl;
 pub use environment::Environment;
 pub use load::{LoadRequest, LoadedConfig, load, parse};
 pub use model::{
     AccountFormat, AlertsConfig, AttributeConfig, Config, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove,
     LogConfig, Null, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, TooLong, Unlisted,
 };
-pub use postgres_url::PgUrl;
 pub use problems::{Problem, Problems};
 pub use restrictions::changed_fixed_keys;
 pub use table_name::{TableName, parse_table_name};

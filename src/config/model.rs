@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::postgres_url::PgUrl;
 use super::table_name::{TableName, parse_table_name};
 use crate::model::{Account, LogFormat, LogLevel, Region, Service};
+use crate::postgres::{PgUrl, UrlFile};
+use crate::secret_file::SecretFile;
 
 /// A configuration that passed every check that needs only the file, the environment and the arguments.
 ///
@@ -63,6 +64,8 @@ impl Config {
 pub struct SourceConfig {
     /// The database with the table.
     pub url: PgUrl,
+    /// The file of `url`, where it comes from one. Connections use the URL of it that is in force.
+    pub url_file: Option<UrlFile>,
     /// As written in the file: `table` or `schema.table`; parts may be in double quotes.
     pub table: String,
     /// The column that identifies an account, as stored in the catalog (no quotes, no case folding).
@@ -118,6 +121,8 @@ pub enum AccountFormat {
 pub struct StateConfig {
     /// The database of the state tables. The source's URL, unless the section has its own.
     pub url: PgUrl,
+    /// The file of `url`, where it comes from one. Connections use the URL of it that is in force.
+    pub url_file: Option<UrlFile>,
     /// The schema of the state tables, 1 to 63 bytes.
     pub schema: String,
     /// Whether `run` and `backfill` upgrade an old schema. If false, they refuse to start on one.
@@ -137,6 +142,8 @@ pub struct ImConfig {
     pub identifier: String,
     /// The app's secret key. `None` only for commands that do not call IM.
     pub secret_key: Option<SecretString>,
+    /// The file of `secret_key`, where it comes from one.
+    pub secret_key_file: Option<SecretFile>,
     /// How long a UserSig is valid, 1 minute to 365 days.
     pub usersig_lifetime: Duration,
     /// Users in one call, 1 to 100.

@@ -1,14 +1,12 @@
 //! Secrets: given by value, by file or by environment variable.
 //!
-//! Owns: which of these forms applies, reading secret files, and that no message shows a secret. Must not know: what a
-//! secret is used for.
+//! Owns: which of these forms applies, where the file of a secret is, and that no message shows a secret. Must not know:
+//! what a secret is used for.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
 use toml::de::DeValue;
 
 use super::checks;
@@ -17,9 +15,7 @@ use super::environment::{self, CREDENTIALS_DIRECTORY, Environment};
 use super::keys;
 use super::problems::Problem;
 use super::value_type::ValueType;
-
-/// A URL or a key has some hundred bytes. The limit refuses `/dev/zero` and the like.
-const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
+use crate::secret_file::{SecretFile, world_readable_warning};
 
 /// Linux accepts no longer path (`PATH_MAX`).
 const MAX_PATH_BYTES: usize = 4096;
@@ -84,10 +80,18 @@ enum SecretSource {
     Variable(&'static str),
 }
 
+/// A valid secret and where it comes from.
+pub(super) struct ValidSecret<T> {
+    pub(super) secret: T,
+    /// The configuration file contains the secret itself.
+    pub(super) in_config_file: bool,
+    /// The file that contains the secret, if it is not given by value.
+    pub(super) file: Option<SecretFile>,
+}
+
 /// The result of the search for a secret.
 pub(super) enum FoundSecret<T> {
-    /// A valid secret. `in_config_file`: the configuration file contains the secret itself.
-    Valid { secret: T, in_config_file: bool },
+    Valid(ValidSecret<T>),
     /// No key and no variable is set.
     NotSet,
     /// What is set is invalid, and a problem was recorded.
@@ -118,17 +122,25 @@ impl SecretLookup<'_> {
             | (SecretSetting::NotSet, SecretSetting::Given { source, is_path, text }) => (source, is_path, text),
             (SecretSetting::NotSet, SecretSetting::NotSet) => return FoundSecret::NotSet,
         };
-        let secret = if is_path { self.read_file(document, source, &text) } else { Ok(text) };
-        let checked = secret.and_then(|secret| {
+        let found = if is_path {
+            self.read_file(document, source, &text).map(|(text, file)| (text, Some(file)))
+        } else {
+            Ok((text, None))
+        };
+        let checked = found.and_then(|(secret, file)| {
             if secret.is_empty() {
                 return Err("the value is empty".to_owned());
             }
-            check(&secret).map_err(|reason| if is_path { format!("invalid file content: {reason}") } else { reason })
+            match check(&secret) {
+                Ok(secret) => Ok((secret, file)),
+                Err(reason) if is_path => Err(format!("invalid file content: {reason}")),
+                Err(reason) => Err(reason),
+            }
         });
         match checked {
-            Ok(secret) => {
+            Ok((secret, file)) => {
                 let in_config_file = !is_path && matches!(source, SecretSource::Key(_));
-                FoundSecret::Valid { secret, in_config_file }
+                FoundSecret::Valid(ValidSecret { secret, in_config_file, file })
             }
             Err(message) => {
                 match source {
@@ -143,15 +155,15 @@ impl SecretLookup<'_> {
         }
     }
 
-    /// Like [`Self::find`], for a required secret. The flag: the configuration file contains the secret itself.
+    /// Like [`Self::find`], for a required secret.
     pub(super) fn require<T>(
         &self,
         document: &mut ConfigDocument<'_>,
         secret_keys: &SecretKeys,
         check: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<(T, bool)> {
+    ) -> Option<ValidSecret<T>> {
         match self.find(document, secret_keys, check) {
-            FoundSecret::Valid { secret, in_config_file } => Some((secret, in_config_file)),
+            FoundSecret::Valid(valid) => Some(valid),
             FoundSecret::NotSet => {
                 document.missing(secret_keys.key, format!("this key is required; {}", secret_keys.ways()));
                 None
@@ -184,37 +196,25 @@ impl SecretLookup<'_> {
         setting
     }
 
-    /// The content of a secret file, without one newline at its end.
-    fn read_file(&self, document: &mut ConfigDocument<'_>, source: SecretSource, name: &str) -> Result<String, String> {
+    /// The content of a secret file, and the file.
+    fn read_file(
+        &self,
+        document: &mut ConfigDocument<'_>,
+        source: SecretSource,
+        name: &str,
+    ) -> Result<(String, SecretFile), String> {
         check_path(name)?;
-        let path = self.resolve(name);
-        let shown = path.display();
-        let failed = |error: io::Error| {
+        let (SecretSource::Key(key) | SecretSource::Variable(key)) = source;
+        let file = SecretFile::new(key, self.resolve(name));
+        let content = file.read().map_err(|error| {
             let hint = if name.starts_with('~') { "; ~ is not expanded, write the full path" } else { "" };
-            format!("cannot read {shown}: {}{hint}", describe_io_error(&error))
-        };
-        let file = File::open(&path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
-            return Err(format!("{shown} has more than {MAX_SECRET_FILE_BYTES} bytes, which is too much for a secret"));
+            error + hint
+        })?;
+        if content.world_readable {
+            let shown = file.path().display();
+            document.external_warning(format!("{shown} ({key}) {}", world_readable_warning(&shown)));
         }
-        let mut text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
-        if text.ends_with('\n') {
-            text.pop();
-            if text.ends_with('\r') {
-                text.pop();
-            }
-        }
-        if text.is_empty() {
-            return Err(format!("{shown} is empty"));
-        }
-        if metadata.is_file() && world_readable(metadata.permissions().mode()) {
-            let (SecretSource::Key(name) | SecretSource::Variable(name)) = source;
-            document.external_warning(format!("{shown} ({name}) {}", world_readable_warning(&shown)));
-        }
-        Ok(text)
+        Ok((content.text.expose_secret().to_owned(), file))
     }
 
     fn resolve(&self, name: &str) -> PathBuf {
@@ -286,25 +286,5 @@ fn check_path(name: &str) -> Result<(), String> {
         Err("the path is too long or contains a control character".to_owned())
     } else {
         Ok(())
-    }
-}
-
-/// Whether the permissions of a file let every user read it.
-pub(super) fn world_readable(mode: u32) -> bool {
-    mode & 0o004 != 0
-}
-
-/// Completes the warning about such a file.
-pub(super) fn world_readable_warning(path: impl std::fmt::Display) -> String {
-    format!("is readable by every user of this machine; run: chmod o= {path}")
-}
-
-/// A system error without its number.
-pub(super) fn describe_io_error(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        kind => kind.to_string(),
     }
 }

@@ -13,10 +13,10 @@ use super::model::{
     AccountFormat, AlertsConfig, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove, LogConfig,
     RemovalConfig, ScheduleConfig, SourceConfig, StateConfig,
 };
-use super::postgres_url::PgUrl;
-use super::secrets::{self, FoundSecret, SecretLookup};
+use super::secrets::{self, FoundSecret, SecretLookup, ValidSecret};
 use super::table_name::parse_table_name;
 use crate::model::{LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service};
+use crate::postgres::{PgUrl, UrlFile};
 
 /// The length of a uuid without its hyphens.
 const HEX_BYTES: usize = 32;
@@ -48,10 +48,10 @@ pub(super) fn source(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_
             "this is also the account column, which does not change when a row is updated; only full passes will find changes",
         );
     }
-    let (url, in_config_file) = url?;
-    let exposed = in_config_file && url.has_password();
+    let (url, url_file, exposed) = database_url(url?);
     let source = SourceConfig {
         url,
+        url_file,
         table: table?,
         account_column: account_column?,
         account_prefix: account_prefix?,
@@ -64,6 +64,14 @@ pub(super) fn source(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_
         page_size: page_size?,
     };
     Some((source, exposed))
+}
+
+/// The URL, its file, and whether the configuration file contains the URL with a password.
+fn database_url(found: ValidSecret<PgUrl>) -> (PgUrl, Option<UrlFile>, bool) {
+    let ValidSecret { secret: url, in_config_file, file } = found;
+    let exposed = in_config_file && url.has_password();
+    let url_file = file.map(|file| UrlFile::new(file, url.clone()));
+    (url, url_file, exposed)
 }
 
 /// A prefix and the hexadecimal form of a uuid together are longer than an account may be.
@@ -94,12 +102,12 @@ fn warn_about_folded_name(document: &mut ConfigDocument<'_>, table: &str) {
     }
 }
 
-/// The `[state]` section. `source` is the URL that applies if the section has none. The flag: the configuration file
+/// The `[state]` section. The URL of `source` applies if the section has none. The flag: the configuration file
 /// contains the section's URL with a password.
 pub(super) fn state(
     document: &mut ConfigDocument<'_>,
     lookup: &SecretLookup<'_>,
-    source: Option<&PgUrl>,
+    source: Option<&SourceConfig>,
 ) -> Option<(StateConfig, bool)> {
     let url = lookup.find(document, &secrets::STATE_URL, PgUrl::parse);
     let schema = document.read("state.schema", checks::text);
@@ -110,15 +118,15 @@ pub(super) fn state(
             "schema names that start with pg_ are reserved for PostgreSQL; choose another name",
         );
     }
-    let (url, exposed) = match url {
-        FoundSecret::Valid { secret, in_config_file } => {
-            let exposed = in_config_file && secret.has_password();
-            (secret, exposed)
+    let (url, url_file, exposed) = match url {
+        FoundSecret::Valid(found) => database_url(found),
+        FoundSecret::NotSet => {
+            let source = source?;
+            (source.url.clone(), source.url_file.clone(), false)
         }
-        FoundSecret::NotSet => (source?.clone(), false),
         FoundSecret::Invalid => return None,
     };
-    Some((StateConfig { url, schema: schema?, migrate: migrate? }, exposed))
+    Some((StateConfig { url, url_file, schema: schema?, migrate: migrate? }, exposed))
 }
 
 /// The `[im]` section. The flag: the configuration file contains the secret key.
@@ -135,10 +143,10 @@ pub(super) fn im(
     let secret_key = if needs_secret_key {
         lookup
             .require(document, &secrets::SECRET_KEY, checks::secret_key)
-            .map(|(key, in_config_file)| (Some(key), in_config_file))
+            .map(|ValidSecret { secret, in_config_file, file }| (Some(secret), file, in_config_file))
     } else {
         secrets::check_keys_only(document, &secrets::SECRET_KEY);
-        Some((None, document.value(secrets::SECRET_KEY.key).is_some()))
+        Some((None, None, document.value(secrets::SECRET_KEY.key).is_some()))
     };
     let usersig_lifetime = document.read("im.usersig_lifetime", checks::duration);
     let users_per_call = document.read("im.users_per_call", checks::integer_usize);
@@ -147,13 +155,14 @@ pub(super) fn im(
     let timeout = document.read("im.timeout", checks::duration);
     let retry_for = document.read("im.retry_for", checks::duration);
     let max_rejected_share = document.read("im.max_rejected_share", checks::share);
-    let (secret_key, exposed) = secret_key?;
+    let (secret_key, secret_key_file, exposed) = secret_key?;
     let im = ImConfig {
         address: address?,
         service: service?,
         sdk_app_id: sdk_app_id?,
         identifier: identifier?,
         secret_key,
+        secret_key_file,
         usersig_lifetime: usersig_lifetime?,
         users_per_call: users_per_call?,
         calls_per_second: calls_per_second?,
@@ -258,7 +267,9 @@ pub(super) fn http(document: &mut ConfigDocument<'_>) -> Option<HttpConfig> {
 pub(super) fn alerts(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_>) -> Option<(AlertsConfig, bool)> {
     let webhook: FoundSecret<SecretString> = lookup.find(document, &secrets::WEBHOOK, checks::webhook);
     match webhook {
-        FoundSecret::Valid { secret, in_config_file } => Some((AlertsConfig { webhook: Some(secret) }, in_config_file)),
+        FoundSecret::Valid(ValidSecret { secret, in_config_file, .. }) => {
+            Some((AlertsConfig { webhook: Some(secret) }, in_config_file))
+        }
         FoundSecret::NotSet => Some((AlertsConfig { webhook: None }, false)),
         FoundSecret::Invalid => None,
     }

@@ -77,7 +77,7 @@ async fn refuse_other_server(key: &str, current: &PgUrl, new: &PgUrl) -> Result<
     if current.names_same_server(new) {
         return Ok(());
     }
-    match postgres::lead_to_same_server(&current.0, &new.0).await {
+    match postgres::lead_to_same_server(current, new).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(fixed(&[key])),
         // The driver's text could contain a part of the URL.

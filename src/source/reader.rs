@@ -65,7 +65,7 @@ impl Source {
     /// [`SourceError::Unsuitable`] when the configuration, the table or the role has to be changed, else
     /// [`SourceError::Unreachable`] or [`SourceError::Refused`].
     pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
-        let mut session = SourceSession::open(&config.source.url, &config.application_name()).await?;
+        let mut session = SourceSession::open(config).await?;
         let source = config.source.clone();
         let table = Table::find(&mut session, &source.table).await?;
         let found: ConfiguredColumns<'_> = requirements::find_columns(&table, config, columns)?;

@@ -3,18 +3,16 @@
 //! Owns: connection options, session settings, time limits of statements. Must not know: the table.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Executor, Postgres, Row};
+use sqlx::{Executor, Postgres, Row};
 
 use super::activity::SourceActivity;
 use super::error::{POOLER_MESSAGE, SourceError, of_login};
-use crate::config::PgUrl;
-use crate::postgres;
+use crate::config::Config;
+use crate::postgres::{self, Connector};
 
 /// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
 const STATEMENT_TIMEOUT: &str = "5min";
@@ -62,7 +60,7 @@ pub(super) struct SourceSession {
     connection: Option<PgConnection>,
     /// The process id of the server process when the session was set up.
     pid: i32,
-    options: PgConnectOptions,
+    connector: Connector,
     activity: SourceActivity,
 }
 
@@ -71,13 +69,14 @@ fn pooler_found() -> SourceError {
 }
 
 impl SourceSession {
-    pub(super) async fn open(url: &PgUrl, application_name: &str) -> Result<Self, SourceError> {
-        let options = options(url, application_name)?;
-        let mut connection = postgres::connect(&options).await.map_err(of_login)?;
+    pub(super) async fn open(config: &Config) -> Result<Self, SourceError> {
+        let source = &config.source;
+        let connector = Connector::new(&source.url, source.url_file.as_ref(), &config.application_name());
+        let mut connection = connector.connect().await.map_err(of_login)?;
         // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
         // transaction list would contain our own session or lack another one.
-        let pid = postgres::session_pid(&mut connection, &options).await?.ok_or_else(pooler_found)?;
-        let mut session = Self { connection: Some(connection), pid, options, activity: SourceActivity::default() };
+        let pid = postgres::session_pid(&mut connection, &connector).await?.ok_or_else(pooler_found)?;
+        let mut session = Self { connection: Some(connection), pid, connector, activity: SourceActivity::default() };
         session.apply_settings().await?;
         Ok(session)
     }
@@ -143,7 +142,7 @@ impl SourceSession {
             return Err(sqlx::Error::Io(std::io::Error::other("the connection was lost")));
         };
         let running = self.activity.begin();
-        let answer = postgres::while_running(&self.options, query.fetch_all(connection), || running.confirm());
+        let answer = postgres::while_running(&self.connector, query.fetch_all(connection), || running.confirm());
         let lost = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(rows)) => return rows,
             Ok(Err(lost)) => lost,
@@ -174,9 +173,4 @@ impl SourceSession {
             None => 0,
         })
     }
-}
-
-fn options(url: &PgUrl, application_name: &str) -> Result<PgConnectOptions, SourceError> {
-    let options = PgConnectOptions::from_str(url.0.expose_secret()).map_err(SourceError::from)?;
-    Ok(options.application_name(application_name).extra_float_digits(None).disable_statement_logging())
 }

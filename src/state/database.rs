@@ -4,17 +4,15 @@
 //!
 //! No statement qualifies a table with a schema: `search_path` of each session is the state schema and nothing else.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, Executor, PgConnection};
 
 use super::error::{POOLER_MESSAGE, StateError};
 use super::pool::{STATEMENT_TIMEOUT, StatePool};
 use crate::config::Config;
-use crate::postgres;
+use crate::postgres::{self, Connector};
 use crate::quote::identifier;
 
 /// Enough for two pages that are being recorded, one look-up and one status query at the same time.
@@ -43,7 +41,7 @@ pub enum Access {
 #[derive(Clone, Debug)]
 pub struct State {
     pool: StatePool,
-    options: PgConnectOptions,
+    connector: Connector,
     schema: String,
     name: String,
     access: Access,
@@ -58,19 +56,26 @@ impl State {
     /// login that is refused,
     /// [`StateError::Unreachable`] when the server does not answer within ten seconds.
     pub async fn open(config: &Config, access: Access) -> Result<Self, StateError> {
-        Self::open_with(connect_options(config)?, &config.state.schema, &config.name, access).await
+        let connector = Connector::new(&config.state.url, config.state.url_file.as_ref(), &config.application_name());
+        Self::open_with(connector, &config.state.schema, &config.name, access).await
     }
 
     /// [`State::open`] without a configuration: for the sync `name` in this schema.
     pub(super) async fn open_with(
-        options: PgConnectOptions,
+        connector: Connector,
         schema: &str,
         name: &str,
         access: Access,
     ) -> Result<Self, StateError> {
         // The pool would only report that it timed out. This connection reports the reason.
-        let mut first = postgres::connect(&options).await?;
-        let pid = postgres::session_pid(&mut first, &options).await?;
+        let options = connector.options().map_err(|_| {
+            // The parser's own message could quote the URL with its password.
+            StateError::Unsuitable(
+                "[state] url is not a PostgreSQL URL; write postgres://user@host/database".to_owned(),
+            )
+        })?;
+        let mut first = connector.connect().await?;
+        let pid = postgres::session_pid(&mut first, &connector).await?;
         let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
         if pid.is_none() {
             return Err(StateError::Unsuitable(POOLER_MESSAGE.to_owned()));
@@ -84,10 +89,10 @@ impl State {
                 let search_path = search_path.clone();
                 Box::pin(async move { set_up_session(connection, &search_path, access).await })
             })
-            .connect_lazy_with(options.clone());
+            .connect_lazy_with(options);
         Ok(Self {
-            pool: StatePool::new(pool, options.clone()),
-            options,
+            pool: StatePool::new(pool, connector.clone()),
+            connector,
             schema: schema.to_owned(),
             name: name.to_owned(),
             access,
@@ -111,7 +116,7 @@ impl State {
 
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
-        let mut connection = postgres::connect(&self.options).await?;
+        let mut connection = self.connector.connect().await?;
         set_up_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)
     }
@@ -139,14 +144,6 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
     .execute(&mut *connection)
     .await?;
     Ok(())
-}
-
-fn connect_options(config: &Config) -> Result<PgConnectOptions, StateError> {
-    let options = PgConnectOptions::from_str(config.state.url.0.expose_secret()).map_err(|_| {
-        // The parser's own message could quote the URL with its password.
-        StateError::Unsuitable("[state] url is not a PostgreSQL URL; write postgres://user@host/database".to_owned())
-    })?;
-    Ok(options.application_name(&config.application_name()).disable_statement_logging())
 }
 
 /// Runs several statements without parameters in one round trip. Only migrations and quoted schema names come here.

@@ -5,17 +5,16 @@
 //! The pool is an [`Executor`], so that this holds for every statement and cannot be forgotten.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::postgres::{PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Execute, Executor, PgConnection, PgTransaction, Postgres, SqlStr};
 
-use crate::postgres;
+use crate::postgres::{self, Connector};
 
 /// `statement_timeout` of each session. The slowest statement (a count over ten million accounts) takes seconds.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_mins(2);
@@ -26,23 +25,53 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(130);
 #[derive(Clone, Debug)]
 pub struct StatePool {
     pool: PgPool,
-    options: Arc<PgConnectOptions>,
+    connector: Connector,
 }
 
 impl StatePool {
-    pub(super) fn new(pool: PgPool, options: PgConnectOptions) -> Self {
-        Self { pool, options: Arc::new(options) }
+    pub(super) fn new(pool: PgPool, connector: Connector) -> Self {
+        Self { pool, connector }
     }
 
     /// A connection, for several statements. Their caller waits for them with [`StatePool::while_running`].
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await
+        self.renew_options().await;
+        match self.pool.acquire().await {
+            Err(error) if self.renewed_after(&error).await => self.pool.acquire().await,
+            acquired => acquired,
+        }
+    }
+
+    /// Gives the pool the options of the moment. It opens a connection only when none is idle, or when an idle one turns
+    /// out to be lost; [`StatePool::renewed_after`] is for the latter.
+    async fn renew_options(&self) {
+        if self.pool.num_idle() == 0 {
+            self.set_options(false).await;
+        }
+    }
+
+    /// Whether a connection may succeed now that was refused with the options of the pool.
+    async fn renewed_after(&self, error: &sqlx::Error) -> bool {
+        Connector::is_refusal(error) && self.set_options(true).await
+    }
+
+    /// False when the options have not changed.
+    async fn set_options(&self, refused: bool) -> bool {
+        let Some(options) = self.connector.renewed_options(&self.pool.connect_options(), refused).await else {
+            return false;
+        };
+        self.pool.set_connect_options(options);
+        true
     }
 
     /// Begins a transaction. Only the holder of the lease writes in one, and what waits for the server is abandoned when
     /// the lease is lost.
     pub(super) async fn begin(&self) -> Result<PgTransaction<'static>, sqlx::Error> {
-        self.pool.begin().await
+        self.renew_options().await;
+        match self.pool.begin().await {
+            Err(error) if self.renewed_after(&error).await => self.pool.begin().await,
+            begun => begun,
+        }
     }
 
     /// Closes all connections.
@@ -55,7 +84,7 @@ impl StatePool {
         &self,
         statements: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        postgres::while_running(&self.options, statements, || {}).await?
+        postgres::while_running(&self.connector, statements, || {}).await?
     }
 
     /// Runs one statement on a connection of the pool. A connection without an answer is closed: the pool would wait for
@@ -64,8 +93,8 @@ impl StatePool {
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        let answer = postgres::while_running(&self.options, statement(&mut connection), || {});
+        let mut connection = self.acquire().await?;
+        let answer = postgres::while_running(&self.connector, statement(&mut connection), || {});
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(lost)) => {

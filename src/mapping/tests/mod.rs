@@ -43,6 +43,7 @@ fn url() -> PgUrl {
 fn source() -> SourceConfig {
     SourceConfig {
         url: url(),
+        url_file: None,
         table: "public.users".into(),
         account_column: "id".into(),
         account_prefix: String::new(),
@@ -61,13 +62,14 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
         path: PathBuf::from("imsync.toml"),
         name: "users".into(),
         source: source(),
-        state: StateConfig { url: url(), schema: "imsync".into(), migrate: true },
+        state: StateConfig { url: url(), url_file: None, schema: "imsync".into(), migrate: true },
         im: ImConfig {
             address: ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,
             sdk_app_id: 1_400_000_000,
             identifier: "administrator".into(),
             secret_key: None,
+            secret_key_file: None,
             usersig_lifetime: Duration::from_hours(24),
             users_per_call: 100,
             calls_per_second: 95,

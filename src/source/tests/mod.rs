@@ -133,6 +133,7 @@ fn config(url: &str, table: &str) -> Config {
         name: "test".to_owned(),
         source: config::SourceConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
+            url_file: None,
             table: table.to_owned(),
             account_column: "id".to_owned(),
             account_prefix: String::new(),
@@ -146,6 +147,7 @@ fn config(url: &str, table: &str) -> Config {
         },
         state: config::StateConfig {
             url: PgUrl(SecretString::from(url.to_owned())),
+            url_file: None,
             schema: "imsync".to_owned(),
             migrate: true,
         },
@@ -155,6 +157,7 @@ fn config(url: &str, table: &str) -> Config {
             sdk_app_id: 1,
             identifier: "administrator".to_owned(),
             secret_key: None,
+            secret_key_file: None,
             usersig_lifetime: Duration::from_hours(24),
             users_per_call: 100,
             calls_per_second: 95,

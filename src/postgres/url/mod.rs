@@ -119,7 +119,7 @@ impl PgUrl {
     }
 
     /// Whether the URL contains a password, in its user part or as a parameter.
-    pub(super) fn has_password(&self) -> bool {
+    pub fn has_password(&self) -> bool {
         parse_url(self.0.expose_secret())
             .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
     }

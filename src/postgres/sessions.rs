@@ -1,5 +1,4 @@
-//! What source and state have in common as PostgreSQL servers: poolers, the identity of a server, and whether a server
-//! that does not answer still runs a statement.
+//! Questions to a server about its sessions: poolers, its identity, and whether it still runs a statement.
 //!
 //! Owns: the statements that ask a server about sessions and about itself. Must not know: tables, what a caller does.
 //!
@@ -7,16 +6,14 @@
 //! fixed time limit would have to be longer than the longest statement. So a second connection asks instead.
 
 use std::io;
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{Connection, Executor, Row};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
 
-/// The maximum time for a connection, its TLS handshake and its login, and for an answer to a question of this file. A
-/// server that takes longer counts as unreachable.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::connect::{CONNECT_TIMEOUT, ask};
+use super::connector::Connector;
+
 /// A server that has not answered for so long is asked on a second connection.
 const FIRST_CHECK: Duration = Duration::from_secs(2);
 /// It is asked again after so long.
@@ -24,26 +21,6 @@ pub const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// So many times in a row the server says that it runs no statement of this sync, until the answer counts as lost. It may
 /// have been on its way the first time.
 const MAX_MISSES: u32 = 2;
-
-/// Opens a connection within [`CONNECT_TIMEOUT`].
-///
-/// # Errors
-/// Those of the driver; [`sqlx::Error::Io`] when there is no answer in time.
-pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    within_connect_timeout(Box::pin(PgConnection::connect_with(options))).await
-}
-
-async fn within_connect_timeout<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(CONNECT_TIMEOUT, answer).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
-        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
-    })
-}
-
-/// Uses the simple query protocol, because a prepared statement would be missing in the next session of a pooler.
-async fn ask(connection: &mut PgConnection, sql: &'static str) -> Result<PgRow, sqlx::Error> {
-    within_connect_timeout(connection.fetch_one(sqlx::raw_sql(sql))).await
-}
 
 async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
     ask(connection, sql).await?.try_get(0)
@@ -58,10 +35,10 @@ async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn session_pid(own: &mut PgConnection, options: &PgConnectOptions) -> Result<Option<i32>, sqlx::Error> {
+pub async fn session_pid(own: &mut PgConnection, connector: &Connector) -> Result<Option<i32>, sqlx::Error> {
     const PID: &str = "SELECT pg_catalog.pg_backend_pid()";
     let first = backend_pid(own, PID).await?;
-    let Ok(mut second) = connect(options).await else { return Ok(Some(first)) };
+    let Ok(mut second) = connector.connect().await else { return Ok(Some(first)) };
     let (busy, idle) = tokio::join!(
         backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
         backend_pid(own, PID)
@@ -73,28 +50,6 @@ pub async fn session_pid(own: &mut PgConnection, options: &PgConnectOptions) -> 
     // An error while closing does not matter.
     let _ = tokio::time::timeout(CONNECT_TIMEOUT, second.close()).await;
     Ok((!moved).then_some(first))
-}
-
-/// Whether two URLs lead to the same running server and the same database.
-///
-/// # Errors
-/// When one of them cannot be reached, or its role may not read the identity.
-pub async fn lead_to_same_server(one: &SecretString, other: &SecretString) -> Result<bool, sqlx::Error> {
-    let (one, other) = tokio::try_join!(running_server(one), running_server(other))?;
-    Ok(one == other)
-}
-
-async fn running_server(url: &SecretString) -> Result<String, sqlx::Error> {
-    let mut connection = connect(&PgConnectOptions::from_str(url.expose_secret())?).await?;
-    let row = ask(
-        &mut connection,
-        "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || ' ' || \
-         extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text || ' ' || \
-         (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-    );
-    let identity = row.await?.try_get(0)?;
-    let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.close()).await;
-    Ok(identity)
 }
 
 /// What a server says about the statements of a sync.
@@ -109,9 +64,9 @@ enum Asked {
 }
 
 /// Whether another session with the same role and application name runs a statement.
-async fn ask_what_runs(options: &PgConnectOptions) -> Asked {
+async fn ask_what_runs(connector: &Connector) -> Asked {
     let asked = async {
-        let mut connection = connect(options).await?;
+        let mut connection = connector.connect().await?;
         let row = ask(
             &mut connection,
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid <> pg_catalog.pg_backend_pid() \
@@ -138,16 +93,16 @@ async fn ask_what_runs(options: &PgConnectOptions) -> Asked {
 /// [`sqlx::Error::Io`] when the server no longer answers, or has no statement whose answer could still arrive. The
 /// connection of the future is then of no use.
 pub fn while_running<T>(
-    options: &PgConnectOptions,
+    connector: &Connector,
     future: impl Future<Output = T>,
     running: impl FnMut(),
 ) -> impl Future<Output = Result<T, sqlx::Error>> {
     // Boxed, because every statement waits here.
-    wait_while_running(options, Box::pin(future), running)
+    wait_while_running(connector, Box::pin(future), running)
 }
 
 async fn wait_while_running<T>(
-    options: &PgConnectOptions,
+    connector: &Connector,
     mut future: impl Future<Output = T> + Unpin,
     mut running: impl FnMut(),
 ) -> Result<T, sqlx::Error> {
@@ -155,7 +110,7 @@ async fn wait_while_running<T>(
     loop {
         let asked = async {
             tokio::time::sleep(wait).await;
-            Box::pin(ask_what_runs(options)).await
+            Box::pin(ask_what_runs(connector)).await
         };
         let asked = tokio::select! {
             biased;
