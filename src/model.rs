@@ -4,27 +4,19 @@
 //!
 //! This module imports nothing else of the crate, so that the stages can exchange these types without importing each other.
 
+mod limits;
+mod local_refusal;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The maximum length of an account (UserID) in bytes of UTF-8. Source: the vendor's limits, `To_Account`.
-pub const MAX_ACCOUNT_BYTES: usize = 32;
-/// The maximum length of an attribute's value in bytes of UTF-8. Source: the vendor's limits.
-pub const MAX_VALUE_BYTES: usize = 50;
-/// The number of characters of a column's text that the mapping uses: values have at most 50 bytes, and no text in
-/// `values` has more bytes than this. The source reads one character more, so that a longer text is recognized.
-pub const MAX_COLUMN_TEXT_CHARS: usize = 1000;
-/// The maximum length in bytes of UTF-8 of an account that is stored as refused. An index entry of the state tables has
-/// at most 2,700 bytes.
-pub const MAX_STORED_ACCOUNT_BYTES: usize = 1000;
-/// The maximum length of an attribute's name in bytes of UTF-8. Source: the vendor's limits.
-pub const MAX_ATTRIBUTE_NAME_BYTES: usize = 50;
-/// The maximum number of attribute names of an app. The vendor numbers them "0" to "9".
-pub const MAX_ATTRIBUTES: usize = 10;
-/// The maximum number of users in one set, get or remove call.
-pub const MAX_USERS_PER_CALL: usize = 100;
+pub use limits::{
+    MAX_ACCOUNT_BYTES, MAX_ATTRIBUTE_NAME_BYTES, MAX_ATTRIBUTES, MAX_COLUMN_TEXT_CHARS, MAX_STORED_ACCOUNT_BYTES,
+    MAX_USERS_PER_CALL, MAX_VALUE_BYTES,
+};
+pub use local_refusal::LocalRefusal;
 
 /// An IM account, as sent in `To_Account`: with prefix and format applied. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -104,65 +96,6 @@ pub enum DesiredValue {
     Keep,
     /// The value cannot be sent. The other attributes of the account are sent all the same.
     Refused(LocalRefusal),
-}
-
-/// Why imsync does not send a value or an account. The message never contains the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalRefusal {
-    /// The text has more than 50 bytes of UTF-8, and `too_long = "reject"`.
-    ValueTooLong {
-        /// The mapped column.
-        column: Arc<str>,
-        /// The length of the text as far as it was read.
-        bytes: usize,
-    },
-    /// `values` does not list the text, and `unlisted = "reject"`.
-    Unlisted {
-        /// The mapped column.
-        column: Arc<str>,
-    },
-    /// The account has more than 32 bytes of UTF-8.
-    AccountTooLong {
-        /// The length of the account.
-        bytes: usize,
-    },
-    /// Several rows have this account, so its values are ambiguous.
-    DuplicateAccount,
-    /// An expression of the row raises an error: the error's code with its meaning.
-    Unreadable {
-        /// For example `22P02 (a text is not a valid value of its type)`.
-        raised: Arc<str>,
-    },
-}
-
-impl fmt::Display for LocalRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ValueTooLong { column, bytes } if *bytes > MAX_COLUMN_TEXT_CHARS => write!(
-                f,
-                "the text of column {column} is more than {MAX_COLUMN_TEXT_CHARS} bytes, IM accepts at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
-            ),
-            Self::ValueTooLong { column, bytes } => write!(
-                f,
-                "the text of column {column} is {bytes} bytes, IM accepts at most {MAX_VALUE_BYTES}; shorten it, map it with `values`, or set too_long = \"truncate\""
-            ),
-            Self::Unlisted { column } => write!(
-                f,
-                "`values` does not list the text of column {column}; add it there, or set `unlisted` to send, keep or remove"
-            ),
-            Self::AccountTooLong { bytes } => write!(
-                f,
-                "the account is {bytes} bytes, IM accepts at most {MAX_ACCOUNT_BYTES}; use a shorter account column or prefix"
-            ),
-            Self::DuplicateAccount => {
-                f.write_str("several rows of the table have this account; make the account column unique")
-            }
-            Self::Unreadable { raised } => write!(
-                f,
-                "the row cannot be read: the database raises {raised} while it evaluates the row; correct the row, source.filter or the view"
-            ),
-        }
-    }
 }
 
 /// What IM should hold for one account: a [`DesiredValue`] for each configured attribute, in the order of the mapping.

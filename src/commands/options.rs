@@ -82,8 +82,9 @@ pub(super) fn parse_accounts(config: &Config, ids: &[String]) -> Vec<Account> {
         .iter()
         .map(|id| {
             let lacks_prefix = !source.account_prefix.is_empty() && !id.starts_with(&source.account_prefix);
-            let has_hyphens = source.account_format == config::AccountFormat::Hex && id.contains('-');
-            if lacks_prefix || has_hyphens { source.account_of(id) } else { Account::new(id.as_str()) }
+            // The 32 digits of a uuid are a spelling of it too, so this is right for an IM account as well.
+            let is_hex = source.account_format == config::AccountFormat::Hex;
+            if lacks_prefix || is_hex { source.account_of(id) } else { Account::new(id.as_str()) }
         })
         .collect();
     accounts.sort();

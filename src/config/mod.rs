@@ -25,6 +25,7 @@ mod table_name;
 #[cfg(test)]
 mod tests;
 mod unknown_keys;
+mod uuid_text;
 mod value_type;
 
 pub use crate::model::{LogFormat, LogLevel};

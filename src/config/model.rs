@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::table_name::{TableName, parse_table_name};
+use super::uuid_text::{are_uuid_digits, uuid_digits, uuid_spellings};
 use crate::model::{Account, LogFormat, LogLevel, Region, Service};
 use crate::postgres::{PgUrl, UrlFile};
 use crate::secret_file::SecretFile;
@@ -97,12 +98,39 @@ impl SourceConfig {
 
     /// The IM account of a row: the configured prefix, then the account column's text in the configured format.
     ///
-    /// `hex` removes the hyphens of the text and keeps those of the prefix. The length is not checked here.
+    /// `hex` writes the 32 digits of a uuid, whatever its spelling. A text that spells no uuid stays as it is, so that its
+    /// row can be named: [`SourceConfig::is_in_format`] tells them apart. The length is not checked here.
     pub fn account_of(&self, text: &str) -> Account {
-        match (self.account_format, self.account_prefix.as_str()) {
-            (AccountFormat::Text, "") => Account::new(text),
-            (AccountFormat::Text, prefix) => Account::new([prefix, text].concat()),
-            (AccountFormat::Hex, prefix) => Account::new([prefix, &text.replace('-', "")].concat()),
+        let digits = match self.account_format {
+            AccountFormat::Text => None,
+            AccountFormat::Hex => uuid_digits(text),
+        };
+        match (digits, self.account_prefix.as_str()) {
+            (None, "") => Account::new(text),
+            (Some(digits), "") => Account::new(digits),
+            (digits, prefix) => Account::new([prefix, digits.as_deref().unwrap_or(text)].concat()),
+        }
+    }
+
+    /// The account has the configured format: with `hex`, it is that of a uuid.
+    pub fn is_in_format(&self, account: &Account) -> bool {
+        match self.account_format {
+            AccountFormat::Text => true,
+            AccountFormat::Hex => {
+                account.as_str().strip_prefix(self.account_prefix.as_str()).is_some_and(are_uuid_digits)
+            }
+        }
+    }
+
+    /// The texts of the account column that [`SourceConfig::account_of`] turns into this account. With `hex` over a text
+    /// column these are all spellings of a uuid; otherwise there is at most one.
+    pub fn texts_of(&self, account: &Account) -> Vec<String> {
+        let Some(text) = account.as_str().strip_prefix(self.account_prefix.as_str()) else { return Vec::new() };
+        match self.account_format {
+            AccountFormat::Text => vec![text.to_owned()],
+            AccountFormat::Hex if are_uuid_digits(text) => uuid_spellings(text),
+            AccountFormat::Hex if uuid_digits(text).is_none() => vec![text.to_owned()],
+            AccountFormat::Hex => Vec::new(),
         }
     }
 }
@@ -112,7 +140,7 @@ impl SourceConfig {
 pub enum AccountFormat {
     /// Unchanged.
     Text,
-    /// A uuid without its hyphens: 32 bytes instead of 36.
+    /// A uuid, in a uuid or a text column, as its 32 digits in lower case: 32 bytes instead of 36.
     Hex,
 }
 

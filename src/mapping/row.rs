@@ -80,6 +80,9 @@ impl Mapping {
         if row.gone {
             return MappedRow::Gone(account);
         }
+        if !self.source.is_in_format(&account) {
+            return MappedRow::Refused(account, LocalRefusal::NotUuid);
+        }
         let bytes = account.as_str().len();
         if bytes > MAX_ACCOUNT_BYTES {
             return MappedRow::Refused(account, LocalRefusal::AccountTooLong { bytes });

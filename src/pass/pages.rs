@@ -61,7 +61,8 @@ pub(super) enum PageScan {
     /// Rows whose watermark is at or after `from`. Where an account may have several rows, all rows of a page's accounts
     /// are read: another row of an account may be outside of the range, and only all of them decide.
     ChangedRows { from: WatermarkPoint, cursor: Option<Cursor> },
-    /// All rows, by account.
+    /// All rows, in the order of the account column. Where rows with different texts may have the same account, all rows
+    /// of a page's accounts are read too.
     WholeTable { after: Option<String> },
     /// Stored accounts that have no row. Rows that are marked as gone were already in the scan of the table.
     GoneAccounts { after: Option<Account> },
@@ -126,10 +127,7 @@ impl PageScan {
                 let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
                 let mut read = reader.read_page(page.rows, page.unreadable);
                 if !reader.source.account_is_unique() {
-                    let mut accounts: Vec<Account> = reader.accounts_of(&read.rows).into_iter().collect();
-                    accounts.extend(read.unreadable.into_iter().map(|(account, _)| account));
-                    let AccountRows { rows, unreadable } = reader.source.rows_of(&accounts).await?;
-                    read = reader.read_page(rows, unreadable);
+                    read = reader.all_rows_of(read).await?;
                 }
                 Ok(Some(ReadPage { scanned, is_last, ..read }))
             }
@@ -140,7 +138,11 @@ impl PageScan {
                     after.clone_from(&end);
                 }
                 let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
-                Ok(Some(ReadPage { scanned, end, is_last, ..reader.read_page(page.rows, page.unreadable) }))
+                let mut read = reader.read_page(page.rows, page.unreadable);
+                if reader.source.account_has_spellings() {
+                    read = reader.all_rows_of(read).await?;
+                }
+                Ok(Some(ReadPage { scanned, end, is_last, ..read }))
             }
             Self::GoneAccounts { after } => {
                 let accounts = reader.stored_accounts_after(after.as_ref()).await?;
@@ -177,6 +179,17 @@ impl PageReader {
     /// The accounts of these rows.
     pub(super) fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
         rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
+    }
+
+    /// The page with all rows of its accounts. Rows without an account stay, because they are counted.
+    async fn all_rows_of(&mut self, mut page: ReadPage) -> Result<ReadPage, PassError> {
+        let mut accounts = self.accounts_of(&page.rows);
+        accounts.extend(page.unreadable.into_iter().map(|(account, _)| account));
+        let accounts: Vec<Account> = accounts.into_iter().collect();
+        let found = self.source.rows_of(&accounts).await?;
+        page.rows.retain(|row| row.account.as_deref().is_none_or(str::is_empty));
+        page.rows.extend(found.rows);
+        Ok(self.read_page(page.rows, found.unreadable))
     }
 
     /// Looks accounts up in the source. At most a page of them.

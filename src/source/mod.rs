@@ -16,7 +16,7 @@
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `column_type` | the types that an account column and a watermark column may have |
-//! | `unmap_account` | an IM account as the text of the account column |
+//! | `unmap_account` | an IM account as the texts of the account column |
 //! | `statements` | the SQL over the customer's table |
 //! | `list_transactions` | reads the clock and the open transactions |
 //! | [`watermark`] | from which point on a row may not have been read yet |

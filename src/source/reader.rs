@@ -16,7 +16,7 @@ use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
 use super::statements::{StatementInputs, Statements};
 use super::table::Table;
-use super::unmap_account::strip_account_format;
+use super::unmap_account::{account_texts, has_spellings};
 use super::warnings::WarningInputs;
 use super::watermark::{TransactionList, WatermarkPoint};
 use super::whole_scan::WholeScan;
@@ -26,6 +26,9 @@ use crate::model::{Account, Row};
 /// The minimum that is subtracted from a time. A session may be descheduled between taking `now()` and publishing its
 /// transaction; no transaction list contains it in that interval.
 const MIN_SLACK: Duration = Duration::from_secs(1);
+
+/// Accounts of one look-up where each has several spellings: so many texts of about 40 bytes are a few megabytes.
+const MAX_SPELLED_ACCOUNTS: usize = 5_000;
 
 /// The first day of the year 1, in microseconds since the Unix epoch.
 const YEAR_ONE_MICROS: i64 = -62_135_596_800_000_000;
@@ -150,10 +153,16 @@ impl Source {
         self.watermark == Some(WatermarkType::Int8)
     }
 
-    /// A unique index ensures that no account has two rows. Without one, and in a view, another row of an account may be
-    /// on another page.
+    /// A unique index ensures that no account has two rows. Without one, in a view, and where an account has several
+    /// spellings, another row of an account may be on another page.
     pub fn account_is_unique(&self) -> bool {
-        self.account_unique
+        self.account_unique && !self.account_has_spellings()
+    }
+
+    /// Rows with different texts in the account column may have the same account: another row of an account may be on
+    /// another page, also in a scan in the order of the account column.
+    pub fn account_has_spellings(&self) -> bool {
+        has_spellings(&self.config, self.account_type)
     }
 
     /// The statement that runs on this connection.
@@ -231,11 +240,16 @@ impl Source {
     /// The rows of these IM accounts. Accounts that have no row, or cannot be a value of the account column, are left
     /// out.
     pub async fn rows_of(&mut self, accounts: &[Account]) -> Result<AccountRows, SourceError> {
-        let texts: Vec<String> = accounts
-            .iter()
-            .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
-            .collect();
-        self.read_apart(texts).await
+        // All spellings of an account are in one statement, so that a row whose spelling changes is found once.
+        let part = if self.account_has_spellings() { MAX_SPELLED_ACCOUNTS } else { accounts.len().max(1) };
+        let mut found = AccountRows::default();
+        for part in accounts.chunks(part) {
+            let texts = part.iter().flat_map(|account| account_texts(&self.config, self.account_type, account));
+            let AccountRows { rows, unreadable } = self.read_apart(texts.collect()).await?;
+            found.rows.extend(rows);
+            found.unreadable.extend(unreadable);
+        }
+        Ok(found)
     }
 
     /// The parameter of `changed_from` for a bound; the slack is subtracted from a time.

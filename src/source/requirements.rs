@@ -115,10 +115,10 @@ fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result
         (AccountType::Uuid, AccountFormat::Text) => Err(format!(
             "{key}: {column_is}, 36 bytes as text, and IM accepts at most 32; set account_format = \"hex\" (32 bytes, without the hyphens)"
         )),
-        (AccountType::Uuid, AccountFormat::Hex) | (_, AccountFormat::Text) => Ok(found),
-        (_, AccountFormat::Hex) => Err(format!(
-            "source.account_format = \"hex\" requires a uuid, but {column_is}; set account_format = \"text\""
+        (AccountType::Int2 | AccountType::Int4 | AccountType::Int8, AccountFormat::Hex) => Err(format!(
+            "source.account_format = \"hex\" requires a uuid, or a text that spells one, but {column_is}; set account_format = \"text\""
         )),
+        (_, AccountFormat::Hex | AccountFormat::Text) => Ok(found),
     }
 }
 

@@ -79,7 +79,7 @@ async fn a_wrong_type_is_reported_with_the_allowed_types() {
     );
     assert_eq!(
         refusal(&database, |config| config.source.account_format = AccountFormat::Hex, &[]).await,
-        "source.account_format = \"hex\" requires a uuid, but column id of public.users is integer; set account_format = \"text\""
+        "source.account_format = \"hex\" requires a uuid, or a text that spells one, but column id of public.users is integer; set account_format = \"text\""
     );
     let loose = refusal(&database, account("loosely"), &[]).await;
     assert!(loose.contains("nondeterministic collation"), "{loose}");

@@ -6,6 +6,7 @@
 mod accounts;
 mod answers;
 mod configuration;
+mod uuid_texts;
 mod values;
 
 use std::collections::BTreeMap;
