@@ -1,6 +1,6 @@
 //! The client: one method for each command of the vendor.
 //!
-//! Owns: the timeout of a call, one repetition with a fresh UserSig, the log lines of calls. Must not know: batches, rates,
+//! Owns: the timeout of a call, one repetition with another UserSig, the log lines of calls. Must not know: batches, rates,
 //! retries, URLs.
 
 use std::collections::BTreeMap;
@@ -16,15 +16,16 @@ use super::code::Code;
 use super::hosts::ApiHosts;
 use super::request::ApiRequest;
 use super::settings::ClientSettings;
+use super::signing_key::SigningKey;
 use super::transport::HttpTransport;
-use super::usersig::UsersigSigner;
+use super::usersig::{Usersig, UsersigSigner};
 use super::wire::{self, ApiAnswer};
 use crate::clock;
 
 /// A client for one app and one service. It keeps its connections alive; share it in an `Arc`.
 ///
-/// Each method makes one call and does not retry it, except once with a fresh UserSig when IM reports that the UserSig has
-/// expired.
+/// Each method makes one call and does not retry it, except once with another UserSig when IM refuses the UserSig:
+/// one of the key that the file holds now, or a fresh one when the old one has expired.
 #[derive(Debug)]
 pub struct Client {
     transport: HttpTransport,
@@ -59,8 +60,10 @@ impl Client {
             return Err("`im.usersig_lifetime` is under a second; the vendor suggests 24h or more".to_owned());
         }
         let transport = HttpTransport::new(&settings, hosts, wall_clock)?;
-        let ClientSettings { sdk_app_id, identifier, secret_key, usersig_lifetime, timeout, .. } = settings;
-        let signer = UsersigSigner::new(sdk_app_id, identifier, secret_key, usersig_lifetime);
+        let ClientSettings { sdk_app_id, identifier, secret_key, secret_key_file, usersig_lifetime, timeout, .. } =
+            settings;
+        let key = SigningKey::new(secret_key, secret_key_file);
+        let signer = UsersigSigner::new(sdk_app_id, identifier, key, usersig_lifetime);
         Ok(Self { transport, signer, timeout, wall_clock })
     }
 
@@ -154,22 +157,31 @@ impl Client {
         result
     }
 
-    /// Repeats the call once with a fresh UserSig when IM reports that the current one has expired.
+    /// Repeats the call once with another UserSig when IM refuses the current one.
     async fn call_signed(&self, request: &ApiRequest<'_>) -> Result<ApiAnswer, CallError> {
         let usersig = self.signer.current((self.wall_clock)());
-        let result = self.transport.exchange(request, &usersig).await;
-        let Err(error) = &result else { return result };
-        if !error.code.means_usersig_expired() {
-            return result;
-        }
-        let Some(fresh) = self.signer.after_refusal(&usersig, (self.wall_clock)()) else { return result };
+        let error = match self.exchange(request, &usersig).await {
+            Err(error) if error.code.refuses_credentials() => error,
+            result => return result,
+        };
+        let expired = error.code.means_usersig_expired();
+        let Some(other) = self.signer.after_refusal(&usersig, expired, (self.wall_clock)()) else { return Err(error) };
+        let why = if expired { "reports that the UserSig has expired" } else { "refuses the UserSig" };
         info!(
             command = request.command.label(),
             request_id = error.request_id.as_deref(),
-            "IM reports that the UserSig has expired ({}); the call is repeated once with a fresh one",
+            "IM {why} ({}); the call is repeated once with a fresh one",
             error.code
         );
-        self.transport.exchange(request, &fresh).await
+        self.exchange(request, &other).await
+    }
+
+    async fn exchange(&self, request: &ApiRequest<'_>, usersig: &Usersig) -> Result<ApiAnswer, CallError> {
+        let result = self.transport.exchange(request, usersig).await;
+        if result.is_ok() {
+            self.signer.accepted(usersig);
+        }
+        result
     }
 }
 

@@ -113,6 +113,11 @@ impl Code {
         self == Self::Connect
     }
 
+    /// The vendor refuses the UserSig or the identifier. With the key that the file holds now, it may accept the call.
+    pub(super) fn refuses_credentials(self) -> bool {
+        matches!(self, Self::Vendor(_)) && self.class() == CodeClass::Credentials
+    }
+
     /// The UserSig has expired. The clocks may differ, so the call is repeated once with a fresh one.
     pub(super) fn means_usersig_expired(self) -> bool {
         self.has(SpecialHandling::RenewUserSig)

@@ -16,6 +16,7 @@
 //!     sdk_app_id: 1_400_000_000,
 //!     identifier: "administrator".to_owned(),
 //!     secret_key: std::env::var("IMSYNC_SECRET_KEY")?.into(),
+//!     secret_key_file: None,
 //!     usersig_lifetime: Duration::from_hours(24),
 //!     timeout: Duration::from_secs(10),
 //! })?;
@@ -38,6 +39,7 @@ mod redact;
 mod refusal;
 mod request;
 mod settings;
+mod signing_key;
 mod transport;
 mod usersig;
 mod wire;

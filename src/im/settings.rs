@@ -1,6 +1,6 @@
 //! What a client is made with.
 //!
-//! Owns: the settings of a client. Must not know: files, environment variables, keys of the configuration.
+//! Owns: the settings of a client. Must not know: environment variables, keys of the configuration.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::model::{Region, Service};
+use crate::secret_file::SecretFile;
 
 /// The settings of a client.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct ClientSettings {
     pub identifier: String,
     /// The app's secret key. Its characters are the key: hexadecimal digits are not decoded.
     pub secret_key: SecretString,
+    /// The file of the key, where it comes from one. It is read again when IM refuses the key.
+    pub secret_key_file: Option<SecretFile>,
     /// How long IM accepts a UserSig, at least one second. The client renews it after half of this time.
     pub usersig_lifetime: Duration,
     /// The limit for one call, from connecting to the last byte of the answer. It includes the backup host and the one

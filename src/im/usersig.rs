@@ -1,11 +1,11 @@
-//! The UserSig (`TLSSigAPIv2`): made once, renewed before it expires and when IM reports that it has expired.
+//! The UserSig (`TLSSigAPIv2`): made once, renewed before it expires and when IM refuses it.
 //!
-//! Owns: the secret key and the UserSigs made with it; neither is ever shown. Must not know: HTTP.
+//! Owns: the UserSigs, which are never shown. Must not know: HTTP, where the key comes from.
 //! Source: the vendor's page "UserSig" and its package `tls-sig-api-v2`.
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,6 +17,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
+
+use super::signing_key::SigningKey;
 
 /// The minimum time between two renewals after a refusal. When IM refuses the fresh UserSig too, the clock or the key is
 /// wrong, and IM stops checking the UserSigs of an app for which too many fail.
@@ -50,9 +52,13 @@ impl fmt::Debug for Usersig {
 pub(super) struct UsersigSigner {
     sdk_app_id: u32,
     identifier: String,
-    secret_key: SecretString,
     lifetime: Duration,
-    current: Mutex<Option<Usersig>>,
+    state: Mutex<SignerState>,
+}
+
+struct SignerState {
+    key: SigningKey,
+    usersig: Option<Usersig>,
 }
 
 impl fmt::Debug for UsersigSigner {
@@ -62,8 +68,9 @@ impl fmt::Debug for UsersigSigner {
 }
 
 impl UsersigSigner {
-    pub(super) fn new(sdk_app_id: u32, identifier: String, secret_key: SecretString, lifetime: Duration) -> Self {
-        Self { sdk_app_id, identifier, secret_key, lifetime, current: Mutex::new(None) }
+    pub(super) fn new(sdk_app_id: u32, identifier: String, key: SigningKey, lifetime: Duration) -> Self {
+        let state = Mutex::new(SignerState { key, usersig: None });
+        Self { sdk_app_id, identifier, lifetime, state }
     }
 
     /// The account that the UserSigs are for.
@@ -74,24 +81,47 @@ impl UsersigSigner {
     /// The current UserSig. It is replaced after half of its lifetime, and when the clock was set back to before it was
     /// made.
     pub(super) fn current(&self, now: DateTime<Utc>) -> Usersig {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*current {
+        let mut state = self.lock();
+        match &state.usersig {
             // `to_std` fails for a negative age: the clock was set back since.
             Some(usersig)
                 if now.signed_duration_since(usersig.made_at).to_std().is_ok_and(|age| age < self.lifetime / 2) =>
             {
                 usersig.clone()
             }
-            _ => self.renew(&mut current, now, false),
+            _ => {
+                state.key.read_file(now);
+                self.renew(&mut state, now, false)
+            }
         }
     }
 
-    /// A newer UserSig than the expired one, or `None` when IM refused a fresh one less than a minute ago.
-    pub(super) fn after_refusal(&self, refused: &Usersig, now: DateTime<Utc>) -> Option<Usersig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*current {
-            // A concurrent call has renewed it already.
-            Some(usersig) if usersig.serial != refused.serial => Some(usersig.clone()),
+    fn lock(&self) -> MutexGuard<'_, SignerState> {
+        // After a panic under the lock, the key or the UserSig is the one before or the one after.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// IM has accepted a call with this UserSig.
+    pub(super) fn accepted(&self, usersig: &Usersig) {
+        let mut state = self.lock();
+        if state.usersig.as_ref().is_some_and(|current| current.serial == usersig.serial) {
+            state.key.accept();
+        }
+    }
+
+    /// Another UserSig than the refused one: of another key, or, where `expired` is the reason, a fresh one of the same
+    /// key. `None` when there is no other key, and IM refused a fresh one less than a minute ago.
+    pub(super) fn after_refusal(&self, refused: &Usersig, expired: bool, now: DateTime<Utc>) -> Option<Usersig> {
+        let mut state = self.lock();
+        // A concurrent call has renewed it already.
+        if let Some(usersig) = state.usersig.as_ref().filter(|usersig| usersig.serial != refused.serial) {
+            return Some(usersig.clone());
+        }
+        if state.key.replace_refused(now) {
+            return Some(self.renew(&mut state, now, false));
+        }
+        match &state.usersig {
+            _ if !expired => None,
             Some(usersig)
                 if usersig.made_after_refusal
                     && now
@@ -101,21 +131,21 @@ impl UsersigSigner {
             {
                 None
             }
-            _ => Some(self.renew(&mut current, now, true)),
+            _ => Some(self.renew(&mut state, now, true)),
         }
     }
 
-    fn renew(&self, current: &mut Option<Usersig>, now: DateTime<Utc>, made_after_refusal: bool) -> Usersig {
-        let serial = current.as_ref().map_or(0, |usersig| usersig.serial) + 1;
+    fn renew(&self, state: &mut SignerState, now: DateTime<Utc>, made_after_refusal: bool) -> Usersig {
+        let serial = state.usersig.as_ref().map_or(0, |usersig| usersig.serial) + 1;
         let text = sign_usersig(
             self.sdk_app_id,
             &self.identifier,
-            self.secret_key.expose_secret(),
+            state.key.expose(),
             now.timestamp(),
             self.lifetime.as_secs(),
         );
         let usersig = Usersig { text: Arc::new(text.into()), made_at: now, serial, made_after_refusal };
-        *current = Some(usersig.clone());
+        state.usersig = Some(usersig.clone());
         usersig
     }
 }

@@ -181,6 +181,7 @@ pub fn client(config: &Config) -> Result<Arc<im::Client>, ConnectError> {
         sdk_app_id: config.im.sdk_app_id,
         identifier: config.im.identifier.clone(),
         secret_key,
+        secret_key_file: config.im.secret_key_file.clone(),
         usersig_lifetime: config.im.usersig_lifetime,
         timeout: config.im.timeout,
     };

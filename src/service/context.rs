@@ -6,12 +6,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::connect::{Connections, Resources};
 use super::readiness::Readiness;
 use super::reload::{Reloader, Reloads};
 use crate::clock::{self, Shutdown};
 use crate::config::Config;
 use crate::metrics::Metrics;
+
+/// How often the secret files are read during a sleep after an error.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts of the daemon that outlive a lease.
 #[derive(Debug)]
@@ -76,6 +81,23 @@ impl DaemonContext {
         if wake == Wake::Reloaded && !self.reload_if_proved() { Wake::Elapsed } else { wake }
     }
 
+    /// Sleeps after an error. A secret that was rotated meanwhile ends the sleep: the error may have come from the old one.
+    pub(super) async fn sleep_after_error(&mut self, duration: Duration) -> Wake {
+        let until = clock::monotonic() + duration;
+        let key = secret_key(&self.config);
+        loop {
+            let left = until.saturating_duration_since(clock::monotonic());
+            let wake = self.sleep(left.min(SECRETS_INTERVAL)).await;
+            if wake != Wake::Elapsed || left <= SECRETS_INTERVAL {
+                return wake;
+            }
+            if has_new_url(&self.config) || secret_key(&self.config) != key {
+                tracing::debug!("a secret file has changed");
+                return wake;
+            }
+        }
+    }
+
     /// Puts a configuration that was proved in force. False when there is none.
     pub(super) fn reload_if_proved(&mut self) -> bool {
         let Some(connections) = self.reloads.take() else { return false };
@@ -120,4 +142,16 @@ impl DaemonContext {
             }
         }
     }
+}
+
+/// Whether the file of a URL holds one that no connection has tried yet.
+fn has_new_url(config: &Config) -> bool {
+    let files = [&config.source.url_file, &config.state.url_file];
+    files.into_iter().flatten().any(|file| matches!(file.read_new(false), Ok(Some(_))))
+}
+
+/// What the file of the secret key holds; `None` without a file, or when it holds no key.
+fn secret_key(config: &Config) -> Option<String> {
+    let key = config.im.secret_key_file.as_ref()?.read_again().ok()??;
+    Some(key.expose_secret().to_owned())
 }

@@ -108,7 +108,7 @@ impl Daemon {
                         retry = RetryState::new();
                     }
                     retry.log(error);
-                    if self.context.sleep(retry.next_delay()).await == Wake::Reloaded {
+                    if self.context.sleep_after_error(retry.next_delay()).await == Wake::Reloaded {
                         retry = RetryState::new();
                     }
                 }

@@ -109,7 +109,12 @@ impl Leader<'_> {
             let needs_operator = error.as_ref().is_some_and(PassError::needs_operator);
             delay = if needs_operator { (delay * 2).min(MAX_OPERATOR_DELAY) } else { self.interval() };
             let next = started + delay.max(self.interval());
-            if self.context.sleep(next.saturating_duration_since(clock::monotonic())).await == Wake::Reloaded {
+            let delay_left = next.saturating_duration_since(clock::monotonic());
+            let wake = match error {
+                Some(_) => self.context.sleep_after_error(delay_left).await,
+                None => self.context.sleep(delay_left).await,
+            };
+            if wake == Wake::Reloaded {
                 return Ended::Reload;
             }
         }

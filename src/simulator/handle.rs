@@ -190,6 +190,11 @@ impl SimulatorHandle {
         self.shared.set_calls_per_second(limit);
     }
 
+    /// Replaces the keys with which a UserSig may be signed: one, or two while the app's key is rotated.
+    pub fn set_secret_keys(&self, keys: &[&str]) {
+        self.shared.credentials.set_secret_keys(keys);
+    }
+
     /// Sets the seconds by which the simulator's wall clock is ahead of this machine's. That clock decides whether a
     /// UserSig has expired.
     pub fn set_clock_offset(&self, seconds: i64) {

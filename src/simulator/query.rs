@@ -4,6 +4,7 @@
 //! state.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use super::error_code;
 use super::usersig;
@@ -13,8 +14,22 @@ pub(super) struct AppCredentials {
     pub(super) sdk_app_id: u32,
     /// The app's admin account.
     pub(super) identifier: String,
-    /// The key with which a UserSig is signed.
-    pub(super) secret_key: String,
+    /// The keys with which a UserSig may be signed: one, or two while the app's key is rotated.
+    pub(super) secret_keys: Mutex<Vec<String>>,
+}
+
+impl AppCredentials {
+    pub(super) fn set_secret_keys(&self, keys: &[&str]) {
+        *self.secret_keys.lock().unwrap_or_else(PoisonError::into_inner) =
+            keys.iter().map(|key| (*key).to_owned()).collect();
+    }
+
+    fn check_usersig(&self, usersig: &str, identifier: &str, now: i64) -> Result<(), i64> {
+        let keys = self.secret_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = keys.iter().map(|key| usersig::check(usersig, identifier, self.sdk_app_id, key, now));
+        // The error is that of the newest key.
+        checks.reduce(Result::or).unwrap_or(Err(error_code::USERSIG_WRONG))
+    }
 }
 
 /// The query parameters, percent-decoded but not checked.
@@ -64,7 +79,7 @@ impl<'a> CallQuery<'a> {
         }
         let identifier = required(self.identifier.as_deref(), error_code::IDENTIFIER_MISSING)?;
         let usersig = required(self.usersig.as_deref(), error_code::USERSIG_MISSING)?;
-        usersig::check(usersig, identifier, sdk_app_id, &credentials.secret_key, now)?;
+        credentials.check_usersig(usersig, identifier, now)?;
         if identifier != credentials.identifier {
             return Err(error_code::NOT_ADMIN);
         }

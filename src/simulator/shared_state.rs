@@ -67,7 +67,7 @@ impl SharedState {
             faults,
         };
         Self {
-            credentials: AppCredentials { sdk_app_id, identifier, secret_key },
+            credentials: AppCredentials { sdk_app_id, identifier, secret_keys: Mutex::new(vec![secret_key]) },
             limits,
             latency,
             clock: VendorClock::new(clock_offset_seconds),

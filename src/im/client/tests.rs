@@ -183,6 +183,7 @@ fn settings(service: Service) -> ClientSettings {
         sdk_app_id: 1_400_000_000,
         identifier: "admin istrator+1".to_owned(),
         secret_key: KEY.into(),
+        secret_key_file: None,
         usersig_lifetime: Duration::from_hours(24),
         timeout: Duration::from_secs(20),
     }

@@ -52,7 +52,12 @@ fn usersigs_equal_those_of_the_vendors_package() {
 }
 
 fn signer() -> UsersigSigner {
-    UsersigSigner::new(1_400_000_000, "administrator".to_owned(), "key".into(), Duration::from_hours(24))
+    UsersigSigner::new(
+        1_400_000_000,
+        "administrator".to_owned(),
+        SigningKey::new("key".into(), None),
+        Duration::from_hours(24),
+    )
 }
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -83,17 +88,22 @@ fn a_clock_set_back_makes_a_new_usersig() {
 fn concurrent_refusals_share_one_renewal() {
     let signer = signer();
     let old = signer.current(at(0));
-    let fresh = signer.after_refusal(&old, at(10)).unwrap();
+    let fresh = signer.after_refusal(&old, true, at(10)).unwrap();
     assert_ne!(fresh.expose(), old.expose());
-    let shared = signer.after_refusal(&old, at(11)).unwrap();
+    let shared = signer.after_refusal(&old, true, at(11)).unwrap();
     assert_eq!(shared.expose(), fresh.expose(), "the concurrent call uses the fresh one");
-    assert!(signer.after_refusal(&fresh, at(12)).is_none(), "the fresh one is refused too");
-    assert!(signer.after_refusal(&fresh, at(10 + 60)).is_some(), "a minute later another one is made");
+    assert!(signer.after_refusal(&fresh, true, at(12)).is_none(), "the fresh one is refused too");
+    assert!(signer.after_refusal(&fresh, true, at(10 + 60)).is_some(), "a minute later another one is made");
 }
 
 #[test]
 fn debug_output_shows_neither_key_nor_usersig() {
-    let signer = UsersigSigner::new(1, "administrator".to_owned(), "very-secret-key".into(), Duration::from_hours(1));
+    let signer = UsersigSigner::new(
+        1,
+        "administrator".to_owned(),
+        SigningKey::new("very-secret-key".into(), None),
+        Duration::from_hours(1),
+    );
     let usersig = signer.current(at(0));
     let debug = format!("{signer:?} {usersig:?}");
     assert!(!debug.contains("very-secret-key") && !debug.contains(usersig.expose()), "{debug}");

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
 use super::super::super::answer::read_answer;
+use super::super::super::signing_key::SigningKey;
 use super::*;
 
 const ACCOUNTS: [&str; 3] = ["alice", "bob", "用户"];
@@ -109,7 +110,7 @@ fn read(body: &[u8]) -> Result<Accepted, CallError> {
         accounts: ACCOUNTS.to_vec(),
         set: &users,
     };
-    let signer = UsersigSigner::new(1, "admin".to_owned(), KEY.into(), Duration::from_hours(24));
+    let signer = UsersigSigner::new(1, "admin".to_owned(), SigningKey::new(KEY.into(), None), Duration::from_hours(24));
     read_answer(&request, &signer.current(DateTime::UNIX_EPOCH), body, None).map(|answer| accepted(&request, answer))
 }
 
