@@ -12,7 +12,7 @@ use super::output::{ignore_broken_pipe, print_json, print_line};
 use crate::config::Config;
 use crate::im::CodeClass;
 use crate::mapping::Mapping;
-use crate::pass::binding;
+use crate::pass::{binding, repairs_finding};
 use crate::quote::quoted_list;
 use crate::service::connect;
 use crate::source::Source;
@@ -177,10 +177,14 @@ async fn check_state(config: &Arc<Config>, source: Option<&Source>, findings: &m
                 FindingVerdict::Ok,
                 format!("schema \"{}\" at {}", config.state.schema, config.state.url.redacted()),
             );
+            let repairs = source.zip(row.as_ref()).and_then(|(source, row)| repairs_finding(config, source, row));
             if let (Some(row), Some(source)) = (row, source)
                 && let Err(error) = row.binding.check(&config.name, &binding(config, source))
             {
                 findings.add("state", FindingVerdict::Error, error.to_string());
+            }
+            if let Some((message, remedy)) = repairs {
+                findings.add("source", FindingVerdict::Warning, format!("{message}. {remedy}"));
             }
             for overlap in overlaps {
                 findings.add("state", FindingVerdict::Warning, overlap);

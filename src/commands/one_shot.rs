@@ -28,7 +28,7 @@ impl LeasedEngine {
     pub(super) async fn start(config: &Arc<Config>, shutdown: &Shutdown) -> Result<Self, CommandFailure> {
         let metrics = Arc::new(Metrics::new(&config.name));
         let mut resources = Resources::connect(config).await?;
-        for warning in resources.source.warnings().iter().chain(&resources.overlap_warnings) {
+        for warning in resources.warnings() {
             tracing::warn!("{warning}");
         }
         let (lease, writer) = resources.take_lease().await?.map_err(|holder| {

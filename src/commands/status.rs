@@ -12,7 +12,7 @@ use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CommandKind, GlobalOptions};
 use super::output::{duration, print_json, print_line, thousands};
 use crate::clock::Shutdown;
-use crate::pass::guard;
+use crate::pass::{FoundRepairs, guard};
 use crate::service::signals::{self, OnHangup};
 use crate::source::watermark::HeldBackBy;
 use crate::state::{Access, State};
@@ -28,8 +28,9 @@ const PASS_TABLE_HEADER: &str =
 pub async fn run(global: GlobalOptions, json: bool, watch: bool) -> CommandResult {
     let config = global.load(false, CommandKind::OneShot)?;
     let state = State::open(&config, Access::ReadOnly).await?;
+    let column = config.source.watermark_column.as_deref().unwrap_or_default();
     if !watch {
-        show(&document(&state).await?, json)?;
+        show(&document(&state).await?, column, json)?;
         return Ok(Exit::Done);
     }
     let shutdown = Shutdown::default();
@@ -40,17 +41,17 @@ pub async fn run(global: GlobalOptions, json: bool, watch: bool) -> CommandResul
             // Clears the screen and moves the cursor to the top left corner, as `watch` does.
             print!("\x1b[2J\x1b[H");
         }
-        show(&document, json)?;
+        show(&document, column, json)?;
         shutdown.sleep(WATCH_INTERVAL).await;
     }
     Ok(Exit::Done)
 }
 
-fn show(document: &Value, json: bool) -> Result<(), CommandFailure> {
+fn show(document: &Value, watermark_column: &str, json: bool) -> Result<(), CommandFailure> {
     if json {
         print_json(document)?;
     } else {
-        print_line(layout(document).join("\n"))?;
+        print_line(layout(document, watermark_column).join("\n"))?;
     }
     Ok(())
 }
@@ -64,7 +65,7 @@ fn text<'a>(value: &'a Value, default: &'a str) -> &'a str {
 }
 
 /// The lines that show the status document to a person.
-fn layout(document: &Value) -> Vec<String> {
+fn layout(document: &Value, watermark_column: &str) -> Vec<String> {
     let mut lines = vec![format!("sync        {}", text(&document["name"], ""))];
     if document["schema_version"].is_null() {
         lines.push("state       no state tables yet: `imsync run` or `imsync backfill` creates them".to_owned());
@@ -89,6 +90,7 @@ fn layout(document: &Value) -> Vec<String> {
     if !document["guard"].is_null() {
         lines.push(format!("guard       {}", guard::message(&document["guard"])));
     }
+    lines.extend(full_pass_line(&document["full_pass"], watermark_column));
     if let Some(reason) = document["full_pass_due"].as_str() {
         lines.push(format!("full pass   due: {reason}"));
     }
@@ -114,6 +116,15 @@ fn position_lines(document: &Value) -> Vec<String> {
         lines.push(format!("held back   by {who}, seen since {}", text(&held["since"], "?")));
     }
     lines
+}
+
+/// What the last full pass found that no incremental pass had seen.
+fn full_pass_line(full_pass: &Value, watermark_column: &str) -> Option<String> {
+    let message = FoundRepairs::stored(Some(full_pass)).message(watermark_column)?;
+    let ended = text(&full_pass["finished_at"], "?");
+    Some(format!(
+        "full pass   ended {ended} and found that {message}\n            `imsync check` shows the trigger that prevents it"
+    ))
 }
 
 /// The pass that is running, if one is.

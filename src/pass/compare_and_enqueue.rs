@@ -42,9 +42,11 @@ impl Engine {
         options: CompareOptions,
     ) -> Result<ComparedPage, PassError> {
         self.check_shutdown()?;
-        let ReadPage { mut rows, mut missing, mut unreadable, .. } = page;
+        let ReadPage { mut rows, mut missing, mut unreadable, end, .. } = page;
         PassProgress::add(&context.progress.rows_read, rows.len() + unreadable.len());
         context.check()?;
+        let done = PassProgress::get(&context.progress.done);
+        let scanned = if options.counts_repairs { self.scanned_page(&rows, end.as_deref(), done) } else { None };
         // Until the differences are enqueued, no probe takes one of the accounts.
         let _no_probes = self.queue.accounts_in_flight().pause_reservations().await;
         let others = missing.iter().chain(unreadable.iter().map(|(account, _)| account));
@@ -76,6 +78,9 @@ impl Engine {
             let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_waits;
             PassProgress::add(&context.progress.without_account, page_diff.without_account);
             PassProgress::add(&context.progress.changed, page_diff.diffs.iter().filter(differs).count());
+        }
+        if let Some(scanned) = scanned {
+            self.count_repairs(scanned, &page_diff, |account| owed_before.contains_key(account)).await?;
         }
         self.store_owed_removals(&owed_before, &page_diff, options).await?;
         let waits = page_diff.diffs.iter().filter(|diff| diff.removal_waits);

@@ -17,6 +17,7 @@ use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
 use super::pages::PageReader;
 use super::read_position::{ReadPosition, WatermarkColumn};
+use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
 use super::slow_calls::{DetachedPass, SlowCalls};
 use crate::clock::Shutdown;
@@ -44,6 +45,7 @@ pub struct Engine {
     pub(super) read_position: ReadPosition,
     pub(super) full_passes: FullPassSchedule,
     pub(super) guard: RemovalGuard,
+    pub(super) repairs: RepairCount,
     pub(super) saves: SaveTimes,
     pub(super) deferrals: Deferrals,
     pub(super) slow_calls: SlowCalls,

@@ -54,8 +54,8 @@ pub struct FullPass {
     pub(super) gone: PageScan,
     pub(super) in_doubt: PageScan,
     pub(super) pages: RecordedPages,
-    /// Accounts with a difference, those of retries aside.
-    pub(super) differences: u64,
+    /// Accounts of which IM holds a value and that have no row any more.
+    pub(super) gone_with_values: u64,
     /// Accounts of the table that are not gone.
     pub(super) present: u64,
     /// Accounts that owe a removal.
@@ -137,6 +137,8 @@ impl Engine {
             after = Some(position.after.clone());
             pages = RecordedPages::resumed_at(PageEnd { after: position.after, done: position.done });
         }
+        let counts = self.full_passes.finds_repairs() && !options.force && self.read_position.is_known();
+        self.repairs.begin(counts, began_at);
         let [table, gone, in_doubt, _] = PageScan::full(after);
         Ok(FullPass {
             key,
@@ -146,7 +148,7 @@ impl Engine {
             gone,
             in_doubt,
             pages,
-            differences: 0,
+            gone_with_values: 0,
             present: 0,
             owed: 0,
             fulfilled: self.full_passes.fulfilled_by_pass_from_now(),
@@ -215,18 +217,20 @@ impl Engine {
         };
         let is_complete = result.is_ok();
         if is_complete {
-            if self.full_passes.finds_repairs() && !full.key.options.force {
+            if self.repairs.counts() {
                 // Removals that the guard holds back are not repaired.
-                let held_back = if self.guard.is_tripped() { full.owed } else { 0 };
-                let repaired = full.differences.saturating_sub(held_back);
+                let gone = if self.guard.is_tripped() { 0 } else { full.gone_with_values };
+                let repaired = self.repairs.found().repaired + gone;
                 PassProgress::add(&full.context.progress.repaired, usize::try_from(repaired).unwrap_or(usize::MAX));
             }
+            self.log_repairs();
             self.full_passes.note_completed(full.fulfilled);
         } else {
             self.deferrals.forget_look_ups(full.context.pass);
         }
         let mut update = self.sync_update();
         update.full_pass_ended = is_complete;
+        update.full_pass_repairs = serde_json::to_value(self.repairs.found()).ok();
         if is_complete {
             update.mapping_fingerprint = Some(self.comparer.mapping.fingerprint().to_owned());
         }

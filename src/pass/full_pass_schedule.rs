@@ -20,6 +20,9 @@ mod tests;
 /// again would be compared without a pause otherwise.
 const FALL_PAUSE: Duration = Duration::from_mins(10);
 
+/// How the reason of such a request begins.
+pub(super) const COUNTER_FELL: &str = "the largest value of the watermark column fell";
+
 const FIRST_PASS: &str = "the first pass of this sync";
 
 /// The options of a full pass, from the command line.
@@ -82,8 +85,6 @@ pub(super) struct FullPassSchedule {
     fell: Option<Instant>,
     last_ended: Option<Instant>,
     position: Option<Value>,
-    /// A full pass with the current mapping has completed, so what another one finds was missed and counts as repaired.
-    compared_before: bool,
 }
 
 impl FullPassSchedule {
@@ -110,7 +111,7 @@ impl FullPassSchedule {
     }
 
     fn new(every: Option<Duration>, due: Option<String>, newest: i64, last_ended: Option<Instant>) -> Self {
-        Self { every, compared_before: due.is_none(), due, newest, fell: None, last_ended, position: None }
+        Self { every, due, newest, fell: None, last_ended, position: None }
     }
 
     fn with_position(self, position: Option<Value>) -> Self {
@@ -195,9 +196,10 @@ impl FullPassSchedule {
         self.position = Some(position);
     }
 
-    /// Whether differences that a full pass finds are repairs: earlier passes with the same mapping should have sent them.
+    /// Whether differences that a full pass finds which begins now are repairs. They are not if the pass was requested,
+    /// because the request is the reason for them; a counter that fell is no reason for rows that kept their value.
     pub(super) fn finds_repairs(&self) -> bool {
-        self.compared_before
+        self.due.as_ref().is_none_or(|why| why.starts_with(COUNTER_FELL))
     }
 
     /// A full pass has completed.
@@ -205,7 +207,6 @@ impl FullPassSchedule {
         if !self.requested_since(fulfilled) {
             self.due = None;
         }
-        self.compared_before = true;
         self.last_ended = Some(clock::monotonic());
         self.position = None;
     }

@@ -9,6 +9,7 @@ use super::delivery_queue::WaitResult;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full::{FullPass, FullPassPhase, FullPassStep};
+use super::page_diff::CompareOptions;
 use super::pages::{PageScan, ReadPage};
 use super::progress::{PassPhase, PassProgress};
 use super::recorded_pages::PageEnd;
@@ -56,6 +57,7 @@ impl Engine {
         PassProgress::add(&full.context.progress.done, page.scanned);
         let (end, is_last) = (page.end.clone(), page.is_last);
         let options = full.table.compare_options(full.key.options.force);
+        let options = CompareOptions { counts_repairs: true, ..options };
         let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
         full.present += compared.present as u64;
         full.owed += compared.owed.len() as u64;
@@ -82,6 +84,7 @@ impl Engine {
         let options = full.gone.compare_options(full.key.options.force);
         let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
         full.owed += compared.owed.len() as u64;
+        full.gone_with_values += compared.owed.len() as u64;
         self.save_progress(&full.context.progress, None, true).await?;
         crash::point("full: a page of gone accounts is done");
         Ok(())
@@ -101,7 +104,6 @@ impl Engine {
                 return Ok(None);
             }
         }
-        full.differences = PassProgress::get(&full.context.progress.changed);
         if !full.context.is_beside_incremental_passes {
             // Else the incremental passes look them up.
             self.settle_with_deferred(&full.context, full.key.options.force).await?;

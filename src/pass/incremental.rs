@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
+use super::full_pass_schedule::COUNTER_FELL;
 use super::pages::PageScan;
 use super::progress::PassProgress;
 use super::removals::RemovalPolicy;
@@ -80,7 +81,7 @@ impl Engine {
             );
         }
         if let Some(value) = start.fell_to {
-            let why = format!("the largest value of the watermark column fell to {value}");
+            let why = format!("{COUNTER_FELL} to {value}");
             if self.full_passes.request_after_fall(&why) {
                 self.read_position.acknowledge_fall();
             }

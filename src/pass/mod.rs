@@ -18,6 +18,7 @@
 //! | `source_change` | what follows when the source is another one than before |
 //! | `in_doubt`, `owed_removals`, `removals`, `rejection_retry` | what a pass does after its new changes |
 //! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
+//! | `repairs`, `count_repairs` | changes that only a full pass has seen |
 //! | `dry_run`, `predicted_removals` | what a pass would do |
 
 mod account_backoff;
@@ -27,6 +28,7 @@ mod begin;
 mod build_record;
 mod compare;
 mod compare_and_enqueue;
+mod count_repairs;
 mod current_passes;
 mod defer;
 mod deferrals;
@@ -56,6 +58,7 @@ mod read_position;
 mod recorded_pages;
 mod rejection_retry;
 mod removals;
+mod repairs;
 mod report;
 mod save_times;
 mod selected;
@@ -73,5 +76,6 @@ pub use long_read::LongReadWatch;
 pub use page_diff::AccountDiff;
 pub use prepare_sync::{EngineParts, binding};
 pub use progress::{PassPhase, PassProgress};
+pub use repairs::{FoundRepairs, repairs_finding};
 pub use report::{PassKind, PassOutcome, PassReport};
 pub use slow_calls::SlowCalls;

@@ -53,6 +53,18 @@ impl AccountDiff {
         !self.change.set.is_empty() || !self.change.remove.is_empty()
     }
 
+    /// Whether something differs, and neither a rejection nor an unknown outcome explains it: the row has changed.
+    pub(super) fn is_unexplained(&self) -> bool {
+        let is_known = |attribute: &AttributeIndex| {
+            let acknowledged = self.acknowledged.get(attribute.index());
+            !acknowledged.is_some_and(AcknowledgedValue::in_doubt) && !self.standing.contains(&Some(*attribute))
+        };
+        let mut sent = self.change.set.iter().map(|(attribute, _)| attribute).chain(&self.change.remove);
+        let loses_known_value =
+            self.removal_waits && self.acknowledged.iter().any(|known| matches!(known, AcknowledgedValue::Value(_)));
+        !self.standing.contains(&None) && (loses_known_value || sent.any(is_known))
+    }
+
     /// Whether IM acknowledged a value of the account.
     pub(super) fn is_known(&self) -> bool {
         self.acknowledged.iter().any(|known| known.value().is_some())
@@ -113,11 +125,19 @@ pub(super) struct CompareOptions {
     pub(super) force: bool,
     /// What the outcomes of the calls tell the push stage about IM.
     pub(super) origin: ChangeOrigin,
+    /// The page is one of a full pass over the table, whose differences may be repairs.
+    pub(super) counts_repairs: bool,
 }
 
 impl Default for CompareOptions {
     fn default() -> Self {
-        Self { removals: RemovalMode::Owed, retry: RetryRejections::None, force: false, origin: ChangeOrigin::New }
+        Self {
+            removals: RemovalMode::Owed,
+            retry: RetryRejections::None,
+            force: false,
+            origin: ChangeOrigin::New,
+            counts_repairs: false,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
 use super::pages::PageReader;
 use super::read_position::ReadPosition;
+use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
 use super::slow_calls::SlowCalls;
 use super::source_change::check_source;
@@ -106,6 +107,7 @@ impl Engine {
             reader: PageReader { config: config.clone(), source, state: state.clone(), sync_id: Some(sync_id) },
             queue: DeliveryQueue::new(calls_per_second.saturating_mul(config.im.users_per_call)),
             guard: RemovalGuard::new(row.guard, config.removal.max_share),
+            repairs: RepairCount::from_row(row.full_pass_repairs_so_far.as_ref()),
             owed_at_most: 0,
             retry_rejections_after: row.retry_rejections_after,
             read_position,

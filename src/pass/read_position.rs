@@ -152,6 +152,11 @@ impl ReadPosition {
         text_of(bound, self.column)
     }
 
+    /// The lowest value that an incremental pass is still to read, as far as it is known; `None` without a position.
+    pub(super) fn next_read(&self) -> Option<WatermarkPoint> {
+        self.tracker.as_ref().map(WatermarkTracker::next_read)
+    }
+
     /// Fills in what the sync row stores of the position.
     pub(super) fn write_to(&self, update: &mut SyncUpdate) {
         // A column without a position yet keeps its old fingerprint, so that the first full pass is still due.

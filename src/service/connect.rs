@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
-use crate::pass::{Engine, EngineParts, PassError, SlowCalls, binding};
+use crate::pass::{Engine, EngineParts, PassError, SlowCalls, binding, repairs_finding};
 use crate::push::{PushLimits, Pusher};
 use crate::source::{Source, SourceError};
 use crate::state::lease::{LeaseHolder, LeaseSession, LeaseTry};
@@ -109,6 +109,13 @@ impl Resources {
     /// When a database is unreachable, or table, privileges, schema or binding do not fit.
     pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
         Connections::open(config).await?.bind().await
+    }
+
+    /// What works, but not as well as it could. Each is one sentence for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        let repairs = repairs_finding(&self.config, &self.source, &self.row);
+        let repairs = repairs.map(|(message, remedy)| format!("{message}. {remedy}"));
+        self.source.warnings().iter().chain(&self.overlap_warnings).cloned().chain(repairs).collect()
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have

@@ -123,8 +123,7 @@ impl Daemon {
             Ok(resources) => resources,
             Err(ended) => return ended,
         };
-        context.warn_once(resources.source.warnings());
-        context.warn_once(&resources.overlap_warnings);
+        context.warn_once(&resources.warnings());
         let (lease, writer) = match wait_for_lease(context, &mut resources).await {
             Ok(taken) => taken,
             Err(ended) => return ended,

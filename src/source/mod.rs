@@ -15,6 +15,7 @@
 //! | `prove` | lets the server plan every statement |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
+//! | `stamp_remedy` | the trigger that moves the watermark column |
 //! | `column_type` | the types that an account column and a watermark column may have |
 //! | `unmap_account` | an IM account as the texts of the account column |
 //! | `statements` | the SQL over the customer's table |
@@ -35,6 +36,7 @@ mod reader;
 mod requirements;
 mod session;
 mod similar_names;
+mod stamp_remedy;
 mod statements;
 mod table;
 #[cfg(test)]

@@ -52,11 +52,12 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         all_after,
         without_account,
         rows_of_accounts,
+        stamped_since,
         newest_counters,
         newest_stamp_offset: _,
     } = statements;
     let pages =
         [Some(all), Some(all_after), changed_from.as_ref(), changed_after.as_ref(), changed_after_watermark.as_ref()];
     let pages = pages.into_iter().flatten().flat_map(|page| [&page.rows, &page.keys]);
-    pages.chain([without_account, rows_of_accounts]).chain(newest_counters).collect()
+    pages.chain([without_account, rows_of_accounts]).chain(stamped_since).chain(newest_counters).collect()
 }

@@ -2,9 +2,11 @@
 //!
 //! Owns: the order of the steps at connection, paging, the slack below a bound. Must not know: what the rows mean.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::DateTime;
+use sqlx::Row as _;
 
 use super::activity::SourceActivity;
 use super::column_type::{AccountType, WatermarkType};
@@ -14,6 +16,7 @@ use super::list_transactions::list_transactions;
 use super::page::{AccountRows, Cursor, Page, decode_rows};
 use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
+use super::stamp_remedy::stamp_remedy;
 use super::statements::{StatementInputs, Statements};
 use super::table::Table;
 use super::unmap_account::{account_texts, has_spellings};
@@ -56,6 +59,7 @@ pub struct Source {
     pub(super) limit: u64,
     pub(super) whole_scan: WholeScan,
     warnings: Vec<String>,
+    stamp_remedy: String,
     fingerprint_reader: FingerprintReader,
     fingerprint: SourceFingerprint,
 }
@@ -96,6 +100,7 @@ impl Source {
         let warnings =
             WarningInputs { table: &table, found: &found, mapped: columns, statements: &statements, account_unique };
         let warnings = warnings.collect(&mut session).await;
+        let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
         Ok(Self {
             qualified_name: table.qualified_name(),
             account_type,
@@ -109,6 +114,7 @@ impl Source {
             limit,
             whole_scan: WholeScan::default(),
             warnings,
+            stamp_remedy,
             fingerprint_reader,
             fingerprint,
             table,
@@ -250,6 +256,31 @@ impl Source {
             found.unreadable.extend(unreadable);
         }
         Ok(found)
+    }
+
+    /// Which of these accounts have a row whose watermark is at or after `from`, less the slack. Without a watermark column
+    /// none.
+    pub async fn stamped_since(
+        &mut self,
+        from: WatermarkPoint,
+        accounts: &[Account],
+    ) -> Result<HashSet<Account>, SourceError> {
+        let (Some(kind), Some(statement)) = (self.watermark, self.statements.stamped_since.clone()) else {
+            return Ok(HashSet::new());
+        };
+        let texts: Vec<String> = accounts
+            .iter()
+            .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
+            .collect();
+        let query = sqlx::query(statement).bind(self.bound_text(kind, from)).bind(texts);
+        let rows = self.session.rows(query).await?;
+        let found = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
+        Ok(found.map(|text| self.config.account_of(&text)).collect())
+    }
+
+    /// A sentence with the trigger that moves the watermark column with every change; empty without such a column.
+    pub fn stamp_remedy(&self) -> &str {
+        &self.stamp_remedy
     }
 
     /// The parameter of `changed_from` for a bound; the slack is subtracted from a time.

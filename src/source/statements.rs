@@ -57,6 +57,8 @@ pub(super) struct Statements {
     pub(super) without_account: SqlStr,
     /// The rows whose account is one of the texts `$1`.
     pub(super) rows_of_accounts: SqlStr,
+    /// The accounts among the texts `$2` with a row from `$1` (a time or a value, as text) on.
+    pub(super) stamped_since: Option<SqlStr>,
     /// The largest values of a counter with 16 bits of a hash of their accounts, the largest first.
     pub(super) newest_counters: Option<SqlStr>,
     /// By how many seconds the newest finite stamp is ahead of the clock; negative when it is behind.
@@ -153,6 +155,12 @@ impl StatementInputs<'_> {
             rows_of_accounts: sql(format!(
                 "SELECT {list} FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])"
             )),
+            stamped_since: watermark.as_ref().map(|(column, kind)| {
+                sql(format!(
+                    "SELECT {account}::text FROM {relation} WHERE {column} >= {} AND {account} = ANY ($2::text[]::{account_type}[])",
+                    self.bound(*kind)
+                ))
+            }),
             newest_counters: watermark
                 .as_ref()
                 .filter(|(_, kind)| *kind == WatermarkType::Int8)

@@ -33,6 +33,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "owed_removals_and_counts",
         sql: include_str!("../../migrations/0002_owed_removals_and_counts.sql"),
     },
+    Migration {
+        version: 3,
+        name: "full_pass_repairs",
+        sql: include_str!("../../migrations/0003_full_pass_repairs.sql"),
+    },
 ];
 
 /// The version of the schema that this binary uses.

@@ -54,6 +54,10 @@ pub struct SyncRow {
     pub source_fingerprint: Option<Value>,
     /// When the last full pass ended.
     pub full_pass_ended_at: Option<DateTime<Utc>>,
+    /// What the last full pass found that no incremental pass had seen.
+    pub full_pass_repairs: Option<Value>,
+    /// The same of a full pass that has not ended.
+    pub full_pass_repairs_so_far: Option<Value>,
     /// The removal guard while it is tripped.
     pub guard: Option<Value>,
     /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
@@ -76,6 +80,8 @@ const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, sta
     full_pass_position::text, full_pass_ended_at, guard::text, running_pass::text, lease_holder, lease_taken_at, \
     clock_timestamp() AS read_at, coalesce((to_jsonb(sync)->>'full_pass_request')::bigint, 0) AS full_pass_request, \
     to_jsonb(sync)->>'source_fingerprint' AS source_fingerprint, \
+    to_jsonb(sync)->>'full_pass_repairs' AS full_pass_repairs, \
+    to_jsonb(sync)->>'full_pass_repairs_so_far' AS full_pass_repairs_so_far, \
     to_jsonb(sync)->>'retry_rejections_after' AS retry_rejections_after, \
     coalesce((to_jsonb(sync)->>'delete_rejections')::boolean, false) AS delete_rejections, \
     decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
@@ -110,6 +116,8 @@ impl SyncRow {
             full_pass_position: json(row, "full_pass_position")?,
             source_fingerprint: json(row, "source_fingerprint")?,
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
+            full_pass_repairs: json(row, "full_pass_repairs")?,
+            full_pass_repairs_so_far: json(row, "full_pass_repairs_so_far")?,
             guard: json(row, "guard")?,
             retry_rejections_after: row.try_get("retry_rejections_after")?,
             delete_rejections: row.try_get("delete_rejections")?,

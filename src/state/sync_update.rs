@@ -38,6 +38,8 @@ pub struct SyncUpdate {
     pub full_pass_request: i64,
     /// A full pass ended now: its time is stored and its position deleted.
     pub full_pass_ended: bool,
+    /// What the full pass that ended found that no incremental pass had seen. Only stored with `full_pass_ended`.
+    pub full_pass_repairs: Option<Value>,
     /// Mapping, filter and deleted column of the full pass that ended.
     pub mapping_fingerprint: Option<String>,
     /// The watermark column and time zone for which `watermark_state` is valid.
@@ -151,6 +153,7 @@ impl StateWriter {
             full_pass_due,
             full_pass_request,
             full_pass_ended,
+            full_pass_repairs,
             mapping_fingerprint,
             watermark_fingerprint,
         } = update;
@@ -162,6 +165,8 @@ impl StateWriter {
              guard = $7::text::jsonb, full_pass_due = $8, \
              full_pass_ended_at = CASE WHEN $9 THEN clock_timestamp() ELSE full_pass_ended_at END, \
              full_pass_position = CASE WHEN $9 THEN NULL ELSE full_pass_position END, \
+             full_pass_repairs = CASE WHEN $9 THEN $13::text::jsonb ELSE full_pass_repairs END, \
+             full_pass_repairs_so_far = CASE WHEN $9 THEN NULL ELSE full_pass_repairs_so_far END, \
              mapping_fingerprint = coalesce($10, mapping_fingerprint), \
              watermark_fingerprint = coalesce($11, watermark_fingerprint), \
              full_pass_request = $12, running_pass = NULL \
@@ -179,6 +184,20 @@ impl StateWriter {
         .bind(mapping_fingerprint)
         .bind(watermark_fingerprint)
         .bind(full_pass_request)
+        .bind(full_pass_repairs.as_ref().map(Value::to_string))
+        .execute(self.pool())
+        .await?;
+        Self::expect_one(done.rows_affected())
+    }
+
+    /// Stores what a full pass under way has found that no incremental pass had seen.
+    pub async fn save_repairs_so_far(&self, so_far: &Value) -> Result<(), StateError> {
+        let done = sqlx::query(
+            "UPDATE sync SET full_pass_repairs_so_far = $3::text::jsonb WHERE id = $1 AND lease_epoch = $2",
+        )
+        .bind(self.sync_id())
+        .bind(self.epoch())
+        .bind(so_far.to_string())
         .execute(self.pool())
         .await?;
         Self::expect_one(done.rows_affected())

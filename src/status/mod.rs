@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use crate::pass::FoundRepairs;
 use crate::state::sync_row::SyncRow;
 use crate::state::{State, StateError};
 
@@ -25,6 +26,10 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
     let lease_is_held = state.lease_is_held().await?;
     let passes = state.last_passes(row.id, PASSES_SHOWN).await?;
     let lag_seconds = row.current_as_of.map(|as_of| seconds_between(as_of, row.read_at));
+    let full_pass = row.full_pass_ended_at.map(|ended| {
+        let FoundRepairs { repaired, examples } = FoundRepairs::stored(row.full_pass_repairs.as_ref());
+        json!({ "finished_at": ended, "repaired": repaired, "examples": examples })
+    });
     let SyncRow { watermark, held_back_by, guard, lease_holder, lease_taken_at, running_pass, full_pass_due, .. } = row;
     Ok(json!({
         "name": state.name(),
@@ -35,6 +40,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "rejected": counts.rejected,
         "in_doubt": counts.in_doubt,
         "guard": guard,
+        "full_pass": full_pass,
         "schema_version": schema_version,
         "lease": lease_is_held.then(|| json!({ "holder": lease_holder, "since": lease_taken_at })),
         // A killed process leaves its progress in the row.
@@ -55,6 +61,7 @@ fn unused_sync(name: &str, schema_version: Option<i32>) -> Value {
         "rejected": 0,
         "in_doubt": 0,
         "guard": null,
+        "full_pass": null,
         "schema_version": schema_version,
         "lease": null,
         "running": null,

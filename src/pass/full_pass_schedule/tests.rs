@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{FullOptions, FullPassKey, FullPassPosition, FullPassSchedule, due_at_start};
+use super::{COUNTER_FELL, FullOptions, FullPassKey, FullPassPosition, FullPassSchedule, due_at_start};
 use crate::clock;
 
 fn key() -> FullPassKey {
@@ -74,6 +74,10 @@ fn only_later_full_passes_find_repairs() {
     first.note_completed(fulfilled);
     assert!(first.finds_repairs());
     assert!(schedule(None, None, None).finds_repairs(), "the stored mapping is the configured one");
+    first.request("the source has changed");
+    assert!(!first.finds_repairs());
+    first.request(COUNTER_FELL);
+    assert!(first.finds_repairs(), "rows that kept their value have nothing to do with it");
 }
 
 #[test]

@@ -177,6 +177,14 @@ impl WatermarkTracker {
         bounds.fold(self.saved.read_from, WatermarkPoint::min)
     }
 
+    /// The lowest point from which a later pass will read: the watermark, apart from open transactions without a bound, for
+    /// which a full pass runs when they have ended.
+    pub fn next_read(&self) -> WatermarkPoint {
+        let bounds = self.saved.open.iter().map(|transaction| transaction.started_after);
+        let known = bounds.filter(|bound| *bound != WatermarkPoint::Beginning);
+        known.fold(self.saved.read_from, WatermarkPoint::min)
+    }
+
     /// The oldest open transaction that holds the watermark below `read_from`.
     pub fn held_back_by(&self) -> Option<HeldBackBy> {
         let below = self.saved.open.iter().filter(|transaction| transaction.started_after < self.saved.read_from);

@@ -26,6 +26,7 @@ mod removal_guard_24h;
 mod repairs;
 mod resume;
 mod source_changes;
+mod stamps_not_moved;
 pub(crate) mod state_truth;
 mod systemic;
 mod throttling;
