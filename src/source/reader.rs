@@ -268,14 +268,16 @@ impl Source {
         let (Some(kind), Some(statement)) = (self.watermark, self.statements.stamped_since.clone()) else {
             return Ok(HashSet::new());
         };
-        let texts: Vec<String> = accounts
-            .iter()
-            .filter_map(|account| strip_account_format(&self.config, self.account_type, account))
-            .collect();
-        let query = sqlx::query(statement).bind(self.bound_text(kind, from)).bind(texts);
-        let rows = self.session.rows(query).await?;
-        let found = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
-        Ok(found.map(|text| self.config.account_of(&text)).collect())
+        let part = if self.account_has_spellings() { MAX_SPELLED_ACCOUNTS } else { accounts.len().max(1) };
+        let mut stamped = HashSet::new();
+        for part in accounts.chunks(part) {
+            let texts = part.iter().flat_map(|account| account_texts(&self.config, self.account_type, account));
+            let query = sqlx::query(statement.clone()).bind(self.bound_text(kind, from));
+            let rows = self.session.rows(query.bind(texts.collect::<Vec<String>>())).await?;
+            let found = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
+            stamped.extend(found.map(|text| self.config.account_of(&text)));
+        }
+        Ok(stamped)
     }
 
     /// A sentence with the trigger that moves the watermark column with every change; empty without such a column.
