@@ -47,6 +47,7 @@ pub mod commands;
 pub mod config;
 pub mod crash;
 pub mod diff;
+pub mod finding;
 pub mod im;
 pub mod logging;
 pub mod mapping;

@@ -30,6 +30,15 @@ pub enum CommandKind {
     OneShot,
 }
 
+/// A valid configuration, and warnings about it.
+#[derive(Debug)]
+pub struct CheckedConfig {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Sentences about what is valid, but perhaps not intended.
+    pub warnings: Vec<String>,
+}
+
 impl GlobalOptions {
     fn load_request(&self, needs_secret_key: bool) -> config::LoadRequest {
         config::LoadRequest {
@@ -49,18 +58,28 @@ impl GlobalOptions {
     ///
     /// The failure has the exit code 2 and lists all problems of the configuration.
     pub fn load(&self, needs_secret_key: bool, kind: CommandKind) -> Result<Arc<Config>, CommandFailure> {
-        let loaded = config::load(&self.load_request(needs_secret_key)).map_err(CommandFailure::usage)?;
-        let config = loaded.config;
+        let CheckedConfig { config, warnings } =
+            self.load_unlogged(needs_secret_key, kind).map_err(CommandFailure::usage)?;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
+    /// Like [`GlobalOptions::load`] with the secret key, for a command that prints problems and warnings itself.
+    pub fn load_checked(&self, kind: CommandKind) -> Result<CheckedConfig, config::Problems> {
+        self.load_unlogged(true, kind)
+    }
+
+    fn load_unlogged(&self, needs_secret_key: bool, kind: CommandKind) -> Result<CheckedConfig, config::Problems> {
+        let config::LoadedConfig { config, warnings } = config::load(&self.load_request(needs_secret_key))?;
         let level = match (kind, config.log.level) {
             (CommandKind::OneShot, LogLevel::Info) => LogLevel::Warn,
             (_, level) => level,
         };
         logging::init(level, self.log_format.unwrap_or(config.log.format), self.verbosity);
         tracing::info!(file = %config.path.display(), "configuration read");
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(Arc::new(config))
+        Ok(CheckedConfig { config: Arc::new(config), warnings })
     }
 
     /// Loads the configuration again for a running daemon. The error lists all problems.

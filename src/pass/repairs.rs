@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::model::{Account, Row};
 use crate::source::Source;
 use crate::state::sync_row::SyncRow;
@@ -51,11 +52,16 @@ impl FoundRepairs {
     }
 }
 
-/// What the last full pass has found, as a sentence and its remedy; `None` if it has found nothing.
-pub fn repairs_finding(config: &Config, source: &Source, row: &SyncRow) -> Option<(String, String)> {
+/// What the last full pass has found; `None` if it has found nothing.
+pub fn repairs_finding(config: &Config, source: &Source, row: &SyncRow) -> Option<Finding> {
     let column = config.source.watermark_column.as_deref()?;
     let message = FoundRepairs::stored(row.full_pass_repairs.as_ref()).message(column)?;
-    Some((format!("{message}; only the last full pass found them"), source.stamp_remedy().to_owned()))
+    let finding = Finding::warning("source.unmoved_stamps", format!("{message}; only the last full pass found them"));
+    let remedy = source.stamp_remedy();
+    Some(match remedy.split_once("run: ") {
+        Some((_, statements)) => finding.sql(statements),
+        None => finding.remedy(remedy),
+    })
 }
 
 /// What an unfinished full pass has counted, as `sync.full_pass_repairs_so_far` stores it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Shutdown};
 use crate::config::{self, Config};
+use crate::finding::Finding;
 use crate::im;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
@@ -65,7 +66,7 @@ pub struct Resources {
     /// The row of the sync, as it was when the binding was checked last.
     pub row: SyncRow,
     /// Other syncs that write the same attributes of the same app.
-    pub overlap_warnings: Vec<String>,
+    pub overlap_warnings: Vec<Finding>,
     /// Whether passes wait for their slowest call.
     pub slow_calls: SlowCalls,
     /// The session of the last try to take the lease, for the next one.
@@ -111,10 +112,9 @@ impl Resources {
         Connections::open(config).await?.bind().await
     }
 
-    /// What works, but not as well as it could. Each is one sentence for the log.
-    pub fn warnings(&self) -> Vec<String> {
+    /// What works, but not as well as it could, for the log.
+    pub fn warnings(&self) -> Vec<Finding> {
         let repairs = repairs_finding(&self.config, &self.source, &self.row);
-        let repairs = repairs.map(|(message, remedy)| format!("{message}. {remedy}"));
         self.source.warnings().iter().chain(&self.overlap_warnings).cloned().chain(repairs).collect()
     }
 

@@ -13,6 +13,7 @@ use super::readiness::Readiness;
 use super::reload::{Reloader, Reloads};
 use crate::clock::{self, Shutdown};
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::metrics::Metrics;
 
 /// How often the secret files are read during a sleep after an error.
@@ -135,8 +136,8 @@ impl DaemonContext {
     }
 
     /// Logs each warning once, not on every connection.
-    pub(super) fn warn_once(&mut self, warnings: &[String]) {
-        for warning in warnings {
+    pub(super) fn warn_once(&mut self, warnings: &[Finding]) {
+        for warning in warnings.iter().map(ToString::to_string) {
             if self.logged_warnings.insert(warning.clone()) {
                 tracing::warn!("{warning}");
             }

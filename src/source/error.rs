@@ -6,6 +6,7 @@
 
 use sqlx::error::DatabaseError;
 
+use crate::finding::{Finding, Findings};
 use crate::sqlstate::{described, login_text, privilege_text};
 
 /// An error of the source. The message names the table, column or key and the remedy, and never contains a password or a
@@ -18,6 +19,9 @@ pub enum SourceError {
     /// The configuration, the table, a column, a type or a privilege has to be changed; the message says how.
     #[error("{0}")]
     Unsuitable(String),
+    /// Like [`SourceError::Unsuitable`], with an id and a remedy for each problem.
+    #[error("{0}")]
+    Unmet(Findings),
     /// The table is not the one that was introspected: a new connection introspects it again.
     #[error("the source has changed while it was read: {0}")]
     Changed(String),
@@ -27,6 +31,24 @@ pub enum SourceError {
     /// Any other error of a statement.
     #[error("the source database refused a statement: {0}")]
     Refused(String),
+}
+
+impl SourceError {
+    /// The error as findings of `imsync check`.
+    pub fn findings(&self) -> Findings {
+        match self {
+            Self::Unmet(findings) => findings.clone(),
+            Self::Unreachable(_) => Finding::error("source.reachable", self.to_string()).into(),
+            Self::Unsuitable(_) | Self::Changed(_) => Finding::error("source.suitable", self.to_string()).into(),
+            Self::Raised(_) | Self::Refused(_) => Finding::error("source.statements", self.to_string()).into(),
+        }
+    }
+}
+
+impl From<Finding> for SourceError {
+    fn from(finding: Finding) -> Self {
+        Self::Unmet(finding.into())
+    }
 }
 
 /// The message for a pooler that switches server sessions between statements.

@@ -6,6 +6,7 @@
 //! | File | Content |
 //! |---|---|
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
+//! | `connect` | connects and examines table, columns, privileges; returns all problems |
 //! | `read_apart`, `whole_scan` | reads pages, and finds the rows that raise an error; when there are too many of them |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `session` | opens the connection and applies the session settings |
@@ -26,6 +27,7 @@
 
 mod activity;
 mod column_type;
+mod connect;
 mod error;
 mod fingerprint;
 mod list_transactions;

@@ -36,7 +36,7 @@ impl Source {
     pub async fn is_named(&mut self, configured: &str) -> Result<bool, SourceError> {
         match Table::find(&mut self.session, configured).await {
             Ok(table) => Ok(table.qualified_name() == self.resolved_table()),
-            Err(SourceError::Unsuitable(_)) => Ok(false),
+            Err(SourceError::Unsuitable(_) | SourceError::Unmet(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,6 +1,6 @@
 //! The reader of the source: one connection, the description of the table, and its pages.
 //!
-//! Owns: the order of the steps at connection, paging, the slack below a bound. Must not know: what the rows mean.
+//! Owns: paging, the slack below a bound. Must not know: what the rows mean.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,19 +11,17 @@ use sqlx::Row as _;
 use super::activity::SourceActivity;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
-use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::fingerprint::{FingerprintReader, SourceFingerprint};
 use super::list_transactions::list_transactions;
 use super::page::{AccountRows, Cursor, Page, decode_rows};
-use super::requirements::{self, ConfiguredColumns};
 use super::session::SourceSession;
-use super::stamp_remedy::stamp_remedy;
-use super::statements::{StatementInputs, Statements};
+use super::statements::Statements;
 use super::table::Table;
 use super::unmap_account::{account_texts, has_spellings};
-use super::warnings::WarningInputs;
 use super::watermark::{TransactionList, WatermarkPoint};
 use super::whole_scan::WholeScan;
 use crate::config;
+use crate::finding::Finding;
 use crate::model::{Account, Row};
 
 /// The minimum that is subtracted from a time. A session may be descheduled between taking `now()` and publishing its
@@ -45,11 +43,11 @@ const YEAR_ONE_MICROS: i64 = -62_135_596_800_000_000;
 #[derive(Debug)]
 pub struct Source {
     pub(super) session: SourceSession,
-    config: config::SourceConfig,
-    table: Table,
-    qualified_name: String,
-    account_type: AccountType,
-    account_nullable: bool,
+    pub(super) config: config::SourceConfig,
+    pub(super) table: Table,
+    pub(super) qualified_name: String,
+    pub(super) account_type: AccountType,
+    pub(super) account_nullable: bool,
     pub(super) account_unique: bool,
     pub(super) watermark: Option<WatermarkType>,
     /// The number of mapped columns.
@@ -58,69 +56,13 @@ pub struct Source {
     /// `LIMIT` of a page.
     pub(super) limit: u64,
     pub(super) whole_scan: WholeScan,
-    warnings: Vec<String>,
-    stamp_remedy: String,
-    fingerprint_reader: FingerprintReader,
-    fingerprint: SourceFingerprint,
+    pub(super) warnings: Vec<Finding>,
+    pub(super) stamp_remedy: String,
+    pub(super) fingerprint_reader: FingerprintReader,
+    pub(super) fingerprint: SourceFingerprint,
 }
 
 impl Source {
-    /// Connects, applies the session settings, introspects the table, and checks everything that a pass needs.
-    /// `columns` are the mapped columns (`Mapping::columns`), in their order.
-    ///
-    /// # Errors
-    /// [`SourceError::Unsuitable`] when the configuration, the table or the role has to be changed, else
-    /// [`SourceError::Unreachable`] or [`SourceError::Refused`].
-    pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
-        let mut session = SourceSession::open(config).await?;
-        let source = config.source.clone();
-        let table = Table::find(&mut session, &source.table).await?;
-        let found: ConfiguredColumns<'_> = requirements::find_columns(&table, config, columns)?;
-        if found.watermark.is_some() {
-            requirements::check_watermark_relation(&mut session, &table).await?;
-        }
-        let (account, account_type) = found.account;
-        let account_unique = table.has_unique_index(&mut session, account).await?;
-        // Where an account may have several rows, one more row shows whether the last account of a page continues.
-        let limit = u64::from(source.page_size.max(1)) + u64::from(!account_unique);
-        let inputs = StatementInputs {
-            schema: &table.schema,
-            table: &table.name,
-            account: (&account.name, account_type),
-            watermark: found.watermark.map(|(column, kind)| (column.name.as_str(), kind)),
-            timezone: &source.watermark_timezone,
-            deleted: found.deleted,
-            filter: source.filter.as_deref(),
-            columns,
-            limit,
-        };
-        requirements::check_expressions(&mut session, &inputs).await?;
-        let (fingerprint_reader, fingerprint) = read_fingerprint(&mut session, config, &table, columns).await?;
-        let statements = inputs.statements();
-        let warnings =
-            WarningInputs { table: &table, found: &found, mapped: columns, statements: &statements, account_unique };
-        let warnings = warnings.collect(&mut session).await;
-        let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
-        Ok(Self {
-            qualified_name: table.qualified_name(),
-            account_type,
-            account_nullable: !account.not_null,
-            account_unique,
-            watermark: found.watermark.map(|(_, kind)| kind),
-            session,
-            config: source,
-            columns: columns.len(),
-            statements,
-            limit,
-            whole_scan: WholeScan::default(),
-            warnings,
-            stamp_remedy,
-            fingerprint_reader,
-            fingerprint,
-            table,
-        })
-    }
-
     /// What stored positions and values depend on, as it was when this connection was opened.
     pub fn fingerprint(&self) -> &SourceFingerprint {
         &self.fingerprint
@@ -176,8 +118,8 @@ impl Source {
         self.session.activity()
     }
 
-    /// Sentences for the log at start: a replica, a missing index, stamps in the future.
-    pub fn warnings(&self) -> &[String] {
+    /// Warnings for the log at start: a replica, a missing index, stamps in the future.
+    pub fn warnings(&self) -> &[Finding] {
         &self.warnings
     }
 
@@ -299,23 +241,6 @@ impl Source {
             WatermarkPoint::At(micros) => timestamp_text(micros),
         }
     }
-}
-
-/// The fingerprint depends on every column that is read or that the filter names.
-async fn read_fingerprint(
-    session: &mut SourceSession,
-    config: &config::Config,
-    table: &Table,
-    mapped: &[String],
-) -> Result<(FingerprintReader, SourceFingerprint), SourceError> {
-    let source = &config.source;
-    let mut columns = columns_in_filter(
-        source.filter.as_deref().unwrap_or_default(),
-        table.columns.iter().map(|column| column.name.as_str()),
-    );
-    columns.push(source.account_column.clone());
-    columns.extend(source.watermark_column.iter().chain(&source.deleted_column).chain(mapped).cloned());
-    FingerprintReader::prepare(session, (&table.schema, &table.name), source.watermark_column.as_deref(), columns).await
 }
 
 /// A time as PostgreSQL reads it, exact to the microsecond and in UTC. Before the year 1, where everything is read, it is

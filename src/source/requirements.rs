@@ -9,29 +9,31 @@ use super::similar_names::similar_names;
 use super::statements::StatementInputs;
 use super::table::{Column, Table};
 use crate::config::{self, AccountFormat};
-use crate::quote::shown;
+use crate::finding::{Finding, Findings};
+use crate::quote::{identifier, shown};
 
 /// The number of columns that a message lists.
 const MAX_LISTED_COLUMNS: usize = 20;
 
-/// The configured columns, found and of accepted types.
+/// The configured columns, as far as they were found and have accepted types.
 #[derive(Debug)]
-pub(super) struct ConfiguredColumns<'a> {
-    pub(super) account: (&'a Column, AccountType),
+pub(super) struct FoundColumns<'a> {
+    pub(super) account: Option<(&'a Column, AccountType)>,
     pub(super) watermark: Option<(&'a Column, WatermarkType)>,
     /// The name of the deleted column, and whether it is a boolean.
     pub(super) deleted: Option<(&'a str, bool)>,
+    /// The mapped columns that exist, in their order.
+    pub(super) mapped: Vec<String>,
 }
 
-/// Finds the configured columns and checks their types and the privileges of the role. All problems are reported
-/// together, one a line.
+/// Finds the configured columns and checks their types and the privileges of the role. All problems are returned.
 pub(super) fn find_columns<'a>(
     table: &'a Table,
     config: &config::Config,
     mapped: &[String],
-) -> Result<ConfiguredColumns<'a>, SourceError> {
+) -> (FoundColumns<'a>, Findings) {
     let source = &config.source;
-    let mut problems: Vec<String> = Vec::new();
+    let mut problems = Findings::default();
     let mut find = |key: &str, name: &str| {
         let column = table.column(name);
         if column.is_none() {
@@ -43,31 +45,29 @@ pub(super) fn find_columns<'a>(
     let watermark = source.watermark_column.as_ref().and_then(|name| find("source.watermark_column", name));
     let deleted = source.deleted_column.as_ref().and_then(|name| find("source.deleted_column", name));
     let mut read: Vec<&Column> = [account, watermark, deleted].into_iter().flatten().collect();
+    let mut found_mapped = Vec::new();
     for name in mapped {
         let attribute = config.attributes.iter().find(|attribute| attribute.column == *name);
         let key =
             attribute.map_or("attributes".to_owned(), |attribute| format!("attributes.{}", shown(&attribute.name)));
-        read.extend(find(&key, name));
+        if let Some(column) = find(&key, name) {
+            read.push(column);
+            found_mapped.push(name.clone());
+        }
     }
     let account = account.map(|column| (column, account_type(table, column, source.account_format)));
     let account = keep_typed(account, &mut problems);
     let watermark = watermark.map(|column| (column, watermark_type(table, column)));
     let watermark = keep_typed(watermark, &mut problems);
     problems.extend(missing_privileges(table, &read));
-    match account {
-        Some(account) if problems.is_empty() => Ok(ConfiguredColumns {
-            account,
-            watermark,
-            deleted: deleted.map(|column| (column.name.as_str(), column.base_type == "bool")),
-        }),
-        _ => Err(SourceError::Unsuitable(problems.join("\n"))),
-    }
+    let deleted = deleted.map(|column| (column.name.as_str(), column.base_type == "bool"));
+    (FoundColumns { account, watermark, deleted, mapped: found_mapped }, problems)
 }
 
 /// The column with its type; a type that is not accepted becomes a problem.
 fn keep_typed<'a, T>(
-    column: Option<(&'a Column, Result<T, String>)>,
-    problems: &mut Vec<String>,
+    column: Option<(&'a Column, Result<T, Finding>)>,
+    problems: &mut Findings,
 ) -> Option<(&'a Column, T)> {
     match column? {
         (column, Ok(accepted)) => Some((column, accepted)),
@@ -78,7 +78,7 @@ fn keep_typed<'a, T>(
     }
 }
 
-fn column_not_found(table: &Table, key: &str, name: &str) -> String {
+fn column_not_found(table: &Table, key: &str, name: &str) -> Finding {
     let quoted: Vec<String> = table.columns.iter().map(|column| shown(&column.name)).collect();
     let known = table.columns.iter().zip(&quoted).map(|(column, quoted)| (column.name.as_str(), quoted.as_str()));
     let hint = match similar_names(name, known).as_slice() {
@@ -93,70 +93,97 @@ fn column_not_found(table: &Table, key: &str, name: &str) -> String {
         }
         similar => format!("similar: {}", similar.join(", ")),
     };
-    format!("{key} = {name:?}: {} has no column {}; {hint}", table.qualified_name(), shown(name))
+    Finding::error(
+        "source.columns",
+        format!("{key} = {name:?}: {} has no column {}; {hint}", table.qualified_name(), shown(name)),
+    )
+    .remedy(format!("correct {key}, or add the column"))
 }
 
-fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result<AccountType, String> {
+fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result<AccountType, Finding> {
     let key = format!("source.account_column = {:?}", column.name);
     let column_is = format!("column {} of {} is {}", shown(&column.name), table.qualified_name(), column.type_name);
+    let refused = |message: String| Finding::error("source.account_column", message);
     let Some(found) = AccountType::from_typname(&column.base_type) else {
-        return Err(format!(
-            "{key}: {column_is}; allowed are text, varchar, char, smallint, integer, bigint, uuid and domains over them (in a view, cast it: {}::text)",
-            shown(&column.name)
-        ));
+        return Err(refused(format!(
+            "{key}: {column_is}; allowed are text, varchar, char, smallint, integer, bigint, uuid and domains over them"
+        ))
+        .remedy(format!("read from a view that casts it: {}::text", shown(&column.name))));
     };
     if !column.deterministic {
-        return Err(format!(
-            "{key}: {column_is} with a nondeterministic collation, under which different texts are equal although they are different accounts in IM; give the column another collation, or read from a view with {} COLLATE \"C\"",
+        return Err(refused(format!(
+            "{key}: {column_is} with a nondeterministic collation, under which different texts are equal although they are different accounts in IM"
+        ))
+        .remedy(format!(
+            "give the column another collation, or read from a view with {} COLLATE \"C\"",
             shown(&column.name)
-        ));
+        )));
     }
     match (found, format) {
-        (AccountType::Uuid, AccountFormat::Text) => Err(format!(
-            "{key}: {column_is}, 36 bytes as text, and IM accepts at most 32; set account_format = \"hex\" (32 bytes, without the hyphens)"
-        )),
-        (AccountType::Int2 | AccountType::Int4 | AccountType::Int8, AccountFormat::Hex) => Err(format!(
-            "source.account_format = \"hex\" requires a uuid, or a text that spells one, but {column_is}; set account_format = \"text\""
-        )),
+        (AccountType::Uuid, AccountFormat::Text) => {
+            Err(refused(format!("{key}: {column_is}, 36 bytes as text, and IM accepts at most 32"))
+                .remedy("set account_format = \"hex\" (32 bytes, without the hyphens)"))
+        }
+        (AccountType::Int2 | AccountType::Int4 | AccountType::Int8, AccountFormat::Hex) => Err(refused(format!(
+            "source.account_format = \"hex\" requires a uuid, or a text that spells one, but {column_is}"
+        ))
+        .remedy("set account_format = \"text\"")),
         (_, AccountFormat::Hex | AccountFormat::Text) => Ok(found),
     }
 }
 
-fn watermark_type(table: &Table, column: &Column) -> Result<WatermarkType, String> {
+fn watermark_type(table: &Table, column: &Column) -> Result<WatermarkType, Finding> {
     WatermarkType::from_typname(&column.base_type).ok_or_else(|| {
-        format!(
-            "source.watermark_column = {:?}: column {} of {} is {}; allowed are timestamptz, timestamp and bigint; without watermark_column every pass compares the whole table",
-            column.name,
-            shown(&column.name),
-            table.qualified_name(),
-            column.type_name
+        Finding::error(
+            "source.watermark_column",
+            format!(
+                "source.watermark_column = {:?}: column {} of {} is {}; allowed are timestamptz, timestamp and bigint",
+                column.name,
+                shown(&column.name),
+                table.qualified_name(),
+                column.type_name
+            ),
         )
+        .remedy("name another column, or remove watermark_column (every pass then compares the whole table)")
     })
 }
 
-fn missing_privileges(table: &Table, read: &[&Column]) -> Vec<String> {
+fn missing_privileges(table: &Table, read: &[&Column]) -> Findings {
     let (role, name) = (shown(&table.role), table.qualified_name());
-    let mut problems = Vec::new();
+    let mut problems = Findings::default();
     if !table.schema_usable {
         let schema = shown(&table.schema);
-        problems.push(format!(
-            "role {role} lacks USAGE on schema {schema}; run: GRANT USAGE ON SCHEMA {schema} TO {role};"
-        ));
+        problems.push(
+            Finding::error("source.schema_privilege", format!("role {role} lacks USAGE on schema {schema}"))
+                .sql(format!("GRANT USAGE ON SCHEMA {} TO {};", identifier(&table.schema), identifier(&table.role))),
+        );
     }
-    let mut denied: Vec<String> =
-        read.iter().filter(|column| !column.readable).map(|column| shown(&column.name)).collect();
+    let mut denied: Vec<&str> =
+        read.iter().filter(|column| !column.readable).map(|column| column.name.as_str()).collect();
     denied.sort_unstable();
     denied.dedup();
     if !denied.is_empty() {
-        problems.push(format!(
-            "role {role} lacks SELECT on {} of {name}; run: GRANT SELECT ON {name} TO {role};",
-            denied.join(", ")
-        ));
+        let list = |quote: fn(&str) -> String| denied.iter().copied().map(quote).collect::<Vec<_>>().join(", ");
+        problems.push(
+            Finding::error("source.select_privilege", format!("role {role} lacks SELECT on {} of {name}", list(shown)))
+                .sql(format!(
+                    "GRANT SELECT ({}) ON {} TO {};",
+                    list(identifier),
+                    table.identifier(),
+                    identifier(&table.role)
+                )),
+        );
     }
     if table.row_security {
-        problems.push(format!(
-            "row-level security hides rows of {name} from role {role}, and hidden rows would look deleted; run: ALTER ROLE {role} BYPASSRLS; (or read from a view that the owner of the table created)"
-        ));
+        problems.push(
+            Finding::error(
+                "source.row_security",
+                format!(
+                    "row-level security hides rows of {name} from role {role}, and hidden rows would look deleted (alternatively, read from a view that the owner of the table created)"
+                ),
+            )
+            .sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(&table.role))),
+        );
     }
     problems
 }
@@ -171,9 +198,12 @@ pub(super) async fn check_watermark_relation(session: &mut SourceSession, table:
     } else {
         format!("{relation} reads from {name}, a {kind_name}")
     };
-    Err(SourceError::Unsuitable(format!(
-        "source.watermark_column cannot be used: {relation_is}, where rows with old stamps appear late and would be missed; remove watermark_column (every pass then compares the whole table), or read from the underlying table"
-    )))
+    Err(Finding::error(
+        "source.watermark_relation",
+        format!("source.watermark_column cannot be used: {relation_is}, where rows with old stamps appear late and would be missed"),
+    )
+    .remedy("remove watermark_column (every pass then compares the whole table), or read from the underlying table")
+    .into())
 }
 
 /// Lets the server check the filter and the time zone.
@@ -186,10 +216,12 @@ pub(super) async fn check_expressions(
     }
     if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
         session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
-            SourceError::Raised(_) => SourceError::Unsuitable(format!(
-                "source.watermark_timezone = {0:?}: time zone {0:?} not recognized; allowed are the names of pg_timezone_names, like UTC or Europe/Berlin",
-                inputs.timezone
-            )),
+            SourceError::Raised(_) => Finding::error(
+                "source.watermark_timezone",
+                format!("source.watermark_timezone = {0:?}: time zone {0:?} not recognized", inputs.timezone),
+            )
+            .remedy("use one of the names of pg_timezone_names, like UTC or Europe/Berlin")
+            .into(),
             other => other,
         })?;
     }
@@ -197,7 +229,12 @@ pub(super) async fn check_expressions(
 }
 
 async fn check_filter(session: &mut SourceSession, check: sqlx::SqlStr, filter: &str) -> Result<(), SourceError> {
-    let refused = |reason: &str| SourceError::Unsuitable(format!("source.filter = {filter:?}: {reason}"));
+    let refused = |reason: &str| {
+        let finding = Finding::error("source.filter", format!("source.filter = {filter:?}: {reason}"));
+        SourceError::from(
+            finding.remedy("correct source.filter; it is one SQL condition over the columns of the table"),
+        )
+    };
     match session.count_parameters(check).await {
         Ok(0) => Ok(()),
         Ok(_) => Err(refused("parameters such as $1 are not allowed here")),

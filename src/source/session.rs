@@ -12,6 +12,7 @@ use sqlx::{Executor, Postgres, Row};
 use super::activity::SourceActivity;
 use super::error::{POOLER_MESSAGE, SourceError, of_login};
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::postgres::{self, Connector};
 
 /// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
@@ -65,7 +66,7 @@ pub(super) struct SourceSession {
 }
 
 fn pooler_found() -> SourceError {
-    SourceError::Unsuitable(POOLER_MESSAGE.to_owned())
+    Finding::error("source.pooler", POOLER_MESSAGE).into()
 }
 
 impl SourceSession {
@@ -85,9 +86,8 @@ impl SourceSession {
         let row = self.row(sqlx::query("SELECT pg_catalog.current_setting('server_version_num')::int4, pg_catalog.current_setting('server_version')")).await?;
         let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         if number < 140_000 {
-            return Err(SourceError::Unsuitable(format!(
-                "the source is PostgreSQL {version}; imsync requires PostgreSQL 14 or newer"
-            )));
+            let message = format!("the source is PostgreSQL {version}; imsync requires PostgreSQL 14 or newer");
+            return Err(Finding::error("source.version", message).remedy("upgrade the server").into());
         }
         let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().unzip();
         let set = "SELECT pg_catalog.set_config(name, value, false) FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS setting (name, value)";

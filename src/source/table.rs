@@ -8,7 +8,8 @@ use super::error::SourceError;
 use super::session::SourceSession;
 use super::similar_names::similar_names;
 use crate::config::{TableName, parse_table_name};
-use crate::quote::shown;
+use crate::finding::Finding;
+use crate::quote::{identifier, shown};
 
 /// The kind of a relation (`pg_class.relkind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(super) struct Column {
 }
 
 /// The configured relation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) oid: i64,
     pub(super) schema: String,
@@ -169,7 +170,10 @@ impl Table {
     /// Finds the configured relation. The error suggests similar names when it does not exist.
     pub(super) async fn find(session: &mut SourceSession, configured: &str) -> Result<Self, SourceError> {
         let TableName { schema, table: name, folded: _ } = parse_table_name(configured).map_err(|reason| {
-            SourceError::Unsuitable(format!("source.table = {configured:?} is not the name of a table: {reason}"))
+            Finding::error(
+                "source.table",
+                format!("source.table = {configured:?} is not the name of a table: {reason}"),
+            )
         })?;
         let relation = session.rows(sqlx::query(FIND_RELATION).bind(&name).bind(schema.as_deref())).await?.pop();
         let Some(row) = relation else { return Err(not_found(session, configured, &name).await?) };
@@ -201,6 +205,11 @@ impl Table {
     /// `schema.table`, quoted where needed.
     pub(super) fn qualified_name(&self) -> String {
         format!("{}.{}", shown(&self.schema), shown(&self.name))
+    }
+
+    /// `"schema"."table"`, for statements.
+    pub(super) fn identifier(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 
     /// The column with exactly this name.
@@ -265,7 +274,10 @@ async fn not_found(session: &mut SourceSession, configured: &str, name: &str) ->
         [] => format!("database {} has {} other tables", shown(&database), names.len()),
         similar => format!("similar: {}", similar.join(", ")),
     };
-    Ok(SourceError::Unsuitable(format!(
-        "source.table = {configured:?}: no such table or view exists, or it is not in the search path; {hint}"
-    )))
+    Ok(Finding::error(
+        "source.table",
+        format!("source.table = {configured:?}: no such table or view exists, or it is not in the search path; {hint}"),
+    )
+    .remedy("correct source.table, with its schema, or the database in source.url")
+    .into())
 }

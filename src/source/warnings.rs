@@ -5,11 +5,11 @@
 use sqlx::Row;
 
 use super::column_type::WatermarkType;
-use super::requirements::ConfiguredColumns;
 use super::session::SourceSession;
 use super::statements::Statements;
-use super::table::{RelationKind, Table};
-use crate::quote::shown;
+use super::table::{Column, RelationKind, Table};
+use crate::finding::{Finding, Findings};
+use crate::quote::{identifier, shown};
 
 /// A newest stamp may be this many seconds off the clock without a warning.
 const MAX_STAMP_OFFSET: i64 = 3600;
@@ -20,7 +20,8 @@ const MAX_ZONE_DISTANCE: i64 = 26 * 3600;
 /// What the warnings are about.
 pub(super) struct WarningInputs<'a> {
     pub(super) table: &'a Table,
-    pub(super) found: &'a ConfiguredColumns<'a>,
+    pub(super) account: &'a Column,
+    pub(super) watermark: Option<(&'a Column, WatermarkType)>,
     /// The mapped columns.
     pub(super) mapped: &'a [String],
     pub(super) statements: &'a Statements,
@@ -30,8 +31,8 @@ pub(super) struct WarningInputs<'a> {
 
 impl WarningInputs<'_> {
     /// All warnings that apply, as far as the source answers in time. Whether to run does not depend on them.
-    pub(super) async fn collect(&self, session: &mut SourceSession) -> Vec<String> {
-        let mut warnings = Vec::new();
+    pub(super) async fn collect(&self, session: &mut SourceSession) -> Findings {
+        let mut warnings = Findings::default();
         warnings.extend(self.replica(session).await);
         warnings.extend(self.money_columns());
         warnings.extend(encoding(session).await);
@@ -41,58 +42,73 @@ impl WarningInputs<'_> {
         warnings
     }
 
-    async fn replica(&self, session: &mut SourceSession) -> Option<String> {
+    async fn replica(&self, session: &mut SourceSession) -> Option<Finding> {
         let rows = session.advice(sqlx::query("SELECT pg_catalog.pg_is_in_recovery()")).await?;
         let standby: bool = rows.first()?.try_get(0).ok()?;
-        (standby && self.found.watermark.is_some()).then(|| "the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits; make it longer than the longest transaction, or read from the primary".to_owned())
+        (standby && self.watermark.is_some()).then(|| {
+            Finding::warning(
+                "source.replica",
+                "the source is a replica, where the primary's open transactions cannot be seen: only source.watermark_grace protects against late commits",
+            )
+            .remedy("make it longer than the longest transaction, or read from the primary")
+        })
     }
 
-    fn money_columns(&self) -> Vec<String> {
+    fn money_columns(&self) -> Vec<Finding> {
         let mapped = self.mapped.iter().filter_map(|name| self.table.column(name));
         let money = mapped.filter(|column| column.base_type == "money");
         money
             .map(|column| {
                 let name = shown(&column.name);
-                format!(
-                    "column {name} is money, whose text depends on lc_monetary: another setting of the server, database or role would change every value; read it from a view, as {name}::numeric"
+                Finding::warning(
+                    "source.money",
+                    format!(
+                        "column {name} is money, whose text depends on lc_monetary: another setting of the server, database or role would change every value"
+                    ),
                 )
+                .remedy(format!("read it from a view, as {name}::numeric"))
             })
             .collect()
     }
 
-    async fn watermark_index(&self, session: &mut SourceSession) -> Option<String> {
-        let account = self.found.account.0;
-        let (watermark, _) = self.found.watermark.filter(|_| self.table.kind.can_have_indexes())?;
+    async fn watermark_index(&self, session: &mut SourceSession) -> Option<Finding> {
+        let account = self.account;
+        let (watermark, _) = self.watermark.filter(|_| self.table.kind.can_have_indexes())?;
         if self.table.has_index_for_order(session, &[watermark, account]).await? {
             return None;
         }
-        Some(format!(
-            "no index supports the incremental passes, so each page sorts all rows; run: CREATE INDEX{} ON {} ({}, {});",
-            self.concurrently(),
-            self.table.qualified_name(),
-            shown(&watermark.name),
-            shown(&account.name)
-        ))
+        Some(
+            Finding::warning(
+                "source.watermark_index",
+                "no index supports the incremental passes, so each page sorts all rows",
+            )
+            .sql(self.create_index("", &[watermark, account])),
+        )
     }
 
-    async fn account_index(&self, session: &mut SourceSession) -> Option<String> {
+    async fn account_index(&self, session: &mut SourceSession) -> Option<Finding> {
         if !self.table.kind.can_have_indexes() {
             return None;
         }
-        let account = self.found.account.0;
-        let (concurrently, name, column) = (self.concurrently(), self.table.qualified_name(), shown(&account.name));
+        let (account, name) = (self.account, self.table.qualified_name());
         if !self.table.has_index_for_order(session, &[account]).await? {
             let unique = if self.account_unique { "" } else { "UNIQUE " };
-            Some(format!(
-                "no index supports the full passes and look-ups; run: CREATE {unique}INDEX{concurrently} ON {name} ({column});"
-            ))
+            let message = "no index supports the full passes and look-ups";
+            Some(Finding::warning("source.account_index", message).sql(self.create_index(unique, &[account])))
         } else if !self.account_unique {
-            Some(format!(
-                "no unique index ensures that an account has one row in {name} (an account with several rows is rejected); run: CREATE UNIQUE INDEX{concurrently} ON {name} ({column});"
-            ))
+            let message = format!(
+                "no unique index ensures that an account has one row in {name} (an account with several rows is rejected)"
+            );
+            Some(Finding::warning("source.account_index", message).sql(self.create_index("UNIQUE ", &[account])))
         } else {
             None
         }
+    }
+
+    /// `unique` is `UNIQUE ` or empty.
+    fn create_index(&self, unique: &str, columns: &[&Column]) -> String {
+        let columns: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
+        format!("CREATE {unique}INDEX{} ON {} ({});", self.concurrently(), self.table.identifier(), columns.join(", "))
     }
 
     /// `CREATE INDEX CONCURRENTLY` does not exist for a partitioned table.
@@ -101,30 +117,48 @@ impl WarningInputs<'_> {
     }
 
     /// A newest stamp far from the clock, which suggests a wrong clock or time zone.
-    async fn newest_stamp(&self, session: &mut SourceSession) -> Option<String> {
-        let (statement, (watermark, kind)) = (self.statements.newest_stamp_offset.clone()?, self.found.watermark?);
+    async fn newest_stamp(&self, session: &mut SourceSession) -> Option<Finding> {
+        let (statement, (watermark, kind)) = (self.statements.newest_stamp_offset.clone()?, self.watermark?);
         let ahead: i64 = session.advice(sqlx::query(statement)).await?.first()?.try_get(0).ok()?;
         let (column, name) = (shown(&watermark.name), self.table.qualified_name());
         if ahead > MAX_STAMP_OFFSET {
-            Some(format!(
-                "the newest {column} of {name} is {} ahead of the database clock: rows stamped in the future are read again by every pass; check the clocks of the writers and source.watermark_timezone",
-                hours(ahead)
-            ))
+            Some(
+                Finding::warning(
+                    "source.newest_stamp",
+                    format!(
+                        "the newest {column} of {name} is {} ahead of the database clock: rows stamped in the future are read again by every pass",
+                        hours(ahead)
+                    ),
+                )
+                .remedy("check the clocks of the writers and source.watermark_timezone"),
+            )
         } else if kind == WatermarkType::Timestamp && (MAX_STAMP_OFFSET..MAX_ZONE_DISTANCE).contains(&-ahead) {
-            Some(format!(
-                "the newest {column} of {name} is {} behind the database clock: if rows have changed since, source.watermark_timezone is not the time zone of the writers, and changes are missed",
-                hours(-ahead)
-            ))
+            Some(
+                Finding::warning(
+                    "source.newest_stamp",
+                    format!(
+                        "the newest {column} of {name} is {} behind the database clock: if rows have changed since, source.watermark_timezone is not the time zone of the writers, and changes are missed",
+                        hours(-ahead)
+                    ),
+                )
+                .remedy("set source.watermark_timezone to the zone in which the writers write the column"),
+            )
         } else {
             None
         }
     }
 }
 
-async fn encoding(session: &mut SourceSession) -> Option<String> {
+async fn encoding(session: &mut SourceSession) -> Option<Finding> {
     let query = sqlx::query("SELECT pg_catalog.current_setting('server_encoding')");
     let encoding: String = session.advice(query).await?.first()?.try_get(0).ok()?;
-    (encoding == "SQL_ASCII").then(|| "the encoding of the database is SQL_ASCII, which accepts any bytes: a row with a text that is not UTF-8 is rejected, and one whose account is not UTF-8 fails the pass".to_owned())
+    (encoding == "SQL_ASCII").then(|| {
+        Finding::warning(
+            "source.encoding",
+            "the encoding of the database is SQL_ASCII, which accepts any bytes: a row with a text that is not UTF-8 is rejected, and one whose account is not UTF-8 fails the pass",
+        )
+        .remedy("convert the database to UTF8")
+    })
 }
 
 fn hours(seconds: i64) -> String {

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::StateError;
+use crate::finding::Finding;
 
 /// What a sync is bound to. Names are resolved by the server, so that another spelling of one table is the same
 /// binding.
@@ -46,7 +47,7 @@ impl Binding {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsuitable`] with the keys that differ and the ways to fix it.
+    /// [`StateError::Unmet`] with the keys that differ and the ways to fix it.
     pub fn check(&self, name: &str, configured: &Self) -> Result<(), StateError> {
         refuse(name, &self.differences(configured))
     }
@@ -55,7 +56,7 @@ impl Binding {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsuitable`] with the keys that differ and the ways to fix it.
+    /// [`StateError::Unmet`] with the keys that differ and the ways to fix it.
     pub fn check_except_app(&self, name: &str, configured: &Self) -> Result<(), StateError> {
         let mut differences = self.differences(configured);
         differences.retain(|difference| !difference.concerns_app());
@@ -94,10 +95,8 @@ fn refuse(name: &str, differences: &[BindingDifference]) -> Result<(), StateErro
     } else {
         "restore the value, or choose another `name` to start a separate sync"
     };
-    Err(StateError::Unsuitable(format!(
-        "the sync \"{name}\" is bound to a different configuration: {}. To fix this, {fix}",
-        list.join("; ")
-    )))
+    let message = format!("the sync \"{name}\" is bound to a different configuration: {}", list.join("; "));
+    Err(Finding::error("state.binding", message).remedy(fix).into())
 }
 
 #[cfg(test)]

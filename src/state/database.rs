@@ -12,6 +12,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use super::error::{POOLER_MESSAGE, StateError};
 use super::pool::{STATEMENT_TIMEOUT, StatePool};
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::postgres::{self, Connector};
 use crate::quote::identifier;
 
@@ -78,7 +79,7 @@ impl State {
         let pid = postgres::session_pid(&mut first, &connector).await?;
         let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
         if pid.is_none() {
-            return Err(StateError::Unsuitable(POOLER_MESSAGE.to_owned()));
+            return Err(Finding::error("state.pooler", POOLER_MESSAGE).into());
         }
         let search_path = identifier(schema);
         let pool = PgPoolOptions::new()

@@ -6,6 +6,7 @@
 
 use sqlx::error::DatabaseError;
 
+use crate::finding::{Finding, Findings};
 use crate::sqlstate::{described, login_text, privilege_text};
 
 /// Why a statement on the state tables failed. The text says what to do about it and never contains a password.
@@ -17,6 +18,9 @@ pub enum StateError {
     /// The schema, the binding or a privilege does not fit. The sentence says how to fix it.
     #[error("{0}")]
     Unsuitable(String),
+    /// Like [`StateError::Unsuitable`], with an id and a remedy for each problem.
+    #[error("{0}")]
+    Unmet(Findings),
     /// Another process has taken the lease. Nothing was written.
     #[error("the lease on this sync was lost to another imsync; nothing was written")]
     LeaseLost,
@@ -32,6 +36,18 @@ pub enum StateError {
 pub(super) const POOLER_MESSAGE: &str = "[state] url leads to a connection pooler in transaction mode, which keeps neither the lock of the lease nor the search path; connect to PostgreSQL directly, or to a pool in session mode (without [state] url, this is source.url)";
 
 impl StateError {
+    /// The error as findings of `imsync check`.
+    pub fn findings(&self) -> Findings {
+        match self {
+            Self::Unmet(findings) => findings.clone(),
+            Self::Unreachable(_) => Finding::error("state.reachable", self.to_string()).into(),
+            Self::Unsuitable(_) => Finding::error("state.suitable", self.to_string()).into(),
+            Self::LeaseLost | Self::Contended(_) | Self::Refused(_) => {
+                Finding::error("state.statements", self.to_string()).into()
+            }
+        }
+    }
+
     /// A JSON column of the table `sync` that cannot be read back. The place of the fault is shown, not the text there.
     pub(super) fn unreadable_column(column: &str, error: &serde_json::Error) -> Self {
         Self::Refused(format!(
@@ -39,6 +55,12 @@ impl StateError {
             error.line(),
             error.column()
         ))
+    }
+}
+
+impl From<Finding> for StateError {
+    fn from(finding: Finding) -> Self {
+        Self::Unmet(finding.into())
     }
 }
 

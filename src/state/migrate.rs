@@ -12,6 +12,7 @@ use sqlx::{Acquire, PgConnection};
 use super::database::{State, run_script};
 use super::error::StateError;
 use crate::crash;
+use crate::finding::Finding;
 use crate::quote::identifier;
 
 /// One step of the schema. Never edited after a release.
@@ -108,11 +109,15 @@ impl Migrator<'_> {
 
     fn refuse_newer(&self, applied: Option<i32>) -> Result<(), StateError> {
         match applied {
-            Some(version) if version > self.latest() => Err(StateError::Unsuitable(format!(
-                "schema \"{}\" is at version {version}, this binary supports version {} at most: install the newer imsync that upgraded it",
-                self.state.schema(),
-                self.latest()
-            ))),
+            Some(version) if version > self.latest() => {
+                let message = format!(
+                    "schema \"{}\" is at version {version}, this binary supports version {} at most",
+                    self.state.schema(),
+                    self.latest()
+                );
+                let remedy = "install the newer imsync that upgraded it";
+                Err(Finding::error("state.schema", message).remedy(remedy).into())
+            }
             _ => Ok(()),
         }
     }
@@ -188,11 +193,13 @@ impl Migrator<'_> {
         }
         if !may_migrate {
             let found = applied.map_or_else(|| "has no state tables".to_owned(), |v| format!("is at version {v}"));
-            return Err(StateError::Unsuitable(format!(
-                "schema \"{}\" {found}, this binary needs version {} and [state] migrate is false: run `imsync migrate` (`--print` shows the SQL)",
+            let message = format!(
+                "schema \"{}\" {found}, this binary needs version {} and [state] migrate is false",
                 self.state.schema(),
                 self.latest()
-            )));
+            );
+            let remedy = "run `imsync migrate` (`--print` shows the SQL)";
+            return Err(Finding::error("state.schema", message).remedy(remedy).into());
         }
         let (before, after) = self.migrate().await?;
         let schema = self.state.schema();

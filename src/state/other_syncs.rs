@@ -14,6 +14,7 @@ use super::database::State;
 use super::error::StateError;
 use super::pool::StatePool;
 use super::sync_row::SyncRow;
+use crate::finding::Finding;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex};
 use crate::quote::quoted_list;
 
@@ -76,16 +77,17 @@ impl OtherSyncs {
 
 impl OtherSync {
     /// A warning if both syncs write the same attributes of the same accounts. `account_prefix`: that of this sync.
-    pub fn warning(&self, account_prefix: &str) -> Option<String> {
+    pub fn warning(&self, account_prefix: &str) -> Option<Finding> {
         let names: Vec<&str> = self.shared.iter().map(|shared| shared.name.as_str()).collect();
         (self.account_prefix == account_prefix).then(|| {
-            format!(
+            let message = format!(
                 "the sync \"{}\" in this state schema uses {} of the same app too, under the same account_prefix. IM holds one \
-                 value, the one that was sent last; what the other sync holds for an account is not removed. Make sure \
-                 that no account belongs to both, or map each attribute in one of them",
+                 value, the one that was sent last; what the other sync holds for an account is not removed",
                 self.name,
                 quoted_list(&names)
-            )
+            );
+            Finding::warning("state.overlap", message)
+                .remedy("make sure that no account belongs to both, or map each attribute in one of them")
         })
     }
 }
@@ -125,7 +127,7 @@ impl State {
         own: Option<&SyncRow>,
         app: &Binding,
         names: &[&str],
-    ) -> Result<Vec<String>, StateError> {
+    ) -> Result<Vec<Finding>, StateError> {
         let others = self.other_syncs(own, app.sdk_app_id, names).await?;
         Ok(others.iter().filter_map(|other| other.warning(&app.account_prefix)).collect())
     }

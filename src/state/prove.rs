@@ -6,6 +6,7 @@ use super::binding::Binding;
 use super::database::State;
 use super::error::StateError;
 use super::migrate::LATEST_VERSION;
+use crate::finding::Finding;
 use crate::quote::shown;
 
 /// The tables that a pass reads and writes, with what it does besides SELECT and INSERT.
@@ -56,10 +57,12 @@ impl State {
             return Ok(());
         }
         let denied: Vec<String> = denied.iter().map(|name| shown(name)).collect();
-        Err(StateError::Unsuitable(format!(
-            "the role of [state] url may not read and write {} in schema {}; grant the privileges that docs/operating.md lists, or use the role that owns the tables",
+        let message = format!(
+            "the role of [state] url may not read and write {} in schema {}",
             denied.join(", "),
             shown(self.schema())
-        )))
+        );
+        let remedy = "grant the privileges that docs/operating.md lists, or use the role that owns the tables";
+        Err(Finding::error("state.privileges", message).remedy(remedy).into())
     }
 }

@@ -1,6 +1,7 @@
 //! The text of every type and every column name: that of `column::text`, whichever role reads, and limited in length.
 
 use super::{AccountFormat, SourceError, TestDatabase, accounts, all, values};
+use crate::finding::Findings;
 use crate::model::MAX_COLUMN_TEXT_CHARS;
 
 const TYPES: &str = "
@@ -271,7 +272,7 @@ async fn money_and_a_missing_encoding_cause_warnings() {
     let mut config = database.config("users");
     config.source.page_size = 1;
     let mut source = database.open(&config, &["Pay", "city"]).await.unwrap();
-    let warnings = source.warnings().join("\n");
+    let warnings = Findings(source.warnings().to_vec()).to_string();
     assert!(warnings.contains("column \"Pay\" is money") && warnings.contains("\"Pay\"::numeric"), "{warnings}");
     assert!(warnings.contains("SQL_ASCII"), "{warnings}");
     assert_eq!(accounts(&source.all_after(None).await.unwrap().rows), ["1"]);
@@ -280,6 +281,6 @@ async fn money_and_a_missing_encoding_cause_warnings() {
     assert_eq!(&*page.unreadable[0].account, "2");
     assert_eq!(page.unreadable[0].raised, "22021 (a text is not valid in its encoding)");
     let mut source = database.open(&config, &["id"]).await.unwrap();
-    assert!(!source.warnings().join("\n").contains("money"));
+    assert!(!Findings(source.warnings().to_vec()).to_string().contains("money"));
     assert_eq!(super::accounts_of(&all(&mut source).await), ["1", "2"]);
 }

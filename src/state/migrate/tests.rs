@@ -106,7 +106,7 @@ impl MigrationDatabase {
 #[track_caller]
 fn expect_refusal<T: std::fmt::Debug>(result: Result<T, StateError>, parts: &[&str]) {
     let error = result.expect_err("the schema does not fit");
-    assert!(matches!(error, StateError::Unsuitable(_)), "{error:?}");
+    assert!(matches!(error, StateError::Unmet(_)), "{error:?}");
     let text = error.to_string();
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in {text:?}");

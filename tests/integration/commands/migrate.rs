@@ -64,7 +64,7 @@ async fn tables_of_another_version_are_not_changed() {
             "migrate is false",
         ]);
     }
-    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "imsync migrate"]);
+    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state.schema:", "imsync migrate"]);
     assert!(!has_state_schema(&env).await);
     // The command `migrate` creates the tables despite `migrate = false`.
     env.imsync(&["migrate"]).await.expect_code(0);
@@ -84,6 +84,6 @@ async fn tables_of_another_version_are_not_changed() {
     for arguments in refused {
         env.imsync(arguments).await.expect_code(1).expect_all(&["version 9999", &supported]);
     }
-    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state:", "9999"]);
+    env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state.schema:", "9999"]);
     assert_eq!(state_tables(&env.database).await, before);
 }

@@ -10,6 +10,7 @@ mod binding;
 mod check;
 mod connections;
 mod daemon;
+mod finding_ids;
 mod http;
 mod lease;
 mod migrate;

@@ -262,10 +262,10 @@ async fn check_and_start_name_the_other_sync() {
     let env = two_syncs(3, "").await;
     env.imsync(&["backfill"]).await.expect_code(0);
     let before = second(&env, &["check"]).await.expect_code(0);
-    before.expect_all(&["warn  state: the sync \"users\"", "\"city\", \"plan\", \"sex\""]);
+    before.expect_all(&["warn  state.overlap: the sync \"users\"", "\"city\", \"plan\", \"sex\""]);
     let start = second(&env, &["backfill"]).await.expect_code(0);
     start.expect_all(&["WARN", "the sync \"users\" in this state schema"]);
-    env.imsync(&["check"]).await.expect_code(0).expect_all(&["warn  state: the sync \"second\""]);
+    env.imsync(&["check"]).await.expect_code(0).expect_all(&["warn  state.overlap: the sync \"second\""]);
     let mut daemon = env.start("run", &["run"]);
     env.eventually("the daemon warns", async || env.printed("run", "err").contains("the sync \"second\"")).await;
     signal(&daemon, "TERM");

@@ -1,0 +1,54 @@
+//! The findings about IM: network, credentials, attribute names.
+//!
+//! Owns: their order, and what is said when something could not be examined. Must not know: requests.
+
+use crate::config::Config;
+use crate::finding::{Finding, Findings};
+use crate::im::CodeClass;
+use crate::quote::quoted_list;
+use crate::service::connect;
+
+/// Examines the app with one call that reads.
+pub(super) async fn check(config: &Config, findings: &mut Findings) {
+    let unchecked = |because: &str| Finding::unchecked("attributes.known", because);
+    let client = match connect::client(config) {
+        Ok(client) => client,
+        Err(error) => {
+            findings.push(Finding::error("credentials.accepted", error.to_string()));
+            return findings.push(unchecked("the credentials cannot be used"));
+        }
+    };
+    let names = match client.attr_names().await {
+        Ok(names) => names,
+        Err(error) => {
+            let (message, advice) = (error.to_string(), error.code.advice());
+            findings.push(if error.code.class() == CodeClass::Credentials {
+                Finding::error("credentials.accepted", message).remedy(advice)
+            } else {
+                Finding::error("im.reachable", message).remedy(advice)
+            });
+            return findings.push(unchecked("IM did not return the names of the app"));
+        }
+    };
+    let accepted = format!("app {} accepts \"{}\"", config.im.sdk_app_id, config.im.identifier);
+    findings.push(Finding::ok("credentials.accepted", accepted));
+    let known: Vec<&str> = names.values().map(String::as_str).collect();
+    let mapped = config.attributes.iter().map(|attribute| attribute.name.as_str());
+    let missing: Vec<&str> = mapped.filter(|name| !known.contains(name)).collect();
+    findings.push(if missing.is_empty() {
+        Finding::ok("attributes.known", format!("the app knows all {} mapped attributes", config.attributes.len()))
+    } else {
+        Finding::error(
+            "attributes.known",
+            format!(
+                "the app does not know {}; it knows: {}",
+                quoted_list(&missing),
+                if known.is_empty() { "none".to_owned() } else { quoted_list(&known) }
+            ),
+        )
+        .remedy(format!(
+            "add the missing names in the console (at most ten names), or correct [attributes] in {}",
+            config.path.display()
+        ))
+    });
+}

@@ -1,0 +1,149 @@
+//! Connects to the source and examines it: session, table, columns, privileges, expressions, warnings.
+//!
+//! Owns: the order of these steps, and that one problem does not hide another. Must not know: how pages are read.
+
+use super::error::SourceError;
+use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::reader::Source;
+use super::requirements::{self, FoundColumns};
+use super::session::SourceSession;
+use super::stamp_remedy::stamp_remedy;
+use super::statements::StatementInputs;
+use super::table::Table;
+use super::warnings::WarningInputs;
+use super::whole_scan::WholeScan;
+use crate::config;
+use crate::finding::{Finding, Findings};
+
+impl Source {
+    /// Connects, applies the session settings, introspects the table, and checks everything that a pass needs.
+    /// `columns` are the mapped columns (`Mapping::columns`), in their order.
+    ///
+    /// # Errors
+    /// [`SourceError::Unsuitable`] or [`SourceError::Unmet`] when the configuration, the table or the role has to be
+    /// changed, else [`SourceError::Unreachable`] or [`SourceError::Refused`].
+    pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
+        let (source, findings) = Self::examine(config, columns).await?;
+        source.ok_or_else(|| SourceError::Unmet(Findings(findings.0.into_iter().filter(Finding::is_error).collect())))
+    }
+
+    /// Like [`Source::connect`], but returns all warnings and errors that can be found. Without a source, one of the
+    /// findings is an error.
+    ///
+    /// # Errors
+    /// When the connection cannot be opened, or is lost.
+    pub async fn examine(config: &config::Config, columns: &[String]) -> Result<(Option<Self>, Findings), SourceError> {
+        let mut session = SourceSession::open(config).await?;
+        let mut findings = Findings::default();
+        let table = keep_problems(&mut findings, Table::find(&mut session, &config.source.table).await)?;
+        let Some(table) = table else {
+            findings.push(Finding::unchecked("source.columns", "the table was not found"));
+            return Ok((None, findings));
+        };
+        let (found, problems) = requirements::find_columns(&table, config, columns);
+        findings.extend(problems);
+        if found.watermark.is_some() {
+            let checked = requirements::check_watermark_relation(&mut session, &table).await;
+            keep_problems(&mut findings, checked)?;
+        }
+        if found.account.is_none() {
+            let because = "the account column was not found or has another type than allowed";
+            findings.extend(["source.filter", "source.account_index"].map(|id| Finding::unchecked(id, because)));
+            return Ok((None, findings));
+        }
+        Self::examine_columns(config, session, table.clone(), &found, findings).await
+    }
+
+    /// The part of [`Source::examine`] that needs the account column.
+    async fn examine_columns(
+        config: &config::Config,
+        mut session: SourceSession,
+        table: Table,
+        found: &FoundColumns<'_>,
+        mut findings: Findings,
+    ) -> Result<(Option<Self>, Findings), SourceError> {
+        let source = config.source.clone();
+        let Some((account, account_type)) = found.account else { return Ok((None, findings)) };
+        let account_unique = table.has_unique_index(&mut session, account).await?;
+        // Where an account may have several rows, one more row shows whether the last account of a page continues.
+        let limit = u64::from(source.page_size.max(1)) + u64::from(!account_unique);
+        let inputs = StatementInputs {
+            schema: &table.schema,
+            table: &table.name,
+            account: (&account.name, account_type),
+            watermark: found.watermark.map(|(column, kind)| (column.name.as_str(), kind)),
+            timezone: &source.watermark_timezone,
+            deleted: found.deleted,
+            filter: source.filter.as_deref(),
+            columns: &found.mapped,
+            limit,
+        };
+        let mut usable = findings.0.iter().all(|finding| !finding.is_error());
+        usable &= keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?.is_some();
+        let fingerprint = read_fingerprint(&mut session, config, &table, &found.mapped).await;
+        let fingerprint = keep_problems(&mut findings, fingerprint)?;
+        let statements = inputs.statements();
+        let warnings = WarningInputs {
+            table: &table,
+            account,
+            watermark: found.watermark,
+            mapped: &found.mapped,
+            statements: &statements,
+            account_unique,
+        };
+        let warnings = warnings.collect(&mut session).await;
+        findings.extend(warnings.clone());
+        let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
+        let Some((fingerprint_reader, fingerprint)) = fingerprint.filter(|_| usable) else {
+            return Ok((None, findings));
+        };
+        let source = Self {
+            qualified_name: table.qualified_name(),
+            account_type,
+            account_nullable: !account.not_null,
+            account_unique,
+            watermark: found.watermark.map(|(_, kind)| kind),
+            session,
+            config: source,
+            columns: found.mapped.len(),
+            statements,
+            limit,
+            whole_scan: WholeScan::default(),
+            warnings: warnings.0,
+            stamp_remedy,
+            fingerprint_reader,
+            fingerprint,
+            table,
+        };
+        Ok((Some(source), findings))
+    }
+}
+
+/// Turns an error into findings, except one of the connection.
+fn keep_problems<T>(findings: &mut Findings, result: Result<T, SourceError>) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ SourceError::Unreachable(_)) => Err(error),
+        Err(problem) => {
+            findings.extend(problem.findings());
+            Ok(None)
+        }
+    }
+}
+
+/// The fingerprint depends on every column that is read or that the filter names.
+async fn read_fingerprint(
+    session: &mut SourceSession,
+    config: &config::Config,
+    table: &Table,
+    mapped: &[String],
+) -> Result<(FingerprintReader, SourceFingerprint), SourceError> {
+    let source = &config.source;
+    let mut columns = columns_in_filter(
+        source.filter.as_deref().unwrap_or_default(),
+        table.columns.iter().map(|column| column.name.as_str()),
+    );
+    columns.push(source.account_column.clone());
+    columns.extend(source.watermark_column.iter().chain(&source.deleted_column).chain(mapped).cloned());
+    FingerprintReader::prepare(session, (&table.schema, &table.name), source.watermark_column.as_deref(), columns).await
+}
