@@ -119,18 +119,13 @@ impl Connector {
     /// about it, because the server cannot be reached.
     async fn prove(&self, in_force: &PgUrl, new: &PgUrl) -> Result<PgConnection, Option<String>> {
         if !in_force.names_same_server(new) {
-            let (named, instead_of) = (new.redacted(), in_force.redacted());
+            // What it names is not shown: in half of a URL, a part of the password can stand in the place of the port.
+            let other = format!("it does not name {}", in_force.redacted());
             match lead_to_same_server(in_force, new).await {
                 Ok(true) => {}
-                Ok(false) => {
-                    return Err(Some(format!(
-                        "it names {named} instead of {instead_of}, and another server or database needs a restart"
-                    )));
-                }
+                Ok(false) => return Err(Some(format!("{other}, and another server or database needs a restart"))),
                 Err(_) => {
-                    return Err(Some(format!(
-                        "it names {named} instead of {instead_of}, and whether this is the same server could not be found out"
-                    )));
+                    return Err(Some(format!("{other}, and whether it is the same server could not be found out")));
                 }
             }
         }

@@ -13,6 +13,7 @@ mod late_commits;
 mod layering;
 mod main_job;
 mod promises;
+mod rotation;
 mod silent_account;
 mod simulation;
 mod support;
