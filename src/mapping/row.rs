@@ -64,6 +64,11 @@ impl Mapping {
         &self.names
     }
 
+    /// The IM account of a row with this text in the account column.
+    pub(super) fn account_of(&self, text: &str) -> Account {
+        self.source.account_of(text)
+    }
+
     /// Maps a row that was read with [`Mapping::columns`].
     ///
     /// # Panics

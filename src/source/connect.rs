@@ -4,6 +4,7 @@
 
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::listed_texts::check_listed_texts;
 use super::reader::Source;
 use super::requirements::{self, FoundColumns};
 use super::session::SourceSession;
@@ -91,7 +92,8 @@ impl Source {
             statements: &statements,
             account_unique,
         };
-        let warnings = warnings.collect(&mut session).await;
+        let mut warnings = warnings.collect(&mut session).await;
+        warnings.extend(check_listed_texts(&mut session, &table, &config.attributes).await);
         findings.extend(warnings.clone());
         let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
         let Some((fingerprint_reader, fingerprint)) = fingerprint.filter(|_| usable) else {

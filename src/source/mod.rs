@@ -12,6 +12,9 @@
 //! | `session` | opens the connection and applies the session settings |
 //! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
+//! | `row_security` | whether row-level security hides rows, also through views |
+//! | `listed_texts` | compares `values` with the texts that a column can have |
+//! | `sample` | a sample of rows for `check` |
 //! | `similar_names` | suggestions for a table or column that was not found |
 //! | `prove` | lets the server plan every statement |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
@@ -31,11 +34,14 @@ mod connect;
 mod error;
 mod fingerprint;
 mod list_transactions;
+mod listed_texts;
 mod page;
 mod prove;
 mod read_apart;
 mod reader;
 mod requirements;
+mod row_security;
+mod sample;
 mod session;
 mod similar_names;
 mod stamp_remedy;
@@ -53,4 +59,5 @@ pub use error::SourceError;
 pub use fingerprint::{SourceChanges, SourceFingerprint};
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};
 pub use reader::Source;
+pub use sample::{RowSample, SampleMethod};
 pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

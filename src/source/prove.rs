@@ -42,7 +42,7 @@ impl Source {
     }
 }
 
-/// The statements that passes run. The one that only serves a warning is not needed.
+/// The statements that passes run.
 fn all(statements: &Statements) -> Vec<&SqlStr> {
     let Statements {
         changed_from,
@@ -54,7 +54,11 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         rows_of_accounts,
         stamped_since,
         newest_counters,
+        // Only serve `check` and warnings.
         newest_stamp_offset: _,
+        keys_of_accounts: _,
+        sample: _,
+        first_rows: _,
     } = statements;
     let pages =
         [Some(all), Some(all_after), changed_from.as_ref(), changed_after.as_ref(), changed_after_watermark.as_ref()];

@@ -4,6 +4,7 @@
 
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
+use super::row_security::HiddenRows;
 use super::session::SourceSession;
 use super::similar_names::similar_names;
 use super::statements::StatementInputs;
@@ -174,18 +175,20 @@ fn missing_privileges(table: &Table, read: &[&Column]) -> Findings {
                 )),
         );
     }
-    if table.row_security {
-        problems.push(
-            Finding::error(
-                "source.row_security",
-                format!(
-                    "row-level security hides rows of {name} from role {role}, and hidden rows would look deleted (alternatively, read from a view that the owner of the table created)"
-                ),
-            )
-            .sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(&table.role))),
-        );
-    }
+    problems.extend(table.hidden_rows.as_ref().map(|hidden| hidden_rows(table, hidden)));
     problems
+}
+
+fn hidden_rows(table: &Table, hidden: &HiddenRows) -> Finding {
+    let HiddenRows { table: base, is_configured, role, is_session_role } = hidden;
+    let read_from =
+        if *is_configured { String::new() } else { format!(", from which {} reads", table.qualified_name()) };
+    let role_is = if *is_session_role { "role" } else { "the owner of the view," };
+    let message = format!(
+        "row-level security hides rows of {base}{read_from}, from {role_is} {}, and hidden rows would look deleted (alternatively, read from a view without security_invoker that the owner of {base} created)",
+        shown(role)
+    );
+    Finding::error("source.row_security", message).sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(role)))
 }
 
 /// Refuses a watermark over a materialized view or a foreign table: a refresh makes rows visible long after their stamp.

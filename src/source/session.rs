@@ -117,19 +117,36 @@ impl SourceSession {
     /// The rows of a statement whose answer is only advice for the operator; `None` when it fails or takes longer than
     /// five seconds. It decides nothing: if the connection is lost, the next statement reports that.
     pub(super) async fn advice(&mut self, query: Query<'_, Postgres, PgArguments>) -> Option<Vec<PgRow>> {
-        self.set_statement_timeout(ADVICE_TIMEOUT).await.ok()?;
-        let answer = self.answer(query).await;
-        if self.set_statement_timeout(STATEMENT_TIMEOUT).await.is_err() {
-            // A page must not run with the short limit.
-            self.connection = None;
-        }
-        answer
+        self.within_advice_timeout(query)
+            .await
             .inspect_err(|error| {
                 let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
                 let code = code.as_deref().unwrap_or("none");
                 tracing::debug!(code, "a question that only serves advice was not answered");
             })
             .ok()
+    }
+
+    /// Like [`SourceSession::advice`], with the error. After the time limit, the connection stays usable.
+    pub(super) async fn advice_or_error(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, SourceError> {
+        self.within_advice_timeout(query).await.map_err(SourceError::from)
+    }
+
+    async fn within_advice_timeout(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let lost = |error: SourceError| sqlx::Error::Io(std::io::Error::other(error.to_string()));
+        self.set_statement_timeout(ADVICE_TIMEOUT).await.map_err(lost)?;
+        let answer = self.answer(query).await;
+        if self.set_statement_timeout(STATEMENT_TIMEOUT).await.is_err() {
+            // A page must not run with the short limit.
+            self.connection = None;
+        }
+        answer
     }
 
     async fn set_statement_timeout(&mut self, limit: &str) -> Result<(), SourceError> {

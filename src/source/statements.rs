@@ -14,6 +14,9 @@ use super::watermark::NEWEST_ROWS;
 use crate::model::MAX_COLUMN_TEXT_CHARS;
 use crate::quote::{identifier, literal};
 
+/// Rows of a sample.
+const SAMPLE_ROWS: u32 = 1_000;
+
 /// What the statements are made from.
 #[derive(Debug)]
 pub(super) struct StatementInputs<'a> {
@@ -59,6 +62,12 @@ pub(super) struct Statements {
     pub(super) rows_of_accounts: SqlStr,
     /// The accounts among the texts `$2` with a row from `$1` (a time or a value, as text) on.
     pub(super) stamped_since: Option<SqlStr>,
+    /// Account, watermark and whether the row is gone, of the rows whose account is one of the texts `$1`.
+    pub(super) keys_of_accounts: SqlStr,
+    /// Rows at random from `$1` percent of the blocks of the table.
+    pub(super) sample: PageStatement,
+    /// The first rows that the relation returns.
+    pub(super) first_rows: PageStatement,
     /// The largest values of a counter with 16 bits of a hash of their accounts, the largest first.
     pub(super) newest_counters: Option<SqlStr>,
     /// By how many seconds the newest finite stamp is ahead of the clock; negative when it is behind.
@@ -139,6 +148,10 @@ impl StatementInputs<'_> {
             let rest = format!("FROM {relation} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit);
             PageStatement { rows: sql(format!("SELECT {list} {rest}")), keys: sql(format!("SELECT {keys} {rest}")) }
         };
+        let sampled = |rest: &str| PageStatement {
+            rows: sql(format!("SELECT {list} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
+            keys: sql(format!("SELECT {keys} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
+        };
         let changed = |condition: &dyn Fn(&str, WatermarkType) -> String| {
             let (column, kind) = watermark.as_ref()?;
             Some(page(&condition(column, *kind), &format!("{column}, {account}")))
@@ -161,6 +174,12 @@ impl StatementInputs<'_> {
                     self.bound(*kind)
                 ))
             }),
+            keys_of_accounts: sql(format!(
+                "SELECT {account}::text, {stamp}::text, ({}) FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])",
+                self.gone_condition()
+            )),
+            sample: sampled("TABLESAMPLE SYSTEM ($1::text::pg_catalog.float4) ORDER BY pg_catalog.random()"),
+            first_rows: sampled(""),
             newest_counters: watermark
                 .as_ref()
                 .filter(|(_, kind)| *kind == WatermarkType::Int8)

@@ -5,6 +5,7 @@
 use sqlx::Row;
 
 use super::error::SourceError;
+use super::row_security::{HiddenRows, find_hidden_rows};
 use super::session::SourceSession;
 use super::similar_names::similar_names;
 use crate::config::{TableName, parse_table_name};
@@ -67,13 +68,13 @@ pub(super) struct Table {
     pub(super) role: String,
     /// The role has USAGE on the schema.
     pub(super) schema_usable: bool,
-    /// Row-level security policies apply to this role.
-    pub(super) row_security: bool,
+    /// Row-level security may hide rows, of the relation itself or of one below a view.
+    pub(super) hidden_rows: Option<HiddenRows>,
 }
 
 const FIND_RELATION: &str = "
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, current_user::text,
-       has_schema_privilege(n.oid, 'USAGE'), c.relrowsecurity AND row_security_active(c.oid)
+       has_schema_privilege(n.oid, 'USAGE')
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = $1
   AND CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = $2 END";
@@ -111,6 +112,21 @@ SELECT EXISTS (
   AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS c ON c.oid = h.inhparent
     WHERE h.inhparent = $1::int8::oid AND c.relkind = 'r')";
+
+/// Why no index can ensure that an account has one row: what a unique index over the column would lack of the keys of
+/// partitions, a partition that is a foreign table, and whether children inherit from the table.
+const UNIQUE_INDEX_OBSTACLES: &str = "
+WITH RECURSIVE part (oid) AS (
+  SELECT $1::int8::oid UNION SELECT h.inhrelid FROM part JOIN pg_catalog.pg_inherits AS h ON h.inhparent = part.oid)
+SELECT
+  (SELECT string_agg(DISTINCT pg_catalog.pg_get_partkeydef(p.partrelid), ', ')
+   FROM part JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = part.oid
+   WHERE EXISTS (SELECT FROM unnest(p.partattrs) AS k (attnum)
+                 LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = k.attnum AND k.attnum > 0
+                 WHERE a.attname IS DISTINCT FROM $2)),
+  (SELECT min(c.relname)::text FROM part JOIN pg_catalog.pg_class AS c USING (oid) WHERE c.relkind = 'f'),
+  EXISTS (SELECT FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS c ON c.oid = h.inhparent
+          WHERE h.inhparent = $1::int8::oid AND c.relkind = 'r')";
 
 /// A btree index over all rows that begins with these columns, with their default operator class and own collation, all
 /// in one direction.
@@ -198,7 +214,7 @@ impl Table {
             columns,
             role: row.try_get(4)?,
             schema_usable: row.try_get(5)?,
-            row_security: row.try_get(6)?,
+            hidden_rows: find_hidden_rows(session, oid).await?,
         })
     }
 
@@ -225,6 +241,22 @@ impl Table {
     ) -> Result<bool, SourceError> {
         let row = session.row(sqlx::query(UNIQUE_INDEX).bind(self.oid).bind(column.attnum)).await?;
         Ok(self.kind.can_have_indexes() && row.try_get(0)?)
+    }
+
+    /// Why no unique index over this column alone can cover all rows, as a clause; `None` when one can, or when that could
+    /// not be found out.
+    pub(super) async fn unique_index_obstacle(&self, session: &mut SourceSession, column: &Column) -> Option<String> {
+        let rows = session.advice(sqlx::query(UNIQUE_INDEX_OBSTACLES).bind(self.oid).bind(&column.name)).await?;
+        let row = rows.first()?;
+        let (keys, foreign): (Option<String>, Option<String>) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
+        if let Some(keys) = keys {
+            return Some(format!("the table is partitioned by {keys}, which a unique index would have to contain"));
+        }
+        match foreign {
+            Some(partition) => Some(format!("the partition {} is a foreign table", shown(&partition))),
+            None if row.try_get(2).ok()? => Some("an index does not cover the tables that inherit from it".to_owned()),
+            None => None,
+        }
     }
 
     /// An index returns the rows in the order of these columns; `None` when that could not be found out.

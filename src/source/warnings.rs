@@ -86,23 +86,35 @@ impl WarningInputs<'_> {
         )
     }
 
-    async fn account_index(&self, session: &mut SourceSession) -> Option<Finding> {
+    async fn account_index(&self, session: &mut SourceSession) -> Vec<Finding> {
         if !self.table.kind.can_have_indexes() {
-            return None;
+            return Vec::new();
         }
         let (account, name) = (self.account, self.table.qualified_name());
-        if !self.table.has_index_for_order(session, &[account]).await? {
-            let unique = if self.account_unique { "" } else { "UNIQUE " };
+        let Some(ordered) = self.table.has_index_for_order(session, &[account]).await else { return Vec::new() };
+        let obstacle =
+            if self.account_unique { None } else { self.table.unique_index_obstacle(session, account).await };
+        let mut findings = Vec::new();
+        if !ordered {
+            let unique = if self.account_unique || obstacle.is_some() { "" } else { "UNIQUE " };
             let message = "no index supports the full passes and look-ups";
-            Some(Finding::warning("source.account_index", message).sql(self.create_index(unique, &[account])))
-        } else if !self.account_unique {
+            findings.push(Finding::warning("source.account_index", message).sql(self.create_index(unique, &[account])));
+        } else if !self.account_unique && obstacle.is_none() {
             let message = format!(
                 "no unique index ensures that an account has one row in {name} (an account with several rows is rejected)"
             );
-            Some(Finding::warning("source.account_index", message).sql(self.create_index("UNIQUE ", &[account])))
-        } else {
-            None
+            findings
+                .push(Finding::warning("source.account_index", message).sql(self.create_index("UNIQUE ", &[account])));
         }
+        findings.extend(obstacle.map(|obstacle| {
+            let column = shown(&account.name);
+            let message = format!(
+                "nothing ensures that an account has one row in {name}, and no unique index over {column} alone is possible: {obstacle}; so imsync reads the accounts of each page again, and rejects an account with several rows"
+            );
+            Finding::warning("source.account_unique", message)
+                .remedy(format!("make sure that no two rows have the same {column}"))
+        }));
+        findings
     }
 
     /// `unique` is `UNIQUE ` or empty.

@@ -7,6 +7,7 @@
 
 mod im;
 mod print;
+mod sample;
 mod source;
 mod state;
 
@@ -38,9 +39,13 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
         Finding::warning("configuration.implemented", warning).remedy("remove the key, or ignore this warning")
     }));
     if !offline {
-        let source = source::check(&config, &mut findings).await;
+        let mut source = source::check(&config, &mut findings).await;
         state::check(&config, source.as_ref(), &mut findings).await;
         im::check(&config, &mut findings).await;
+        match &mut source {
+            Some(source) => sample::check(&config, source, &mut findings).await,
+            None => findings.push(Finding::unchecked("sample.rows", "the source cannot be used")),
+        }
     }
     print::findings(&findings, json)?;
     Ok(if findings.worst() == Severity::Error { Exit::Failed } else { Exit::Done })

@@ -8,6 +8,7 @@
 mod backfill;
 mod binding;
 mod check;
+mod check_rows;
 mod connections;
 mod daemon;
 mod finding_ids;
