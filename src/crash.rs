@@ -54,6 +54,8 @@ mod armed {
         "call: answered",
         "call: about to be retried",
         "push: a batch was halved",
+        "push: unknown accounts were looked up",
+        "push: unknown accounts were imported",
         "push: a batch was split without an answer",
         "push: attributes are sent one by one",
         "probe: the intent is stored",

@@ -154,7 +154,8 @@ const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 const KINDS: [&str; 3] = ["incremental", "full", "selected"];
 const OUTCOMES: [&str; 5] = ["ok", "rejected", "failed", "guard", "interrupted"];
-const COMMANDS: [&str; 5] = ["set_attr", "get_attr", "remove_attr", "set_attr_name", "get_attr_name"];
+const COMMANDS: [&str; 7] =
+    ["set_attr", "get_attr", "remove_attr", "set_attr_name", "get_attr_name", "account_check", "account_import"];
 
 impl Metrics {
     /// A new registry with all metrics at their initial values. `name` is the name of the sync.

@@ -215,6 +215,15 @@ impl Service {
     }
 }
 
+/// What imsync does about an account that Chat does not know (`im.unknown_accounts`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownAccounts {
+    /// The account is rejected with the code 70107 and checked again later.
+    Reject,
+    /// The account is created in Chat, and its attributes are sent.
+    Import,
+}
+
 /// The vendor's data centers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Region {
@@ -234,6 +243,25 @@ pub enum Region {
     SiliconValley,
     /// Jakarta.
     Jakarta,
+    /// Saudi Arabia.
+    Ksa,
+}
+
+impl Region {
+    /// The name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::China => "china",
+            Self::Singapore => "singapore",
+            Self::Seoul => "seoul",
+            Self::Tokyo => "tokyo",
+            Self::Frankfurt => "frankfurt",
+            Self::Mumbai => "mumbai",
+            Self::SiliconValley => "silicon-valley",
+            Self::Jakarta => "jakarta",
+            Self::Ksa => "ksa",
+        }
+    }
 }
 
 /// The least severe level that is logged (`log.level`).

@@ -244,6 +244,11 @@ pub(super) struct SimulateFlags {
     /// The simulator refuses further calls with the code 60007.
     #[arg(long, value_name = "CALLS", default_value_t = 100)]
     pub(super) rate: u32,
+    /// File with the accounts that exist, one a line (default: every account exists)
+    ///
+    /// Calls for other accounts are refused with the code 70107 until the account is imported.
+    #[arg(long, value_name = "FILE")]
+    pub(super) imported_accounts: Option<PathBuf>,
     /// Make calls fail (repeatable); --help-faults shows the syntax
     #[arg(long = "fault", value_name = "SPEC")]
     pub(super) faults: Vec<String>,

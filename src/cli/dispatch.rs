@@ -65,7 +65,18 @@ impl From<LogFormatArg> for LogFormat {
 
 impl From<SimulateFlags> for commands::simulate::SimulateArgs {
     fn from(flags: SimulateFlags) -> Self {
-        let SimulateFlags { listen, app, key, identifier, attributes, latency, rate, faults, help_faults: _ } = flags;
-        Self { listen, app, key, identifier, attributes, latency, rate, faults }
+        let SimulateFlags {
+            listen,
+            app,
+            key,
+            identifier,
+            attributes,
+            latency,
+            rate,
+            imported_accounts,
+            faults,
+            help_faults: _,
+        } = flags;
+        Self { listen, app, key, identifier, attributes, latency, rate, imported_accounts, faults }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: its arguments and output. Must not know: how the simulator works.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
@@ -29,6 +30,8 @@ pub struct SimulateArgs {
     pub latency: Duration,
     /// The maximum number of calls per second of each API command; 0 means no limit.
     pub rate: u32,
+    /// A file with the accounts that exist, one a line; without it, every account exists.
+    pub imported_accounts: Option<PathBuf>,
     /// The faults, in the syntax that [`print_fault_syntax`] shows.
     pub faults: Vec<String>,
 }
@@ -55,11 +58,19 @@ Examples:
 /// Serves the simulated IM service until a stop is requested.
 pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
     global.start_logging();
-    let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, faults } = args;
+    let SimulateArgs { listen, app, key, identifier, attributes, latency, rate, imported_accounts, faults } = args;
     let faults: Vec<FaultRule> = faults
         .iter()
         .map(|text| text.parse().map_err(|error| CommandFailure::usage(format!("--fault {text}: {error}"))))
         .collect::<Result<_, _>>()?;
+    let imported_accounts = match imported_accounts {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| CommandFailure::usage(format!("--imported-accounts {}: {error}", file.display())))?;
+            Some(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        }
+    };
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
     let options = SimulatorOptions {
@@ -68,6 +79,7 @@ pub async fn run(global: GlobalOptions, args: SimulateArgs) -> CommandResult {
         secret_key: key,
         identifier: identifier.clone(),
         attribute_names: attributes.clone(),
+        imported_accounts,
         latency,
         calls_per_second: rate,
         faults,

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::table_name::{TableName, parse_table_name};
 use super::uuid_text::{are_uuid_digits, uuid_digits, uuid_spellings};
-use crate::model::{Account, LogFormat, LogLevel, Region, Service};
+use crate::model::{Account, LogFormat, LogLevel, Region, Service, UnknownAccounts};
 use crate::postgres::{PgUrl, UrlFile};
 use crate::secret_file::SecretFile;
 
@@ -164,6 +164,8 @@ pub struct ImConfig {
     pub address: ImAddress,
     /// The vendor's push service that holds the attributes.
     pub service: Service,
+    /// What happens to an account that Chat does not know.
+    pub unknown_accounts: UnknownAccounts,
     /// The app's id, `SDKAppID` in the vendor's console.
     pub sdk_app_id: u32,
     /// The UserID of an administrator of the app, at most 32 bytes.

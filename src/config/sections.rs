@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::secrets::{self, FoundSecret, SecretLookup, ValidSecret};
 use super::table_name::parse_table_name;
-use crate::model::{LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service};
+use crate::model::{LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service, UnknownAccounts};
 use crate::postgres::{PgUrl, UrlFile};
 
 /// The length of a uuid without its hyphens.
@@ -138,6 +138,10 @@ pub(super) fn im(
     let address = address(document);
     let services = Service::ALL.map(|service| (service.as_str(), service));
     let service = document.read("im.service", checks::choice(&services));
+    let unknown_accounts = document.read(
+        "im.unknown_accounts",
+        checks::choice(&[("reject", UnknownAccounts::Reject), ("import", UnknownAccounts::Import)]),
+    );
     let sdk_app_id = document.read("im.sdk_app_id", checks::integer_u32);
     let identifier = document.read("im.identifier", checks::text);
     let secret_key = if needs_secret_key {
@@ -159,6 +163,7 @@ pub(super) fn im(
     let im = ImConfig {
         address: address?,
         service: service?,
+        unknown_accounts: unknown_accounts?,
         sdk_app_id: sdk_app_id?,
         identifier: identifier?,
         secret_key,
@@ -186,6 +191,7 @@ fn address(document: &mut ConfigDocument<'_>) -> Option<ImAddress> {
             ("mumbai", Region::Mumbai),
             ("silicon-valley", Region::SiliconValley),
             ("jakarta", Region::Jakarta),
+            ("ksa", Region::Ksa),
         ]),
     );
     let base_url = document.read("im.base_url", checks::base_url);

@@ -2,7 +2,7 @@
 //!
 //! Owns: the step from an answer to [`Accepted`] or [`CallError`]. Must not know: sockets, hosts, the connection pool.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -53,7 +53,13 @@ fn check_answer(
         let info = match failed_entries(request, usersig, list) {
             Some(failed) if ok => return Ok(ApiAnswer { error_list: Some(failed), ..answer }),
             Some(_) => "ErrorCode is 0, but ActionStatus is not OK".to_owned(),
-            None => "ErrorList names an account that the call did not carry".to_owned(),
+            None => {
+                let info = "ErrorList names an account that the call did not carry".to_owned();
+                return Err(CallError {
+                    request_id: answer.request_id,
+                    ..request.error(Code::UnmatchedErrorList, info)
+                });
+            }
         };
         return Err(CallError { request_id: answer.request_id, ..request.error(Code::Malformed, info) });
     }
@@ -69,29 +75,47 @@ fn check_answer(
     })
 }
 
-/// Each account of an `ErrorList` that failed, once. `None` when the list names an account that was not sent: it may
-/// be another spelling of an account that was sent, and then it is unknown which accounts failed.
+/// Each account of an `ErrorList` that failed, once, in the spelling in which it was sent. `None` when the list names an
+/// account that was not sent, or that may be one of several that were: then it is unknown which accounts failed.
 fn failed_entries(
     request: &ApiRequest<'_>,
     usersig: &Usersig,
     list: Vec<ErrorListEntry>,
 ) -> Option<Vec<ErrorListEntry>> {
-    let sent: HashSet<&str> = request.accounts.iter().copied().collect();
+    let exact: HashMap<&str, usize> = request.accounts.iter().copied().zip(0..).collect();
     let mut seen = HashSet::new();
     let mut failed = Vec::new();
     for ErrorListEntry { account, code, info } in list {
         if code == 0 {
             continue;
         }
-        if !sent.contains(account.as_str()) {
-            return None;
-        }
+        let position = exact.get(account.as_str()).copied().or_else(|| failed_account(&request.accounts, &account))?;
         // However long the list is, no more texts are redacted than accounts were sent.
-        if seen.insert(account.clone()) {
+        if seen.insert(position) {
+            let account = request.accounts[position].to_owned();
             failed.push(ErrorListEntry { account, code, info: info.map(|info| request.redact_all(&info, usersig)) });
         }
     }
     Some(failed)
+}
+
+/// The position of the account that an answer names. IM may spell it otherwise than the call did, in case or with blanks at
+/// the ends (assumed); such a spelling counts where it fits exactly one account of the call.
+pub(super) fn sent_account(sent: &[&str], named: &str) -> Option<usize> {
+    if let Some(position) = sent.iter().position(|account| *account == named) {
+        return Some(position);
+    }
+    let plain = |account: &str| account.trim().to_lowercase();
+    let named = plain(named);
+    let mut alike = sent.iter().enumerate().filter(|(_, account)| plain(account) == named);
+    let (position, _) = alike.next()?;
+    alike.next().is_none().then_some(position)
+}
+
+/// As [`sent_account`], for an answer that names only accounts of its call. A single account is the one that is meant,
+/// however it is spelled.
+fn failed_account(sent: &[&str], named: &str) -> Option<usize> {
+    if sent.len() == 1 { Some(0) } else { sent_account(sent, named) }
 }
 
 /// An accepted call, with the accounts of `ErrorList` to which it was not applied.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::code::Code;
 
-/// The vendor's five commands.
+/// The vendor's commands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ApiCommand {
     /// Sets attributes of users.
@@ -19,6 +19,10 @@ pub enum ApiCommand {
     SetAttrName,
     /// Reads the app's attribute names.
     GetAttrName,
+    /// Tells which accounts exist in Chat.
+    AccountCheck,
+    /// Creates accounts in Chat.
+    AccountImport,
 }
 
 impl ApiCommand {
@@ -30,6 +34,8 @@ impl ApiCommand {
             Self::RemoveAttr => "remove_attr",
             Self::SetAttrName => "set_attr_name",
             Self::GetAttrName => "get_attr_name",
+            Self::AccountCheck => "account_check",
+            Self::AccountImport => "account_import",
         }
     }
 }
@@ -61,6 +67,15 @@ pub struct UserAttrs {
     pub attrs: Vec<(String, String)>,
 }
 
+/// What IM holds of the accounts of a get call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UsersRead {
+    /// The users in the order of the answer, in the spelling in which they were asked for.
+    pub users: Vec<UserAttrs>,
+    /// The accounts that could not be read. Only `timpush` lists such accounts; they are not among the users.
+    pub failed: Vec<FailedAccount>,
+}
+
 /// A call that IM accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Accepted {
@@ -70,8 +85,19 @@ pub struct Accepted {
     pub failed: Vec<FailedAccount>,
 }
 
+/// What Chat knows of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountStatus {
+    /// The account exists.
+    Imported,
+    /// The account does not exist.
+    NotImported,
+    /// IM did not say, or could not check the account.
+    Undetermined,
+}
+
 /// An account to which an accepted call was not applied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FailedAccount {
     /// The user's account in IM.
     pub account: String,

@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tracing::{debug, info, warn};
 
-use super::answer::accepted;
-use super::call::{Accepted, ApiCommand, CallError, RemoveUser, SetUser, UserAttrs};
+use super::answer::{accepted, sent_account};
+use super::call::{Accepted, AccountStatus, ApiCommand, CallError, RemoveUser, SetUser, UserAttrs, UsersRead};
 use super::code::Code;
 use super::hosts::ApiHosts;
 use super::request::ApiRequest;
@@ -91,22 +91,64 @@ impl Client {
         Ok(accepted(&request, answer))
     }
 
-    /// Reads what IM holds of at most 100 accounts, in the order of its answer. Without accounts, no call is made.
-    pub async fn get_attr(&self, accounts: &[&str]) -> Result<Vec<UserAttrs>, CallError> {
+    /// Reads what IM holds of at most 100 accounts. Without accounts, no call is made.
+    pub async fn get_attr(&self, accounts: &[&str]) -> Result<UsersRead, CallError> {
         if accounts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(UsersRead::default());
         }
         let body = wire::get_attr(accounts);
         let request = ApiRequest { command: ApiCommand::GetAttr, body, accounts: accounts.to_vec(), set: &[] };
-        let users = self
-            .call(&request)
-            .await?
-            .user_attrs
-            .ok_or_else(|| request.error(Code::Malformed, "the answer says OK, but has no UserAttrs".to_owned()))?;
-        Ok(users
-            .into_iter()
-            .map(|user| UserAttrs { account: user.account, attrs: user.attrs.into_iter().collect() })
-            .collect())
+        let mut answer = self.call(&request).await?;
+        let no_users = || request.error(Code::Malformed, "the answer says OK, but has no UserAttrs".to_owned());
+        let listed = answer.user_attrs.take().ok_or_else(no_users)?;
+        let mut users = Vec::with_capacity(listed.len());
+        for user in listed {
+            // An account that was not asked for says nothing about those that were.
+            let Some(position) = sent_account(accounts, &user.account) else { continue };
+            let account = accounts[position].to_owned();
+            users.push(UserAttrs { account, attrs: user.attrs.into_iter().collect() });
+        }
+        Ok(UsersRead { users, failed: accepted(&request, answer).failed })
+    }
+
+    /// Tells for each of at most 100 accounts whether it exists in Chat. Without accounts, no call is made.
+    pub async fn account_check(&self, accounts: &[&str]) -> Result<Vec<AccountStatus>, CallError> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body = wire::account_check(accounts);
+        let request = ApiRequest { command: ApiCommand::AccountCheck, body, accounts: accounts.to_vec(), set: &[] };
+        let items =
+            self.call(&request).await?.result_item.ok_or_else(|| {
+                request.error(Code::Malformed, "the answer says OK, but has no ResultItem".to_owned())
+            })?;
+        let mut statuses = vec![AccountStatus::Undetermined; accounts.len()];
+        for item in items {
+            // What is said of an account that was not sent says nothing about those that were.
+            let Some(position) = sent_account(accounts, &item.account) else { continue };
+            statuses[position] = match (item.code, item.status.as_deref()) {
+                (0, Some("Imported")) => AccountStatus::Imported,
+                (0, Some("NotImported")) => AccountStatus::NotImported,
+                _ => AccountStatus::Undetermined,
+            };
+        }
+        Ok(statuses)
+    }
+
+    /// Creates at most 100 accounts in Chat. One that exists does not change. Returns the positions of those that could
+    /// not be created. Without accounts, no call is made.
+    pub async fn account_import(&self, accounts: &[&str]) -> Result<Vec<usize>, CallError> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body = wire::account_import(accounts);
+        let request = ApiRequest { command: ApiCommand::AccountImport, body, accounts: accounts.to_vec(), set: &[] };
+        let failed = self.call(&request).await?.fail_accounts.unwrap_or_default();
+        let positions = failed.iter().map(|account| sent_account(accounts, account)).collect::<Option<Vec<usize>>>();
+        positions.ok_or_else(|| {
+            let info = "FailAccounts names an account that the call did not carry".to_owned();
+            request.error(Code::Malformed, info)
+        })
     }
 
     /// The administrator's account, which every app has.

@@ -20,6 +20,8 @@ pub enum Code {
     Malformed,
     /// A complete answer with status 200 that is not IM's JSON, for example an HTML page.
     ForeignAnswer,
+    /// An accepted call whose `ErrorList` names accounts that were not in it.
+    UnmatchedErrorList,
     /// An HTTP status other than 200.
     Http(u16),
 }
@@ -32,12 +34,16 @@ impl fmt::Display for Code {
             Self::Connect => f.write_str("a connection failure"),
             Self::Malformed => f.write_str("an answer that does not come from IM"),
             Self::ForeignAnswer => f.write_str("HTTP status 200 and an answer that does not come from IM"),
+            Self::UnmatchedErrorList => f.write_str("a list of failed accounts that the call did not carry"),
             Self::Http(status) => write!(f, "HTTP status {status}"),
         }
     }
 }
 
 impl Code {
+    /// The account does not exist in Chat.
+    pub const UNKNOWN_ACCOUNT: Self = Self::Vendor(70107);
+
     fn facts(self) -> &'static CodeFacts {
         match self {
             Self::Vendor(number) => code_table::vendor(number),
@@ -45,6 +51,7 @@ impl Code {
             Self::Connect => &code_table::CONNECT,
             Self::Malformed => &code_table::MALFORMED,
             Self::ForeignAnswer => &code_table::FOREIGN_ANSWER,
+            Self::UnmatchedErrorList => &code_table::UNMATCHED_ERROR_LIST,
             Self::Http(status) => code_table::http(status),
         }
     }
@@ -77,7 +84,7 @@ impl Code {
             Self::Vendor(number) => number,
             Self::Http(status) => i64::from(status),
             Self::ForeignAnswer => 200,
-            Self::Timeout | Self::Connect | Self::Malformed => 0,
+            Self::Timeout | Self::Connect | Self::Malformed | Self::UnmatchedErrorList => 0,
         }
     }
 
@@ -94,7 +101,17 @@ impl Code {
 
     /// The account does not exist, so it holds no attribute: a removal that fails with this code counts as done.
     pub fn counts_as_removed(self) -> bool {
-        self.has(SpecialHandling::RemovalIsDone)
+        self.has(SpecialHandling::UnknownAccount)
+    }
+
+    /// The account does not exist in Chat. Where several accounts were in the call, `account_check` tells which.
+    pub fn means_unknown_account(self) -> bool {
+        self.has(SpecialHandling::UnknownAccount)
+    }
+
+    /// The app may be in another data centre than the one that was called.
+    pub(super) fn depends_on_data_centre(self) -> bool {
+        self.has(SpecialHandling::DataCentre)
     }
 
     /// IM asks for fewer calls of all commands, not only of the one that was called.

@@ -47,10 +47,13 @@ pub(super) enum SpecialHandling {
     RenewUserSig,
     /// The app's attribute names show whether a name is missing or values are not valid.
     CheckAttributeNames,
-    /// A removal that fails with it has nothing left to remove.
-    RemovalIsDone,
+    /// The account does not exist in Chat: a removal that fails with it has nothing left to remove, and `account_check`
+    /// tells which other accounts of the call do not exist.
+    UnknownAccount,
     /// The outcome of the call is unknown, although its class says that the call was refused.
     OutcomeUnknown,
+    /// The app may be in another data centre, so messages name the one that was called.
+    DataCentre,
     /// A gateway before IM has answered. A call with harmless content shows whether it refuses the content or every call.
     GatewayAnswer,
 }
@@ -113,7 +116,7 @@ pub(super) const VENDOR_CODES: &[VendorCode] = vendor_codes! {
     60005 Credentials App: "IM rejects the admin account or the UserSig in the URL." "Check `im.identifier` and the secret key."
     60006 Credentials App: "IM does not accept this SDKAppID." "Compare `im.sdk_app_id` with the console."
     60007 SlowDown Request: "The calls of this command exceed the app's rate limit." "Lower `im.calls_per_second`; all syncs and scripts of one app share its limit of 100."
-    60008 Retry Request: "IM had an internal timeout." "The fault is temporary. If it persists, send the RequestId from the log to the vendor's support."
+    60008 Retry Request: "IM had an internal timeout, or could not read the HTTP request." "The first is temporary. If it lasts for minutes while the connection works, look for a proxy that rewrites requests; otherwise send the RequestId from the log to the vendor's support."
     60009 Credentials App: "IM does not know this URL." "Check `im.base_url` and `im.service`."
     60010 Credentials App: "The account in `im.identifier` is not an administrator of the app." "Make it an administrator in the console, or configure another account."
     60011 SlowDown App: "All calls of the app together exceed its rate limit." "Lower `im.calls_per_second`, or find the other callers of this app."
@@ -125,32 +128,51 @@ pub(super) const VENDOR_CODES: &[VendorCode] = vendor_codes! {
     60017 Credentials App: "The app may not make this call." "Check in the console which features its edition includes."
     60018 SlowDown Request: "The calls exceed a rate limit." "Lower `im.calls_per_second`."
     60019 SlowDown Request: "The calls exceed a rate limit." "Lower `im.calls_per_second`."
-    60020 Credentials App: "The app's edition has expired." "Renew it in the console."
+    60020 Credentials App: "The app's edition has expired." "Renew it in the console. A purchase takes effect after five minutes."
     60021 Credentials App: "The app does not accept calls from the IP address of this machine." "Add the address to the app's list in the console."
+    60022 Credentials App: "IM refuses all calls of this app (the vendor documents the code as a fault of the app or its credentials)." "Check the app, its edition and its list of IP addresses in the console; the vendor's support asks for the RequestId."
     70001 Credentials App RenewUserSig: "IM reports that the UserSig has expired, also a fresh one." "Set the clock of this machine (NTP); check `im.usersig_lifetime`."
     70003 Credentials App: "The UserSig is not valid." "Check that the secret key belongs to `im.sdk_app_id` and is complete."
     70005 Credentials App: "The UserSig is not valid." "Check that the secret key belongs to `im.sdk_app_id` and is complete."
-    70009 Credentials App: "The UserSig is not valid." "Check that the secret key belongs to `im.sdk_app_id` and is complete."
+    70009 Credentials App DataCentre: "The UserSig is not valid." "Check that the secret key belongs to `im.sdk_app_id` and is complete, and that `im.region` is the data centre of the app."
     70013 Credentials App: "The UserSig belongs to another account than the call." "Check `im.identifier`, and that no proxy rewrites the URL."
     70014 Credentials App: "The UserSig belongs to another app than the call." "Check `im.sdk_app_id` and the secret key."
-    70016 Credentials App: "The app has no secret key." "Create one in the console and configure it for imsync."
-    70020 Credentials App: "The app does not exist in this data centre." "Check `im.sdk_app_id` and `im.region`."
+    70016 Credentials App DataCentre: "The app has no secret key in this data centre." "Check that `im.region` is the data centre of the app; then create a key in the console and configure it for imsync."
+    70020 Credentials App DataCentre: "The app does not exist in this data centre." "Check `im.sdk_app_id` and `im.region`."
     70050 Credentials App: "IM refused too many UserSigs of this app and does not check them for a while." "Correct the secret key, then wait a minute."
     70051 Credentials App: "The account in `im.identifier` is blocked." "Unblock it in the console, or configure another administrator."
     70052 Credentials App RenewUserSig: "IM reports that the UserSig has expired, also a fresh one." "Set the clock of this machine (NTP); check `im.usersig_lifetime`."
-    70107 Row Account RemovalIsDone: "The account does not exist in Chat." "Import it there (Chat also creates it when the user signs in for the first time)."
+    70107 Row Account UnknownAccount: "The account does not exist in Chat." "Import it there (Chat also creates it when the user signs in for the first time)."
     70169 Retry Request: "IM had an internal timeout." "The fault is temporary. If it persists, send the RequestId from the log to the vendor's support."
     70202 Retry Request: "IM had an internal timeout." "The fault is temporary. If it persists, send the RequestId from the log to the vendor's support."
+    70346 Credentials App: "IM refuses all calls of this app (the vendor documents the code as a fault of the app or its credentials)." "Check the app and its edition in the console; the vendor's support asks for the RequestId."
+    70347 Credentials App: "IM refuses all calls of this app (the vendor documents the code as a fault of the app or its credentials)." "Check the app and its edition in the console; the vendor's support asks for the RequestId."
+    70348 Credentials App: "IM refuses all calls of this app (the vendor documents the code as a fault of the app or its credentials)." "Check the app and its edition in the console; the vendor's support asks for the RequestId."
+    70398 Credentials App: "The app is a trial app, which may have at most 100 accounts." "Upgrade its edition in the console, or delete accounts that are not needed."
     70402 Row Attribute: "IM does not accept a parameter of this account." "Check its id and values in the table for characters that IM may not accept."
+    70403 Credentials App: "The account in `im.identifier` is not an administrator of the app." "Make it an administrator in the console, or configure another account."
     70500 Retry Request: "IM had an internal error." "The fault is temporary. If it persists, send the RequestId from the log to the vendor's support."
     90001 Request Request: "IM could not parse the JSON of the request." "Look for a proxy that rewrites requests; otherwise report it to the authors of imsync."
     90009 Credentials App: "The account in `im.identifier` is not an administrator of the app." "Make it an administrator in the console, or configure another account."
     90018 Request Request: "The call carries more accounts than IM accepts." "Lower `im.users_per_call`."
-    90033 Row Attribute CheckAttributeNames: "IM does not accept an attribute: the app does not define its name, or its value is not valid." "Compare the app's attribute names (console, or `im_get_attr_name`) with [attributes]."
+    90020 Unknown Request: "The code is about tags, which imsync does not send." "Check `im.base_url`: another service may have answered. The vendor's support asks for the RequestId."
+    90032 Unknown Request: "The code is about tags, which imsync does not send." "Check `im.base_url`: another service may have answered. The vendor's support asks for the RequestId."
+    90033 Row Attribute CheckAttributeNames: "IM does not accept an attribute: the app does not define its name, or its value is not valid." "Compare the app's attribute names (console, or `im_get_attr_name`) with [attributes]. When names are set, the name exists under another number, or its type differs, which cannot be changed."
     90035 Row Account: "The attribute belongs to the other account type (UserIDs or devices)." "Check `AttrTypes` of the app's attribute names. The type cannot be changed, so use another name."
+    90040 Unknown Request: "The code is about tags, which imsync does not send." "Check `im.base_url`: another service may have answered. The vendor's support asks for the RequestId."
     90045 Credentials App: "The push feature is not enabled for the app." "Enable it in the console, or choose the other `im.service`."
+    90056 Unknown Request: "The code is about the body of a message, which imsync does not send." "Check `im.base_url`: another service may have answered. The vendor's support asks for the RequestId."
     91000 Retry Request: "IM had an internal error." "The fault is temporary. If it persists, send the RequestId from the log to the vendor's support."
 };
+
+/// The codes 141000 to 141999. The vendor documents them as a group.
+pub(super) static CODES_141XXX: CodeFacts = CodeFacts::new(
+    "141xxx",
+    CodeClass::Credentials,
+    CodeScope::App,
+    "IM refuses all calls of this app (the vendor documents the group of codes as faults of the app or its credentials).",
+    "Check the app and its edition in the console; the vendor's support asks for the RequestId.",
+);
 
 /// Any code that [`VENDOR_CODES`] does not list.
 pub(super) static UNKNOWN: CodeFacts = CodeFacts::new(
@@ -176,7 +198,7 @@ pub(super) static CONNECT: CodeFacts = CodeFacts::new(
     CodeClass::Retry,
     CodeScope::App,
     "IM cannot be reached, or the connection broke.",
-    "Check DNS, the network, the firewall and this machine's clock and CA certificates (TLS); check `im.region` or `im.base_url`.",
+    "Check DNS, the network, the firewall and this machine's clock and CA certificates (TLS); check `im.region` or `im.base_url`, and the proxy that `HTTPS_PROXY` of the environment names, if it is set.",
 );
 
 /// A complete answer with status 200 that is not IM's JSON.
@@ -188,6 +210,17 @@ pub(super) static FOREIGN_ANSWER: CodeFacts = CodeFacts::new(
     "Check `im.base_url`; look for a captive portal, or for a rule of a gateway that the content of the call meets.",
 )
 .with(SpecialHandling::GatewayAnswer);
+
+/// An accepted call whose list of failed accounts cannot be matched with the accounts of the call. Smaller calls show which
+/// accounts failed.
+pub(super) static UNMATCHED_ERROR_LIST: CodeFacts = CodeFacts::new(
+    "malformed",
+    CodeClass::Row,
+    CodeScope::Request,
+    "IM lists failed accounts that the call did not carry.",
+    "imsync sends smaller calls to find out which accounts failed. If it persists, send the RequestId from the log to the vendor's support.",
+)
+.with(SpecialHandling::OutcomeUnknown);
 
 /// An answer that is not the documented JSON.
 pub(super) static MALFORMED: CodeFacts = CodeFacts::new(
@@ -298,10 +331,10 @@ pub(super) static HTTP_STATUSES: &[HttpStatuses] = &[
 
 /// The facts of a vendor code.
 pub(super) fn vendor(number: i64) -> &'static CodeFacts {
-    VENDOR_CODES
-        .binary_search_by_key(&number, |entry| entry.number)
-        .ok()
-        .map_or(&UNKNOWN, |index| &VENDOR_CODES[index].facts)
+    VENDOR_CODES.binary_search_by_key(&number, |entry| entry.number).map_or_else(
+        |_| if (141_000..142_000).contains(&number) { &CODES_141XXX } else { &UNKNOWN },
+        |index| &VENDOR_CODES[index].facts,
+    )
 }
 
 /// The facts of an HTTP status.

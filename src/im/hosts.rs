@@ -29,6 +29,8 @@ fn host_names(region: Region) -> (&'static str, &'static str) {
         Region::Mumbai => ("adminapiind.im.qcloud.com", "adminapiind.my-imcloud.com"),
         Region::SiliconValley => ("adminapiusa.im.qcloud.com", "adminapiusa.my-imcloud.com"),
         Region::Jakarta => ("adminapiidn.im.qcloud.com", "adminapiidn.my-imcloud.com"),
+        // Not on a page of the vendor: public programs of the vendor and of others use these.
+        Region::Ksa => ("adminapiksa.im.qcloud.com", "adminapiksa.my-imcloud.com"),
     }
 }
 
@@ -58,9 +60,9 @@ impl ApiHost {
 }
 
 /// The URL leads to this machine.
-fn is_loopback(url: &url::Url) -> bool {
+pub(super) fn is_loopback(url: &url::Url) -> bool {
     match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,

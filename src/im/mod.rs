@@ -44,7 +44,9 @@ mod transport;
 mod usersig;
 mod wire;
 
-pub use call::{Accepted, ApiCommand, CallError, FailedAccount, RemoveUser, SetUser, UserAttrs};
+pub use call::{
+    Accepted, AccountStatus, ApiCommand, CallError, FailedAccount, RemoveUser, SetUser, UserAttrs, UsersRead,
+};
 pub use client::Client;
 pub use code::Code;
 pub use code_table::{CodeClass, CodeScope};

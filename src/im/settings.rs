@@ -35,9 +35,10 @@ pub struct ClientSettings {
 /// Where the calls go.
 #[derive(Clone)]
 pub enum ApiBase {
-    /// The region's host and its backup host. `HTTPS_PROXY` of the environment is honoured.
+    /// The region's host and its backup host. `HTTPS_PROXY` and `NO_PROXY` of the environment are honoured.
     Region(Region),
-    /// The URL of a proxy or of the simulator. There is no backup host, and no proxy of the environment is used.
+    /// The URL of a proxy or of the simulator. There is no backup host. `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the
+    /// environment are honoured, unless the URL leads to this machine.
     BaseUrl(url::Url),
 }
 

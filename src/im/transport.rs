@@ -15,13 +15,13 @@ use tracing::warn;
 use super::answer::{read_answer, retry_after};
 use super::call::{ApiCommand, CallError};
 use super::code::Code;
-use super::hosts::{ApiHost, ApiHosts};
+use super::hosts::{ApiHost, ApiHosts, is_loopback};
 use super::request::ApiRequest;
 use super::settings::{ApiBase, ClientSettings};
 use super::usersig::Usersig;
 use super::wire::ApiAnswer;
 use crate::clock;
-use crate::model::Service;
+use crate::model::{Region, Service};
 
 /// A get call's answer for 100 users has at most 120 KiB. A much larger answer does not come from IM and must not fill
 /// the memory.
@@ -41,6 +41,8 @@ pub(super) struct HttpTransport {
     http: reqwest::Client,
     hosts: ApiHosts,
     service: Service,
+    /// The configured data centre; `None` with a base URL.
+    region: Option<Region>,
     sdk_app_id: u32,
     /// The identifier, escaped for a query.
     identifier: String,
@@ -74,6 +76,10 @@ impl HttpTransport {
             http: connection_pool(settings)?,
             hosts,
             service: settings.service,
+            region: match settings.api_base {
+                ApiBase::Region(region) => Some(region),
+                ApiBase::BaseUrl(_) => None,
+            },
             sdk_app_id: settings.sdk_app_id,
             identifier,
             wall_clock,
@@ -117,7 +123,7 @@ impl HttpTransport {
         let url = format!(
             "{}/v4/{}/{}?sdkappid={}&identifier={}&usersig={}&random={}&contenttype=json",
             host.base,
-            self.service.as_str(),
+            service_path(self.service, request.command),
             command_path(self.service, request.command),
             self.sdk_app_id,
             self.identifier,
@@ -148,7 +154,18 @@ impl HttpTransport {
                 .error(Code::Malformed, format!("the answer is larger than {} MiB", MAX_ANSWER_BYTES / 1024 / 1024)),
             BodyError::Connection(error) => connection_broke(request, usersig, host, error),
         })?;
-        read_answer(request, usersig, &body, retry_after)
+        read_answer(request, usersig, &body, retry_after).map_err(|error| self.with_data_centre(error, host))
+    }
+
+    /// Names the data centre where the app may be in another one.
+    fn with_data_centre(&self, mut error: CallError, host: &ApiHost) -> CallError {
+        if error.code.depends_on_data_centre() {
+            let setting = self
+                .region
+                .map_or_else(|| "im.base_url".to_owned(), |region| format!("im.region is \"{}\"", region.as_str()));
+            error.info = format!("{}; the call went to {} ({setting})", error.info, host.shown);
+        }
+        error
     }
 
     async fn read_body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, BodyError> {
@@ -194,16 +211,28 @@ fn root_cause(error: reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// The vendor's service of a command. Accounts have a service of their own, whichever push service is used.
+fn service_path(service: Service, command: ApiCommand) -> &'static str {
+    match command {
+        ApiCommand::AccountCheck | ApiCommand::AccountImport => "im_open_login_svc",
+        ApiCommand::SetAttr
+        | ApiCommand::GetAttr
+        | ApiCommand::RemoveAttr
+        | ApiCommand::SetAttrName
+        | ApiCommand::GetAttrName => service.as_str(),
+    }
+}
+
 fn command_path(service: Service, command: ApiCommand) -> &'static str {
-    match service {
-        Service::Timpush => command.label(),
-        Service::AllMemberPush => match command {
-            ApiCommand::SetAttr => "im_set_attr",
-            ApiCommand::GetAttr => "im_get_attr",
-            ApiCommand::RemoveAttr => "im_remove_attr",
-            ApiCommand::SetAttrName => "im_set_attr_name",
-            ApiCommand::GetAttrName => "im_get_attr_name",
-        },
+    match (service, command) {
+        (_, ApiCommand::AccountCheck) => "account_check",
+        (_, ApiCommand::AccountImport) => "multiaccount_import",
+        (Service::Timpush, _) => command.label(),
+        (Service::AllMemberPush, ApiCommand::SetAttr) => "im_set_attr",
+        (Service::AllMemberPush, ApiCommand::GetAttr) => "im_get_attr",
+        (Service::AllMemberPush, ApiCommand::RemoveAttr) => "im_remove_attr",
+        (Service::AllMemberPush, ApiCommand::SetAttrName) => "im_set_attr_name",
+        (Service::AllMemberPush, ApiCommand::GetAttrName) => "im_get_attr_name",
     }
 }
 
@@ -220,12 +249,13 @@ fn connection_pool(settings: &ClientSettings) -> Result<reqwest::Client, String>
         .redirect(Policy::none())
         .referer(false)
         .retry(reqwest::retry::never());
+    // HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment apply to every host but this machine.
     let builder = match &settings.api_base {
-        // HTTPS_PROXY of the environment is for hosts on the Internet, so it applies here.
         ApiBase::Region(_) => builder.https_only(true),
-        ApiBase::BaseUrl(url) if url.scheme() == "https" => builder.no_proxy(),
+        ApiBase::BaseUrl(url) if is_loopback(url) && url.scheme() == "https" => builder.no_proxy(),
         // Without TLS, the machine's CA certificates are not needed and not read.
-        ApiBase::BaseUrl(_) => builder.no_proxy().tls_certs_only([]),
+        ApiBase::BaseUrl(url) if is_loopback(url) => builder.no_proxy().tls_certs_only([]),
+        ApiBase::BaseUrl(_) => builder,
     };
     builder
         .build()

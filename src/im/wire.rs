@@ -48,6 +48,24 @@ struct SetAttrNameBody<'a> {
     attr_names: &'a BTreeMap<u8, String>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AccountCheckBody<'a> {
+    check_item: Vec<CheckItemBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckItemBody<'a> {
+    #[serde(rename = "UserID")]
+    account: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AccountImportBody<'a> {
+    accounts: &'a [&'a str],
+}
+
 fn as_object<S: Serializer>(attrs: &&[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(attrs.len()))?;
     for (name, value) in *attrs {
@@ -78,6 +96,16 @@ pub(super) fn set_attr_names(names: &BTreeMap<u8, String>) -> Vec<u8> {
     body(&SetAttrNameBody { attr_names: names })
 }
 
+/// The body of a call that checks which accounts exist.
+pub(super) fn account_check(accounts: &[&str]) -> Vec<u8> {
+    body(&AccountCheckBody { check_item: accounts.iter().map(|account| CheckItemBody { account }).collect() })
+}
+
+/// The body of a call that creates accounts.
+pub(super) fn account_import(accounts: &[&str]) -> Vec<u8> {
+    body(&AccountImportBody { accounts })
+}
+
 /// The body of a call without arguments. The vendor expects an object, not an empty body.
 pub(super) fn empty() -> Vec<u8> {
     b"{}".to_vec()
@@ -100,6 +128,21 @@ pub(super) struct ApiAnswer {
     pub(super) error_list: Option<Vec<ErrorListEntry>>,
     pub(super) user_attrs: Option<Vec<UserAttrsEntry>>,
     pub(super) attr_names: Option<BTreeMap<String, String>>,
+    /// The answer to `account_check`.
+    pub(super) result_item: Option<Vec<CheckedAccountEntry>>,
+    /// The answer to `multiaccount_import`: the accounts that could not be created.
+    pub(super) fail_accounts: Option<Vec<String>>,
+}
+
+/// Whether one account exists.
+#[derive(Deserialize)]
+pub(super) struct CheckedAccountEntry {
+    #[serde(rename = "UserID")]
+    pub(super) account: String,
+    #[serde(rename = "ResultCode")]
+    pub(super) code: i64,
+    #[serde(rename = "AccountStatus")]
+    pub(super) status: Option<String>,
 }
 
 /// An account to which the call was not applied.

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::error::PassError;
 use super::full::{FullPass, FullPassPhase, FullPassStep};
 use super::page_diff::CompareOptions;
-use super::pages::{PageScan, ReadPage};
+use super::pages::ReadPage;
 use super::progress::{PassPhase, PassProgress};
 use super::recorded_pages::PageEnd;
 use super::report::PassOutcome;
@@ -123,8 +123,7 @@ impl Engine {
                 tracing::info!("the removal guard is lifted");
             }
         }
-        let [.., retries] = PageScan::full(None);
-        self.retry_rejections(&full.context, retries).await?;
+        self.retry_rejections(&full.context).await?;
         self.settle(&full.context).await?;
         full.context.check_im_answered()?;
         // In another order of the accounts, rows may have been skipped.

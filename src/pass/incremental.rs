@@ -54,12 +54,12 @@ impl Engine {
 
     async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
         let from = self.take_transaction_list().await?;
-        let [mut changed, mut in_doubt, retries] = PageScan::incremental(from);
+        let [mut changed, mut in_doubt, _] = PageScan::incremental(from);
         self.enqueue_changes(context, &mut changed).await?;
         self.settle_with_deferred(context, false).await?;
         self.resend_in_doubt(context, &mut in_doubt).await?;
         self.send_removals(context, RemovalPolicy::GUARDED).await?;
-        self.retry_rejections(context, retries).await?;
+        self.retry_rejections(context).await?;
         self.settle(context).await?;
         context.check_im_answered()?;
         // The position may only rise over rows of the table for which it was stored.

@@ -12,7 +12,7 @@ use super::error::PassError;
 use super::page_diff::{CompareOptions, RetryRejections};
 use crate::config::Config;
 use crate::model::{Account, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
-use crate::push::ChangeOrigin;
+use crate::push::{ChangeOrigin, unknown_account_code};
 use crate::source::{AccountRows, Cursor, Source, UnreadableRow, WatermarkPoint};
 use crate::state::State;
 
@@ -72,7 +72,17 @@ pub(super) enum PageScan {
     InDoubt { after: Option<(DateTime<Utc>, Account)>, seen: HashSet<Account> },
     /// Accounts with rejections whose retry is due, at most `limit`. It has one page: those that were tried again are no
     /// longer due, so a pass starts this scan several times.
-    RejectionRetries { limit: usize },
+    RejectionRetries { of: RetriedAccounts, limit: usize },
+}
+
+/// Which accounts with rejections a scan finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetriedAccounts {
+    All,
+    /// Those that Chat did not know. A check finds a hundred of them in one call.
+    Unknown,
+    /// Those that Chat knows, as far as was known when they were rejected.
+    Known,
 }
 
 impl PageScan {
@@ -95,7 +105,12 @@ impl PageScan {
 
     fn follow_up() -> [Self; 2] {
         let in_doubt = Self::InDoubt { after: None, seen: HashSet::new() };
-        [in_doubt, Self::RejectionRetries { limit: MAX_RETRIED_ACCOUNTS }]
+        [in_doubt, Self::rejections(RetriedAccounts::All, MAX_RETRIED_ACCOUNTS)]
+    }
+
+    /// The scan of rejections whose retry is due.
+    pub(super) fn rejections(of: RetriedAccounts, limit: usize) -> Self {
+        Self::RejectionRetries { of, limit }
     }
 
     /// How pages of this scan are compared. Removals wait for the removal guard.
@@ -105,15 +120,19 @@ impl PageScan {
             Self::ChangedRows { .. } | Self::WholeTable { .. } | Self::GoneAccounts { .. } => options,
             Self::NamedAccounts { .. } => CompareOptions { retry: RetryRejections::All, ..options },
             Self::InDoubt { .. } => CompareOptions { origin: ChangeOrigin::UnknownOutcome, ..options },
-            Self::RejectionRetries { .. } => {
-                CompareOptions { retry: RetryRejections::Due, origin: ChangeOrigin::RejectionRetry, ..options }
+            Self::RejectionRetries { of, .. } => {
+                let origin = match of {
+                    RetriedAccounts::Unknown => ChangeOrigin::UnknownAccountRetry,
+                    RetriedAccounts::All | RetriedAccounts::Known => ChangeOrigin::RejectionRetry,
+                };
+                CompareOptions { retry: RetryRejections::Due, origin, ..options }
             }
         }
     }
 
     /// Sets how many accounts the next page of rejections may have.
     pub(super) fn limit_retries(&mut self, accounts: usize) {
-        if let Self::RejectionRetries { limit } = self {
+        if let Self::RejectionRetries { limit, .. } = self {
             *limit = accounts;
         }
     }
@@ -161,8 +180,8 @@ impl PageScan {
                 let accounts = reader.in_doubt_after(after, seen).await?;
                 reader.look_up_page(accounts).await
             }
-            Self::RejectionRetries { limit } => {
-                let accounts = reader.rejections_due(*limit).await?;
+            Self::RejectionRetries { of, limit } => {
+                let accounts = reader.rejections_due(*of, *limit).await?;
                 let page = reader.look_up_page(accounts).await?;
                 Ok(page.map(|page| ReadPage { is_last: true, ..page }))
             }
@@ -248,9 +267,20 @@ impl PageReader {
         }
     }
 
-    async fn rejections_due(&self, limit: usize) -> Result<Vec<Account>, PassError> {
+    /// At most `limit` of the accounts whose retry has been due longest.
+    async fn rejections_due(&self, of: RetriedAccounts, limit: usize) -> Result<Vec<Account>, PassError> {
         let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(self.page_limit());
-        Ok(self.state.accounts_with_due_rejections(sync_id, limit).await?)
+        let limit = limit.min(self.page_size());
+        // Both kinds are among those that have been due longest, so neither has to search behind the other.
+        let searched = if of == RetriedAccounts::All { limit } else { MAX_RETRIED_ACCOUNTS };
+        let searched = i64::try_from(searched).unwrap_or(i64::MAX);
+        let due = self.state.accounts_with_due_rejections(sync_id, unknown_account_code(), searched).await?;
+        let is_wanted = |is_unknown: bool| match of {
+            RetriedAccounts::All => true,
+            RetriedAccounts::Unknown => is_unknown,
+            RetriedAccounts::Known => !is_unknown,
+        };
+        let wanted = due.into_iter().filter(|(_, is_unknown)| is_wanted(*is_unknown));
+        Ok(wanted.map(|(account, _)| account).take(limit).collect())
     }
 }

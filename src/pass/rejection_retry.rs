@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::error::PassError;
 use super::guard::GuardScope;
 use super::page_diff::RetryRejections;
-use super::pages::{MAX_RETRIED_ACCOUNTS, PageScan};
+use super::pages::{MAX_RETRIED_ACCOUNTS, PageScan, RetriedAccounts};
 use super::progress::{PassPhase, PassProgress};
 use super::removals::RemovalPolicy;
 use crate::clock;
@@ -19,24 +19,35 @@ use crate::model::Account;
 
 /// After this time no further round begins in a pass, because the changes of the next pass wait.
 const RETRY_TIME: Duration = Duration::from_secs(1);
+/// The part of it for each of the two kinds of accounts, so that neither keeps the other waiting.
+const TIME_OF_A_KIND: Duration = Duration::from_millis(500);
 
 const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { scope: GuardScope::PartOfTable, retry: RetryRejections::Due };
 
 impl Engine {
     /// Tries rejections again after the rows of the pass itself, in calls of their own. Each pass tries only some of them:
     /// changes of the next pass must not wait for thousands of accounts that are refused again.
-    pub(super) async fn retry_rejections(
+    pub(super) async fn retry_rejections(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+        self.go_on_making_rejections_due().await?;
+        for of in [RetriedAccounts::Unknown, RetriedAccounts::Known] {
+            self.retry_rejections_of(context, of).await?;
+        }
+        Ok(())
+    }
+
+    async fn retry_rejections_of(
         &mut self,
         context: &Arc<DeliveryContext>,
-        mut scan: PageScan,
+        of: RetriedAccounts,
     ) -> Result<(), PassError> {
-        self.go_on_making_rejections_due().await?;
-        let began = clock::monotonic();
+        let mut began = clock::monotonic();
         let full_call = self.config.im.users_per_call;
-        let cautious = self.accounts_in_a_second_of_calls();
+        let is_cheap = of == RetriedAccounts::Unknown && context.session.unknown_accounts_are_cheap();
+        let cautious = if is_cheap { full_call } else { self.accounts_in_a_second_of_calls() };
+        let mut scan = PageScan::rejections(of, cautious);
         let options = scan.compare_options(false);
         let (mut size, mut tried) = (cautious, 0);
-        while tried < MAX_RETRIED_ACCOUNTS && began.elapsed() < RETRY_TIME {
+        while tried < MAX_RETRIED_ACCOUNTS && began.elapsed() < TIME_OF_A_KIND {
             scan.limit_retries(size);
             self.queue.wait_for_capacity().await;
             let Some(page) = scan.next(&mut self.reader).await? else { break };
@@ -62,6 +73,12 @@ impl Engine {
             if self.queue.has_outstanding(context.pass) {
                 // IM does not answer for one of them. The next pass tries others.
                 break;
+            }
+            if of == RetriedAccounts::Unknown && context.session.unknown_accounts_are_cheap() {
+                // The first call may have waited for those of the process before. It shows what the others cost.
+                began = if size == full_call { clock::monotonic() } else { began };
+                size = MAX_RETRIED_ACCOUNTS.saturating_sub(tried);
+                continue;
             }
             // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
             let none_refused = PassProgress::get(&context.progress.rejected) == rejected;

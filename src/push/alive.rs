@@ -61,6 +61,7 @@ impl PushSession {
 /// refusal does not show that IM is unreachable.
 pub(super) fn is_answer(code: Code) -> bool {
     match code {
+        Code::UnmatchedErrorList => true,
         Code::Vendor(_) | Code::Http(400..=499) => code.class() != CodeClass::Retry,
         Code::Http(_) | Code::Timeout | Code::Connect | Code::Malformed | Code::ForeignAnswer => false,
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::attempts::Attempts;
-use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
+use super::batch::{AccountLookup, Batch, BatchEntry, ChangeOrigin, Operation};
 use super::call::Call;
 use super::disposition::Disposition;
 use super::outage::{FailedBatch, OutageDecision, OutageDetector};
@@ -51,6 +51,11 @@ impl<'a> AnswerHandler<'a> {
         let BatchContext { session, changes, origin } = self.context;
         let accounts = if origin == ChangeOrigin::Unresponsive { 1 } else { session.pusher.limits.users_per_call };
         self.queue = Batch::cut(op, changes, accounts);
+        if origin == ChangeOrigin::UnknownAccountRetry && session.resolves_unknown_accounts() {
+            for batch in &mut self.queue {
+                batch.lookup = AccountLookup::First;
+            }
+        }
     }
 
     /// The outcomes in the order of the changes.
@@ -113,6 +118,7 @@ impl<'a> AnswerHandler<'a> {
             entry.may_be_applied |= batch.attempts.may_be_applied;
         }
         let sample = batch.sample;
+        let unknown = std::mem::take(&mut batch.unknown);
         let refused = matches!(answer, Err(SendFailure::Refused(_)));
         match answer {
             Ok(accepted) => self.call_accepted(batch, &accepted),
@@ -120,6 +126,10 @@ impl<'a> AnswerHandler<'a> {
             Err(SendFailure::RanOut(error)) => self.attempts_ran_out(batch, &error),
             Err(SendFailure::Stalled(error)) => self.stalled(batch, &error),
             Err(SendFailure::Halted) => self.settlement.unanswered(self.op, batch.into_unanswered()),
+        }
+        // After the accepted entries, which show that the app knows accounts of this form.
+        for (entry, refusal) in unknown {
+            self.unknown_account(entry, refusal);
         }
         if let Some(sample) = sample {
             let others = self.splitter.sample_answered(sample, refused);
@@ -147,10 +157,15 @@ impl<'a> AnswerHandler<'a> {
             std::mem::take(&mut batch.entries).into_iter().partition(|entry| failure_of(entry).is_some());
         // The accepted entries come first, because they can show the cause of a refusal.
         self.entries_accepted(&done);
-        let mut to_retry = Vec::new();
+        let (mut to_retry, mut to_import) = (Vec::new(), Vec::new());
+        let imports = self.looks_up(batch) && self.op == Operation::Set && session.imports_accounts();
         for mut entry in refused {
             let Some(failed) = failure_of(&entry) else { continue };
             let refusal = || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
+            if imports && failed.code.means_unknown_account() {
+                to_import.push((entry, failed));
+                continue;
+            }
             match Disposition::of(failed.code) {
                 Disposition::Bisect => self.refused_alone(entry, failed.code, batch.passed_before, refusal()),
                 Disposition::Retry => {
@@ -165,6 +180,7 @@ impl<'a> AnswerHandler<'a> {
             }
         }
         self.retry_listed(batch, to_retry);
+        self.import_listed(batch, accepted, to_import);
     }
 
     /// Accounts that `timpush` lists with a code for which the call is retried. They go together into one new call,
@@ -191,9 +207,47 @@ impl<'a> AnswerHandler<'a> {
         }
     }
 
+    /// Accounts that `timpush` lists as not known to Chat go together into one new call, after their import.
+    fn import_listed(&mut self, batch: &mut Batch, accepted: &Accepted, entries: Vec<(BatchEntry, &FailedAccount)>) {
+        let Some((_, failed)) = entries.first() else { return };
+        let error = CallError {
+            command: self.op.command(),
+            code: failed.code,
+            info: failed.info.clone(),
+            request_id: accepted.request_id.clone(),
+            retry_after: None,
+            maybe_applied: false,
+        };
+        let next_attributes = std::mem::take(&mut batch.next_attributes);
+        let lookup = AccountLookup::AfterRefusal(Box::new(error));
+        let entries = entries.into_iter().map(|(entry, _)| entry).collect();
+        self.queue.push_front(Batch { next_attributes, lookup, ..Batch::new(self.op, entries) });
+    }
+
+    /// The service of accounts may be asked about this batch.
+    fn looks_up(&self, batch: &Batch) -> bool {
+        matches!(batch.lookup, AccountLookup::NotNeeded) && self.context.session.resolves_unknown_accounts()
+    }
+
+    /// Chat does not know the account.
+    fn unknown_account(&mut self, entry: BatchEntry, refusal: VendorRefusal) {
+        let refusal = Arc::new(refusal);
+        let refused = LoneRefusal { code: Code::UNKNOWN_ACCOUNT, passed_before: 0, refusal, is_proven: true };
+        self.outage.answered();
+        // The code is about the account, so no attribute of it is sent alone.
+        let _ = self.settlement.refused_alone(self.op, entry, refused);
+    }
+
     /// IM refused the call as a whole.
     fn call_refused(&mut self, batch: Batch, error: &CallError) {
         let BatchContext { session, changes, origin } = self.context;
+        let helps = batch.entries.len() > 1 || (self.op == Operation::Set && session.imports_accounts());
+        if error.code.means_unknown_account() && helps && self.looks_up(&batch) {
+            let Batch { op, entries, next_attributes, is_split, .. } = batch;
+            let lookup = AccountLookup::AfterRefusal(Box::new(error.clone()));
+            self.queue.push_front(Batch { next_attributes, is_split, lookup, ..Batch::new(op, entries) });
+            return;
+        }
         if let [entry] = batch.entries[..] {
             let call = Call::of(self.op, &batch.entries, changes, &session.names);
             let refusal = vendor_refusal(error.code, &error.info, error.request_id.as_deref(), call.values());
@@ -282,7 +336,7 @@ impl<'a> AnswerHandler<'a> {
 
     /// IM refused an account or an attribute that was alone in its call, or that `timpush` listed.
     fn refused_alone(&mut self, entry: BatchEntry, code: Code, passed_before: u64, refusal: VendorRefusal) {
-        let refused = LoneRefusal { code, passed_before, refusal: Arc::new(refusal) };
+        let refused = LoneRefusal { code, passed_before, refusal: Arc::new(refusal), is_proven: false };
         match self.settlement.refused_alone(self.op, entry, refused) {
             RefusalEffect::Done | RefusalEffect::Held => {}
             RefusalEffect::Row(attributes) => {

@@ -85,7 +85,7 @@ impl PushSession {
             .get_or_init(|| async {
                 match self.send_with_retry(&Call::Names, &mut Attempts::default()).await {
                     Ok(CallReply::Names(names)) => Some(names),
-                    Ok(CallReply::Users(_) | CallReply::Read) | Err(_) => None,
+                    Ok(_) | Err(_) => None,
                 }
             })
             .await;

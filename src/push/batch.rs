@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::attempts::Attempts;
-use crate::im::ApiCommand;
-use crate::model::{AttributeIndex, Change};
+use crate::im::{ApiCommand, CallError};
+use crate::model::{AttributeIndex, Change, VendorRefusal};
 
 /// Where the changes of a delivery come from. It decides whether their answers count when the push stage looks for the
 /// cause of refusals, and how often their calls are retried.
@@ -24,6 +24,8 @@ pub enum ChangeOrigin {
     Unresponsive,
     /// A further attempt for standing rejections. Its answers never count.
     RejectionRetry,
+    /// As [`RejectionRetry`](Self::RejectionRetry), of accounts that Chat did not know. They are looked up there first.
+    UnknownAccountRetry,
 }
 
 impl ChangeOrigin {
@@ -34,7 +36,7 @@ impl ChangeOrigin {
 
     /// Answers count when the push stage looks for the cause of refusals or of silence.
     pub(super) fn counts(self) -> bool {
-        self != Self::RejectionRetry
+        !matches!(self, Self::RejectionRetry | Self::UnknownAccountRetry)
     }
 }
 
@@ -114,6 +116,19 @@ impl BatchEntry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SampleId(pub(super) usize);
 
+/// Whether the vendor's service of accounts tells which accounts of a batch Chat does not know.
+#[derive(Debug)]
+pub(super) enum AccountLookup {
+    /// It has not been needed so far.
+    NotNeeded,
+    /// It does so before the batch is sent, because all of its accounts were unknown when they were sent last.
+    First,
+    /// It does so before the batch is sent again. IM refused the batch, or these accounts of it, with this error.
+    AfterRefusal(Box<CallError>),
+    /// It has done so. A further refusal is not looked up again.
+    Done,
+}
+
 /// What one call carries.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -133,6 +148,9 @@ pub(super) struct Batch {
     pub is_split: bool,
     /// The sample to which the batch, with its one account, belongs.
     pub sample: Option<SampleId>,
+    pub lookup: AccountLookup,
+    /// Entries of accounts that Chat does not know. They were not sent.
+    pub unknown: Vec<(BatchEntry, VendorRefusal)>,
 }
 
 impl Batch {
@@ -146,7 +164,20 @@ impl Batch {
             passed_before: 0,
             is_split: false,
             sample: None,
+            lookup: AccountLookup::NotNeeded,
+            unknown: Vec::new(),
         }
+    }
+
+    /// A part of a batch. `is_looked_up`: the service of accounts was asked about the batch, and is not asked again.
+    pub(super) fn part(op: Operation, entries: Vec<BatchEntry>, is_looked_up: bool) -> Self {
+        let lookup = if is_looked_up { AccountLookup::Done } else { AccountLookup::NotNeeded };
+        Self { lookup, ..Self::new(op, entries) }
+    }
+
+    /// The service of accounts was asked about the batch.
+    pub(super) fn is_looked_up(&self) -> bool {
+        matches!(self.lookup, AccountLookup::Done)
     }
 
     /// Cuts all that the changes set or remove into batches of at most `users_per_call` accounts.

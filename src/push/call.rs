@@ -3,7 +3,7 @@
 //! Owns: plain data, built from changes. Must not know: how a call is sent, what an answer means, when a call may start.
 
 use super::batch::{BatchEntry, Operation};
-use crate::im::{Accepted, ApiCommand, RemoveUser, SetUser};
+use crate::im::{Accepted, AccountStatus, ApiCommand, RemoveUser, SetUser};
 use crate::model::{AttributeNames, Change};
 
 /// The contents of a call.
@@ -15,6 +15,10 @@ pub(super) enum Call<'a> {
     Names,
     /// Reads the attributes of one account, to see whether IM answers.
     Read,
+    /// Asks which accounts exist in Chat.
+    CheckAccounts(Vec<&'a str>),
+    /// Creates accounts in Chat.
+    ImportAccounts(Vec<&'a str>),
 }
 
 /// The answer to an accepted call.
@@ -23,6 +27,10 @@ pub(super) enum CallReply {
     Users(Accepted),
     Names(Vec<String>),
     Read,
+    /// Of each account of the call, in its order.
+    Statuses(Vec<AccountStatus>),
+    /// The positions of the accounts that were not created.
+    NotImported(Vec<usize>),
 }
 
 impl<'a> Call<'a> {
@@ -56,6 +64,8 @@ impl<'a> Call<'a> {
             Self::Remove(_) => ApiCommand::RemoveAttr,
             Self::Names => ApiCommand::GetAttrName,
             Self::Read => ApiCommand::GetAttr,
+            Self::CheckAccounts(_) => ApiCommand::AccountCheck,
+            Self::ImportAccounts(_) => ApiCommand::AccountImport,
         }
     }
 
@@ -64,7 +74,7 @@ impl<'a> Call<'a> {
         match self {
             Self::Set(users) => users.len(),
             Self::Remove(users) => users.len(),
-            Self::Names | Self::Read => 0,
+            Self::Names | Self::Read | Self::CheckAccounts(_) | Self::ImportAccounts(_) => 0,
         }
     }
 

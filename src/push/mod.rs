@@ -11,6 +11,7 @@
 //! | `attempts` | the attempts of one call, the pause before the next one |
 //! | `disposition` | what is done with a call, by the class of its code |
 //! | `last_answers` | when IM answered last |
+//! | `unusable_commands` | commands of the service of accounts that cannot be used |
 //! | `slow_start` | one call at a time until IM has answered |
 //! | `rate_limit` | when the next call of a command may start |
 //! | `batch` | origins, operations, batches |
@@ -21,6 +22,7 @@
 //! | `pusher`, `session` | what passes share; what the deliveries of one pass share |
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
 //! | `send_probe` | a probe from the reservation of its account to the record of its outcome |
+//! | `unknown_accounts` | which accounts Chat does not know, and their creation |
 //! | `alive` | whether IM answers at all |
 //! | `attribution` | whether accounts or the app are at fault |
 //! | `gateway` | whether a gateway before IM refuses some content or every call |
@@ -58,12 +60,15 @@ mod slow_start;
 mod split_refused_batch;
 mod stop;
 mod task;
+mod unknown_accounts;
+mod unusable_commands;
 
 pub use batch::ChangeOrigin;
 pub use probe::{Probe, ProbeFailed, ProbeSource, TakenProbe};
 pub use pusher::{PushLimits, Pusher};
 pub use session::PushSession;
 pub use stop::StopReason;
+pub use unknown_accounts::unknown_account_code;
 
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,7 @@ impl OutageDetector {
                 batch.network_failure || last_try_failed
             }
             ChangeOrigin::UnknownOutcome | ChangeOrigin::Unresponsive => batch.network_failure,
-            ChangeOrigin::RejectionRetry => false,
+            ChangeOrigin::RejectionRetry | ChangeOrigin::UnknownAccountRetry => false,
         };
         if batch.pass_has_stopped || (unreachable && batch.last_success.is_none()) {
             return OutageDecision::EndPass;

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::last_answers::LastAnswers;
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
+use super::unusable_commands::UnusableCommands;
 use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
 use crate::metrics::Metrics;
-use crate::model::MAX_USERS_PER_CALL;
+use crate::model::{MAX_USERS_PER_CALL, UnknownAccounts};
 
 /// One of so many calls in flight may be for an account that IM did not answer for before.
 const UNRESPONSIVE_SHARE: usize = 8;
@@ -36,6 +37,8 @@ pub struct PushLimits {
     pub retry_for: Duration,
     /// The share of the accounts of a pass, from 0 to 1, that IM may refuse with one code.
     pub max_rejected_share: f64,
+    /// What happens to accounts that Chat does not know.
+    pub unknown_accounts: UnknownAccounts,
 }
 
 /// Pushes to one app. A process has one pusher, which keeps the limits across passes.
@@ -53,11 +56,13 @@ pub struct Pusher {
     pub(super) last_answers: LastAnswers,
     /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
     pub(super) unresponsive: Semaphore,
+    /// The commands of the service of accounts of which is logged that they cannot be used.
+    pub(super) unusable_commands: UnusableCommands,
 }
 
 /// A rate limiter for each of the vendor's commands.
 #[derive(Debug)]
-pub(super) struct RateLimiters([RateLimiter; 5]);
+pub(super) struct RateLimiters([RateLimiter; 7]);
 
 impl RateLimiters {
     pub(super) fn of(&self, command: ApiCommand) -> &RateLimiter {
@@ -67,6 +72,8 @@ impl RateLimiters {
             ApiCommand::RemoveAttr => 2,
             ApiCommand::SetAttrName => 3,
             ApiCommand::GetAttrName => 4,
+            ApiCommand::AccountCheck => 5,
+            ApiCommand::AccountImport => 6,
         }]
     }
 
@@ -101,6 +108,7 @@ impl Pusher {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             last_read: tokio::sync::Mutex::default(),
             last_answers: LastAnswers::default(),
+            unusable_commands: UnusableCommands::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| {
                 RateLimiter::of_share(limits.calls_per_second, limits.call_share.clone())

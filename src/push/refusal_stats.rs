@@ -113,6 +113,11 @@ impl RefusalStats {
         accepted.by_attribute[attribute.index()] = true;
     }
 
+    /// Whether IM has accepted an attribute of an account in this pass.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.set.any || self.removed.any
+    }
+
     /// For the rest of the pass, rows are the cause of this code.
     pub(super) fn record_row_code(&mut self, code: Code) {
         self.row_codes.insert(code);

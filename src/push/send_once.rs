@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::call::{Call, CallReply};
 use crate::clock::monotonic;
-use crate::im::{Accepted, CallError, Client, RemoveUser, SetUser};
+use crate::im::{Accepted, AccountStatus, CallError, Client, RemoveUser, SetUser};
 use crate::metrics::Metrics;
 
 /// Transmits calls to IM: the client, or the fake IM of a test.
@@ -20,6 +20,10 @@ pub(super) trait ImTransport: std::fmt::Debug + Send + Sync {
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
     /// Reads the attributes of some account.
     fn read(&self) -> BoxFuture<'_, Result<(), CallError>>;
+    /// Whether each of these accounts exists.
+    fn account_check<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<AccountStatus>, CallError>>;
+    /// Creates these accounts. Returns the positions of those that could not be created.
+    fn account_import<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<usize>, CallError>>;
 }
 
 impl ImTransport for Client {
@@ -37,6 +41,14 @@ impl ImTransport for Client {
 
     fn read(&self) -> BoxFuture<'_, Result<(), CallError>> {
         Box::pin(async { self.get_attr(&[self.administrator()]).await.map(|_| ()) })
+    }
+
+    fn account_check<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<AccountStatus>, CallError>> {
+        Box::pin(self.account_check(accounts))
+    }
+
+    fn account_import<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<usize>, CallError>> {
+        Box::pin(self.account_import(accounts))
     }
 }
 
@@ -60,6 +72,8 @@ impl CallSender {
             Call::Remove(users) => self.transport.remove_attr(users).await.map(CallReply::Users),
             Call::Names => self.transport.attr_names().await.map(CallReply::Names),
             Call::Read => self.transport.read().await.map(|()| CallReply::Read),
+            Call::CheckAccounts(accounts) => self.transport.account_check(accounts).await.map(CallReply::Statuses),
+            Call::ImportAccounts(accounts) => self.transport.account_import(accounts).await.map(CallReply::NotImported),
         };
         let command = call.command().label();
         self.metrics.im_call_duration.with_label_values(&[command]).observe(started.elapsed().as_secs_f64());

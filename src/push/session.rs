@@ -16,6 +16,7 @@ use super::pusher::Pusher;
 use super::refusal_stats::RefusalStats;
 use super::slow_start::SlowStart;
 use super::stop::StopReason;
+use super::unusable_commands::UnusableCommands;
 use crate::clock::monotonic;
 use crate::model::AttributeNames;
 
@@ -36,6 +37,8 @@ pub struct PushSession {
     pub(super) probes: Arc<dyn ProbeSource>,
     /// Held while a probe finds out what is at fault.
     pub(super) fault_check: tokio::sync::Mutex<()>,
+    /// Commands of the service of accounts that have failed in this pass, and are not tried again.
+    pub(super) unusable_commands: UnusableCommands,
     /// Whether harmless content was sent after the first refusal by a gateway.
     pub(super) gateway_checked: AtomicBool,
     stats: Mutex<RefusalStats>,
@@ -66,6 +69,7 @@ impl Pusher {
             slow_start: SlowStart::default(),
             app_names: OnceCell::new(),
             fault_check: tokio::sync::Mutex::new(()),
+            unusable_commands: UnusableCommands::default(),
             gateway_checked: AtomicBool::new(false),
             stop: watch::Sender::new(None),
             unanswered: Mutex::default(),

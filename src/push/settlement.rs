@@ -31,6 +31,8 @@ pub(super) struct LoneRefusal {
     /// How many calls had reached IM in this pass at the time of the refusal.
     pub passed_before: u64,
     pub refusal: Arc<VendorRefusal>,
+    /// The service of accounts has confirmed that the account itself is the cause.
+    pub is_proven: bool,
 }
 
 /// What follows from a refusal of an account or attribute that was alone in its call.
@@ -91,17 +93,17 @@ impl<'a> Settlement<'a> {
         }
         for entry in entries {
             let newly = self.outcomes.record_done(op, *entry);
-            self.count(newly);
+            self.count(newly, false);
         }
     }
 
     /// IM refused an account or an attribute that was alone in its call, or that `timpush` listed.
     pub(super) fn refused_alone(&mut self, op: Operation, entry: BatchEntry, refused: LoneRefusal) -> RefusalEffect {
-        let LoneRefusal { code, passed_before, refusal } = refused;
+        let LoneRefusal { code, passed_before, refusal, is_proven } = refused;
         let BatchContext { session, changes, origin } = self.context;
         if op == Operation::Remove && code.counts_as_removed() {
             let newly = self.outcomes.record_done(op, entry);
-            self.count(newly);
+            self.count(newly, false);
             return RefusalEffect::Done;
         }
         let attribute = entry.single_attribute(op, &changes[entry.change]);
@@ -123,7 +125,11 @@ impl<'a> Settlement<'a> {
             RefusalCause::Row => {
                 // IM answers and checks accounts, so the slow start has nothing more to find out.
                 session.slow_start.record_success();
-                return RefusalEffect::Row(self.reject_row(op, entry, code, &refusal));
+                return RefusalEffect::Row(self.reject_row(
+                    op,
+                    entry,
+                    &LoneRefusal { code, passed_before, refusal, is_proven },
+                ));
             }
             RefusalCause::Unclear => {}
             RefusalCause::NeedsProbe(suspect) => self.held.add_suspect(suspect),
@@ -134,13 +140,8 @@ impl<'a> Settlement<'a> {
 
     /// The row is at fault. If the code is not about the whole account and the entry has several attributes, returns
     /// the batch that tries the first of them alone.
-    fn reject_row(
-        &mut self,
-        op: Operation,
-        entry: BatchEntry,
-        code: Code,
-        refusal: &Arc<VendorRefusal>,
-    ) -> Option<Batch> {
+    fn reject_row(&mut self, op: Operation, entry: BatchEntry, refused: &LoneRefusal) -> Option<Batch> {
+        let LoneRefusal { code, refusal, is_proven, .. } = refused;
         let change = &self.context.changes[entry.change];
         if !refusal.of_account && entry.single_attribute(op, change).is_none() {
             let batch = split_refused_batch::one_by_one(op, entry, change)?;
@@ -148,16 +149,18 @@ impl<'a> Settlement<'a> {
             return Some(batch);
         }
         let outcome = AttributeOutcome::Refused(Arc::clone(refusal));
-        let newly = self.outcomes.record_refused(op, entry, code, &outcome);
-        self.count(newly);
+        let newly = self.outcomes.record_refused(op, entry, *code, &outcome);
+        self.count(newly, *is_proven);
         let recorded = if refusal.of_account { 1 } else { entry.range(op, change).len() };
         let metric = self.context.session.pusher.metrics.rejections.with_label_values(&[code.label()]);
         metric.inc_by(u64::try_from(recorded).unwrap_or(1));
         None
     }
 
-    /// Adds an answer to the counts of the pass, which stops when too many accounts were refused.
-    fn count(&self, newly: NewlyAnswered) {
+    /// Adds an answer to the counts of the pass, which stops when too many accounts were refused. An account of which is
+    /// proven that Chat does not know it (`is_proven`) does not count as refused once IM has accepted another account:
+    /// then the app and the form of the accounts are right. Where IM accepts none, one of them may be wrong.
+    fn count(&self, newly: NewlyAnswered, is_proven: bool) {
         let BatchContext { session, origin, .. } = self.context;
         if !origin.counts() {
             return;
@@ -167,6 +170,9 @@ impl<'a> Settlement<'a> {
             stats.record_answered();
         }
         let Some(code) = newly.refused_with else { return };
+        if is_proven && stats.has_accepted() {
+            return;
+        }
         stats.record_refused(code);
         let over_limit = stats.share_over_limit(code);
         drop(stats);
@@ -194,7 +200,10 @@ impl<'a> Settlement<'a> {
     }
 
     fn reject_held(&mut self, op: Operation, refusals: Vec<HeldRefusal>) -> Vec<Batch> {
-        let reject = |held: HeldRefusal| self.reject_row(op, held.entry, held.suspect.code, &held.refusal);
+        let reject = |held: HeldRefusal| {
+            let HeldRefusal { entry, suspect, passed_before, refusal } = held;
+            self.reject_row(op, entry, &LoneRefusal { code: suspect.code, passed_before, refusal, is_proven: false })
+        };
         refusals.into_iter().filter_map(reject).collect()
     }
 

@@ -35,6 +35,8 @@ struct BatchSample {
     size: usize,
     unanswered: usize,
     refused: usize,
+    /// The service of accounts was asked about the batch.
+    is_looked_up: bool,
 }
 
 impl BatchSample {
@@ -56,13 +58,22 @@ impl RefusedBatchSplitter {
             return halves(batch).into();
         }
         let op = batch.op;
+        let is_looked_up = batch.is_looked_up();
         // Spread over the batch, because neighbours are often alike.
         let (sample, others): (Vec<_>, Vec<_>) =
             batch.entries.into_iter().enumerate().partition(|(index, _)| index % SAMPLE_INTERVAL == 0);
         let id = SampleId(self.samples.len());
         let others = others.into_iter().map(|(_, entry)| entry).collect();
-        self.samples.push(Some(BatchSample { op, others, size: sample.len(), unanswered: sample.len(), refused: 0 }));
-        sample.into_iter().map(|(_, entry)| Batch { sample: Some(id), ..Batch::new(op, vec![entry]) }).collect()
+        self.samples.push(Some(BatchSample {
+            op,
+            others,
+            size: sample.len(),
+            unanswered: sample.len(),
+            refused: 0,
+            is_looked_up,
+        }));
+        let single = |entry| Batch { sample: Some(id), ..Batch::part(op, vec![entry], is_looked_up) };
+        sample.into_iter().map(|(_, entry)| single(entry)).collect()
     }
 
     /// An account of a sample was answered. After the last one, returns the batches in which the others are sent.
@@ -76,9 +87,10 @@ impl RefusedBatchSplitter {
         }
         let Some(sample) = place.take() else { return Vec::new() };
         if sample.is_mostly_refused() {
-            sample.others.iter().map(|entry| Batch::new(sample.op, vec![*entry])).collect()
+            let single = |entry: &BatchEntry| Batch::part(sample.op, vec![*entry], sample.is_looked_up);
+            sample.others.iter().map(single).collect()
         } else {
-            halves(Batch::new(sample.op, sample.others)).into()
+            halves(Batch::part(sample.op, sample.others, sample.is_looked_up)).into()
         }
     }
 
@@ -91,7 +103,8 @@ impl RefusedBatchSplitter {
 /// Two halves of a batch of several accounts. Their attempts are counted anew.
 pub(super) fn halves(mut batch: Batch) -> [Batch; 2] {
     let second = batch.entries.split_off(batch.entries.len().div_ceil(2));
-    [batch.entries, second].map(|entries| Batch { is_split: true, ..Batch::new(batch.op, entries) })
+    let is_looked_up = batch.is_looked_up();
+    [batch.entries, second].map(|entries| Batch { is_split: true, ..Batch::part(batch.op, entries, is_looked_up) })
 }
 
 /// A batch that IM did not answer although it answered others: in so many parts, which continue its attempts. The accounts

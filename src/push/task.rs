@@ -2,11 +2,12 @@
 //!
 //! Owns: what is done for a batch before its answer is handled. Must not know: what becomes of each account.
 
-use super::batch::{Batch, BatchEntry, ChangeOrigin, Operation};
+use super::batch::{AccountLookup, Batch, BatchEntry, ChangeOrigin, Operation};
 use super::call::{Call, CallReply};
 use super::refusal_stats::Suspect;
 use super::retry::SendFailure;
 use super::session::PushSession;
+use super::unknown_accounts::Resolution;
 use crate::im::{Accepted, Code};
 use crate::model::Change;
 
@@ -48,14 +49,22 @@ impl BatchContext<'_> {
 
     async fn send_batch(self, mut batch: Batch) -> Completion {
         let Self { session, changes, origin } = self;
+        if let Some(answer) = self.look_up_accounts(&mut batch).await {
+            return Completion::BatchSent(Box::new((batch, answer)));
+        }
         let call = Call::of(batch.op, &batch.entries, changes, &session.names);
         let _place = match origin {
             ChangeOrigin::Unresponsive => session.unless_stopped(session.pusher.unresponsive.acquire()).await,
-            ChangeOrigin::New | ChangeOrigin::UnknownOutcome | ChangeOrigin::RejectionRetry => None,
+            ChangeOrigin::New
+            | ChangeOrigin::UnknownOutcome
+            | ChangeOrigin::RejectionRetry
+            | ChangeOrigin::UnknownAccountRetry => None,
         };
         let answer = match session.send_with_retry(&call, &mut batch.attempts).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
-            Ok(CallReply::Names(_) | CallReply::Read) => Ok(Accepted::default()),
+            Ok(CallReply::Names(_) | CallReply::Read | CallReply::Statuses(_) | CallReply::NotImported(_)) => {
+                Ok(Accepted::default())
+            }
             Err(failure) => Err(failure),
         };
         if let Err(SendFailure::RanOut(error)) = &answer
@@ -78,6 +87,39 @@ impl BatchContext<'_> {
             session.check_attribute_names(code, attributes).await;
         }
         Completion::BatchSent(Box::new((batch, answer)))
+    }
+}
+
+impl BatchContext<'_> {
+    /// Has the service of accounts tell which accounts of the batch Chat does not know, where this is due. They leave the
+    /// batch. Returns the answer to the batch, if nothing of it is to be sent.
+    async fn look_up_accounts(self, batch: &mut Batch) -> Option<BatchAnswer> {
+        let Self { session, changes, .. } = self;
+        let refused = match std::mem::replace(&mut batch.lookup, AccountLookup::Done) {
+            AccountLookup::NotNeeded => {
+                batch.lookup = AccountLookup::NotNeeded;
+                return None;
+            }
+            AccountLookup::Done => return None,
+            AccountLookup::First => None,
+            AccountLookup::AfterRefusal(error) => Some(error),
+        };
+        let accounts: Vec<&str> = batch.entries.iter().map(|entry| changes[entry.change].account.as_str()).collect();
+        let unknown = match session.resolve_unknown_accounts(&accounts, batch.op == Operation::Set).await {
+            Resolution::Halted => return Some(Err(SendFailure::Halted)),
+            Resolution::Unavailable => return refused.map(|error| Err(SendFailure::Refused(*error))),
+            Resolution::Unknown(unknown) => unknown,
+        };
+        let mut unknown = unknown.into_iter().peekable();
+        let mut known = Vec::with_capacity(batch.entries.len());
+        for (position, entry) in batch.entries.drain(..).enumerate() {
+            match unknown.next_if(|(unknown, _)| *unknown == position) {
+                Some((_, refusal)) => batch.unknown.push((entry, refusal)),
+                None => known.push(entry),
+            }
+        }
+        batch.entries = known;
+        batch.entries.is_empty().then(|| Ok(Accepted::default()))
     }
 }
 

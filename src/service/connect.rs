@@ -208,6 +208,7 @@ fn pusher(
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
         max_rejected_share: config.im.max_rejected_share,
+        unknown_accounts: config.im.unknown_accounts,
     };
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))
 }

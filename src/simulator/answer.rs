@@ -25,6 +25,23 @@ pub(super) struct VendorAnswer<'a> {
     pub(super) users: Option<Vec<AnsweredUser<'a>>>,
     #[serde(rename = "ErrorList", skip_serializing_if = "<[_]>::is_empty")]
     refused: &'a [RefusedAccount],
+    #[serde(rename = "ResultItem", skip_serializing_if = "Option::is_none")]
+    pub(super) checked: Option<Vec<CheckedAccount<'a>>>,
+    #[serde(rename = "FailAccounts", skip_serializing_if = "Option::is_none")]
+    pub(super) not_imported: Option<Vec<&'a str>>,
+}
+
+/// One account in the answer to `account_check`.
+#[derive(Serialize)]
+pub(super) struct CheckedAccount<'a> {
+    #[serde(rename = "UserID")]
+    pub(super) account: &'a str,
+    #[serde(rename = "ResultCode")]
+    pub(super) code: i64,
+    #[serde(rename = "ResultInfo")]
+    pub(super) info: &'static str,
+    #[serde(rename = "AccountStatus")]
+    pub(super) status: &'static str,
 }
 
 /// One user in the answer to `get_attr`.
@@ -58,6 +75,8 @@ impl<'a> VendorAnswer<'a> {
             names: None,
             users: None,
             refused: &[],
+            checked: None,
+            not_imported: None,
         }
     }
 

@@ -122,13 +122,18 @@ impl AppState {
     /// Checks that an account is well-formed and exists. The error is the vendor's code. Assumed: 70402 is the code for
     /// an account that is empty or too long.
     pub(super) fn check_account(&self, account: &str) -> Result<(), i64> {
-        if account.is_empty() || account.len() > self.limits.account_bytes {
+        if !self.is_well_formed(account) {
             return Err(error_code::BAD_PARAMETER);
         }
         match &self.imported {
             Some(imported) if !imported.contains(account) => Err(error_code::NOT_IMPORTED),
             _ => Ok(()),
         }
+    }
+
+    /// Whether an account has a length that the app accepts.
+    pub(super) fn is_well_formed(&self, account: &str) -> bool {
+        !account.is_empty() && account.len() <= self.limits.account_bytes
     }
 
     /// Checks that the app has the attribute and that UserID accounts can have it. The error is the vendor's code.

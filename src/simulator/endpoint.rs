@@ -1,16 +1,18 @@
-//! The ten endpoints that can be called: two services with five commands each.
+//! The endpoints that can be called: two push services with five commands each, and the service of accounts with two.
 //!
 //! Owns: the names and the numbering of the endpoints. Must not know: what the commands do.
 
 use std::fmt;
 
-/// The vendor's two push services. Both offer the same commands.
+/// The vendor's services. The two push services offer the same commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SimulatedService {
     /// `all_member_push`. Assumed: a call applies to all of its accounts or to none.
     AllMemberPush,
     /// `timpush`. A call may apply to a part of its accounts; `ErrorList` names the others.
     TimPush,
+    /// `im_open_login_svc`, which knows the accounts of the app.
+    OpenLogin,
 }
 
 /// A user-attribute command, without the service that it is sent to.
@@ -26,17 +28,22 @@ pub enum SimulatedCommand {
     GetAttr,
     /// Removes attributes of users.
     RemoveAttr,
+    /// Tells which accounts exist in the app.
+    AccountCheck,
+    /// Creates accounts in the app.
+    MultiaccountImport,
 }
 
 impl SimulatedService {
-    /// Both services.
-    pub const ALL: [Self; 2] = [Self::AllMemberPush, Self::TimPush];
+    /// All services.
+    pub const ALL: [Self; 3] = [Self::AllMemberPush, Self::TimPush, Self::OpenLogin];
 
     /// The name in the URL.
     pub fn name(self) -> &'static str {
         match self {
             Self::AllMemberPush => "all_member_push",
             Self::TimPush => "timpush",
+            Self::OpenLogin => "im_open_login_svc",
         }
     }
 
@@ -47,7 +54,15 @@ impl SimulatedService {
 
 impl SimulatedCommand {
     /// All commands.
-    pub const ALL: [Self; 5] = [Self::SetAttrName, Self::GetAttrName, Self::SetAttr, Self::GetAttr, Self::RemoveAttr];
+    pub const ALL: [Self; 7] = [
+        Self::SetAttrName,
+        Self::GetAttrName,
+        Self::SetAttr,
+        Self::GetAttr,
+        Self::RemoveAttr,
+        Self::AccountCheck,
+        Self::MultiaccountImport,
+    ];
 
     /// The name in the URLs of `timpush`; the URLs of `all_member_push` prefix it with `im_`.
     pub fn name(self) -> &'static str {
@@ -57,11 +72,18 @@ impl SimulatedCommand {
             Self::SetAttr => "set_attr",
             Self::GetAttr => "get_attr",
             Self::RemoveAttr => "remove_attr",
+            Self::AccountCheck => "account_check",
+            Self::MultiaccountImport => "multiaccount_import",
         }
     }
 
     pub(super) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|command| command.name() == name)
+    }
+
+    /// Whether the command belongs to this service.
+    fn is_of(self, service: SimulatedService) -> bool {
+        matches!(self, Self::AccountCheck | Self::MultiaccountImport) == (service == SimulatedService::OpenLogin)
     }
 
     /// Whether the command changes attributes of users.
@@ -80,7 +102,7 @@ pub struct SimulatedEndpoint {
 }
 
 impl SimulatedEndpoint {
-    pub(super) const COUNT: usize = 10;
+    pub(super) const COUNT: usize = SimulatedService::ALL.len() * SimulatedCommand::ALL.len();
 
     /// The endpoint of a URL path such as `/v4/timpush/set_attr`. Names are case-sensitive.
     pub(super) fn from_path(path: &str) -> Option<Self> {
@@ -88,9 +110,10 @@ impl SimulatedEndpoint {
         let service = SimulatedService::parse(service)?;
         let command = match service {
             SimulatedService::AllMemberPush => command.strip_prefix("im_")?,
-            SimulatedService::TimPush => command,
+            SimulatedService::TimPush | SimulatedService::OpenLogin => command,
         };
-        Some(Self { service, command: SimulatedCommand::parse(command)? })
+        let command = SimulatedCommand::parse(command).filter(|command| command.is_of(service))?;
+        Some(Self { service, command })
     }
 
     /// A number below [`Self::COUNT`], for arrays with one element per endpoint.
@@ -110,7 +133,7 @@ impl fmt::Display for SimulatedEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self.service {
             SimulatedService::AllMemberPush => "im_",
-            SimulatedService::TimPush => "",
+            SimulatedService::TimPush | SimulatedService::OpenLogin => "",
         };
         write!(f, "{}/{prefix}{}", self.service.name(), self.command.name())
     }

@@ -8,8 +8,6 @@
 pub(super) const OK: i64 = 0;
 /// Malformed HTTP request.
 pub(super) const BAD_HTTP: i64 = 60002;
-/// The body is not JSON.
-pub(super) const NOT_JSON: i64 = 60003;
 /// The account in the URL is missing.
 pub(super) const IDENTIFIER_MISSING: i64 = 60004;
 /// The signature in the URL is missing.
@@ -18,7 +16,6 @@ pub(super) const SDKAPPID_NOT_VALID: i64 = 60006;
 /// The endpoint was called more often than its rate limit allows.
 pub(super) const TOO_OFTEN: i64 = 60007;
 pub(super) const WRONG_URL: i64 = 60009;
-pub(super) const NOT_ADMIN: i64 = 60010;
 pub(super) const SDKAPPID_MISSING: i64 = 60012;
 pub(super) const ACCOUNT_NOT_A_STRING: i64 = 60015;
 pub(super) const USERSIG_EXPIRED: i64 = 70001;
@@ -30,8 +27,9 @@ pub(super) const SDKAPPID_DIFFERS: i64 = 70014;
 pub(super) const NO_SUCH_APP: i64 = 70020;
 pub(super) const NOT_IMPORTED: i64 = 70107;
 pub(super) const BAD_PARAMETER: i64 = 70402;
-/// The body is JSON, but does not have the fields and types of this command.
+/// The body is not JSON, or does not have the fields and types of this command.
 pub(super) const BAD_BODY: i64 = 90001;
+pub(super) const NOT_ADMIN: i64 = 90009;
 pub(super) const TOO_MANY_ACCOUNTS: i64 = 90018;
 /// The attribute's name is not set in the app, or its value is not valid.
 pub(super) const BAD_ATTRIBUTE: i64 = 90033;
@@ -43,7 +41,6 @@ pub(super) fn error_info(code: i64) -> &'static str {
     match code {
         OK => "",
         BAD_HTTP => "the HTTP request is malformed",
-        NOT_JSON => "the body is not JSON",
         IDENTIFIER_MISSING => "identifier is missing",
         USERSIG_MISSING => "usersig is missing",
         SDKAPPID_NOT_VALID => "sdkappid is not valid",

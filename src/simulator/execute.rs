@@ -1,14 +1,14 @@
-//! Executing the five commands on the app's state.
+//! Executing the commands on the app's state.
 //!
 //! Owns: what each command changes, and how the two services answer when an account is refused. Must not know: HTTP,
 //! time, records, why a fault rule refuses an account.
 
-use super::answer::{AnsweredUser, RefusedAccount, VendorAnswer};
+use super::answer::{AnsweredUser, CheckedAccount, RefusedAccount, VendorAnswer};
 use super::app_state::AppState;
 use super::endpoint::SimulatedService;
 use super::error_code;
 use super::json::{JsonObject, JsonText};
-use super::request::{ParsedRequest, UserToRemove, UserToSet};
+use super::request::{AccountToCheck, ParsedRequest, UserToRemove, UserToSet};
 
 /// The result of an executed request.
 pub(super) struct ExecutionResult {
@@ -55,7 +55,50 @@ pub(super) fn execute(
         ParsedRequest::Set(users) => write(app, service, users, refused, call),
         ParsedRequest::Remove(users) => write(app, service, users, refused, call),
         ParsedRequest::Get(accounts) => read(app, service, accounts, refused, call),
+        ParsedRequest::CheckAccounts(accounts) => check_existence(app, accounts, refused, call),
+        ParsedRequest::ImportAccounts(accounts) => import(app, accounts, refused, call),
     }
+}
+
+/// Assumed: an account that cannot be checked, because it is not well-formed or a fault rule refuses it, has its code as
+/// `ResultCode` and no status that means anything.
+fn check_existence(
+    app: &AppState,
+    accounts: &[JsonObject<AccountToCheck<'_>>],
+    refused: &[RefusedAccount],
+    call: u64,
+) -> ExecutionResult {
+    let checked = accounts.iter().filter_map(|item| item.0.account.get()).map(|account| {
+        let (code, status) = match check_account(app, account, refused) {
+            Ok(()) => (error_code::OK, "Imported"),
+            Err(error_code::NOT_IMPORTED) => (error_code::OK, "NotImported"),
+            Err(code) => (code, ""),
+        };
+        CheckedAccount { account, code, info: error_code::error_info(code), status }
+    });
+    let mut answer = VendorAnswer::new(error_code::OK, call);
+    answer.checked = Some(checked.collect());
+    ExecutionResult::success(answer, Vec::new())
+}
+
+/// Importing an account again has no effect. Assumed: an account that is not well-formed, or that a fault rule refuses, is
+/// listed in `FailAccounts`, and the others are imported.
+fn import(app: &mut AppState, accounts: &[JsonText<'_>], refused: &[RefusedAccount], call: u64) -> ExecutionResult {
+    let mut failed = Vec::new();
+    for account in accounts.iter().filter_map(JsonText::get) {
+        let is_refused = refused.iter().any(|refusal| refusal.account == account);
+        if is_refused || !app.is_well_formed(account) {
+            failed.push(account);
+        } else {
+            app.set_imported(account, true);
+        }
+    }
+    let applied = failed.len() < accounts.len();
+    let mut answer = VendorAnswer::new(error_code::OK, call);
+    answer.not_imported = Some(failed);
+    let mut result = ExecutionResult::success(answer, Vec::new());
+    result.applied = applied;
+    result
 }
 
 /// Assumed: `all_member_push` answers with the code of the first refused account and applies nothing. `timpush` answers

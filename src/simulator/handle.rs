@@ -216,10 +216,12 @@ fn decode_record(record: &CallRecord) -> RecordedCall {
     let users = match request::parse(record.endpoint, &record.body, usize::MAX) {
         Ok(ParsedRequest::Set(users)) => users.into_iter().map(|JsonObject(user)| decode_set(&user)).collect(),
         Ok(ParsedRequest::Remove(users)) => users.into_iter().map(|JsonObject(user)| decode_remove(&user)).collect(),
-        Ok(ParsedRequest::Get(accounts)) => accounts
-            .iter()
-            .map(|account| RecordedUser { account: to_string(account), attributes: Vec::new() })
-            .collect(),
+        Ok(ParsedRequest::Get(accounts) | ParsedRequest::ImportAccounts(accounts)) => {
+            accounts.iter().map(decode_account).collect()
+        }
+        Ok(ParsedRequest::CheckAccounts(items)) => {
+            items.iter().map(|JsonObject(item)| decode_account(&item.account)).collect()
+        }
         Ok(ParsedRequest::SetNames { .. } | ParsedRequest::GetNames) | Err(_) => Vec::new(),
     };
     RecordedCall {
@@ -244,6 +246,10 @@ fn decode_set(user: &UserToSet<'_>) -> RecordedUser {
 fn decode_remove(user: &UserToRemove<'_>) -> RecordedUser {
     let attributes = user.attributes.iter().map(|name| (to_string(name), None));
     RecordedUser { account: to_string(&user.account), attributes: attributes.collect() }
+}
+
+fn decode_account(account: &JsonText<'_>) -> RecordedUser {
+    RecordedUser { account: to_string(account), attributes: Vec::new() }
 }
 
 fn to_string(text: &JsonText<'_>) -> String {

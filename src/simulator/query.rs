@@ -70,7 +70,7 @@ impl<'a> CallQuery<'a> {
     ///
     /// Assumed: the order of the checks, and these codes: 60009 (wrong URL) for a missing or malformed `random` and for
     /// a `contenttype` other than `json`; 60006 for an `sdkappid` that is not a number and 70020 for the `sdkappid` of
-    /// another app; 60010 for an identifier that has a valid signature but is not the admin.
+    /// another app; and that an identifier which is not the admin needs a valid signature before it gets 90009.
     pub(super) fn check(&self, credentials: &AppCredentials, now: i64) -> Result<(), i64> {
         let sdk_app_id = required(self.sdk_app_id.as_deref(), error_code::SDKAPPID_MISSING)?;
         let sdk_app_id = parse_digits(sdk_app_id).ok_or(error_code::SDKAPPID_NOT_VALID)?;

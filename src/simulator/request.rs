@@ -4,7 +4,6 @@
 //! state, HTTP.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::endpoint::{SimulatedCommand, SimulatedEndpoint, SimulatedService};
 use super::error_code;
@@ -25,6 +24,14 @@ pub(super) type UserToSet<'a> = UserEntry<'a, JsonPairs<'a, JsonText<'a>>>;
 /// A user of `remove_attr`: attribute names.
 pub(super) type UserToRemove<'a> = UserEntry<'a, Vec<JsonText<'a>>>;
 
+/// An account of `account_check`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountToCheck<'a> {
+    #[serde(borrow, rename = "UserID")]
+    pub(super) account: JsonText<'a>,
+}
+
 /// A body of the right form: its types, its fields and the number of its users have been checked, and every account is
 /// a string. Attribute names and values have not been checked.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(super) enum ParsedRequest<'a> {
     Set(Vec<JsonObject<UserToSet<'a>>>),
     Get(Vec<JsonText<'a>>),
     Remove(Vec<JsonObject<UserToRemove<'a>>>),
+    CheckAccounts(Vec<JsonObject<AccountToCheck<'a>>>),
+    ImportAccounts(Vec<JsonText<'a>>),
 }
 
 #[derive(Deserialize)]
@@ -65,6 +74,20 @@ struct GetAttrJson<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct AccountCheckJson<'a> {
+    #[serde(borrow, rename = "CheckItem")]
+    accounts: Vec<JsonObject<AccountToCheck<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MultiaccountImportJson<'a> {
+    #[serde(borrow, rename = "Accounts")]
+    accounts: Vec<JsonText<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RemoveAttrJson<'a> {
     #[serde(borrow, rename = "UserAttrs")]
     users: Vec<JsonObject<UserToRemove<'a>>>,
@@ -72,8 +95,8 @@ struct RemoveAttrJson<'a> {
 
 /// Parses the body of a call. The error is the vendor's code.
 ///
-/// Assumed: an empty body gets 60002 and a body that is not JSON gets 60003. JSON of another form gets 90001, and so do
-/// unknown fields, a list without users and a user without attributes.
+/// A body that is not JSON gets 90001, as the page of the attribute commands lists it. Assumed: an empty body gets 60002.
+/// JSON of another form gets 90001 too, and so do unknown fields, a list without users and a user without attributes.
 pub(super) fn parse(endpoint: SimulatedEndpoint, body: &[u8], max_users: usize) -> Result<ParsedRequest<'_>, i64> {
     if body.is_empty() {
         return Err(error_code::BAD_HTTP);
@@ -107,17 +130,23 @@ pub(super) fn parse(endpoint: SimulatedEndpoint, body: &[u8], max_users: usize) 
             check_users(users.iter().map(|user| &user.0.account), lacks_attributes, max_users)?;
             Ok(ParsedRequest::Remove(users))
         }
+        SimulatedCommand::AccountCheck => {
+            let AccountCheckJson { accounts } = parse_object(body)?;
+            check_users(accounts.iter().map(|account| &account.0.account), false, max_users)?;
+            Ok(ParsedRequest::CheckAccounts(accounts))
+        }
+        SimulatedCommand::MultiaccountImport => {
+            let MultiaccountImportJson { accounts } = parse_object(body)?;
+            check_users(accounts.iter(), false, max_users)?;
+            Ok(ParsedRequest::ImportAccounts(accounts))
+        }
     }
 }
 
 fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
     match serde_json::from_slice(body) {
         Ok(JsonObject(value)) => Ok(value),
-        // serde reports a wrong form before it has read the rest, so check that the whole body is JSON.
-        Err(error) if error.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
-            Err(error_code::BAD_BODY)
-        }
-        Err(_) => Err(error_code::NOT_JSON),
+        Err(_) => Err(error_code::BAD_BODY),
     }
 }
 
@@ -145,15 +174,16 @@ impl ParsedRequest<'_> {
         match self {
             Self::SetNames { .. } | Self::GetNames => Box::new(std::iter::empty()),
             Self::Set(users) => Box::new(users.iter().filter_map(|user| user.0.account.get())),
-            Self::Get(accounts) => Box::new(accounts.iter().filter_map(JsonText::get)),
+            Self::Get(accounts) | Self::ImportAccounts(accounts) => Box::new(accounts.iter().filter_map(JsonText::get)),
             Self::Remove(users) => Box::new(users.iter().filter_map(|user| user.0.account.get())),
+            Self::CheckAccounts(accounts) => Box::new(accounts.iter().filter_map(|account| account.0.account.get())),
         }
     }
 
     /// Whether the body contains the attribute `name`: as a name to set, or for at least one user.
     pub(super) fn has_attribute(&self, name: &str) -> bool {
         match self {
-            Self::GetNames | Self::Get(_) => false,
+            Self::GetNames | Self::Get(_) | Self::CheckAccounts(_) | Self::ImportAccounts(_) => false,
             Self::SetNames { names, .. } => names.iter().any(|(_, text)| text.get() == Some(name)),
             Self::Set(users) => {
                 users.iter().any(|user| user.0.attributes.0.iter().any(|(text, _)| text.get() == Some(name)))

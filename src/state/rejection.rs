@@ -97,16 +97,25 @@ impl State {
 
     /// The accounts of the `limit` rejections whose retry has been due longest. The cost does not depend on how many
     /// are due, or are not due yet: `clock_timestamp()` is volatile, so it could not end the scan of the index.
-    pub async fn accounts_with_due_rejections(&self, sync_id: i32, limit: i64) -> Result<Vec<Account>, StateError> {
-        let accounts: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT account FROM (SELECT account FROM rejection \
-             WHERE sync_id = $1 AND next_at <= statement_timestamp() ORDER BY next_at LIMIT $2) AS due",
+    ///
+    /// With each account comes whether it was rejected as a whole with the code `of_account`.
+    pub async fn accounts_with_due_rejections(
+        &self,
+        sync_id: i32,
+        of_account: i64,
+        limit: i64,
+    ) -> Result<Vec<(Account, bool)>, StateError> {
+        let accounts: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT account, bool_or(attribute = '' AND code IS NOT DISTINCT FROM $2) \
+             FROM (SELECT account, attribute, code FROM rejection \
+             WHERE sync_id = $1 AND next_at <= statement_timestamp() ORDER BY next_at LIMIT $3) AS due GROUP BY account",
         )
         .bind(sync_id)
+        .bind(of_account)
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        Ok(accounts.into_iter().map(Account::new).collect())
+        Ok(accounts.into_iter().map(|(account, matches)| (Account::new(account), matches)).collect())
     }
 
     /// The number of these accounts that have a rejection.

@@ -59,7 +59,7 @@ fn the_minimal_configuration_has_the_documented_defaults() {
 
 #[test]
 fn every_region_and_choice_is_accepted() {
-    for region in ["china", "singapore", "seoul", "tokyo", "frankfurt", "mumbai", "silicon-valley", "jakarta"] {
+    for region in ["china", "singapore", "seoul", "tokyo", "frankfurt", "mumbai", "silicon-valley", "jakarta", "ksa"] {
         let text = with("region = \"singapore\"", &format!("region = \"{region}\""));
         assert!(read(&text).is_ok(), "{region}");
     }

@@ -152,7 +152,7 @@ fn a_wrong_choice_has_exactly_this_message() {
     assert_messages([
         (
             with("\"singapore\"", "\"singapur\""),
-            "imsync.toml:7: im.region: found \"singapur\", expected \"china\", \"singapore\", \"seoul\", \"tokyo\", \"frankfurt\", \"mumbai\", \"silicon-valley\" or \"jakarta\"; did you mean \"singapore\"?".to_owned(),
+            "imsync.toml:7: im.region: found \"singapur\", expected \"china\", \"singapore\", \"seoul\", \"tokyo\", \"frankfurt\", \"mumbai\", \"silicon-valley\", \"jakarta\" or \"ksa\"; did you mean \"singapore\"?".to_owned(),
         ),
         (plus("removal", "gone = \"delete\""), "imsync.toml:14: removal.gone: found \"delete\", expected \"remove\" or \"keep\"".to_owned()),
         (plus("log", "level = \"warning\""), "imsync.toml:14: log.level: found \"warning\", expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"".to_owned()),

@@ -11,12 +11,13 @@ const EXPECTED: &[(CodeClass, &[i64])] = &[
     (
         CodeClass::Credentials,
         &[
-            60004, 60005, 60006, 60009, 60010, 90009, 60012, 60016, 60017, 60020, 60021, 70001, 70003, 70005, 70009,
-            70013, 70014, 70016, 70020, 70050, 70051, 70052, 90045,
+            60004, 60005, 60006, 60009, 60010, 90009, 60012, 60016, 60017, 60020, 60021, 60022, 70001, 70003, 70005,
+            70009, 70013, 70014, 70016, 70020, 70050, 70051, 70052, 70346, 70347, 70348, 70398, 70403, 90045,
         ],
     ),
     (CodeClass::Request, &[60002, 60003, 90001, 90018]),
     (CodeClass::Row, &[90033, 90035, 60015, 70107, 70402]),
+    (CodeClass::Unknown, &[90020, 90032, 90040, 90056]),
 ];
 
 #[test]
@@ -29,6 +30,10 @@ fn the_table_holds_the_documented_codes_and_classes() {
     }
     assert_eq!(VENDOR_CODES.len(), EXPECTED.iter().map(|(_, codes)| codes.len()).sum::<usize>());
     assert!(VENDOR_CODES.is_sorted_by(|a, b| a.number < b.number), "the lookup is a binary search");
+    for code in [141_000, 141_002, 141_999] {
+        assert_eq!((Code::Vendor(code).class(), Code::Vendor(code).label()), (CodeClass::Credentials, "141xxx"));
+    }
+    assert_eq!(Code::Vendor(142_000).class(), CodeClass::Unknown);
     assert_eq!(Code::Vendor(12345).class(), CodeClass::Unknown);
     assert_eq!(Code::Vendor(-1).class(), CodeClass::Unknown);
 }
@@ -161,6 +166,8 @@ fn expected_lines() -> Vec<String> {
         ("connect", Code::Connect),
         ("malformed", Code::Malformed),
         ("malformed, a complete answer", Code::ForeignAnswer),
+        ("malformed, an unclear list", Code::UnmatchedErrorList),
+        ("141000 to 141999", Code::Vendor(141_002)),
         ("HTTP 300 to 399", Code::Http(302)),
         ("HTTP 401, 407", Code::Http(401)),
         ("HTTP 408, 425", Code::Http(408)),
@@ -200,7 +207,10 @@ fn the_documentation_shows_the_table() {
     for (question, action) in [
         (Code::means_usersig_expired as fn(Code) -> bool, "makes a fresh UserSig and repeats the call once"),
         (Code::means_attribute_not_valid, "reads the app's attribute names to tell a missing name from a wrong value"),
-        (Code::counts_as_removed, "counts a removal that fails with it as done"),
+        (
+            Code::means_unknown_account,
+            "counts a removal that fails with it as done; asks `account_check` which accounts of a refused batch it concerns, or creates them (`im.unknown_accounts`)",
+        ),
         (Code::limits_whole_app, "lowers the rate of all commands, not only of the one that was called"),
     ] {
         expected.push(format!("| {} | {action} |", list(question)));

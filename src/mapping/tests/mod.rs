@@ -77,6 +77,7 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
             timeout: Duration::from_secs(10),
             retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
+            unknown_accounts: crate::model::UnknownAccounts::Reject,
         },
         attributes,
         removal: RemovalConfig { gone: KeepOrRemove::Remove, unmapped: KeepOrRemove::Keep, max_share: 0.2 },

@@ -69,8 +69,8 @@ impl BisectionCase {
         let refused_batches: BTreeSet<_> = refused.iter().map(batch).collect();
         let batches = self.deliveries * share.div_ceil(u);
         let attributes = if self.code == ACCOUNT_CODE { 0 } else { usize::from(self.attributes) };
-        // Two for a probe and for reading the app's names.
-        2 + batches + refused.len() * (2 * halvings + attributes) + refused_batches.len() * u.div_ceil(5)
+        // Two for a probe and for reading the app's names, one for a check of accounts that is not permitted.
+        3 + batches + refused.len() * (2 * halvings + attributes) + refused_batches.len() * u.div_ceil(5)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: what the fake IM holds, refuses and receives. Must not know: batches, retries.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use super::fake_probes::FakeProbes;
 use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
-use crate::im::{Accepted, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
+use crate::im::{Accepted, AccountStatus, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
 use crate::metrics::Metrics;
-use crate::model::{Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change};
+use crate::model::{
+    Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change, UnknownAccounts,
+};
 use crate::push::send_once::ImTransport;
 use crate::push::{ChangeOrigin, PushLimits, PushSession, Pusher};
 
@@ -69,6 +71,10 @@ pub(super) struct FakeImState {
     pub fault: Option<CallFaultFn>,
     /// As `timpush`: refused accounts are listed, and the others are applied.
     pub lists: bool,
+    /// Accounts that do not exist. `None`: every account exists, and the service of accounts is not permitted.
+    pub unknown: Option<BTreeSet<String>>,
+    /// Accounts that cannot be imported.
+    pub not_importable: BTreeSet<String>,
     /// All calls, in the order in which they arrived.
     pub sent: Vec<ReceivedCall>,
     pub most_in_flight: usize,
@@ -99,6 +105,12 @@ fn error(command: ApiCommand, code: Code) -> CallError {
     }
 }
 
+/// A call of the service of accounts.
+fn about(command: ApiCommand, accounts: &[&str]) -> ReceivedCall {
+    let users = accounts.iter().map(|account| ((*account).to_owned(), Vec::new())).collect();
+    ReceivedCall { at: monotonic(), command, users }
+}
+
 impl FakeIm {
     pub(super) fn state(&self) -> std::sync::MutexGuard<'_, FakeImState> {
         self.0.lock().expect("no test panics while it holds the lock")
@@ -121,7 +133,7 @@ impl FakeIm {
                 if !state.accounts_in_flight.insert(account.clone()) {
                     state.violations.push(format!("{account} in two calls at once"));
                 }
-                if attrs.is_empty() && command != ApiCommand::GetAttr {
+                if attrs.is_empty() && matches!(command, ApiCommand::SetAttr | ApiCommand::RemoveAttr) {
                     state.violations.push(format!("{account} without attributes"));
                 }
             }
@@ -171,11 +183,20 @@ impl FakeIm {
 
 impl FakeImState {
     fn refusal(&self, account: &str, attrs: &[SentAttribute]) -> Option<i64> {
+        if self.unknown.as_ref().is_some_and(|unknown| unknown.contains(account)) {
+            return Some(70107);
+        }
         let refuse = self.refuse.as_ref()?;
         attrs.iter().find_map(|(name, value)| refuse(account, name, value.as_deref()))
     }
 
     fn answer(&mut self, sent: &ReceivedCall) -> Result<Accepted, CallError> {
+        if matches!(sent.command, ApiCommand::AccountCheck | ApiCommand::AccountImport) {
+            return match self.unknown {
+                Some(_) => Ok(Accepted::default()),
+                None => Err(error(sent.command, Code::Vendor(60017))),
+            };
+        }
         let mut failed = Vec::new();
         for (account, attrs) in &sent.users {
             if let Some(code) = self.refusal(account, attrs) {
@@ -228,6 +249,34 @@ impl ImTransport for FakeIm {
         })
     }
 
+    fn account_check<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<AccountStatus>, CallError>> {
+        Box::pin(async {
+            self.call(about(ApiCommand::AccountCheck, accounts)).await?;
+            let state = self.state();
+            let unknown = state.unknown.as_ref().expect("the call was not refused");
+            let status = |account: &&str| {
+                if unknown.contains(*account) { AccountStatus::NotImported } else { AccountStatus::Imported }
+            };
+            Ok(accounts.iter().map(status).collect())
+        })
+    }
+
+    fn account_import<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<usize>, CallError>> {
+        Box::pin(async {
+            self.call(about(ApiCommand::AccountImport, accounts)).await?;
+            let mut state = self.state();
+            let mut failed = Vec::new();
+            for (position, account) in accounts.iter().enumerate() {
+                if state.not_importable.contains(*account) {
+                    failed.push(position);
+                } else if let Some(unknown) = &mut state.unknown {
+                    unknown.remove(*account);
+                }
+            }
+            Ok(failed)
+        })
+    }
+
     fn read(&self) -> BoxFuture<'_, Result<(), CallError>> {
         let users = vec![("administrator".to_owned(), Vec::new())];
         Box::pin(async {
@@ -255,6 +304,7 @@ pub(super) fn limits() -> PushLimits {
         max_in_flight: 64,
         retry_for: Duration::from_mins(1),
         max_rejected_share: 0.4,
+        unknown_accounts: UnknownAccounts::Reject,
     }
 }
 

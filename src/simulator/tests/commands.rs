@@ -92,6 +92,39 @@ async fn accounts_that_were_not_imported_are_refused() {
     assert_eq!(answer.body["UserAttrs"], json!([{"To_Account": "u1", "Attrs": {"city": "a"}}]));
 }
 
+/// A call of the service of accounts.
+const CHECK: &str = "im_open_login_svc/account_check";
+const IMPORT: &str = "im_open_login_svc/multiaccount_import";
+
+#[tokio::test]
+async fn a_check_tells_which_accounts_exist() {
+    let mut options = options();
+    options.imported_accounts = Some(vec!["u1".to_owned()]);
+    let simulator = TestSimulator::with(options).await;
+    let item = |account: &str| json!({"UserID": account});
+    let answer = simulator.call(CHECK, &json!({"CheckItem": [item("u1"), item("u2"), item(&"x".repeat(33))]})).await;
+    let status = |account: &str, code: i64, info: &str, status: &str| json!({"UserID": account, "ResultCode": code, "ResultInfo": info, "AccountStatus": status});
+    let expected = json!([
+        status("u1", 0, "", "Imported"),
+        status("u2", 0, "", "NotImported"),
+        status(&"x".repeat(33), 70402, "a parameter is not valid", ""),
+    ]);
+    assert_eq!(answer.body["ResultItem"], expected);
+
+    let answer = simulator.call(IMPORT, &json!({"Accounts": ["u1", "u2", "x".repeat(33)]})).await;
+    assert_eq!((answer.code(), &answer.body["FailAccounts"]), (0, &json!(["x".repeat(33)])));
+    let answer = simulator.call(CHECK, &json!({"CheckItem": [item("u2")]})).await;
+    assert_eq!(answer.body["ResultItem"], json!([status("u2", 0, "", "Imported")]));
+    assert_eq!(simulator.set_city("u2", "Lima").await, 0);
+
+    let many: Vec<String> = (0..101).map(|number| format!("u{number}")).collect();
+    assert_eq!(simulator.call(IMPORT, &json!({"Accounts": many})).await.code(), 90018);
+    assert_eq!(simulator.call(CHECK, &json!({"CheckItem": ["u1"]})).await.code(), 90001);
+    for wrong in ["timpush/account_check", "all_member_push/im_account_check", "im_open_login_svc/set_attr"] {
+        assert_eq!(simulator.call(wrong, &json!({})).await.code(), 60009, "{wrong}");
+    }
+}
+
 #[tokio::test]
 async fn each_defect_of_a_body_has_its_code() {
     let simulator = TestSimulator::start().await;
@@ -103,8 +136,8 @@ async fn each_defect_of_a_body_has_its_code() {
     for (command, body, code) in [
         ("set_attr", String::new(), error_code::BAD_HTTP),
         ("get_attr_name", String::new(), error_code::BAD_HTTP),
-        ("set_attr", "{".to_owned(), error_code::NOT_JSON),
-        ("set_attr", "{}x".to_owned(), error_code::NOT_JSON),
+        ("set_attr", "{".to_owned(), error_code::BAD_BODY),
+        ("set_attr", "{}x".to_owned(), error_code::BAD_BODY),
         ("set_attr", "{}".to_owned(), error_code::BAD_BODY),
         ("set_attr", "[]".to_owned(), error_code::BAD_BODY),
         ("set_attr", r#"{"UserAttrs":[]}"#.to_owned(), error_code::BAD_BODY),

@@ -36,7 +36,7 @@ pub(super) struct TestSimulator {
 /// The answer to a call.
 pub(super) struct TestAnswer {
     status: u16,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl TestAnswer {

@@ -92,7 +92,7 @@ async fn the_log_keeps_the_bodies_of_the_last_calls() {
     simulator.post(simulator.url(SET), "{").await;
     let calls = simulator.handle().calls();
     let ids: Vec<_> = calls.iter().map(|call| (call.id, call.code, call.applied)).collect();
-    assert_eq!(ids, [(2, Some(0), true), (3, Some(0), true), (4, Some(error_code::NOT_JSON), false)]);
+    assert_eq!(ids, [(2, Some(0), true), (3, Some(0), true), (4, Some(error_code::BAD_BODY), false)]);
     assert_eq!(calls[0].endpoint, SET);
     assert_eq!(calls[0].users[0].account, "u2");
     assert_eq!(calls[0].users[0].attributes, [("city".to_owned(), Some("a\"b".to_owned()))]);

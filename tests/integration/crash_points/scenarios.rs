@@ -28,9 +28,11 @@ pub(super) enum Scenario {
     Daemon,
     /// `run` while IM never answers for one account.
     SilentAccount,
+    /// `run --once` while Chat does not know one account and cannot create it at once.
+    UnknownAccount,
 }
 
-pub(super) const SCENARIOS: [Scenario; 11] = [
+pub(super) const SCENARIOS: [Scenario; 12] = [
     Scenario::First,
     Scenario::Incremental,
     Scenario::Recovery,
@@ -42,6 +44,7 @@ pub(super) const SCENARIOS: [Scenario; 11] = [
     Scenario::RefusedAttribute,
     Scenario::Daemon,
     Scenario::SilentAccount,
+    Scenario::UnknownAccount,
 ];
 
 impl Scenario {
@@ -58,6 +61,7 @@ impl Scenario {
             Self::RefusedAttribute => "refused attribute",
             Self::Daemon => "daemon",
             Self::SilentAccount => "silent account",
+            Self::UnknownAccount => "unknown account",
         }
     }
 
@@ -70,7 +74,7 @@ impl Scenario {
         }
     }
 
-    /// The fault of IM until the process has aborted, besides refusing [`REFUSED`].
+    /// The faults of IM until the process has aborted, besides refusing [`REFUSED`], separated by blanks.
     pub(super) fn fault(self) -> Option<&'static str> {
         match self {
             Self::Incremental | Self::Daemon => Some("apply-then-fail:http-502:times=1"),
@@ -78,6 +82,9 @@ impl Scenario {
             // on a busy machine.
             Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=2"),
             Self::SilentAccount => Some("late:600m:command=set_attr:account=u00014"),
+            Self::UnknownAccount => Some(
+                "refuse:70107:per-account:command=set_attr:account=u00014:times=1 refuse:70402:per-account:command=multiaccount_import:account=u00014",
+            ),
             Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
         }
@@ -129,6 +136,8 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::SilentAccount, "delivery: partly recorded", 1),
     at(Scenario::SilentAccount, "push: a batch was split without an answer", 1),
     at(Scenario::SilentAccount, "deferrals: ended", 1),
+    at(Scenario::UnknownAccount, "push: unknown accounts were looked up", 1),
+    at(Scenario::UnknownAccount, "push: unknown accounts were imported", 1),
     at(Scenario::ForeignState, "generation: incremented, not committed", 1),
     at(Scenario::ForeignState, "generation: incremented", 1),
     at(Scenario::OtherTable, "source: a change is stored", 1),

@@ -48,7 +48,7 @@ impl CrashSystem {
         let setup = Setup::default();
         let setup = Setup {
             source: format!("{}page_size = 25\n", setup.source),
-            im: "timeout = \"2s\"\nretry_for = \"3s\"\nusers_per_call = 10\n".to_owned(),
+            im: "timeout = \"2s\"\nretry_for = \"3s\"\nusers_per_call = 10\nunknown_accounts = \"import\"\n".to_owned(),
             more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned(),
             ..setup
         };
@@ -64,9 +64,7 @@ impl CrashSystem {
         self.round += 1;
         self.current_case = format!("{} aborts at \"{}\", arrival {}", case.scenario.name(), case.point, case.arrival);
         self.prepare(case.scenario).await;
-        if let Some(fault) = case.scenario.fault() {
-            self.fault(fault);
-        }
+        case.scenario.fault().into_iter().flat_map(str::split_whitespace).for_each(|fault| self.fault(fault));
         if !self.run_until_abort(case).await {
             self.reset_faults();
             return None;
@@ -207,7 +205,12 @@ impl CrashSystem {
                 let timestamp = self.earliest_timestamp().await;
                 self.execute(&scenarios::one_attribute(self.round, timestamp)).await;
             }
-            Scenario::First | Scenario::SlowFirst | Scenario::Incremental | Scenario::Full | Scenario::Daemon => {}
+            Scenario::First
+            | Scenario::SlowFirst
+            | Scenario::Incremental
+            | Scenario::Full
+            | Scenario::Daemon
+            | Scenario::UnknownAccount => {}
             Scenario::SilentAccount => {
                 // An account that is in doubt already is sent alone.
                 let began = monotonic();

@@ -31,6 +31,7 @@ pub(crate) mod state_truth;
 mod systemic;
 mod throttling;
 mod two_syncs;
+mod unknown_accounts;
 mod unknown_outcomes;
 mod unreadable_rows;
 

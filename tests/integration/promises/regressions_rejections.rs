@@ -59,6 +59,9 @@ async fn a_retry_without_an_answer_blocks_no_other_account() {
 async fn thousands_of_retries_do_not_delay_a_change() {
     let mut setup = setup("timeout = \"10s\"\n", "1h");
     setup.simulator.imported_accounts = Some((1..=10).map(super::account).collect());
+    // Without checks, each retry costs a call.
+    let no_checks = "refuse:60009:command=account_check".parse().expect("the fault rule is valid");
+    setup.simulator.faults.push(no_checks);
     let env = environment_of(10, setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
     env.run_until_no_full_pass_is_due().await;
@@ -103,6 +106,8 @@ async fn bench_new_changes_during_nine_thousand_retries() {
     let mut setup = setup("timeout = \"5s\"\nretry_for = \"5s\"\nmax_rejected_share = 1.0\n", "1h");
     setup.simulator.imported_accounts = Some((1..=10).map(super::account).collect());
     setup.simulator.latency = Duration::from_millis(50);
+    let no_checks = "refuse:60009:command=account_check".parse().expect("the fault rule is valid");
+    setup.simulator.faults.push(no_checks);
     let env = environment_of(10, setup).await;
     env.imsync(&["backfill"]).await.expect_code(0);
     env.run_until_no_full_pass_is_due().await;

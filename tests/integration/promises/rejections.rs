@@ -84,10 +84,10 @@ async fn a_refused_retry_doubles_the_retry_delay() {
     let setup =
         Setup { more: "[schedule]\ninterval = \"100ms\"\nrejected_retry = \"1s\"\n".to_owned(), ..Setup::default() };
     let env = environment_of(5, setup).await;
-    fault(&env, "refuse:70107:per-account:account=u00003");
+    fault(&env, "refuse:60015:per-account:account=u00003");
     let mut daemon = env.start("run", &["run"]);
     env.eventually("IM has refused the account three times", async || {
-        env.handle().calls().iter().filter(|call| call.code == Some(70107) && call.users.len() == 1).count() >= 3
+        env.handle().calls().iter().filter(|call| call.code == Some(60015) && call.users.len() == 1).count() >= 3
     })
     .await;
     let third = "SELECT count(*) FROM imsync.rejection WHERE account = 'u00003' AND attempts >= 3";

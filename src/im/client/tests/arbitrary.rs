@@ -124,8 +124,9 @@ fn may_be_done(answer: &Value) -> Option<Vec<&'static str>> {
     } {
         let (account, code) = (entry.get("To_Account")?.as_str()?, entry.get("ErrorCode")?.as_i64()?);
         if code != 0 {
-            // An account that the call did not carry makes the answer malformed.
-            ACCOUNTS.contains(&account).then_some(())?;
+            // Case and blanks aside, the account is one of the call; otherwise nothing is known.
+            let account = account.trim().to_lowercase();
+            ACCOUNTS.contains(&account.as_str()).then_some(())?;
             done.retain(|known| *known != account);
         }
     }
@@ -222,7 +223,7 @@ fn wrong_types_and_shapes_are_malformed() {
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"ErrorCode":90035}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":"bob","ErrorCode":"90035"}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":"bob","ErrorCode":0,"ErrorCode":90035}]}"#,
-        r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":" bob","ErrorCode":90035}]}"#,
+        r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{"To_Account":"bob!","ErrorCode":90035}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[],"ErrorList":[{"To_Account":"bob","ErrorCode":90035}]}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":7}"#,
         r#"{"ActionStatus":"OK","ErrorCode":0,"RequestId":{}}"#,

@@ -55,7 +55,7 @@ async fn without_users_no_call_is_made() {
     let client = server.client();
     client.set_attr(&[]).await.unwrap();
     client.remove_attr(&[]).await.unwrap();
-    assert!(client.get_attr(&[]).await.unwrap().is_empty());
+    assert!(client.get_attr(&[]).await.unwrap().users.is_empty());
     assert!(server.received().is_empty());
 }
 

@@ -1,0 +1,234 @@
+//! Tests accounts that Chat does not know: what they cost, that they harm no other account, and that they can be created.
+//!
+//! Owns: numbers of calls and outcomes where many accounts are unknown. Must not know: how imsync finds these accounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::state_truth::expect_truth;
+use super::{account, environment_of, fault, rejected, violations};
+use crate::support::{Setup, TestEnvironment};
+
+/// Whether Chat knows an account, where it does not know `percent` of all accounts. They are scattered over the table.
+fn is_known(number: u32, percent: u32) -> bool {
+    (number * 37) % 100 >= percent
+}
+
+/// Chat does not know `percent` of the accounts.
+async fn environment(people: u32, percent: u32, im: &str) -> TestEnvironment {
+    let mut setup = Setup { im: format!("{im}\n"), ..Setup::default() };
+    let known = (1..=people).filter(|number| is_known(*number, percent));
+    setup.simulator.imported_accounts = Some(known.map(account).collect());
+    environment_of(people, setup).await
+}
+
+/// What IM should hold for the accounts that Chat knows.
+async fn wanted(env: &TestEnvironment, percent: u32) -> BTreeMap<String, BTreeMap<String, String>> {
+    let known = |name: &String| name[1..].parse().is_ok_and(|number| is_known(number, percent));
+    env.wanted_of_users().await.into_iter().filter(|(name, _)| known(name)).collect()
+}
+
+fn calls(env: &TestEnvironment) -> u64 {
+    env.handle().counters().arrived
+}
+
+/// Calls of one endpoint.
+fn calls_of(env: &TestEnvironment, endpoint: &str) -> u64 {
+    env.handle().counters().endpoints.get(endpoint).map_or(0, |counters| counters.arrived)
+}
+
+const CHECK: &str = "im_open_login_svc/account_check";
+const IMPORT: &str = "im_open_login_svc/multiaccount_import";
+
+/// The accounts of `rejected --json`; every one is rejected as a whole, with 70107.
+async fn rejected_accounts(env: &TestEnvironment) -> BTreeSet<String> {
+    let list = rejected(env).await;
+    for entry in &list {
+        assert_eq!((&entry["code"], &entry["attribute"]), (&70107.into(), &serde_json::Value::Null), "{entry}");
+    }
+    list.iter().filter_map(|entry| entry["account"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_accounts_cost_at_most_three_calls_a_batch() {
+    for (percent, service) in
+        [(1, "all_member_push"), (45, "all_member_push"), (90, "all_member_push"), (30, "timpush")]
+    {
+        let env = environment(1_500, percent, &format!("service = \"{service}\"")).await;
+        env.imsync(&["backfill"]).await.expect_code(3);
+        assert!(calls(&env) <= 3 * 15, "{percent} %: {} calls for 15 batches", calls(&env));
+        let held = wanted(&env, percent).await;
+        assert_eq!(env.handle().users(), held, "{percent} %");
+        let unknown = (1..=1_500).map(account).filter(|account| !held.contains_key(account));
+        assert_eq!(rejected_accounts(&env).await, unknown.collect(), "{percent} %");
+        assert_eq!(violations(&env), vec![]);
+        expect_truth(&env).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_accounts_are_created_and_then_set() {
+    for service in ["all_member_push", "timpush"] {
+        let env = environment(1_200, 90, &format!("service = \"{service}\"\nunknown_accounts = \"import\"")).await;
+        // IM cannot create one of them.
+        let lost = account(100);
+        fault(&env, &format!("refuse:70402:per-account:command=multiaccount_import:account={lost}"));
+        env.imsync(&["backfill"]).await.expect_code(3);
+        assert!(calls(&env) <= 3 * 12 + 1, "{} calls", calls(&env));
+        let mut held = env.wanted_of_users().await;
+        held.remove(&lost);
+        assert_eq!(env.handle().users(), held, "{service}");
+        assert_eq!(rejected_accounts(&env).await, BTreeSet::from([lost.clone()]));
+        let reason = rejected(&env).await[0]["reason"].to_string();
+        assert!(reason.contains("FailAccounts"), "{reason}");
+        assert_eq!(violations(&env), vec![]);
+        expect_truth(&env).await;
+
+        // The retry creates it.
+        env.handle().clear_faults();
+        env.imsync(&["rejected", "retry"]).await.expect_code(0);
+        env.imsync(&["run", "--once"]).await.expect_code(0);
+        assert_eq!(env.handle().users(), env.wanted_of_users().await);
+        expect_truth(&env).await;
+    }
+}
+
+/// A row of which IM refuses the import as a whole harms no other one, and an app that may not import rejects as usual.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_import_rejects_the_unknown_accounts_alone() {
+    let name = account(100);
+    for rule in [
+        format!("refuse:70402:command=multiaccount_import:account={name}"),
+        "refuse:60017:command=multiaccount_import".to_owned(),
+        "refuse:70398:command=multiaccount_import".to_owned(),
+        "fail:http-403:command=multiaccount_import".to_owned(),
+        "refuse:424242:command=multiaccount_import".to_owned(),
+    ] {
+        let env = environment(200, 10, "unknown_accounts = \"import\"").await;
+        fault(&env, &rule);
+        env.imsync(&["backfill"]).await.expect_code(3);
+        let unknown: BTreeSet<String> = (1..=200).filter(|number| !is_known(*number, 10)).map(account).collect();
+        let is_about_one = rule.contains("account=");
+        let expected = if is_about_one { BTreeSet::from([name.clone()]) } else { unknown };
+        assert_eq!(rejected_accounts(&env).await, expected, "{rule}");
+        let mut held = env.wanted_of_users().await;
+        held.retain(|account, _| !expected.contains(account));
+        assert_eq!(env.handle().users(), held, "{rule}");
+        assert_eq!(violations(&env), vec![]);
+        expect_truth(&env).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_usable_check_batches_are_split() {
+    for rule in [
+        "refuse:60017",
+        "refuse:60009",
+        "refuse:90009",
+        "refuse:70003",
+        "refuse:424242",
+        "fail:http-403",
+        "fail:http-502",
+        "fail:html",
+        "fail:garbage",
+    ] {
+        let env = environment(200, 2, "").await;
+        fault(&env, &format!("{rule}:command=account_check"));
+        let ran = env.imsync(&["backfill"]).await.expect_code(3);
+        assert_eq!(ran.stderr.matches("account_check cannot be used").count(), 1, "{rule}: {}", ran.stderr);
+        assert!(calls_of(&env, CHECK) <= 3 * 2, "{rule}: {} checks", calls_of(&env, CHECK));
+        assert_eq!(env.handle().users(), wanted(&env, 2).await, "{rule}");
+        assert_eq!(rejected_accounts(&env).await.len(), 4, "{rule}");
+        assert_eq!(violations(&env), vec![]);
+        expect_truth(&env).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_accounts_are_checked_a_hundred_a_call() {
+    let env = environment(1_000, 30, "").await;
+    env.imsync(&["backfill"]).await.expect_code(3);
+    env.run_until_no_full_pass_is_due().await;
+
+    env.handle().clear_records();
+    env.imsync(&["rejected", "retry"]).await.expect_code(0);
+    env.imsync(&["run", "--once"]).await.expect_code(3);
+    assert_eq!((calls(&env), calls_of(&env, CHECK)), (3, 3), "nobody has signed in meanwhile");
+    assert_eq!(rejected_accounts(&env).await.len(), 300);
+
+    // Some of them sign in. They are sent, with a call for each hundred that were checked.
+    let unknown: Vec<String> = (1..=1_000).filter(|number| !is_known(*number, 30)).map(account).collect();
+    let (signed_in, others) = unknown.split_at(70);
+    for account in signed_in {
+        env.handle().set_imported(account, true);
+    }
+    env.handle().clear_records();
+    env.imsync(&["rejected", "retry"]).await.expect_code(0);
+    env.imsync(&["run", "--once"]).await.expect_code(3);
+    assert!(calls(&env) <= 6, "{:?}", env.handle().counters());
+    assert_eq!(rejected_accounts(&env).await, others.iter().cloned().collect());
+    let mut held = env.wanted_of_users().await;
+    held.retain(|account, _| !others.contains(account));
+    assert_eq!(env.handle().users(), held);
+    assert_eq!(violations(&env), vec![]);
+    expect_truth(&env).await;
+}
+
+/// An account that was deleted in Chat holds nothing, so there is nothing to remove.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_from_unknown_accounts_counts_as_done() {
+    let env = environment(400, 0, "").await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.execute("DELETE FROM users WHERE right(id, 5)::int % 3 = 0").await;
+    (1..=400).filter(|number| number % 2 == 0).for_each(|number| env.handle().set_imported(&account(number), false));
+    env.handle().clear_records();
+    env.imsync(&["backfill", "--allow-removals"]).await.expect_code(0);
+    assert!(calls(&env) <= 3 * 2, "{:?}", env.handle().counters());
+    let gone = |name: &String| name[1..].parse::<u32>().is_ok_and(|number| number % 3 == 0);
+    let left = env.number("SELECT count(*) FROM imsync.account WHERE right(account, 5)::int % 3 = 0").await;
+    assert_eq!(left, 0, "the state claims nothing of them any more");
+    assert!(
+        env.handle()
+            .users()
+            .keys()
+            .filter(|name| gone(name))
+            .all(|name| name[1..].parse::<u32>().is_ok_and(|number| number % 2 == 0))
+    );
+    assert_eq!(violations(&env), vec![]);
+}
+
+/// If Chat knows no account at all, the app, the data centre or the prefix may be wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_knows_no_account_stops_the_pass() {
+    let env = environment(1_300, 100, "").await;
+    let ran = env.imsync(&["backfill"]).await.expect_code(1);
+    ran.expect_all(&["70107", "im.max_rejected_share = 0.4"]);
+    assert_eq!(env.handle().users(), BTreeMap::new());
+    assert_eq!(violations(&env), vec![]);
+}
+
+/// The table of docs/im-error-codes.md.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a benchmark of two minutes, run by `make bench`"]
+async fn bench_calls_for_accounts_unknown_to_chat() {
+    for (what, im, split) in [
+        ("split, without account_check", "max_rejected_share = 1.0", true),
+        ("account_check", "", false),
+        ("unknown_accounts = \"import\"", "unknown_accounts = \"import\"", false),
+    ] {
+        for percent in [1, 10, 30, 90] {
+            let env = environment(5_000, percent, im).await;
+            if split {
+                fault(&env, "refuse:60009:command=account_check");
+            }
+            env.imsync(&["backfill"]).await;
+            let held = env.handle().users().len();
+            println!(
+                "{what}, {percent} % unknown: {} calls ({} checks, {} imports), {held} accounts set",
+                calls(&env),
+                calls_of(&env, CHECK),
+                calls_of(&env, IMPORT)
+            );
+            assert!(split || calls(&env) <= 3 * 50, "{} calls", calls(&env));
+        }
+    }
+}
