@@ -64,6 +64,20 @@ pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+/// The name of a time zone that contains a slash, or UTC. An offset or an abbreviation is refused: PostgreSQL counts
+/// `UTC-5` as POSIX does, five hours to the east.
+pub(super) fn time_zone(value: &DeValue<'_>, value_type: &ValueType) -> Result<String, String> {
+    let zone = text(value, value_type)?;
+    let is_name = |part: char| part.is_ascii_alphanumeric() || matches!(part, '/' | '_' | '+' | '-');
+    if zone == "UTC" || (zone.contains('/') && zone.chars().all(is_name)) {
+        return Ok(zone);
+    }
+    Err(format!(
+        "found {}, expected \"UTC\" or a name of pg_timezone_names with a slash, such as \"America/Bogota\" (PostgreSQL counts an offset such as UTC-5 the other way round, five hours east of Greenwich, and an abbreviation knows no daylight saving time)",
+        describe(value)
+    ))
+}
+
 /// Any string, for the keys with a check of their own.
 fn string<'v>(value: &'v DeValue<'_>, value_type: &ValueType) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| mismatch(describe(value), value_type))

@@ -30,7 +30,7 @@ pub(super) fn source(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_
     let formats = [("text", AccountFormat::Text), ("hex", AccountFormat::Hex)];
     let account_format = document.read("source.account_format", checks::choice(&formats));
     let watermark_column = document.read("source.watermark_column", checks::text);
-    let watermark_timezone = document.read("source.watermark_timezone", checks::text);
+    let watermark_timezone = document.read("source.watermark_timezone", checks::time_zone);
     let watermark_grace = document.read("source.watermark_grace", checks::duration);
     let deleted_column = document.read("source.deleted_column", checks::text);
     let filter = document.read("source.filter", checks::filter);

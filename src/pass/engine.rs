@@ -15,7 +15,7 @@ use super::delivery_queue::DeliveryQueue;
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
-use super::pages::PageReader;
+use super::pages::{PageReader, PageScan};
 use super::read_position::{ReadPosition, WatermarkColumn};
 use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
@@ -46,6 +46,8 @@ pub struct Engine {
     pub(super) full_passes: FullPassSchedule,
     pub(super) guard: RemovalGuard,
     pub(super) repairs: RepairCount,
+    /// The scans of rows to which no read position leads, and where the next pass goes on.
+    pub(super) outlying: [PageScan; 2],
     pub(super) saves: SaveTimes,
     pub(super) deferrals: Deferrals,
     pub(super) slow_calls: SlowCalls,

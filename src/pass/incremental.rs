@@ -12,6 +12,7 @@ use super::pages::PageScan;
 use super::progress::PassProgress;
 use super::removals::RemovalPolicy;
 use super::report::{PassOutcome, PassReport};
+use super::slow_calls::SlowCalls;
 use crate::crash;
 use crate::source::WatermarkPoint;
 
@@ -54,8 +55,9 @@ impl Engine {
 
     async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
         let from = self.take_transaction_list().await?;
-        let [mut changed, mut in_doubt, _] = PageScan::incremental(from);
+        let [mut changed, _, _, mut in_doubt, _] = PageScan::incremental(from);
         self.enqueue_changes(context, &mut changed).await?;
+        self.enqueue_outlying(context).await?;
         self.settle_with_deferred(context, false).await?;
         self.resend_in_doubt(context, &mut in_doubt).await?;
         self.send_removals(context, RemovalPolicy::GUARDED).await?;
@@ -96,6 +98,28 @@ impl Engine {
             self.writer.update_sync(&update).await?;
         }
         Ok(start.from)
+    }
+
+    /// Reads rows to which no read position leads: without a stamp, or stamped far in the future. A daemon reads one page
+    /// of each in a pass and goes on there, so that an idle poll stays cheap however many there are.
+    async fn enqueue_outlying(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+        let mut scans = std::mem::replace(&mut self.outlying, PageScan::outlying());
+        for scan in &mut scans {
+            let options = scan.compare_options(false);
+            while let Some(page) = scan.next(&mut self.reader).await? {
+                let is_last = page.is_last || self.slow_calls == SlowCalls::LeaveBehind;
+                if page.scanned > 0 {
+                    self.queue.wait_for_capacity().await;
+                    PassProgress::add(&context.progress.done, page.scanned);
+                    self.compare_and_enqueue_page(context, page, options).await?;
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        self.outlying = scans;
+        Ok(())
     }
 
     async fn enqueue_changes(&mut self, context: &Arc<DeliveryContext>, scan: &mut PageScan) -> Result<(), PassError> {

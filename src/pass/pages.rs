@@ -13,7 +13,7 @@ use super::page_diff::{CompareOptions, RetryRejections};
 use crate::config::Config;
 use crate::model::{Account, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
 use crate::push::{ChangeOrigin, unknown_account_code};
-use crate::source::{AccountRows, Cursor, Source, UnreadableRow, WatermarkPoint};
+use crate::source::{AccountRows, Cursor, OutlyingRows, Source, UnreadableRow, WatermarkPoint};
 use crate::state::State;
 
 /// Accounts with rejections that one pass tries again.
@@ -61,6 +61,8 @@ pub(super) enum PageScan {
     /// Rows whose watermark is at or after `from`. Where an account may have several rows, all rows of a page's accounts
     /// are read: another row of an account may be outside of the range, and only all of them decide.
     ChangedRows { from: WatermarkPoint, cursor: Option<Cursor> },
+    /// Rows to which no read position leads. A pass of the daemon reads one page of them, and the next pass goes on there.
+    Outlying { rows: OutlyingRows, cursor: Option<Cursor> },
     /// All rows, in the order of the account column. Where rows with different texts may have the same account, all rows
     /// of a page's accounts are read too.
     WholeTable { after: Option<String> },
@@ -87,9 +89,15 @@ pub(super) enum RetriedAccounts {
 
 impl PageScan {
     /// The scans of an incremental pass, in their order.
-    pub(super) fn incremental(from: WatermarkPoint) -> [Self; 3] {
+    pub(super) fn incremental(from: WatermarkPoint) -> [Self; 5] {
         let [in_doubt, retries] = Self::follow_up();
-        [Self::ChangedRows { from, cursor: None }, in_doubt, retries]
+        let [unstamped, far_future] = Self::outlying();
+        [Self::ChangedRows { from, cursor: None }, unstamped, far_future, in_doubt, retries]
+    }
+
+    /// The scans of rows to which no read position leads.
+    pub(super) fn outlying() -> [Self; 2] {
+        [OutlyingRows::Unstamped, OutlyingRows::FarFuture].map(|rows| Self::Outlying { rows, cursor: None })
     }
 
     /// The scans of a full pass, in their order. `after`: the account column's text of the row after which it resumes.
@@ -117,7 +125,9 @@ impl PageScan {
     pub(super) fn compare_options(&self, force: bool) -> CompareOptions {
         let options = CompareOptions { force, ..CompareOptions::default() };
         match self {
-            Self::ChangedRows { .. } | Self::WholeTable { .. } | Self::GoneAccounts { .. } => options,
+            Self::ChangedRows { .. } | Self::Outlying { .. } | Self::WholeTable { .. } | Self::GoneAccounts { .. } => {
+                options
+            }
             Self::NamedAccounts { .. } => CompareOptions { retry: RetryRejections::All, ..options },
             Self::InDoubt { .. } => CompareOptions { origin: ChangeOrigin::UnknownOutcome, ..options },
             Self::RejectionRetries { of, .. } => {
@@ -143,6 +153,16 @@ impl PageScan {
             Self::ChangedRows { from, cursor } => {
                 let page = reader.source.changed_since(*from, cursor.as_ref()).await?;
                 *cursor = page.cursor();
+                let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
+                let mut read = reader.read_page(page.rows, page.unreadable);
+                if !reader.source.account_is_unique() {
+                    read = reader.all_rows_of(read).await?;
+                }
+                Ok(Some(ReadPage { scanned, is_last, ..read }))
+            }
+            Self::Outlying { rows, cursor } => {
+                let Some(page) = reader.source.outlying(*rows, cursor.as_ref()).await? else { return Ok(None) };
+                *cursor = if page.last { None } else { page.cursor() };
                 let (scanned, is_last) = (page.rows.len() + page.unreadable.len(), page.last);
                 let mut read = reader.read_page(page.rows, page.unreadable);
                 if !reader.source.account_is_unique() {

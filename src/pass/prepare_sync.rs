@@ -13,7 +13,7 @@ use super::engine::{Engine, watermark_column};
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
-use super::pages::PageReader;
+use super::pages::{PageReader, PageScan};
 use super::read_position::ReadPosition;
 use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
@@ -107,6 +107,7 @@ impl Engine {
             reader: PageReader { config: config.clone(), source, state: state.clone(), sync_id: Some(sync_id) },
             queue: DeliveryQueue::new(calls_per_second.saturating_mul(config.im.users_per_call)),
             guard: RemovalGuard::new(row.guard, config.removal.max_share),
+            outlying: PageScan::outlying(),
             repairs: RepairCount::from_row(row.full_pass_repairs_so_far.as_ref()),
             owed_at_most: 0,
             retry_rejections_after: row.retry_rejections_after,

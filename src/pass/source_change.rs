@@ -5,6 +5,7 @@
 
 use super::engine::{Engine, watermark_column};
 use super::error::PassError;
+use super::pages::PageScan;
 use crate::crash;
 use crate::source::{Source, SourceChanges, SourceError, SourceFingerprint};
 use crate::state::StateWriter;
@@ -80,6 +81,7 @@ impl Engine {
         }
         self.read_position.set_column(watermark_column(&source));
         self.reader.source = source;
+        self.outlying = PageScan::outlying();
         Ok(())
     }
 }

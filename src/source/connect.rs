@@ -4,13 +4,14 @@
 
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::hidden_changes::HiddenChangeInputs;
 use super::listed_texts::check_listed_texts;
 use super::reader::Source;
 use super::requirements::{self, FoundColumns};
 use super::session::SourceSession;
 use super::stamp_remedy::stamp_remedy;
 use super::statements::StatementInputs;
-use super::table::Table;
+use super::table::{Column, Table};
 use super::warnings::WarningInputs;
 use super::whole_scan::WholeScan;
 use crate::config;
@@ -68,6 +69,7 @@ impl Source {
         let account_unique = table.has_unique_index(&mut session, account).await?;
         // Where an account may have several rows, one more row shows whether the last account of a page continues.
         let limit = u64::from(source.page_size.max(1)) + u64::from(!account_unique);
+        let is_indexed = is_indexed(&mut session, &table, found, account).await;
         let inputs = StatementInputs {
             schema: &table.schema,
             table: &table.name,
@@ -78,6 +80,8 @@ impl Source {
             filter: source.filter.as_deref(),
             columns: &found.mapped,
             limit,
+            is_indexed,
+            may_lack_stamps: found.watermark.is_some_and(|(column, _)| !column.not_null),
         };
         let mut usable = findings.0.iter().all(|finding| !finding.is_error());
         usable &= keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?.is_some();
@@ -94,8 +98,20 @@ impl Source {
         };
         let mut warnings = warnings.collect(&mut session).await;
         warnings.extend(check_listed_texts(&mut session, &table, &config.attributes).await);
-        findings.extend(warnings.clone());
         let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
+        let hidden_changes = HiddenChangeInputs {
+            table: &table,
+            watermark: found.watermark,
+            mapped: &found.mapped,
+            filter: source.filter.as_deref(),
+            timezone: &source.watermark_timezone,
+            horizon: found.watermark.and_then(|(_, kind)| inputs.horizon(kind)),
+            is_indexed,
+            full_every: config.schedule.full_every,
+            stamp_remedy: &stamp_remedy,
+        };
+        warnings.extend(hidden_changes.collect(&mut session).await);
+        findings.extend(warnings.clone());
         let Some((fingerprint_reader, fingerprint)) = fingerprint.filter(|_| usable) else {
             return Ok((None, findings));
         };
@@ -119,6 +135,12 @@ impl Source {
         };
         Ok((Some(source), findings))
     }
+}
+
+/// Whether an index returns the rows in the order of the polls.
+async fn is_indexed(session: &mut SourceSession, table: &Table, found: &FoundColumns<'_>, account: &Column) -> bool {
+    let Some((watermark, _)) = found.watermark.filter(|_| table.kind.can_have_indexes()) else { return false };
+    table.has_index_for_order(session, &[watermark, account]).await == Some(true)
 }
 
 /// Turns an error into findings, except one of the connection.

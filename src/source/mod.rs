@@ -20,6 +20,7 @@
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `stamp_remedy` | the trigger that moves the watermark column |
+//! | `hidden_changes`, `clock_words` | what hides changes from incremental passes |
 //! | `column_type` | the types that an account column and a watermark column may have |
 //! | `unmap_account` | an IM account as the texts of the account column |
 //! | `statements` | the SQL over the customer's table |
@@ -29,10 +30,12 @@
 //! | `error` | [`SourceError`] |
 
 mod activity;
+mod clock_words;
 mod column_type;
 mod connect;
 mod error;
 mod fingerprint;
+mod hidden_changes;
 mod list_transactions;
 mod listed_texts;
 mod page;
@@ -58,6 +61,6 @@ pub use activity::SourceActivity;
 pub use error::SourceError;
 pub use fingerprint::{SourceChanges, SourceFingerprint};
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};
-pub use reader::Source;
+pub use reader::{OutlyingRows, Source};
 pub use sample::{RowSample, SampleMethod};
 pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

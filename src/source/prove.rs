@@ -53,6 +53,10 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         without_account,
         rows_of_accounts,
         stamped_since,
+        unstamped,
+        unstamped_after,
+        far_future,
+        far_future_after,
         newest_counters,
         // Only serve `check` and warnings.
         newest_stamp_offset: _,
@@ -60,8 +64,15 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         sample: _,
         first_rows: _,
     } = statements;
-    let pages =
-        [Some(all), Some(all_after), changed_from.as_ref(), changed_after.as_ref(), changed_after_watermark.as_ref()];
-    let pages = pages.into_iter().flatten().flat_map(|page| [&page.rows, &page.keys]);
+    let optional = [
+        changed_from,
+        changed_after,
+        changed_after_watermark,
+        unstamped,
+        unstamped_after,
+        far_future,
+        far_future_after,
+    ];
+    let pages = optional.into_iter().flatten().chain([all, all_after]).flat_map(|page| [&page.rows, &page.keys]);
     pages.chain([without_account, rows_of_accounts]).chain(stamped_since).chain(newest_counters).collect()
 }

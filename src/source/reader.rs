@@ -34,6 +34,15 @@ const MAX_SPELLED_ACCOUNTS: usize = 5_000;
 /// The first day of the year 1, in microseconds since the Unix epoch.
 const YEAR_ONE_MICROS: i64 = -62_135_596_800_000_000;
 
+/// Rows to which no read position leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutlyingRows {
+    /// Their watermark is NULL.
+    Unstamped,
+    /// Their stamp is more than a day ahead of the clock, or `infinity`.
+    FarFuture,
+}
+
 /// An open connection to the source, with the description of the table. All statements run on it one after the other, so
 /// no transaction list contains another session of this process.
 ///
@@ -162,6 +171,24 @@ impl Source {
         let statement = statement.clone();
         let same_key = |one: &Row, other: &Row| one.watermark == other.watermark && one.account == other.account;
         self.read_page(statement, &parameters, same_key).await
+    }
+
+    /// The next page of rows that no position leads to, after the row `after`: those without a stamp, or those stamped more
+    /// than a day ahead. `None` where there can be none, and where no index serves it: then [`Source::changed_since`] reads
+    /// the latter, and the former wait for the full pass.
+    pub async fn outlying(&mut self, rows: OutlyingRows, after: Option<&Cursor>) -> Result<Option<Page>, SourceError> {
+        let account = after.and_then(|cursor| cursor.account.clone());
+        let (statement, parameters) = match (rows, after) {
+            (OutlyingRows::Unstamped, None) => (&self.statements.unstamped, vec![]),
+            (OutlyingRows::Unstamped, Some(_)) => (&self.statements.unstamped_after, vec![account]),
+            (OutlyingRows::FarFuture, None) => (&self.statements.far_future, vec![]),
+            (OutlyingRows::FarFuture, Some(cursor)) => {
+                (&self.statements.far_future_after, vec![cursor.watermark.clone(), account])
+            }
+        };
+        let Some(statement) = statement.clone() else { return Ok(None) };
+        let same_key = |one: &Row, other: &Row| one.watermark == other.watermark && one.account == other.account;
+        self.read_page(statement, &parameters, same_key).await.map(Some)
     }
 
     /// The next page in the order of the account column, after the row whose account column has this text. The last page

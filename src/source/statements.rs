@@ -33,6 +33,10 @@ pub(super) struct StatementInputs<'a> {
     pub(super) columns: &'a [String],
     /// Rows of a page.
     pub(super) limit: u64,
+    /// An index returns the rows in the order (watermark, account).
+    pub(super) is_indexed: bool,
+    /// The watermark column may be NULL.
+    pub(super) may_lack_stamps: bool,
 }
 
 /// A page: with all columns, and with account and watermark alone, which no expression of the row can fail.
@@ -52,6 +56,14 @@ pub(super) struct Statements {
     pub(super) changed_after: Option<PageStatement>,
     /// Rows after all those with watermark `$1`, in the same order.
     pub(super) changed_after_watermark: Option<PageStatement>,
+    /// Rows without a watermark, in the order of the account; `None` where no index serves it.
+    pub(super) unstamped: Option<PageStatement>,
+    /// Rows without a watermark after account `$1`.
+    pub(super) unstamped_after: Option<PageStatement>,
+    /// Rows stamped at or after the horizon, in the order (watermark, account); `None` where `changed_from` reads them.
+    pub(super) far_future: Option<PageStatement>,
+    /// Rows after the one with watermark `$1` and account `$2`, however far in the future.
+    pub(super) far_future_after: Option<PageStatement>,
     /// All rows in the order of the account column.
     pub(super) all: PageStatement,
     /// Rows after account `$1`, in the same order.
@@ -128,6 +140,17 @@ impl StatementInputs<'_> {
         }
     }
 
+    /// Stamps from here on are far in the future, in the watermark column's type. A counter has no future.
+    pub(super) fn horizon(&self, kind: WatermarkType) -> Option<String> {
+        match kind {
+            WatermarkType::Timestamptz => Some("(now() + interval '1 day')".to_owned()),
+            WatermarkType::Timestamp => {
+                Some(format!("((now() + interval '1 day') AT TIME ZONE {})", literal(self.timezone)))
+            }
+            WatermarkType::Int8 => None,
+        }
+    }
+
     /// All statements.
     pub(super) fn statements(&self) -> Statements {
         let relation = self.relation();
@@ -156,12 +179,31 @@ impl StatementInputs<'_> {
             let (column, kind) = watermark.as_ref()?;
             Some(page(&condition(column, *kind), &format!("{column}, {account}")))
         };
+        // Rows beyond the horizon are read apart, so that thousands of them are not read by every poll.
+        let horizon = |kind| if self.is_indexed { self.horizon(kind) } else { None };
+        let near = |column: &str, kind| horizon(kind).map_or(String::new(), |end| format!(" AND {column} < {end}"));
+        let after = |column: &str, kind: WatermarkType| {
+            format!("({column}, {account}) > ($1::text::{}, $2::text::{account_type})", kind.sql())
+        };
+        let is_split = watermark.as_ref().is_some_and(|(_, kind)| horizon(*kind).is_some());
+        let without_stamp = |condition: &str| {
+            let (column, _) = watermark.as_ref().filter(|_| self.is_indexed && self.may_lack_stamps)?;
+            Some(page(&format!("{column} IS NULL AND {condition}"), &format!("{column}, {account}")))
+        };
         Statements {
-            changed_from: changed(&|column, kind| format!("{column} >= {}", self.bound(kind))),
-            changed_after: changed(&|column, kind| {
-                format!("({column}, {account}) > ($1::text::{}, $2::text::{account_type})", kind.sql())
+            changed_from: changed(&|column, kind| format!("{column} >= {}{}", self.bound(kind), near(column, kind))),
+            changed_after: changed(&|column, kind| format!("{}{}", after(column, kind), near(column, kind))),
+            changed_after_watermark: changed(&|column, kind| {
+                format!("{column} > $1::text::{}{}", kind.sql(), near(column, kind))
             }),
-            changed_after_watermark: changed(&|column, kind| format!("{column} > $1::text::{}", kind.sql())),
+            unstamped: without_stamp(&format!("{account} IS NOT NULL")),
+            unstamped_after: without_stamp(&format!("{account} > $1::text::{account_type}")),
+            far_future: changed(&|column, kind| {
+                format!("{column} >= {} AND {account} IS NOT NULL", horizon(kind).unwrap_or_default())
+            })
+            .filter(|_| is_split),
+            far_future_after: changed(&|column, kind| format!("{} AND {account} IS NOT NULL", after(column, kind)))
+                .filter(|_| is_split),
             all: page(&format!("{account} IS NOT NULL"), &account),
             all_after: page(&format!("{account} > $1::text::{account_type}"), &account),
             without_account: sql(format!("SELECT {keys} FROM {relation} WHERE {account} IS NULL LIMIT {}", self.limit)),
@@ -170,8 +212,9 @@ impl StatementInputs<'_> {
             )),
             stamped_since: watermark.as_ref().map(|(column, kind)| {
                 sql(format!(
-                    "SELECT {account}::text FROM {relation} WHERE {column} >= {} AND {account} = ANY ($2::text[]::{account_type}[])",
-                    self.bound(*kind)
+                    "SELECT {account}::text FROM {relation} WHERE ({column} >= {}{}) AND {account} = ANY ($2::text[]::{account_type}[])",
+                    self.bound(*kind),
+                    if self.is_indexed { format!(" OR {column} IS NULL") } else { String::new() }
                 ))
             }),
             keys_of_accounts: sql(format!(
@@ -180,23 +223,28 @@ impl StatementInputs<'_> {
             )),
             sample: sampled("TABLESAMPLE SYSTEM ($1::text::pg_catalog.float4) ORDER BY pg_catalog.random()"),
             first_rows: sampled(""),
-            newest_counters: watermark
-                .as_ref()
-                .filter(|(_, kind)| *kind == WatermarkType::Int8)
-                .map(|(column, _)| {
-                    sql(format!(
-                        "SELECT {column}, coalesce(pg_catalog.hashtextextended({account}::text, 0) & 65535, 0)::int4 FROM {relation} WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT {NEWEST_ROWS}"
-                    ))
-                }),
-            newest_stamp_offset: watermark.as_ref().filter(|(_, kind)| *kind != WatermarkType::Int8).map(|(column, kind)| {
-                let stamp = match kind {
-                    WatermarkType::Timestamp => format!("{column} AT TIME ZONE {}", literal(self.timezone)),
-                    _ => column.clone(),
-                };
-                sql(format!(
-                    "SELECT extract(epoch FROM ({stamp}) - now())::int8 FROM {relation} WHERE {column} < 'infinity' AND {column} > '-infinity' ORDER BY {column} DESC LIMIT 1"
-                ))
-            }),
+            newest_counters: self.newest_counters(),
+            newest_stamp_offset: self.newest_stamp_offset(),
         }
+    }
+
+    fn newest_counters(&self) -> Option<SqlStr> {
+        let (name, _) = self.watermark.filter(|(_, kind)| *kind == WatermarkType::Int8)?;
+        let (relation, column, account) = (self.relation(), self.column(name), self.column(self.account.0));
+        Some(sql(format!(
+            "SELECT {column}, coalesce(pg_catalog.hashtextextended({account}::text, 0) & 65535, 0)::int4 FROM {relation} WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT {NEWEST_ROWS}"
+        )))
+    }
+
+    fn newest_stamp_offset(&self) -> Option<SqlStr> {
+        let (name, kind) = self.watermark.filter(|(_, kind)| *kind != WatermarkType::Int8)?;
+        let (relation, column) = (self.relation(), self.column(name));
+        let stamp = match kind {
+            WatermarkType::Timestamp => format!("{column} AT TIME ZONE {}", literal(self.timezone)),
+            _ => column.clone(),
+        };
+        Some(sql(format!(
+            "SELECT extract(epoch FROM ({stamp}) - now())::int8 FROM {relation} WHERE {column} < 'infinity' AND {column} > '-infinity' ORDER BY {column} DESC LIMIT 1"
+        )))
     }
 }

@@ -223,16 +223,21 @@ async fn without_a_watermark_each_pass_compares_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_without_a_timestamp_waits_for_the_full_pass() {
+async fn a_row_without_a_timestamp_is_read_by_each_pass() {
     let mut setup = setup("");
     setup.sql = format!("{USERS} ALTER TABLE users ALTER updated_at DROP NOT NULL; {}", people(100));
     let env = TestEnvironment::set_up(setup).await;
     env.run_until_no_full_pass_is_due().await;
     env.execute("UPDATE users SET city = 'unstamped', updated_at = NULL WHERE id = 'u1'").await;
+    assert_eq!(run_once(&env).await["calls"], 1);
+    assert_eq!(city(&env, "u1").as_deref(), Some("unstamped"));
+    assert_eq!(run_once(&env).await["calls"], 0);
+    // Without an index that leads to it, the row waits for the full pass.
+    env.execute("DROP INDEX users_updated_at_id_idx; UPDATE users SET city = 'waits' WHERE id = 'u1'").await;
     assert_eq!(run_once(&env).await["calls"], 0);
     let backfill = env.imsync(&["backfill", "--json"]).await.expect_code(0).json();
     assert_eq!((&backfill["changed"], &backfill["pushed"]), (&1.into(), &1.into()));
-    assert_eq!(city(&env, "u1").as_deref(), Some("unstamped"));
+    assert_eq!(city(&env, "u1").as_deref(), Some("waits"));
 }
 
 /// Only the full pass that becomes due finds the row, and that pass runs once.

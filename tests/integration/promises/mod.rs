@@ -7,6 +7,7 @@ mod call_order;
 mod clock;
 mod gateway;
 mod gone;
+mod hidden_changes;
 mod late_writes;
 mod lease;
 mod many_rejections;
