@@ -109,7 +109,16 @@ fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result
         return Err(refused(format!(
             "{key}: {column_is}; allowed are text, varchar, char, smallint, integer, bigint, uuid and domains over them"
         ))
-        .remedy(format!("read from a view that casts it: {}::text", shown(&column.name))));
+        .remedy(format!(
+            "read from a view that casts it: {0}::text{1}",
+            shown(&column.name),
+            if column.type_name == "citext" {
+                // Without it, each look-up of an account through the view reads the whole table.
+                format!(", and create a unique index over (({}::text)), which serves the view", shown(&column.name))
+            } else {
+                String::new()
+            }
+        )));
     };
     if !column.deterministic {
         return Err(refused(format!(

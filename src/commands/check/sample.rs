@@ -87,35 +87,36 @@ fn about_accounts(summary: &SampleSummary, looked_up: bool) -> Findings {
     let mut findings = Findings::default();
     for (problem, affected) in &summary.accounts {
         let (is, remedy) = match problem {
-            AccountProblem::None => {
-                ("rows have no account (NULL, empty, or over 1,000 bytes) and are skipped", "give the rows an account")
-            }
+            AccountProblem::None => (
+                "row(s) have no account (NULL, empty, or over 1,000 bytes) and are skipped",
+                "give the rows an account",
+            ),
             AccountProblem::TooLong => (
-                "accounts have more than 32 bytes, which IM refuses: their rows are rejected",
+                "account(s) have more than 32 bytes, which IM refuses: their rows are rejected",
                 "use a shorter account column or prefix; for uuids set account_format = \"hex\"",
             ),
             AccountProblem::NotUuid => (
-                "accounts are no uuid, which account_format = \"hex\" requires: their rows are rejected",
+                "account(s) are no uuid, which account_format = \"hex\" requires: their rows are rejected",
                 "correct the rows, or leave them out with source.filter",
             ),
             AccountProblem::Unusual => (
-                "accounts have characters other than printable ASCII, which Chat may not accept",
+                "account(s) have characters other than printable ASCII, which Chat may not accept",
                 "compare them with the UserIDs that your app logs in with",
             ),
             AccountProblem::Blanks => (
-                "accounts begin or end with a blank, which Chat may not accept",
+                "account(s) begin or end with a blank, which Chat may not accept",
                 "remove the blanks, or compare with the UserIDs that your app logs in with",
             ),
             AccountProblem::Twice => (
-                "accounts have several rows that are not gone: they are rejected",
+                "account(s) have several rows that are not gone: they are rejected",
                 "leave one row of each, and make the account column unique",
             ),
             AccountProblem::Similar => (
-                "groups of accounts differ only in case or in blanks at the ends: imsync sends each of them, and Chat may take them for one",
+                "group(s) of accounts differ only in case or in blanks at the ends: imsync sends each of them, and Chat may take them for one",
                 "leave one of each group, or make sure that your app logs in with all of them",
             ),
         };
-        let message = format!("{} {is}{}", affected.count, examples(affected));
+        let message = format!("in the sample, {} {is}{}", affected.count, examples(affected));
         findings.push(Finding::warning("sample.accounts", message).remedy(remedy));
     }
     if !looked_up {

@@ -18,6 +18,7 @@ use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, Region, 
 mod bad_input;
 mod fingerprint;
 mod properties;
+mod sample;
 
 const UUID: &str = "8b1f9c1e-0f6c-4c59-9c40-6f3f6d8a2b11";
 

@@ -242,9 +242,10 @@ async fn account_types_without_a_unique_text_are_refused() {
     ] {
         let mut config = database.config("users");
         config.source.account_column = column.to_owned();
-        let Err(SourceError::Unsuitable(sentence)) = database.open(&config, &[]).await else {
+        let Err(SourceError::Unmet(findings)) = database.open(&config, &[]).await else {
             panic!("{kind} is accepted as an account");
         };
+        let sentence = findings.to_string();
         assert!(sentence.contains(kind) && sentence.contains("allowed are text, varchar, char"), "{sentence}");
     }
     for (column, format, text) in [
