@@ -35,8 +35,10 @@ const IDENTITIES: [&str; 3] = [
 ];
 
 /// One row for each column `$3`. The definition of a view consists of the rules of all views below it, without the places
-/// in their texts, and of the bodies of the functions that they call. The type of a column is its chain of domains; the
-/// length of a text type does not change a text. Labels of an enum change a text when they are renamed.
+/// in their texts, of the bodies of the functions that they call, and of the expressions of the generated columns that they
+/// read. The type of a column is its chain of domains; the length of a text type does not change a text. The expression of a
+/// generated column can be replaced (PostgreSQL 17), which moves no stamp. Labels of an enum change a text when they are
+/// renamed.
 const PARTS: &str = "
 WITH RECURSIVE relation AS (
   SELECT c.oid, c.relkind FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -57,14 +59,22 @@ body AS (
   SELECT 2, p.oid, concat_ws(' ', p.prosrc, p.probin, p.prosqlbody::text)
   FROM rule JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
     AND d.refclassid = 'pg_catalog.pg_proc'::regclass
-  JOIN pg_catalog.pg_proc AS p ON p.oid = d.refobjid)
+  JOIN pg_catalog.pg_proc AS p ON p.oid = d.refobjid
+  UNION
+  SELECT 3, g.oid, g.adbin::text
+  FROM rule JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass
+  JOIN pg_catalog.pg_attribute AS c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid AND c.attgenerated <> ''
+  JOIN pg_catalog.pg_attrdef AS g ON g.adrelid = c.attrelid AND g.adnum = c.attnum)
 SELECT concat(relation.oid, ' ', relation.relkind),
   (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()),
   (SELECT pg_catalog.hashtextextended(string_agg(concat(kind, ' ', body.oid, ' ',
      regexp_replace(body, ':(location|stmt_location|stmt_len) -?[0-9]+', '', 'g')), E'\\n' ORDER BY kind, body.oid), 0)::text
    FROM body),
   a.attname::text,
-  concat_ws(' ', a.attnum, below.oids, a.attcollation, CASE WHEN t.typcategory <> 'S' THEN a.atttypmod END),
+  concat_ws(' ', a.attnum, below.oids, a.attcollation, CASE WHEN t.typcategory <> 'S' THEN a.atttypmod END,
+    (SELECT pg_catalog.hashtextextended(regexp_replace(g.adbin::text, ':location -?[0-9]+', '', 'g'), 0)
+     FROM pg_catalog.pg_attrdef AS g WHERE a.attgenerated <> '' AND g.adrelid = a.attrelid AND g.adnum = a.attnum)),
   (SELECT json_object_agg(e.oid, e.enumlabel ORDER BY e.oid)::text FROM pg_catalog.pg_enum AS e
    JOIN pg_catalog.pg_type AS b ON b.oid = below.base WHERE e.enumtypid IN (b.oid, b.typelem))
 FROM relation JOIN pg_catalog.pg_attribute AS a ON a.attrelid = relation.oid

@@ -44,6 +44,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("statement_timeout", STATEMENT_TIMEOUT),
     ("lock_timeout", "10s"),
     ("idle_session_timeout", "0"),
+    // PostgreSQL 17. It would end the session in the middle of a page.
+    ("transaction_timeout", "0"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "on"),
     ("jit", "off"),
@@ -90,7 +92,8 @@ impl SourceSession {
             return Err(Finding::error("source.version", message).remedy("upgrade the server").into());
         }
         let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().unzip();
-        let set = "SELECT pg_catalog.set_config(name, value, false) FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS setting (name, value)";
+        // A setting that this version does not have is left out.
+        let set = "SELECT pg_catalog.set_config(name, value, false) FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS setting (name, value) WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
         self.rows(sqlx::query(set).bind(names).bind(values)).await?;
         Ok(())
     }

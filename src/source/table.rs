@@ -49,7 +49,10 @@ pub(super) struct Column {
     pub(super) type_name: String,
     /// `pg_type.typname` of the type below all domains; empty when it is not a type of `pg_catalog`.
     pub(super) base_type: String,
+    /// No row has NULL here, for certain: a constraint that was never validated (PostgreSQL 18) does not count.
     pub(super) not_null: bool,
+    /// It is computed whenever it is read (PostgreSQL 18), so that no index can contain it.
+    pub(super) is_virtual: bool,
     /// Its collation is deterministic: only identical texts are equal.
     pub(super) deterministic: bool,
     /// The role has SELECT on it.
@@ -97,7 +100,10 @@ SELECT a.attname::text, a.attnum, format_type(a.atttypid, a.atttypmod),
                 SELECT t.typbasetype FROM below JOIN pg_catalog.pg_type AS t USING (oid) WHERE t.typtype = 'd')
               SELECT oid FROM below) AS below
         JOIN pg_catalog.pg_type AS t USING (oid) WHERE t.typtype <> 'd'),
-       a.attnotnull, coalesce(l.collisdeterministic, true), has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       a.attnotnull AND NOT EXISTS (
+         SELECT FROM pg_catalog.pg_constraint AS k
+         WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)),
+       coalesce(l.collisdeterministic, true), has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attgenerated = 'v'
 FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum";
@@ -204,6 +210,7 @@ impl Table {
                 not_null: column.try_get(4)?,
                 deterministic: column.try_get(5)?,
                 readable: column.try_get(6)?,
+                is_virtual: column.try_get(7)?,
             });
         }
         Ok(Self {

@@ -77,13 +77,8 @@ impl WarningInputs<'_> {
         if self.table.has_index_for_order(session, &[watermark, account]).await? {
             return None;
         }
-        Some(
-            Finding::warning(
-                "source.watermark_index",
-                "no index supports the incremental passes, so each page sorts all rows",
-            )
-            .sql(self.create_index("", &[watermark, account])),
-        )
+        let message = "no index supports the incremental passes, so each page sorts all rows";
+        Some(self.index_finding("source.watermark_index", message, "", &[watermark, account]))
     }
 
     async fn account_index(&self, session: &mut SourceSession) -> Vec<Finding> {
@@ -98,13 +93,12 @@ impl WarningInputs<'_> {
         if !ordered {
             let unique = if self.account_unique || obstacle.is_some() { "" } else { "UNIQUE " };
             let message = "no index supports the full passes and look-ups";
-            findings.push(Finding::warning("source.account_index", message).sql(self.create_index(unique, &[account])));
+            findings.push(self.index_finding("source.account_index", message, unique, &[account]));
         } else if !self.account_unique && obstacle.is_none() {
             let message = format!(
                 "no unique index ensures that an account has one row in {name} (an account with several rows is rejected)"
             );
-            findings
-                .push(Finding::warning("source.account_index", message).sql(self.create_index("UNIQUE ", &[account])));
+            findings.push(self.index_finding("source.account_index", &message, "UNIQUE ", &[account]));
         }
         findings.extend(obstacle.map(|obstacle| {
             let column = shown(&account.name);
@@ -115,6 +109,17 @@ impl WarningInputs<'_> {
                 .remedy(format!("make sure that no two rows have the same {column}"))
         }));
         findings
+    }
+
+    /// A missing index over these columns. No index can contain a virtual generated column.
+    fn index_finding(&self, id: &'static str, message: &str, unique: &str, columns: &[&Column]) -> Finding {
+        match columns.iter().find(|column| column.is_virtual) {
+            None => Finding::warning(id, message).sql(self.create_index(unique, columns)),
+            Some(column) => Finding::warning(id, message).remedy(format!(
+                "column {} is a virtual generated column, which no index can contain: use a column that is GENERATED ALWAYS AS (...) STORED instead",
+                shown(&column.name)
+            )),
+        }
     }
 
     /// `unique` is `UNIQUE ` or empty.

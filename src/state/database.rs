@@ -136,7 +136,8 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
          set_config('default_transaction_read_only', $4, false), \
-         set_config('row_security', 'off', false)",
+         set_config('row_security', 'off', false), \
+         CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', false) END",
     )
     .bind(search_path)
     .bind(format!("{}s", statement_timeout.as_secs()))

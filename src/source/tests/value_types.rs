@@ -196,3 +196,41 @@ async fn a_session_names_itself_and_is_read_only() {
     let refused = source.session.rows(sqlx::query("DELETE FROM users")).await.unwrap_err();
     assert!(refused.to_string().contains("read-only"), "{refused}");
 }
+
+/// The keyset compares with the column's collation, whichever library provides it.
+#[tokio::test]
+async fn accounts_are_paged_in_the_order_of_any_collation() {
+    let options = [
+        (14, "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"),
+        (15, "LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C'"),
+        (16, "LOCALE_PROVIDER icu ICU_LOCALE 'und' ICU_RULES '&z < a' LOCALE 'C'"),
+        (17, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"),
+        (18, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST' LOCALE 'C'"),
+    ];
+    for (since, options) in options {
+        let older = TestDatabase::create().await;
+        let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000");
+        let version: i32 = version.fetch_one(&mut older.session().await).await.unwrap();
+        if version < since {
+            continue;
+        }
+        let database = TestDatabase::create_with(&format!("{options} ENCODING 'UTF8' TEMPLATE template0")).await;
+        database
+            .run(
+                "CREATE TABLE users (id text PRIMARY KEY, at timestamptz DEFAULT 'epoch');
+                 INSERT INTO users (id) VALUES ('a'), ('A'), ('ä'), ('Z'), ('z'), ('_a'), ('a-b'), ('ab'), ('a b'), ('ß'), ('ss'), ('10'), ('9')",
+            )
+            .await;
+        let mut config = database.config("users");
+        config.source.page_size = 1;
+        config.source.watermark_column = Some("at".to_owned());
+        let mut source = database.open(&config, &[]).await.unwrap();
+        for pages in [all(&mut source).await, changed(&mut source, WatermarkPoint::Beginning).await] {
+            let mut read = super::accounts_of(&pages);
+            assert_eq!(read.len(), 13, "{options}: {read:?}");
+            read.sort_unstable();
+            read.dedup();
+            assert_eq!(read.len(), 13, "{options}: {read:?}");
+        }
+    }
+}
