@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
+use crate::postgres::PgVariables;
+
 /// What a problem with an environment variable gives as its file.
 pub(super) const PROBLEM_FILE: &str = "environment";
 
@@ -44,36 +46,47 @@ pub const VARIABLES: [&str; 9] = [
 
 /// Environment variables by name. `Debug` shows the names only, because the values may be secrets.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, OsString>);
+pub struct Environment {
+    own: BTreeMap<String, OsString>,
+    pg: PgVariables,
+}
 
 impl Environment {
-    /// The variables of this process that start with `IMSYNC_`, and `CREDENTIALS_DIRECTORY`.
+    /// The variables of this process that start with `IMSYNC_`, `CREDENTIALS_DIRECTORY`, and those of libpq.
     pub fn of_process() -> Self {
-        Self(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-                .filter(|(name, _)| name.starts_with("IMSYNC_") || name == CREDENTIALS_DIRECTORY)
-                .collect(),
-        )
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| {
+                name.starts_with("IMSYNC_") || name == CREDENTIALS_DIRECTORY || PgVariables::contains_name(name)
+            })
+            .collect()
+    }
+
+    /// The variables of libpq, which give defaults for the URLs.
+    pub(super) fn pg(&self) -> &PgVariables {
+        &self.pg
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(name).map(OsString::as_os_str)
+        self.own.get(name).map(OsString::as_os_str)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.own.keys().map(String::as_str)
     }
 }
 
 impl<K: Into<String>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let all = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let (pg, own): (Vec<(String, OsString)>, Vec<_>) = all.partition(|(name, _)| PgVariables::contains_name(name));
+        let pg = pg.into_iter().filter_map(|(name, value)| Some((name, value.into_string().ok()?)));
+        Self { own: own.into_iter().collect(), pg: pg.collect() }
     }
 }
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.own.keys()).finish()
     }
 }

@@ -29,7 +29,7 @@ mod uuid_text;
 mod value_type;
 
 pub use crate::model::{LogFormat, LogLevel};
-pub use crate::postgres::PgUrl;
+pub use crate::postgres::{PgUrl, PgVariables};
 pub use environment::Environment;
 pub use load::{LoadRequest, LoadedConfig, load, parse};
 pub use model::{

@@ -23,7 +23,7 @@ const HEX_BYTES: usize = 32;
 
 /// The `[source]` section. The flag: the configuration file contains the URL with a password.
 pub(super) fn source(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_>) -> Option<(SourceConfig, bool)> {
-    let url = lookup.require(document, &secrets::SOURCE_URL, PgUrl::parse);
+    let url = lookup.require(document, &secrets::SOURCE_URL, |text| PgUrl::parse(text, lookup.environment.pg()));
     let table = document.read("source.table", checks::table);
     let account_column = document.read("source.account_column", checks::text);
     let account_prefix = document.read("source.account_prefix", checks::text);
@@ -109,7 +109,7 @@ pub(super) fn state(
     lookup: &SecretLookup<'_>,
     source: Option<&SourceConfig>,
 ) -> Option<(StateConfig, bool)> {
-    let url = lookup.find(document, &secrets::STATE_URL, PgUrl::parse);
+    let url = lookup.find(document, &secrets::STATE_URL, |text| PgUrl::parse(text, lookup.environment.pg()));
     let schema = document.read("state.schema", checks::text);
     let migrate = document.read("state.migrate", checks::boolean);
     if schema.as_deref().is_some_and(|schema| schema.starts_with("pg_")) {

@@ -6,15 +6,15 @@
 //! A new URL is tried before it is used: whoever changes the file before the server, or writes only half of it, leaves
 //! the old one in force.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use super::connect::{close, connect, lead_to_same_server, options};
+use super::connect::{Route, close, lead_to_same_server, open, options};
+use super::login_failure::LoginFailure;
 use super::url::PgUrl;
 use super::url_file::UrlFile;
-use crate::sqlstate::{described, login_text};
 
 /// Opens connections to one database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,45 +22,64 @@ pub struct Connector {
     url: PgUrl,
     file: Option<UrlFile>,
     application_name: Arc<str>,
+    /// The way of the last connection, so that the next ones lead to the same server of a list.
+    route: Arc<Mutex<Option<Route>>>,
 }
 
 impl Connector {
     /// `file`: where `url` comes from; `None` for a URL that is given by value.
     pub fn new(url: &PgUrl, file: Option<&UrlFile>, application_name: &str) -> Self {
-        Self { url: url.clone(), file: file.cloned(), application_name: application_name.into() }
+        Self { url: url.clone(), file: file.cloned(), application_name: application_name.into(), route: Arc::default() }
     }
 
     fn url(&self) -> PgUrl {
         self.file.as_ref().map_or_else(|| self.url.clone(), UrlFile::in_force)
     }
 
-    /// The driver's options for a connection that is opened now.
-    ///
-    /// # Errors
-    /// When the driver does not understand the URL.
-    pub fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
-        options(&self.url(), &self.application_name)
+    /// The driver's options for a connection that is opened now, to the server of the last one.
+    pub fn options(&self) -> PgConnectOptions {
+        options(&self.url(), self.route().as_ref(), &self.application_name)
     }
 
-    /// Opens a connection. The file of the URL is read before, and once more when the server refuses the login.
+    fn route(&self) -> Option<Route> {
+        // Each change is a plain assignment, so a panic cannot leave a change half done.
+        self.route.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn open(&self, url: &PgUrl, only: Option<&Route>) -> Result<PgConnection, LoginFailure> {
+        let (connection, route) = open(url, only, &self.application_name).await?;
+        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+        Ok(connection)
+    }
+
+    /// Opens a connection to the first suitable server. The file of the URL is read before, and once more when the server
+    /// refuses the login.
     ///
     /// # Errors
-    /// Those of the driver; [`sqlx::Error::Io`] when there is no answer within [`super::CONNECT_TIMEOUT`].
-    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    /// Why there is none, and what to do.
+    pub async fn connect(&self) -> Result<PgConnection, LoginFailure> {
+        self.connect_by(None).await
+    }
+
+    /// As [`Connector::connect`], to the server of the last connection.
+    pub async fn connect_again(&self) -> Result<PgConnection, LoginFailure> {
+        self.connect_by(self.route().as_ref()).await
+    }
+
+    async fn connect_by(&self, only: Option<&Route>) -> Result<PgConnection, LoginFailure> {
         if let Some(connection) = self.try_new_url(false).await {
             return Ok(connection);
         }
-        let tried = self.options()?;
-        let error = match connect(&tried).await {
-            Err(error) if Self::is_refusal(&error) => error,
+        let tried = self.options();
+        let failure = match self.open(&self.url(), only).await {
+            Err(failure) if failure.refused => failure,
             result => return result,
         };
         if let Some(connection) = self.try_new_url(true).await {
             return Ok(connection);
         }
-        // Another task may have put a new URL in force, or the password comes from a file of the driver.
-        let now = self.options()?;
-        if same(&tried, &now) { Err(error) } else { connect(&now).await }
+        // Another task may have put a new URL in force, or the password comes from the password file.
+        if same(&tried, &self.options()) { Err(failure) } else { self.open(&self.url(), only).await }
     }
 
     /// Options that may replace `current` for the next connections of a pool; `None` when they are the same.
@@ -70,7 +89,7 @@ impl Connector {
         if let Some(connection) = self.try_new_url(refused).await {
             close(connection).await;
         }
-        self.options().ok().filter(|options| !same(options, current))
+        Some(self.options()).filter(|options| !same(options, current))
     }
 
     /// Whether a server, or a pooler before it, has answered a login with an error. With another secret it may succeed.
@@ -122,16 +141,17 @@ impl Connector {
             // What it names is not shown: in half of a URL, a part of the password can stand in the place of the port.
             let other = format!("it does not name {}", in_force.redacted());
             match lead_to_same_server(in_force, new).await {
-                Ok(true) => {}
-                Ok(false) => return Err(Some(format!("{other}, and another server or database needs a restart"))),
-                Err(_) => {
+                Some(true) => {}
+                Some(false) => return Err(Some(format!("{other}, and another server or database needs a restart"))),
+                None => {
                     return Err(Some(format!("{other}, and whether it is the same server could not be found out")));
                 }
             }
         }
-        let options = options(new, &self.application_name)
-            .map_err(|_| Some("the driver does not understand the URL".to_owned()))?;
-        connect(&options).await.map_err(|error| refusal(&error))
+        // A server that cannot be reached says nothing about the URL.
+        self.open(new, None)
+            .await
+            .map_err(|failure| failure.refused.then(|| format!("the server refuses its login: {failure}")))
     }
 }
 
@@ -148,17 +168,4 @@ fn not_used(file: &UrlFile, reason: &str) {
 
 fn same(one: &PgConnectOptions, other: &PgConnectOptions) -> bool {
     one.to_url_lossy() == other.to_url_lossy()
-}
-
-/// Why a login failed, in words that contain no secret. `None` when the server could not be asked.
-fn refusal(error: &sqlx::Error) -> Option<String> {
-    if !Connector::is_refusal(error) {
-        return None;
-    }
-    let sqlx::Error::Database(refused) = error else {
-        return Some("the TLS handshake or the login is not understood".to_owned());
-    };
-    let code = refused.code().unwrap_or_default();
-    let meaning = described(&code);
-    Some(format!("the server refuses its login: {}", login_text(refused.as_ref()).unwrap_or(&meaning)))
 }

@@ -8,12 +8,17 @@
 
 mod connect;
 mod connector;
+mod login_failure;
+mod network_failure;
+mod refused_login;
 mod sessions;
 mod url;
 mod url_file;
 
 pub use connect::{CONNECT_TIMEOUT, lead_to_same_server};
 pub use connector::Connector;
+pub use login_failure::LoginFailure;
+pub use refused_login::login_failure_of;
 pub use sessions::{CHECK_INTERVAL, session_pid, while_running};
-pub use url::PgUrl;
+pub use url::{PgUrl, PgVariables};
 pub use url_file::UrlFile;

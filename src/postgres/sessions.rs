@@ -38,7 +38,7 @@ async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result
 pub async fn session_pid(own: &mut PgConnection, connector: &Connector) -> Result<Option<i32>, sqlx::Error> {
     const PID: &str = "SELECT pg_catalog.pg_backend_pid()";
     let first = backend_pid(own, PID).await?;
-    let Ok(mut second) = connector.connect().await else { return Ok(Some(first)) };
+    let Ok(mut second) = connector.connect_again().await else { return Ok(Some(first)) };
     let (busy, idle) = tokio::join!(
         backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
         backend_pid(own, PID)
@@ -66,7 +66,12 @@ enum Asked {
 /// Whether another session with the same role and application name runs a statement.
 async fn ask_what_runs(connector: &Connector) -> Asked {
     let asked = async {
-        let mut connection = connector.connect().await?;
+        let mut connection = match connector.connect_again().await {
+            Ok(connection) => connection,
+            // A server that refuses a connection is there.
+            Err(failure) if failure.answered => return Ok(true),
+            Err(failure) => return Err(sqlx::Error::Io(io::Error::other(failure))),
+        };
         let row = ask(
             &mut connection,
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid <> pg_catalog.pg_backend_pid() \
@@ -81,7 +86,7 @@ async fn ask_what_runs(connector: &Connector) -> Asked {
     match asked.await {
         Ok(false) => Asked::NoneRunning,
         Err(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => Asked::NoAnswer,
-        // A server that refuses a connection is there.
+        // A server that refuses the question is there.
         Ok(true) | Err(_) => Asked::Running,
     }
 }

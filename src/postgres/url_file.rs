@@ -69,7 +69,7 @@ impl UrlFile {
     pub fn read_new(&self, refused_too: bool) -> Result<Option<PgUrl>, String> {
         let Some(text) = self.file.read_again()? else { return Ok(None) };
         let mut state = self.state();
-        if text.expose_secret() == state.in_force.0.expose_secret() {
+        if text.expose_secret() == state.in_force.text().expose_secret() {
             state.refused = None;
             state.logged.clear();
             return Ok(None);
@@ -77,11 +77,12 @@ impl UrlFile {
         let was_refused = state.refused.as_ref().is_some_and(|(refused, at)| {
             refused.expose_secret() == text.expose_secret() && at.elapsed() < RETRY_INTERVAL
         });
+        let in_force = state.in_force.clone();
         drop(state);
         if was_refused && !refused_too {
             return Ok(None);
         }
-        let url = PgUrl::parse(text.expose_secret()).map_err(|reason| {
+        let url = in_force.with_text(text.expose_secret()).map_err(|reason| {
             self.note_refused(&text);
             format!("invalid content of {}: {reason}", self.file.path().display())
         })?;
@@ -98,7 +99,7 @@ impl UrlFile {
 
     /// Remembers that a URL of the file is not used.
     pub fn refuse(&self, url: &PgUrl) {
-        self.note_refused(&url.0);
+        self.note_refused(url.text());
     }
 
     fn note_refused(&self, text: &SecretString) {

@@ -7,7 +7,8 @@
 use sqlx::error::DatabaseError;
 
 use crate::finding::{Finding, Findings};
-use crate::sqlstate::{described, login_text, privilege_text};
+use crate::postgres::{LoginFailure, login_failure_of};
+use crate::sqlstate::{described, privilege_text};
 
 /// An error of the source. The message names the table, column or key and the remedy, and never contains a password or a
 /// value of a row.
@@ -54,6 +55,16 @@ impl From<Finding> for SourceError {
 /// The message for a pooler that switches server sessions between statements.
 pub(super) const POOLER_MESSAGE: &str = "source.url leads to a connection pooler in transaction mode, where the transaction list cannot be read; connect to PostgreSQL directly, or to a pool in session mode";
 
+impl From<LoginFailure> for SourceError {
+    fn from(failure: LoginFailure) -> Self {
+        if failure.away {
+            return Self::Unreachable(failure.to_string());
+        }
+        let message = format!("cannot connect to the source database (source.url): {}", failure.sentence);
+        Finding::error("source.reachable", message).remedy(failure.remedy).into()
+    }
+}
+
 impl From<sqlx::Error> for SourceError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -77,6 +88,9 @@ impl From<sqlx::Error> for SourceError {
 fn of_statement(refused: &dyn DatabaseError) -> SourceError {
     let code = refused.code().unwrap_or_default();
     let meaning = described(&code);
+    if let Some(failure) = login_failure_of(refused) {
+        return failure.into();
+    }
     match &*code {
         // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
         "26000" | "42P05" => SourceError::Unsuitable(POOLER_MESSAGE.to_owned()),
@@ -97,19 +111,4 @@ fn of_statement(refused: &dyn DatabaseError) -> SourceError {
 fn is_unreachable(code: &str) -> bool {
     ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
         || matches!(code, "25P03" | "55P03" | "40001" | "40P01")
-}
-
-/// The error of a connection that could not be opened. No row is evaluated yet, so the server's text is shown.
-pub(super) fn of_login(error: sqlx::Error) -> SourceError {
-    let sqlx::Error::Database(refused) = &error else { return error.into() };
-    let Some(text) = login_text(refused.as_ref()) else { return error.into() };
-    match &*refused.code().unwrap_or_default() {
-        "28000" | "28P01" => {
-            SourceError::Unsuitable(format!("the source database rejects the login of source.url: {text}"))
-        }
-        "3D000" => SourceError::Unsuitable(format!("the database of source.url does not exist: {text}")),
-        "42501" => SourceError::Unsuitable(format!("the role of source.url lacks a privilege: {text}")),
-        code if is_unreachable(code) => SourceError::Unreachable(text.to_owned()),
-        _ => error.into(),
-    }
 }

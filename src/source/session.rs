@@ -10,7 +10,7 @@ use sqlx::query::Query;
 use sqlx::{Executor, Postgres, Row};
 
 use super::activity::SourceActivity;
-use super::error::{POOLER_MESSAGE, SourceError, of_login};
+use super::error::{POOLER_MESSAGE, SourceError};
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::postgres::{self, Connector};
@@ -75,7 +75,7 @@ impl SourceSession {
     pub(super) async fn open(config: &Config) -> Result<Self, SourceError> {
         let source = &config.source;
         let connector = Connector::new(&source.url, source.url_file.as_ref(), &config.application_name());
-        let mut connection = connector.connect().await.map_err(of_login)?;
+        let mut connection = connector.connect().await?;
         // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
         // transaction list would contain our own session or lack another one.
         let pid = postgres::session_pid(&mut connection, &connector).await?.ok_or_else(pooler_found)?;

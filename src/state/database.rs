@@ -18,6 +18,8 @@ use crate::quote::identifier;
 
 /// Enough for two pages that are being recorded, one look-up and one status query at the same time.
 const CONNECTIONS: u32 = 4;
+/// Enough for [`Access::Status`], whose statements follow each other.
+const STATUS_CONNECTIONS: u32 = 2;
 /// How long to wait for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pool closes a connection that has been idle for so long.
@@ -69,12 +71,6 @@ impl State {
         access: Access,
     ) -> Result<Self, StateError> {
         // The pool would only report that it timed out. This connection reports the reason.
-        let options = connector.options().map_err(|_| {
-            // The parser's own message could quote the URL with its password.
-            StateError::Unsuitable(
-                "[state] url is not a PostgreSQL URL; write postgres://user@host/database".to_owned(),
-            )
-        })?;
         let mut first = connector.connect().await?;
         let pid = postgres::session_pid(&mut first, &connector).await?;
         let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
@@ -83,14 +79,14 @@ impl State {
         }
         let search_path = identifier(schema);
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(if access == Access::Status { STATUS_CONNECTIONS } else { CONNECTIONS })
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)
             .after_connect(move |connection, _| {
                 let search_path = search_path.clone();
                 Box::pin(async move { set_up_session(connection, &search_path, access).await })
             })
-            .connect_lazy_with(options);
+            .connect_lazy_with(connector.options());
         Ok(Self {
             pool: StatePool::new(pool, connector.clone()),
             connector,

@@ -7,6 +7,7 @@
 use sqlx::error::DatabaseError;
 
 use crate::finding::{Finding, Findings};
+use crate::postgres::{LoginFailure, login_failure_of};
 use crate::sqlstate::{described, login_text, privilege_text};
 
 /// Why a statement on the state tables failed. The text says what to do about it and never contains a password.
@@ -58,6 +59,17 @@ impl StateError {
     }
 }
 
+impl From<LoginFailure> for StateError {
+    fn from(failure: LoginFailure) -> Self {
+        if failure.away {
+            return Self::Unreachable(failure.to_string());
+        }
+        let message =
+            format!("cannot connect to the state database (state.url, without it source.url): {}", failure.sentence);
+        Finding::error("state.reachable", message).remedy(failure.remedy).into()
+    }
+}
+
 impl From<Finding> for StateError {
     fn from(finding: Finding) -> Self {
         Self::Unmet(finding.into())
@@ -87,21 +99,19 @@ impl From<sqlx::Error> for StateError {
 
 /// The server's text is shown where it cannot quote a value: for a login, and for a privilege.
 fn of_database(refused: &dyn DatabaseError) -> StateError {
+    if let Some(failure) = login_failure_of(refused) {
+        return failure.into();
+    }
     let code = refused.code().unwrap_or_default();
     let text = match &*code {
         "42501" => privilege_text(refused),
-        code if is_login(code) || is_unreachable(code) => login_text(refused),
+        code if is_unreachable(code) => login_text(refused),
         _ => None,
     };
     // The names of a table and of a constraint are imsync's own.
     let names = [Some(""), refused.table(), refused.constraint()].into_iter().flatten();
     let places = names.collect::<Vec<_>>().join(", ");
     from_sqlstate(&code, text, &places)
-}
-
-fn is_login(code: &str) -> bool {
-    // invalid_catalog_name, invalid_authorization_specification, invalid_password
-    matches!(code, "3D000" | "28000" | "28P01")
 }
 
 /// Connection exceptions, operator intervention, insufficient resources, `idle_in_transaction_session_timeout`.
@@ -119,10 +129,6 @@ fn from_sqlstate(code: &str, text: Option<&str>, places: &str) -> StateError {
             "the state database denies access: {}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema",
             text.unwrap_or(&meaning)
         )),
-        code if is_login(code) => StateError::Unsuitable(format!(
-            "cannot log in to the state database: {}; check [state] url",
-            text.unwrap_or(&meaning)
-        )),
         // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
         "26000" | "42P05" => StateError::Unsuitable(POOLER_MESSAGE.to_owned()),
         // serialization_failure, deadlock_detected
@@ -138,9 +144,7 @@ mod tests {
 
     #[test]
     fn each_class_of_codes_has_its_error() {
-        for code in ["42501", "3D000", "28000", "28P01"] {
-            assert!(matches!(from_sqlstate(code, Some("m"), ""), StateError::Unsuitable(_)), "{code}");
-        }
+        assert!(matches!(from_sqlstate("42501", Some("m"), ""), StateError::Unsuitable(_)));
         for code in ["40001", "40P01"] {
             assert!(matches!(from_sqlstate(code, None, ""), StateError::Contended(_)), "{code}");
         }

@@ -10,6 +10,7 @@ mod print;
 mod sample;
 mod source;
 mod state;
+mod urls;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CheckedConfig, CommandKind, GlobalOptions};
@@ -38,6 +39,7 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
     findings.extend(config.unimplemented_key_warnings().into_iter().map(|warning| {
         Finding::warning("configuration.implemented", warning).remedy("remove the key, or ignore this warning")
     }));
+    urls::check(&config, &mut findings);
     if !offline {
         let mut source = source::check(&config, &mut findings).await;
         state::check(&config, source.as_ref(), &mut findings).await;

@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::{MappedRow, Mapping};
 use crate::config::{
     AccountFormat, AlertsConfig, AttributeConfig, Config, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove,
-    LogConfig, LogFormat, LogLevel, Null, PgUrl, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, TooLong,
-    Unlisted,
+    LogConfig, LogFormat, LogLevel, Null, PgUrl, PgVariables, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig,
+    TooLong, Unlisted,
 };
 use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, Region, Row, Service};
 
@@ -38,7 +36,7 @@ fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn url() -> PgUrl {
-    PgUrl(SecretString::from("postgres://imsync@localhost/app"))
+    PgUrl::parse("postgres://imsync@localhost/app", &PgVariables::default()).expect("the URL is valid")
 }
 
 fn source() -> SourceConfig {

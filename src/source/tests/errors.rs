@@ -229,13 +229,12 @@ async fn an_error_contains_no_password() {
     unknown_role.set_username("no_such_role").unwrap();
     unknown_role.set_password(Some("s3cret!word")).unwrap();
     let refused = database.open(&config(unknown_role.as_str(), "users"), &[]).await.unwrap_err();
-    assert!(matches!(refused, SourceError::Unsuitable(_)), "{refused}");
+    assert!(matches!(refused, SourceError::Unmet(_)), "{refused}");
     let urls = [
         "postgres://imsync:s3cret!word@127.0.0.1:1/app",
         "postgres://imsync:s3cret!word@no-such-host.invalid/app",
-        "postgres://imsync:s3cret!word@127.0.0.1:notaport/app",
-        "postgres://imsync:s3cret#word@127.0.0.1/app",
-        "postgres://imsync@127.0.0.1:1/app?password=s3cret!word&sslmode=s3cret",
+        "postgres://imsync:s3cret!#word@127.0.0.1:1/app",
+        "postgres://imsync@127.0.0.1:1/app?password=s3cret!word",
     ];
     for url in urls {
         let refused = database.open(&config(url, "users"), &[]).await.unwrap_err();

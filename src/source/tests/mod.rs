@@ -9,12 +9,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Cursor, Page, Source, SourceError, WatermarkPoint};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl};
+use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl, PgVariables};
 use crate::model::{Region, Row, Service};
 
 mod errors;
@@ -90,7 +89,7 @@ impl TestDatabase {
         let mut url = url::Url::parse(&self.url).unwrap();
         url.set_username(role).unwrap();
         url.set_password(Some("role")).unwrap();
-        PgUrl(SecretString::from(url.to_string()))
+        parsed(url.as_str())
     }
 }
 
@@ -127,12 +126,16 @@ async fn execute(session: &mut PgConnection, sql: &str) {
         .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
+fn parsed(url: &str) -> PgUrl {
+    PgUrl::parse(url, &PgVariables::default()).unwrap()
+}
+
 fn config(url: &str, table: &str) -> Config {
     Config {
         path: "imsync.toml".into(),
         name: "test".to_owned(),
         source: config::SourceConfig {
-            url: PgUrl(SecretString::from(url.to_owned())),
+            url: parsed(url),
             url_file: None,
             table: table.to_owned(),
             account_column: "id".to_owned(),
@@ -145,12 +148,7 @@ fn config(url: &str, table: &str) -> Config {
             filter: None,
             page_size: 100,
         },
-        state: config::StateConfig {
-            url: PgUrl(SecretString::from(url.to_owned())),
-            url_file: None,
-            schema: "imsync".to_owned(),
-            migrate: true,
-        },
+        state: config::StateConfig { url: parsed(url), url_file: None, schema: "imsync".to_owned(), migrate: true },
         im: config::ImConfig {
             address: config::ImAddress::Region(Region::Singapore),
             service: Service::AllMemberPush,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sqlx::PgConnection;
 
-use super::{PgUrl, Source, TestDatabase, WatermarkPoint, changed, execute};
+use super::{Source, TestDatabase, WatermarkPoint, changed, execute};
 use crate::clock;
 use crate::source::watermark::WatermarkTracker;
 
@@ -117,7 +117,7 @@ async fn no_row_is_stale_after_writers_that_commit_late() {
     config.source.watermark_column = Some("updated_at".to_owned());
     config.source.watermark_grace = Duration::ZERO;
     // Without the privilege to see when a transaction began: only the lists give a bound.
-    config.source.url = PgUrl(database.url_of(&role).0);
+    config.source.url = database.url_of(&role);
     let mut source = database.open(&config, &["city"]).await.unwrap();
     let mut tracker = WatermarkTracker::begin(&source.transactions().await.unwrap());
     assert!(tracker.read_from() > WatermarkPoint::Beginning);

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{MIGRATIONS, Migration, Migrator};
 use crate::cluster::{self, Cluster, ClusterOptions};
-use crate::postgres::{Connector, PgUrl};
+use crate::postgres::{Connector, PgUrl, PgVariables};
 use crate::state::{Access, State, StateError};
 
 /// As a later release could upgrade the tables: a new column without a default, filled from what is stored.
@@ -73,9 +73,14 @@ impl MigrationDatabase {
     }
 
     async fn state(&self, access: Access) -> State {
-        State::open_with(Connector::new(&PgUrl::parse(&self.url).unwrap(), None, "imsync"), "imsync", "users", access)
-            .await
-            .unwrap()
+        State::open_with(
+            Connector::new(&PgUrl::parse(&self.url, &PgVariables::default()).unwrap(), None, "imsync"),
+            "imsync",
+            "users",
+            access,
+        )
+        .await
+        .unwrap()
     }
 
     async fn execute(&self, script: &str) {

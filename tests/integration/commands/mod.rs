@@ -14,6 +14,7 @@ mod daemon;
 mod finding_ids;
 mod http;
 mod lease;
+mod login_failures;
 mod migrate;
 mod notify;
 mod preview;

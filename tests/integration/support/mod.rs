@@ -6,15 +6,19 @@
 //! run starts a private server, which stops when this process ends.
 
 mod environment;
+mod fake_server;
 pub(crate) mod latencies;
 mod postgres;
 mod tcp_proxy;
 mod tests;
+mod tls_server;
 mod transaction_pooler;
 
 pub(crate) use environment::{
     ATTRIBUTES, CommandOutput, SOURCE, Setup, TestEnvironment, USERS, binary, ended, run, signal,
 };
+pub(crate) use fake_server::FakeServer;
 pub(crate) use postgres::Database;
 pub(crate) use tcp_proxy::TcpProxy;
+pub(crate) use tls_server::TlsServer;
 pub(crate) use transaction_pooler::TransactionPooler;
