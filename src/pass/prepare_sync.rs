@@ -28,6 +28,7 @@ use crate::model::Account;
 use crate::push::{Pusher, StopReason};
 use crate::source::Source;
 use crate::state::binding::Binding;
+use crate::state::server::{is_identified, may_be_same_server};
 use crate::state::sync_row::SyncRow;
 use crate::state::{State, StateWriter};
 
@@ -137,7 +138,12 @@ impl Engine {
 async fn check_state_server(state: &State, writer: &mut StateWriter, row: SyncRow) -> Result<SyncRow, PassError> {
     let server = state.server_identity().await?;
     match &row.state_server {
-        Some(known) if *known == server => return Ok(row),
+        Some(known) if may_be_same_server(known, &server) => {
+            if is_identified(known) || !is_identified(&server) {
+                return Ok(row);
+            }
+            writer.save_server_identity(&server).await?;
+        }
         Some(known) => {
             tracing::warn!(
                 was = %known, now = %server,

@@ -115,24 +115,34 @@ pub(super) async fn ask(connection: &mut PgConnection, sql: &'static str) -> Res
     within(CONNECT_TIMEOUT, connection.fetch_one(sqlx::raw_sql(sql))).await
 }
 
-/// Whether two URLs lead to the same running server and the same database. `None` when one of them cannot be reached, or
-/// its role may not read the identity.
+/// Whether two URLs lead to the same running server and the same database. `None` when one of them cannot be reached.
 pub async fn lead_to_same_server(one: &PgUrl, other: &PgUrl) -> Option<bool> {
     let (one, other) = tokio::join!(running_server(one), running_server(other));
-    Some(one? == other?)
+    let ((one, one_identifier), (other, other_identifier)) = (one?, other?);
+    // A managed server may let one role read the identifier, and another not.
+    let identifiers_agree = one_identifier.zip(other_identifier).is_none_or(|(one, other)| one == other);
+    Some(one == other && identifiers_agree)
 }
 
-async fn running_server(url: &PgUrl) -> Option<String> {
+/// What tells a running server and its database from others: its start to the microsecond, its port, the OID of the
+/// database; and the identifier of the server, where the role may read it.
+async fn running_server(url: &PgUrl) -> Option<(String, Option<String>)> {
     let (mut connection, _) = open(url, None, "imsync").await.ok()?;
     let row = ask(
         &mut connection,
-        "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || ' ' || \
-         extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text || ' ' || \
+        "SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text || ' ' || \
+         pg_catalog.current_setting('port') || ' ' || \
          (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
     );
-    let identity = row.await.ok()?.try_get(0).ok()?;
+    let started = row.await.ok()?.try_get(0).ok()?;
+    let identifier = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    let identifier = match ask(&mut connection, identifier).await {
+        Ok(row) => Some(row.try_get(0).ok()?),
+        Err(sqlx::Error::Database(_)) => None,
+        Err(_) => return None,
+    };
     close(connection).await;
-    Some(identity)
+    Some((started, identifier))
 }
 
 /// The modes to try one after the other, as libpq does for `allow` and `prefer`.

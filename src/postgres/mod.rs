@@ -8,6 +8,7 @@
 
 mod connect;
 mod connector;
+mod functions;
 mod login_failure;
 mod network_failure;
 mod refused_login;
@@ -17,6 +18,7 @@ mod url_file;
 
 pub use connect::{CONNECT_TIMEOUT, lead_to_same_server};
 pub use connector::Connector;
+pub use functions::{DENIED_FUNCTIONS, DeniedFunction, ServerFunction};
 pub use login_failure::LoginFailure;
 pub use refused_login::login_failure_of;
 pub use sessions::{CHECK_INTERVAL, session_pid, while_running};

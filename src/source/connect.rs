@@ -8,6 +8,7 @@ use super::hidden_changes::HiddenChangeInputs;
 use super::listed_texts::check_listed_texts;
 use super::reader::Source;
 use super::requirements::{self, FoundColumns};
+use super::server::examine_server;
 use super::session::SourceSession;
 use super::stamp_remedy::stamp_remedy;
 use super::statements::StatementInputs;
@@ -37,6 +38,8 @@ impl Source {
     pub async fn examine(config: &config::Config, columns: &[String]) -> Result<(Option<Self>, Findings), SourceError> {
         let mut session = SourceSession::open(config).await?;
         let mut findings = Findings::default();
+        let server = examine_server(&mut session, config.source.watermark_column.is_some()).await;
+        findings.extend(keep_problems(&mut Findings::default(), server)?.into_iter().flatten());
         let table = keep_problems(&mut findings, Table::find(&mut session, &config.source.table).await)?;
         let Some(table) = table else {
             findings.push(Finding::unchecked("source.columns", "the table was not found"));

@@ -24,13 +24,15 @@ const LABELS: &str = "labels of ";
 
 /// The server: its identifier, whether it is a standby, and its timeline, in this order. A managed server may not let the
 /// role see them, so each further statement asks for less. On a standby, the timeline is that of the WAL replayed.
-const IDENTITIES: [&str; 3] = [
-    "(SELECT system_identifier::text FROM pg_control_system()) || CASE WHEN pg_is_in_recovery() THEN ' standby' ELSE '' END, \
-     CASE WHEN pg_is_in_recovery() THEN (SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)::text \
-       FROM pg_control_recovery() AS r, pg_control_checkpoint() AS c) \
-     ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int::text END",
-    "(SELECT system_identifier::text FROM pg_control_system()) || CASE WHEN pg_is_in_recovery() THEN ' standby' ELSE '' END, \
+const IDENTITIES: [&str; 4] = [
+    "(SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' standby' ELSE '' END, \
+     CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)::text \
+       FROM pg_catalog.pg_control_recovery() AS r, pg_catalog.pg_control_checkpoint() AS c) \
+     ELSE ('x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int::text END",
+    "(SELECT system_identifier::text FROM pg_catalog.pg_control_system()) || CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' standby' ELSE '' END, \
      NULL::text",
+    "NULL::text, CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+     THEN ('x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int::text END",
     "NULL::text, NULL::text",
 ];
 

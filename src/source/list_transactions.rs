@@ -16,18 +16,20 @@ use super::watermark::{
     NewestRows, PreparedTransaction, RunningTransaction, TransactionList, WatermarkKind, WatermarkPoint,
 };
 use crate::clock;
+use crate::finding::Finding;
+
+/// `extract` is exact: it returns a numeric with microseconds since `PostgreSQL` 14.
+const CLOCK: &str = "
+SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8,
+       (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8,
+       pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
 
 /// On a standby, the time of the data is that of the last replayed commit, or of the checkpoint from which the standby
-/// started. `extract` is exact: it returns a numeric with microseconds since `PostgreSQL` 14.
-const CLOCK: &str = "
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
-       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,
-       pg_is_in_recovery(),
-       CASE WHEN pg_is_in_recovery() THEN
-         (extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(),
-           (SELECT checkpoint_time FROM pg_control_checkpoint()))) * 1000000)::int8
-       END,
-       pg_backend_pid()";
+/// started. A managed server may deny either, and a privilege is checked before a statement runs, so each is a statement.
+const REPLAYED: [&str; 2] = [
+    "SELECT (extract(epoch FROM pg_catalog.pg_last_xact_replay_timestamp()) * 1000000)::int8",
+    "SELECT (extract(epoch FROM checkpoint_time) * 1000000)::int8 FROM pg_catalog.pg_control_checkpoint()",
+];
 
 /// A session that is not, or no longer, in `pg_stat_activity` is included: an entry too many only causes rows to be read
 /// again, an entry too few loses a row.
@@ -37,7 +39,7 @@ SELECT lock.virtualxid, lock.pid, (extract(epoch FROM session.xact_start) * 1000
 FROM pg_catalog.pg_locks AS lock
 LEFT JOIN pg_catalog.pg_stat_activity AS session ON session.pid = lock.pid
 WHERE lock.locktype = 'virtualxid' AND lock.mode = 'ExclusiveLock' AND lock.granted
-  AND lock.pid <> pg_backend_pid()
+  AND lock.pid <> pg_catalog.pg_backend_pid()
   AND (session.pid IS NULL
     OR session.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))";
 
@@ -55,6 +57,25 @@ const LOGIN_PAUSE: Duration = Duration::from_millis(10);
 /// How often they are queried again.
 const LOGIN_RETRIES: usize = 5;
 
+/// The time up to which a standby shows the data.
+async fn replayed(session: &mut SourceSession) -> Result<i64, SourceError> {
+    for statement in REPLAYED {
+        match session.row(sqlx::query(statement)).await {
+            Ok(row) => {
+                if let Some(replayed) = row.try_get(0)? {
+                    return Ok(replayed);
+                }
+            }
+            Err(error @ SourceError::Unreachable(_)) => return Err(error),
+            // Denied, or missing on this engine.
+            Err(_) => {}
+        }
+    }
+    let message = "source.watermark_column cannot be used: this replica does not show up to which time its data is, because pg_last_xact_replay_timestamp() is NULL, missing or denied, and so is pg_control_checkpoint()";
+    let remedy = "read from the primary (the writer endpoint), or remove watermark_column (every pass then compares the whole table)";
+    Err(Finding::error("source.replica_clock", message).remedy(remedy).into())
+}
+
 /// Reads the transaction list. `newest_counters` is the statement for the rows with the
 /// largest values of a counter.
 pub(super) async fn list_transactions(
@@ -64,9 +85,9 @@ pub(super) async fn list_transactions(
     let asked = clock::monotonic();
     let row = session.row(sqlx::query(CLOCK)).await?;
     let answered = clock::monotonic();
-    session.check_pid(row.try_get(4)?)?;
+    session.check_pid(row.try_get(3)?)?;
     let (now, server_start, standby): (i64, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let clock = row.try_get::<Option<i64>, _>(3)?.map_or(now, |replayed| replayed.min(now));
+    let clock = if standby { replayed(session).await?.min(now) } else { now };
     // The time of the last replayed commit does not advance while the primary is idle.
     let read_between = (!standby).then_some((asked, answered));
     let mut newest: Vec<(i64, u16)> = Vec::new();

@@ -9,6 +9,7 @@
 //! | `connect` | connects and examines table, columns, privileges; returns all problems |
 //! | `read_apart`, `whole_scan` | reads pages, and finds the rows that raise an error; when there are too many of them |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
+//! | `server` | what the server allows: functions, and engines over which a watermark is refused |
 //! | `session` | opens the connection and applies the session settings |
 //! | `activity` | [`SourceActivity`]: the statement that runs at this moment |
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
@@ -16,6 +17,7 @@
 //! | `listed_texts` | compares `values` with the texts that a column can have |
 //! | `sample` | a sample of rows for `check` |
 //! | `similar_names` | suggestions for a table or column that was not found |
+//! | `plan` | judges the plans of the passes |
 //! | `prove` | lets the server plan every statement |
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
@@ -39,12 +41,14 @@ mod hidden_changes;
 mod list_transactions;
 mod listed_texts;
 mod page;
+mod plan;
 mod prove;
 mod read_apart;
 mod reader;
 mod requirements;
 mod row_security;
 mod sample;
+mod server;
 mod session;
 mod similar_names;
 mod stamp_remedy;

@@ -5,12 +5,16 @@
 //! Connecting finds the columns and checks the filter's syntax. Some errors show only when a statement is planned and
 //! opened: a function or a column that the filter uses and the role may not, a view that no longer works.
 
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+use chrono::DateTime;
+use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 
 use super::error::SourceError;
 use super::reader::Source;
 use super::statements::Statements;
 use super::table::Table;
+use crate::clock;
+
+const CLOCK: &str = "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8";
 
 impl Source {
     /// Lets the server plan every statement and check its privileges. No row is read.
@@ -27,6 +31,18 @@ impl Source {
             self.session.rows(query).await?;
         }
         Ok(())
+    }
+
+    /// By how many seconds the clock of the database is ahead of this machine's; negative when it is behind.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    pub async fn clock_offset(&mut self) -> Result<f64, SourceError> {
+        let before = clock::now_utc();
+        let row = self.session.row(sqlx::query(CLOCK)).await?;
+        let taken = clock::now_utc() - before;
+        let database = DateTime::from_timestamp_micros(row.try_get(0)?).unwrap_or(before);
+        Ok((database - before - taken / 2).as_seconds_f64())
     }
 
     /// Whether another spelling of the table's name, as it could stand in the configuration, names the same table.

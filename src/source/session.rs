@@ -46,6 +46,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
     // PostgreSQL 17. It would end the session in the middle of a page.
     ("transaction_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "on"),
     ("jit", "off"),

@@ -235,6 +235,11 @@ impl Table {
         format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 
+    /// `CREATE INDEX CONCURRENTLY` does not exist for a partitioned table.
+    pub(super) fn concurrently(&self) -> &'static str {
+        if self.kind == RelationKind::Partitioned { "" } else { " CONCURRENTLY" }
+    }
+
     /// The column with exactly this name.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)

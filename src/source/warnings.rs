@@ -7,7 +7,7 @@ use sqlx::Row;
 use super::column_type::WatermarkType;
 use super::session::SourceSession;
 use super::statements::Statements;
-use super::table::{Column, RelationKind, Table};
+use super::table::{Column, Table};
 use crate::finding::{Finding, Findings};
 use crate::quote::{identifier, shown};
 
@@ -125,12 +125,12 @@ impl WarningInputs<'_> {
     /// `unique` is `UNIQUE ` or empty.
     fn create_index(&self, unique: &str, columns: &[&Column]) -> String {
         let columns: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
-        format!("CREATE {unique}INDEX{} ON {} ({});", self.concurrently(), self.table.identifier(), columns.join(", "))
-    }
-
-    /// `CREATE INDEX CONCURRENTLY` does not exist for a partitioned table.
-    fn concurrently(&self) -> &'static str {
-        if self.table.kind == RelationKind::Partitioned { "" } else { " CONCURRENTLY" }
+        format!(
+            "CREATE {unique}INDEX{} ON {} ({});",
+            self.table.concurrently(),
+            self.table.identifier(),
+            columns.join(", ")
+        )
     }
 
     /// A newest stamp far from the clock, which suggests a wrong clock or time zone.

@@ -11,6 +11,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use super::error::{POOLER_MESSAGE, StateError};
 use super::pool::{STATEMENT_TIMEOUT, StatePool};
+use super::read_only::ensure_writable;
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::postgres::{self, Connector};
@@ -73,6 +74,9 @@ impl State {
         // The pool would only report that it timed out. This connection reports the reason.
         let mut first = connector.connect().await?;
         let pid = postgres::session_pid(&mut first, &connector).await?;
+        if access == Access::ReadWrite && pid.is_some() {
+            ensure_writable(&mut first).await?;
+        }
         let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
         if pid.is_none() {
             return Err(Finding::error("state.pooler", POOLER_MESSAGE).into());
@@ -111,6 +115,11 @@ impl State {
         &self.name
     }
 
+    /// A connection outside the pool without any session settings.
+    pub(super) async fn plain_connection(&self) -> Result<PgConnection, StateError> {
+        Ok(self.connector.connect().await?)
+    }
+
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
         let mut connection = self.connector.connect().await?;
@@ -131,14 +140,17 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('TimeZone', 'UTC', false), set_config('bytea_output', 'hex', false), set_config('statement_timeout', $2, false), \
          set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
-         set_config('default_transaction_read_only', $4, false), \
+         set_config('default_transaction_read_only', CASE WHEN $4 THEN 'on' \
+           ELSE current_setting('default_transaction_read_only') END, false), \
+         set_config('idle_in_transaction_session_timeout', '0', false), \
          set_config('row_security', 'off', false), \
          CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', false) END",
     )
     .bind(search_path)
     .bind(format!("{}s", statement_timeout.as_secs()))
     .bind(LOCK_TIMEOUT)
-    .bind(if access == Access::ReadWrite { "off" } else { "on" })
+    // What a provider or an administrator has made read-only stays so.
+    .bind(access != Access::ReadWrite)
     .execute(&mut *connection)
     .await?;
     Ok(())

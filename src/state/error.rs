@@ -129,6 +129,10 @@ fn from_sqlstate(code: &str, text: Option<&str>, places: &str) -> StateError {
             "the state database denies access: {}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema",
             text.unwrap_or(&meaning)
         )),
+        // read_only_sql_transaction
+        "25006" => Finding::error("state.writable", "the state cannot be written: transactions are read-only")
+            .remedy("run `imsync check`; after a failover, [state] url has to lead to the primary")
+            .into(),
         // A prepared statement is missing, or exists already: the server session is not the one that prepared it.
         "26000" | "42P05" => StateError::Unsuitable(POOLER_MESSAGE.to_owned()),
         // serialization_failure, deadlock_detected

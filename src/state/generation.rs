@@ -8,26 +8,11 @@
 use sqlx::{PgConnection, PgTransaction};
 
 use super::binding::Binding;
-use super::database::State;
 use super::error::StateError;
 use super::other_syncs::{announce_to_other_syncs, lock_announcements};
 use super::rejection_steps::delete_first_rejections;
 use super::writer::StateWriter;
 use crate::crash;
-
-impl State {
-    /// Identifies the server: system identifier and timeline. A restored backup or a promoted standby shows another
-    /// value.
-    pub async fn server_identity(&self) -> Result<String, StateError> {
-        // A standby has no current WAL position. imsync only reads there.
-        Ok(sqlx::query_scalar(
-            "SELECT (SELECT system_identifier::text FROM pg_control_system()) || ':' || \
-             CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
-        )
-        .fetch_one(self.pool())
-        .await?)
-    }
-}
 
 impl StateWriter {
     /// Increments the generation because the state server changed, and makes a full pass due for the reason `why`.

@@ -10,6 +10,7 @@
 //! | `migrate` | creates and upgrades the tables |
 //! | `sync_row`, `sync_update` | reading and updating the row of a sync in the table `sync` |
 //! | `binding`, `generation`, `attribute_names` | the columns of `sync` that decide which stored values are valid |
+//! | `server`, `read_only` | which server it is, and whether it can be written |
 //! | `prove` | what a configuration needs of the database |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `call_budget`, `call_slots` | the call rate that the leaders of one app share |
@@ -43,9 +44,11 @@ pub mod owed_removal;
 pub mod passes;
 mod pool;
 mod prove;
+mod read_only;
 pub mod recent_removals;
 pub mod rejection;
 pub mod rejection_steps;
+pub mod server;
 pub mod shared_account;
 pub mod shared_intent;
 pub mod sync_row;

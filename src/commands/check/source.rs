@@ -7,7 +7,10 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::finding::{Finding, Findings};
 use crate::mapping::Mapping;
-use crate::source::Source;
+use crate::source::{Source, SourceError};
+
+/// Seconds that two clocks may differ.
+const MAX_CLOCK_OFFSET: f64 = 5.0;
 
 /// Examines the source. Returns it if imsync could use it.
 pub(super) async fn check(config: &Arc<Config>, findings: &mut Findings) -> Option<Source> {
@@ -41,14 +44,39 @@ pub(super) async fn check(config: &Arc<Config>, findings: &mut Findings) -> Opti
             .remedy("set it to a column that moves with every change, if the table has one"),
         );
     }
-    match source.prove_statements().await {
-        Ok(()) => {
-            findings.push(Finding::ok("source.statements", "the server plans every statement of a pass"));
-            Some(source)
-        }
+    match examine_passes(&mut source, findings).await {
+        Ok(()) => Some(source),
         Err(error) => {
             findings.extend(error.findings());
             None
         }
     }
+}
+
+/// What the passes do: their statements, the transaction list, plans, clocks.
+async fn examine_passes(source: &mut Source, findings: &mut Findings) -> Result<(), SourceError> {
+    source.prove_statements().await?;
+    findings.push(Finding::ok("source.statements", "the server plans every statement of a pass"));
+    findings.extend(source.plans().await?);
+    let offset = source.clock_offset().await?;
+    findings.push(clock_finding(offset));
+    Ok(())
+}
+
+fn clock_finding(offset: f64) -> Finding {
+    let direction = if offset < 0.0 { "behind" } else { "ahead of" };
+    if offset.abs() < MAX_CLOCK_OFFSET {
+        return Finding::ok(
+            "clock.database",
+            format!("the clock of the database is {:.1} s {direction} this machine's", offset.abs()),
+        );
+    }
+    Finding::warning(
+        "clock.database",
+        format!(
+            "the clock of the database is {:.0} s {direction} this machine's; where applications stamp rows with a clock like this machine's, source.watermark_grace has to be longer than that",
+            offset.abs()
+        ),
+    )
+    .remedy("synchronize both clocks (NTP)")
 }

@@ -23,6 +23,11 @@ pub(super) async fn check(config: &Arc<Config>, source: Option<&Source>, finding
 async fn examine(config: &Config, source: Option<&Source>, findings: &mut Findings) -> Result<(), StateError> {
     let state = State::open(config, Access::ReadOnly).await?;
     findings.push(Finding::ok("state.reachable", config.state.url.redacted()));
+    findings.extend(state.denied_functions().await?);
+    match state.ensure_writable().await {
+        Ok(()) => findings.push(Finding::ok("state.writable", "transactions of the role may write")),
+        Err(error) => findings.extend(error.findings()),
+    }
     let schema = &config.state.schema;
     let version = state.supported_schema_version().await?;
     if version != Some(LATEST_VERSION) {

@@ -12,6 +12,7 @@ mod check_rows;
 mod connections;
 mod daemon;
 mod finding_ids;
+mod hardened_servers;
 mod http;
 mod lease;
 mod login_failures;
