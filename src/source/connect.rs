@@ -16,7 +16,7 @@ use super::table::{Column, Table};
 use super::warnings::WarningInputs;
 use super::whole_scan::WholeScan;
 use crate::config;
-use crate::finding::{Finding, Findings};
+use crate::finding::{Finding, Findings, Severity};
 
 impl Source {
     /// Connects, applies the session settings, introspects the table, and checks everything that a pass needs.
@@ -67,11 +67,10 @@ impl Source {
         found: &FoundColumns<'_>,
         mut findings: Findings,
     ) -> Result<(Option<Self>, Findings), SourceError> {
-        let source = config.source.clone();
+        let source = &config.source;
         let Some((account, account_type)) = found.account else { return Ok((None, findings)) };
         let account_unique = table.has_unique_index(&mut session, account).await?;
-        // Where an account may have several rows, one more row shows whether the last account of a page continues.
-        let limit = u64::from(source.page_size.max(1)) + u64::from(!account_unique);
+        let limit = page_limit(source.page_size, account_unique);
         let is_indexed = is_indexed(&mut session, &table, found, account).await;
         let inputs = StatementInputs {
             schema: &table.schema,
@@ -86,10 +85,9 @@ impl Source {
             is_indexed,
             may_lack_stamps: found.watermark.is_some_and(|(column, _)| !column.not_null),
         };
-        let mut usable = findings.0.iter().all(|finding| !finding.is_error());
-        usable &= keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?.is_some();
-        let fingerprint = read_fingerprint(&mut session, config, &table, &found.mapped).await;
-        let fingerprint = keep_problems(&mut findings, fingerprint)?;
+        keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?;
+        let read = read_fingerprint(&mut session, config, &table, &found.mapped);
+        let fingerprint = keep_problems(&mut findings, read.await)?.filter(|_| findings.worst() != Severity::Error);
         let statements = inputs.statements();
         let warnings = WarningInputs {
             table: &table,
@@ -115,17 +113,17 @@ impl Source {
         };
         warnings.extend(hidden_changes.collect(&mut session).await);
         findings.extend(warnings.clone());
-        let Some((fingerprint_reader, fingerprint)) = fingerprint.filter(|_| usable) else {
+        let Some((fingerprint_reader, fingerprint)) = fingerprint else {
             return Ok((None, findings));
         };
-        let source = Self {
+        let examined = Self {
             qualified_name: table.qualified_name(),
             account_type,
             account_nullable: !account.not_null,
             account_unique,
             watermark: found.watermark.map(|(_, kind)| kind),
             session,
-            config: source,
+            config: source.clone(),
             columns: found.mapped.len(),
             statements,
             limit,
@@ -136,8 +134,13 @@ impl Source {
             fingerprint,
             table,
         };
-        Ok((Some(source), findings))
+        Ok((Some(examined), findings))
     }
+}
+
+/// Where an account may have several rows, one more row shows whether the last account of a page continues.
+fn page_limit(page_size: u32, account_unique: bool) -> u64 {
+    u64::from(page_size.max(1)) + u64::from(!account_unique)
 }
 
 /// Whether an index returns the rows in the order of the polls.

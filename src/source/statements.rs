@@ -151,6 +151,11 @@ impl StatementInputs<'_> {
         }
     }
 
+    /// A page of long texts must not fill the memory: no more is fetched than the mapping uses.
+    fn shortened(&self, column: &str) -> String {
+        format!("pg_catalog.left({}::text, {})", self.column(column), MAX_COLUMN_TEXT_CHARS + 1)
+    }
+
     /// All statements.
     pub(super) fn statements(&self) -> Statements {
         let relation = self.relation();
@@ -160,11 +165,7 @@ impl StatementInputs<'_> {
         let stamp = watermark.as_ref().map_or("NULL".to_owned(), |(column, _)| column.clone());
         let mut list =
             vec![format!("{account}::text"), format!("{stamp}::text"), format!("({})", self.gone_condition())];
-        // A page of long texts must not fill the memory: no more is fetched than the mapping uses.
-        let max_chars = MAX_COLUMN_TEXT_CHARS + 1;
-        list.extend(
-            self.columns.iter().map(|column| format!("pg_catalog.left({}::text, {max_chars})", self.column(column))),
-        );
+        list.extend(self.columns.iter().map(|column| self.shortened(column)));
         let list = list.join(", ");
         let keys = format!("{account}::text, {stamp}::text, FALSE");
         let page = |condition: &str, order: &str| {
