@@ -252,7 +252,7 @@ async fn rows_that_the_previous_release_writes_meanwhile_are_counted() {
     let insert = "INSERT INTO imsync.account (digest, acknowledged_at, sync_id, generation, account, acknowledged) \
                   VALUES (1, now(), 1, 1, 'new', '[\"a\"]'); COMMIT";
     previous.execute(insert).await.unwrap();
-    assert_eq!(upgrade.await.unwrap().unwrap(), (Some(1), 2));
+    assert_eq!(upgrade.await.unwrap().unwrap(), (Some(1), super::LATEST_VERSION));
     let counted = "SELECT (known = (SELECT count(*) FROM imsync.account))::text FROM imsync.account_count";
     assert_eq!(database.text(counted).await, "true");
 }
