@@ -18,9 +18,10 @@ use super::watermark::{
 use crate::clock;
 use crate::finding::Finding;
 
-/// `extract` is exact: it returns a numeric with microseconds since `PostgreSQL` 14.
+/// `extract` is exact: it returns a numeric with microseconds since `PostgreSQL` 14. `clock_timestamp` has no schema, so
+/// that a test can set this clock.
 const CLOCK: &str = "
-SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8,
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
        (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8,
        pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
 

@@ -12,6 +12,8 @@ mod source;
 mod state;
 mod urls;
 
+use std::io::{self, IsTerminal as _};
+
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CheckedConfig, CommandKind, GlobalOptions};
 use crate::finding::{Finding, Findings, Severity};
@@ -23,6 +25,7 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
     let CheckedConfig { config, warnings } = match global.load_checked(CommandKind::OneShot) {
         Ok(checked) => checked,
         Err(problems) => {
+            let failure = CommandFailure::usage(&problems);
             findings
                 .extend(problems.into_iter().map(|problem| Finding::error("configuration.valid", problem.to_string())));
             if !offline {
@@ -31,7 +34,9 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
                 findings.extend(later.map(|id| Finding::unchecked(id, because)));
             }
             print::findings(&findings, json)?;
-            return Err(CommandFailure::usage(""));
+            // As with every command, the error is on stderr. A person who sees both streams is not told twice.
+            let seen_twice = !json && io::stdout().is_terminal() && io::stderr().is_terminal();
+            return Err(if seen_twice { CommandFailure::usage("the configuration is not valid") } else { failure });
         }
     };
     findings.push(Finding::ok("configuration.valid", format!("{} is complete and consistent", config.path.display())));

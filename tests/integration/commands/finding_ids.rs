@@ -8,10 +8,9 @@ use std::path::Path;
 /// The ids that follow `Finding::ok(`, `warning(`, `error(` or `unchecked(` as a literal.
 fn ids_in(text: &str) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    // `hidden` of `source/hidden_changes.rs` makes warnings.
-    for constructor in
-        ["Finding::ok(", "Finding::warning(", "Finding::error(", "Finding::unchecked(", " hidden(", "(hidden("]
-    {
+    // `hidden` of `source/hidden_changes.rs` and `index_finding` of `source/warnings.rs` make warnings.
+    let constructors = ["Finding::ok(", "Finding::warning(", "Finding::error(", "Finding::unchecked("];
+    for constructor in constructors.into_iter().chain([" hidden(", "(hidden(", "index_finding("]) {
         for rest in text.split(constructor).skip(1) {
             let literal = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
             ids.extend(literal.map(str::to_owned));

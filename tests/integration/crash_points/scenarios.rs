@@ -83,7 +83,7 @@ impl Scenario {
             Self::SlowFirst => Some("slow:1200ms:command=set_attr:times=2"),
             Self::SilentAccount => Some("late:600m:command=set_attr:account=u00014"),
             Self::UnknownAccount => Some(
-                "refuse:70107:per-account:command=set_attr:account=u00014:times=1 refuse:70402:per-account:command=multiaccount_import:account=u00014",
+                "refuse:70107:per-account:command=set_attr:account=u00014 refuse:70402:per-account:command=multiaccount_import:account=u00014",
             ),
             Self::RefusedAttribute => Some("refuse:70402:attribute=city:command=set_attr"),
             _ => None,
