@@ -130,7 +130,8 @@ impl Engine {
         if position.is_some() {
             crash::point("full: the position is about to be stored");
         }
-        self.writer.save_progress(position.as_ref(), Some(&progress.running())).await?;
+        let shown = self.full_under_way.as_deref().unwrap_or(progress);
+        self.writer.save_progress(position.as_ref(), Some(&shown.running())).await?;
         if position.is_some() {
             crash::point("full: the position is stored");
         }

@@ -16,6 +16,7 @@ use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
 use super::pages::{PageReader, PageScan};
+use super::progress::PassProgress;
 use super::read_position::{ReadPosition, WatermarkColumn};
 use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
@@ -49,6 +50,8 @@ pub struct Engine {
     /// The scans of rows to which no read position leads, and where the next pass goes on.
     pub(super) outlying: [PageScan; 2],
     pub(super) saves: SaveTimes,
+    /// The progress of the full pass that is under way, possibly beside incremental passes.
+    pub(super) full_under_way: Option<Arc<PassProgress>>,
     pub(super) deferrals: Deferrals,
     pub(super) slow_calls: SlowCalls,
     /// Passes that ended before their slowest call.

@@ -106,6 +106,7 @@ impl Engine {
             guard: self.guard.document().cloned(),
             full_pass_due: self.full_passes.requested().map(str::to_owned),
             full_pass_request: self.full_passes.newest_request(),
+            running_pass: self.full_under_way.as_ref().map(|progress| progress.running()),
             ..SyncUpdate::default()
         };
         self.read_position.write_to(&mut update);

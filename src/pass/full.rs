@@ -104,7 +104,10 @@ impl Engine {
         progress: Arc<PassProgress>,
     ) -> Result<FullPass, (PassReport, PassError)> {
         match self.try_begin_full(options, progress.clone()).await {
-            Ok(full) => Ok(full),
+            Ok(full) => {
+                self.full_under_way = Some(progress);
+                Ok(full)
+            }
             Err(error) => Err(self.fail_to_start(&progress, error).await),
         }
     }
@@ -228,6 +231,7 @@ impl Engine {
         } else {
             self.deferrals.forget_look_ups(full.context.pass);
         }
+        self.full_under_way = None;
         let mut update = self.sync_update();
         update.full_pass_ended = is_complete;
         update.full_pass_repairs = serde_json::to_value(self.repairs.found()).ok();

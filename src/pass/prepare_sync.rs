@@ -115,6 +115,7 @@ impl Engine {
             read_position,
             full_passes,
             saves: SaveTimes::default(),
+            full_under_way: None,
             deferrals: Deferrals::stored(state.deferred_accounts(sync_id).await?),
             slow_calls,
             detached: Vec::new(),

@@ -18,8 +18,8 @@ pub struct FullPassRequest {
     pub why: String,
 }
 
-/// What the end of a pass writes. `None` keeps a column as it is; `guard`, `full_pass_due` and `held_back_by` are
-/// always written.
+/// What the end of a pass writes. `None` keeps a column as it is; `guard`, `full_pass_due`, `held_back_by` and
+/// `running_pass` are always written.
 #[derive(Clone, Debug, Default)]
 pub struct SyncUpdate {
     /// The durable watermark as text.
@@ -36,6 +36,8 @@ pub struct SyncUpdate {
     pub full_pass_due: Option<String>,
     /// The number of the newest request for a full pass.
     pub full_pass_request: i64,
+    /// The full pass that goes on when this pass has ended; `None` clears the column.
+    pub running_pass: Option<Value>,
     /// A full pass ended now: its time is stored and its position deleted.
     pub full_pass_ended: bool,
     /// What the full pass that ended found that no incremental pass had seen. Only stored with `full_pass_ended`.
@@ -142,7 +144,7 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
-    /// Writes the end of a pass, and clears `running_pass`. `current_as_of` never goes back.
+    /// Writes the end of a pass. `current_as_of` never goes back.
     pub async fn update_sync(&self, update: &SyncUpdate) -> Result<(), StateError> {
         let SyncUpdate {
             watermark,
@@ -152,6 +154,7 @@ impl StateWriter {
             guard,
             full_pass_due,
             full_pass_request,
+            running_pass,
             full_pass_ended,
             full_pass_repairs,
             mapping_fingerprint,
@@ -169,7 +172,7 @@ impl StateWriter {
              full_pass_repairs_so_far = CASE WHEN $9 THEN NULL ELSE full_pass_repairs_so_far END, \
              mapping_fingerprint = coalesce($10, mapping_fingerprint), \
              watermark_fingerprint = coalesce($11, watermark_fingerprint), \
-             full_pass_request = $12, running_pass = NULL \
+             full_pass_request = $12, running_pass = $14::text::jsonb \
              WHERE id = $1 AND lease_epoch = $2",
         )
         .bind(self.sync_id())
@@ -185,6 +188,7 @@ impl StateWriter {
         .bind(watermark_fingerprint)
         .bind(full_pass_request)
         .bind(full_pass_repairs.as_ref().map(Value::to_string))
+        .bind(running_pass.as_ref().map(Value::to_string))
         .execute(self.pool())
         .await?;
         Self::expect_one(done.rows_affected())

@@ -112,6 +112,12 @@ async fn status_shows_the_daemon_its_pass_and_a_counter_watermark() {
     let holder = seen["lease"]["holder"].as_str().unwrap();
     assert!(holder.contains(&format!("imsync run (pid {}", daemon.id().unwrap())), "{holder}");
     assert_time(&seen["lease"]["since"]);
+    // Incremental passes that end meanwhile do not hide it.
+    for _ in 0..30 {
+        let shown = env.number("SELECT count(*) FROM imsync.sync WHERE running_pass->>'kind' = 'full'").await;
+        assert_eq!(shown, 1, "the full pass is shown until it ends");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     env.imsync(&["status"]).await.expect_code(0).expect_all(&["lease       imsync run", "running     full pass"]);
     env.handle().clear_faults();
     env.converges(Duration::from_secs(20)).await;
