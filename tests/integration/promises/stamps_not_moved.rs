@@ -172,6 +172,8 @@ async fn a_resumed_full_pass_keeps_the_count_of_repairs() {
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     env.run_until_no_full_pass_is_due().await;
     env.execute("UPDATE users SET city = 'hidden ' || id").await;
+    // Positions are stored once a second: the first calls take longer.
+    fault(&env, "slow:200ms:command=set_attr:times=30");
     let hold = fault(&env, "hold:after=30:command=set_attr");
     let mut backfill = env.start("run", &["backfill"]);
     env.handle().wait_until(|counters| counters.held >= 1).await;
