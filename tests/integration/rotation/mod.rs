@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+mod certificates;
 mod files;
 mod keys;
 mod under_load;
