@@ -215,6 +215,25 @@ impl Service {
     }
 }
 
+/// What the accounts are (`im.account_type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImAccountType {
+    /// `UserIDs`, at most 32 bytes.
+    UserId,
+    /// `RegistrationIDs` of devices, 36 bytes. Only `timpush` has them.
+    RegistrationId,
+}
+
+impl ImAccountType {
+    /// Bytes of an account, at most.
+    pub const fn max_bytes(self) -> usize {
+        match self {
+            Self::UserId => MAX_ACCOUNT_BYTES,
+            Self::RegistrationId => 36,
+        }
+    }
+}
+
 /// What imsync does about an account that Chat does not know (`im.unknown_accounts`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownAccounts {

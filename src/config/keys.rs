@@ -45,6 +45,7 @@ const IDENTIFIER: ValueType = text(1, MAX_IDENTIFIER_BYTES);
 const POSTGRES_URL: ValueType = Secret("a URL such as \"postgres://user:password@host:5432/database\"");
 const FILE: ValueType = Secret("the path of a file that contains the value");
 const WEBHOOK: ValueType = Secret("a URL such as \"https://alerts.example.com/imsync\"");
+const ACCOUNT_TYPES: ValueType = Choice(&["user_id", "registration_id"]);
 const UNKNOWN_ACCOUNTS: ValueType = Choice(&["reject", "import"]);
 const SERVICES: ValueType = Choice(&[Service::AllMemberPush.as_str(), Service::Timpush.as_str()]);
 const REGIONS: ValueType =
@@ -99,6 +100,7 @@ pub(super) static KEYS: &[Key] = &[
     key("im.region", REGIONS, Optional),
     key("im.base_url", BASE_URL, Optional),
     key("im.service", SERVICES, Toml("\"all_member_push\"")),
+    key("im.account_type", ACCOUNT_TYPES, Toml("\"user_id\"")),
     key("im.unknown_accounts", UNKNOWN_ACCOUNTS, Toml("\"reject\"")),
     key("im.sdk_app_id", integer(1, u32::MAX as u64, "the SDKAppID shown in the console"), Required),
     // The administrator is a UserID, which has at most 32 bytes.

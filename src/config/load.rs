@@ -202,6 +202,7 @@ fn read_sections(
     let source = sections::source(document, lookup);
     let state = sections::state(document, lookup, source.as_ref().map(|(source, _)| source));
     let im = sections::im(document, lookup, needs_secret_key);
+    sections::device_accounts(document, source.as_ref().map(|(source, _)| source), im.as_ref().map(|(im, _)| im));
     let attributes = attributes::attributes(document);
     let removal = sections::removal(document);
     let schedule = sections::schedule(document);

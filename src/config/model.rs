@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::table_name::{TableName, parse_table_name};
 use super::uuid_text::{are_uuid_digits, uuid_digits, uuid_spellings};
-use crate::model::{Account, LogFormat, LogLevel, Region, Service, UnknownAccounts};
+use crate::model::{Account, ImAccountType, LogFormat, LogLevel, Region, Service, UnknownAccounts};
 use crate::postgres::{PgUrl, UrlFile};
 use crate::secret_file::SecretFile;
 
@@ -164,6 +164,8 @@ pub struct ImConfig {
     pub address: ImAddress,
     /// The vendor's push service that holds the attributes.
     pub service: Service,
+    /// What the accounts are. `RegistrationIDs` only with `timpush`.
+    pub account_type: ImAccountType,
     /// What happens to an account that Chat does not know.
     pub unknown_accounts: UnknownAccounts,
     /// The app's id, `SDKAppID` in the vendor's console.

@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::secrets::{self, FoundSecret, SecretLookup, ValidSecret};
 use super::table_name::parse_table_name;
-use crate::model::{LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service, UnknownAccounts};
+use crate::model::{ImAccountType, LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service, UnknownAccounts};
 use crate::postgres::{PgUrl, UrlFile};
 
 /// The length of a uuid without its hyphens.
@@ -129,6 +129,25 @@ pub(super) fn state(
     Some((StateConfig { url, url_file, schema: schema?, migrate: migrate? }, exposed))
 }
 
+/// Reports what does not go together with the accounts of devices.
+pub(super) fn device_accounts(document: &mut ConfigDocument<'_>, source: Option<&SourceConfig>, im: Option<&ImConfig>) {
+    let Some(im) = im.filter(|im| im.account_type == ImAccountType::RegistrationId) else { return };
+    let excluded = [
+        (im.service != Service::Timpush, "needs im.service = \"timpush\": only this service has device accounts"),
+        (
+            im.unknown_accounts == UnknownAccounts::Import,
+            "cannot be used with im.unknown_accounts = \"import\": the SDK registers a device, and no call creates one",
+        ),
+        (
+            source.is_some_and(|source| source.account_format == AccountFormat::Hex),
+            "cannot be used with source.account_format = \"hex\": a RegistrationID keeps its hyphens",
+        ),
+    ];
+    for (_, problem) in excluded.iter().filter(|(applies, _)| *applies) {
+        document.problem("im.account_type", format!("\"registration_id\" {problem}"));
+    }
+}
+
 /// The `[im]` section. The flag: the configuration file contains the secret key.
 pub(super) fn im(
     document: &mut ConfigDocument<'_>,
@@ -138,6 +157,10 @@ pub(super) fn im(
     let address = address(document);
     let services = Service::ALL.map(|service| (service.as_str(), service));
     let service = document.read("im.service", checks::choice(&services));
+    let account_type = document.read(
+        "im.account_type",
+        checks::choice(&[("user_id", ImAccountType::UserId), ("registration_id", ImAccountType::RegistrationId)]),
+    );
     let unknown_accounts = document.read(
         "im.unknown_accounts",
         checks::choice(&[("reject", UnknownAccounts::Reject), ("import", UnknownAccounts::Import)]),
@@ -163,6 +186,7 @@ pub(super) fn im(
     let im = ImConfig {
         address: address?,
         service: service?,
+        account_type: account_type?,
         unknown_accounts: unknown_accounts?,
         sdk_app_id: sdk_app_id?,
         identifier: identifier?,

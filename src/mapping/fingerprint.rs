@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, AttributeConfig, KeepOrRemove, Null, TooLong, Unlisted};
+use crate::model::ImAccountType;
 
 /// Part of the fingerprint. Raised when the rules of this module change, so that a new release compares every row once.
 pub const MAPPING_VERSION: u32 = 1;
@@ -19,15 +20,19 @@ pub(super) fn mapping_fingerprint(config: &config::Config) -> String {
     let attributes: BTreeMap<&str, Value> =
         config.attributes.iter().map(|attribute| (attribute.name.as_str(), canonical_form(attribute))).collect();
     // Only arrays, because the order of a JSON object depends on the features of serde_json.
-    let document = json!([
-        MAPPING_VERSION,
-        attributes.into_iter().collect::<Vec<_>>(),
-        config.source.filter.as_deref().map(str::trim),
-        config.source.deleted_column,
-        keep_or_remove(config.removal.gone),
-        keep_or_remove(config.removal.unmapped),
-    ]);
-    let digest = Sha256::digest(document.to_string().as_bytes());
+    let mut document = vec![
+        json!(MAPPING_VERSION),
+        json!(attributes.into_iter().collect::<Vec<_>>()),
+        json!(config.source.filter.as_deref().map(str::trim)),
+        json!(config.source.deleted_column),
+        json!(keep_or_remove(config.removal.gone)),
+        json!(keep_or_remove(config.removal.unmapped)),
+    ];
+    // Only where it differs from the default, so that the fingerprints of other mappings stay as they are.
+    if config.im.account_type == ImAccountType::RegistrationId {
+        document.push(json!("registration_id"));
+    }
+    let digest = Sha256::digest(Value::Array(document).to_string().as_bytes());
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

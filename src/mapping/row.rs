@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::attribute::AttributeMapping;
 use super::fingerprint::mapping_fingerprint;
 use crate::config;
-use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_ACCOUNT_BYTES, MAX_STORED_ACCOUNT_BYTES, Row};
+use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
 
 /// The configured mapping.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Mapping {
     names: Vec<Arc<str>>,
     attributes: Vec<AttributeMapping>,
     fingerprint: String,
+    /// Bytes of an account that IM accepts.
+    max_account_bytes: usize,
 }
 
 /// The result of mapping a row.
@@ -51,6 +53,7 @@ impl Mapping {
             names: config.attributes.iter().map(|attribute| Arc::from(attribute.name.as_str())).collect(),
             attributes,
             fingerprint: mapping_fingerprint(config),
+            max_account_bytes: config.im.account_type.max_bytes(),
         }
     }
 
@@ -89,8 +92,9 @@ impl Mapping {
             return MappedRow::Refused(account, LocalRefusal::NotUuid);
         }
         let bytes = account.as_str().len();
-        if bytes > MAX_ACCOUNT_BYTES {
-            return MappedRow::Refused(account, LocalRefusal::AccountTooLong { bytes });
+        let allowed = self.max_account_bytes;
+        if bytes > allowed {
+            return MappedRow::Refused(account, LocalRefusal::AccountTooLong { bytes, allowed });
         }
         let map = |attribute: &AttributeMapping| attribute.apply(row.values[attribute.column_index()].as_deref());
         let values = self.attributes.iter().map(map).collect();

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limits::{MAX_ACCOUNT_BYTES, MAX_COLUMN_TEXT_CHARS, MAX_VALUE_BYTES};
+use super::limits::{MAX_COLUMN_TEXT_CHARS, MAX_VALUE_BYTES};
 
 /// Why imsync does not send a value or an account. The message never contains the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,12 @@ pub enum LocalRefusal {
         /// The mapped column.
         column: Arc<str>,
     },
-    /// The account has more than 32 bytes of UTF-8.
+    /// The account has more bytes of UTF-8 than IM accepts.
     AccountTooLong {
         /// The length of the account.
         bytes: usize,
+        /// What IM accepts.
+        allowed: usize,
     },
     /// `account_format = "hex"`, and the text of the account column spells no uuid.
     NotUuid,
@@ -53,9 +55,9 @@ impl fmt::Display for LocalRefusal {
                 f,
                 "`values` does not list the text of column {column}; add it there, or set `unlisted` to send, keep or remove"
             ),
-            Self::AccountTooLong { bytes } => write!(
+            Self::AccountTooLong { bytes, allowed } => write!(
                 f,
-                "the account is {bytes} bytes, IM accepts at most {MAX_ACCOUNT_BYTES}; use a shorter account column or prefix"
+                "the account is {bytes} bytes, IM accepts at most {allowed}; use a shorter account column or prefix"
             ),
             Self::NotUuid => f.write_str(
                 "the text of the account column is no uuid, which account_format = \"hex\" requires: 32 hexadecimal digits, with hyphens or without, bare or in braces, all letters in lower or all in upper case; correct the row, or leave it out with source.filter",

@@ -17,7 +17,7 @@ use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
 use crate::metrics::Metrics;
-use crate::model::{MAX_USERS_PER_CALL, UnknownAccounts};
+use crate::model::{ImAccountType, MAX_USERS_PER_CALL, UnknownAccounts};
 
 /// One of so many calls in flight may be for an account that IM did not answer for before.
 const UNRESPONSIVE_SHARE: usize = 8;
@@ -39,6 +39,8 @@ pub struct PushLimits {
     pub max_rejected_share: f64,
     /// What happens to accounts that Chat does not know.
     pub unknown_accounts: UnknownAccounts,
+    /// The service of accounts knows `UserIDs` only.
+    pub account_type: ImAccountType,
 }
 
 /// Pushes to one app. A process has one pusher, which keeps the limits across passes.

@@ -13,7 +13,7 @@ use super::disposition::Disposition;
 use super::session::PushSession;
 use crate::crash;
 use crate::im::{AccountStatus, ApiCommand, CallError, Code, CodeClass, vendor_refusal};
-use crate::model::{UnknownAccounts, VendorRefusal};
+use crate::model::{ImAccountType, UnknownAccounts, VendorRefusal};
 
 /// So often a call of this service is sent that has no usable answer. Bisection needs no such call, so waiting longer for one
 /// would only delay the batch.
@@ -51,11 +51,12 @@ impl PushSession {
 
     /// Whether accounts that Chat does not know cost a call for each hundred of them, as far as earlier passes show.
     pub fn unknown_accounts_are_cheap(&self) -> bool {
-        !self.pusher.unusable_commands.contains(ApiCommand::AccountCheck)
+        self.pusher.limits.account_type == ImAccountType::UserId
+            && !self.pusher.unusable_commands.contains(ApiCommand::AccountCheck)
     }
 
     fn is_usable(&self, command: ApiCommand) -> bool {
-        !self.unusable_commands.contains(command)
+        self.pusher.limits.account_type == ImAccountType::UserId && !self.unusable_commands.contains(command)
     }
 
     /// Finds the accounts that Chat does not know. `import`: creates them, where the configuration wants it.

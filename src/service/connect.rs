@@ -209,6 +209,7 @@ fn pusher(
         retry_for: config.im.retry_for,
         max_rejected_share: config.im.max_rejected_share,
         unknown_accounts: config.im.unknown_accounts,
+        account_type: config.im.account_type,
     };
     Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))
 }

@@ -15,6 +15,10 @@ use super::json::JsonText;
 pub(super) const MAX_ATTRIBUTES: usize = 10;
 /// The attribute type "UserID accounts". The other type, 1, is for device registrations.
 const USER_ID_TYPE: i64 = 0;
+/// The attribute type "device registrations".
+const DEVICE_TYPE: i64 = 1;
+/// The bytes of a `RegistrationID`, which has the form of a uuid.
+const REGISTRATION_ID_BYTES: usize = 36;
 
 /// The vendor's size limits (page "Setting User Attributes"). A test may lower them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,20 +130,34 @@ impl AppState {
             return Err(error_code::BAD_PARAMETER);
         }
         match &self.imported {
-            Some(imported) if !imported.contains(account) => Err(error_code::NOT_IMPORTED),
+            Some(imported) if !imported.contains(account) && !self.is_device(account) => Err(error_code::NOT_IMPORTED),
             _ => Ok(()),
         }
     }
 
     /// Whether an account has a length that the app accepts.
     pub(super) fn is_well_formed(&self, account: &str) -> bool {
-        !account.is_empty() && account.len() <= self.limits.account_bytes
+        !account.is_empty() && (account.len() <= self.limits.account_bytes || self.is_device(account))
     }
 
-    /// Checks that the app has the attribute and that UserID accounts can have it. The error is the vendor's code.
-    pub(super) fn check_attribute(&self, name: &JsonText<'_>) -> Result<(), i64> {
+    /// Whether an account is a device. Assumed: an app has devices once it has an attribute of their type.
+    fn is_device(&self, account: &str) -> bool {
+        account.len() == REGISTRATION_ID_BYTES
+            && self.types.contains(&DEVICE_TYPE)
+            && account.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    }
+
+    /// Makes all attributes belong to devices.
+    pub(super) fn set_device_attributes(&mut self) {
+        self.types = [DEVICE_TYPE; MAX_ATTRIBUTES];
+    }
+
+    /// Checks that the app has the attribute and that the account can have it: a device those of type 1, a UserID the others.
+    /// The error is the vendor's code.
+    pub(super) fn check_attribute(&self, account: &str, name: &JsonText<'_>) -> Result<(), i64> {
         let number = name.get().and_then(|name| self.number_of(name)).ok_or(error_code::BAD_ATTRIBUTE)?;
-        if self.types[usize::from(number)] == USER_ID_TYPE { Ok(()) } else { Err(error_code::OTHER_ACCOUNT_TYPE) }
+        let wanted = if self.is_device(account) { DEVICE_TYPE } else { USER_ID_TYPE };
+        if self.types[usize::from(number)] == wanted { Ok(()) } else { Err(error_code::OTHER_ACCOUNT_TYPE) }
     }
 
     /// The number of the attribute `name`.

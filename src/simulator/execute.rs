@@ -180,7 +180,7 @@ impl UserWrite for JsonObject<UserToSet<'_>> {
     /// Assumed: 90033 is the code for a value that is not a string, is empty or is too long.
     fn check(&self, app: &AppState) -> Result<(), i64> {
         for (name, value) in &self.0.attributes.0 {
-            app.check_attribute(name)?;
+            app.check_attribute(self.account(), name)?;
             let bytes = value.get().map_or(0, str::len);
             if bytes == 0 || bytes > app.limits().value_bytes {
                 return Err(error_code::BAD_ATTRIBUTE);
@@ -206,7 +206,7 @@ impl UserWrite for JsonObject<UserToRemove<'_>> {
     /// Assumed: removing an attribute whose name is not set in the app is refused; removing an attribute that the user
     /// does not have is accepted.
     fn check(&self, app: &AppState) -> Result<(), i64> {
-        self.0.attributes.iter().try_for_each(|name| app.check_attribute(name))
+        self.0.attributes.iter().try_for_each(|name| app.check_attribute(self.account(), name))
     }
 
     fn apply(&self, app: &mut AppState) {

@@ -110,6 +110,11 @@ impl SimulatorHandle {
         self.shared.lock().app.replace_names(names);
     }
 
+    /// Makes all attributes belong to devices (type 1), whose accounts are `RegistrationIDs`.
+    pub fn set_device_attributes(&self) {
+        self.shared.lock().app.set_device_attributes();
+    }
+
     /// Makes an account exist, or not exist. Has no effect on a simulator without a list of imported accounts.
     pub fn set_imported(&self, account: &str, exists: bool) {
         self.shared.lock().app.set_imported(account, exists);

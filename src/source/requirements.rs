@@ -11,6 +11,7 @@ use super::statements::StatementInputs;
 use super::table::{Column, Table};
 use crate::config::{self, AccountFormat};
 use crate::finding::{Finding, Findings};
+use crate::model::ImAccountType;
 use crate::quote::{identifier, shown};
 
 /// The number of columns that a message lists.
@@ -56,7 +57,7 @@ pub(super) fn find_columns<'a>(
             found_mapped.push(name.clone());
         }
     }
-    let account = account.map(|column| (column, account_type(table, column, source.account_format)));
+    let account = account.map(|column| (column, account_type(table, column, config)));
     let account = keep_typed(account, &mut problems);
     let watermark = watermark.map(|column| (column, watermark_type(table, column)));
     let watermark = keep_typed(watermark, &mut problems);
@@ -101,7 +102,7 @@ fn column_not_found(table: &Table, key: &str, name: &str) -> Finding {
     .remedy(format!("correct {key}, or add the column"))
 }
 
-fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result<AccountType, Finding> {
+fn account_type(table: &Table, column: &Column, config: &config::Config) -> Result<AccountType, Finding> {
     let key = format!("source.account_column = {:?}", column.name);
     let column_is = format!("column {} of {} is {}", shown(&column.name), table.qualified_name(), column.type_name);
     let refused = |message: String| Finding::error("source.account_column", message);
@@ -129,8 +130,9 @@ fn account_type(table: &Table, column: &Column, format: AccountFormat) -> Result
             shown(&column.name)
         )));
     }
-    match (found, format) {
-        (AccountType::Uuid, AccountFormat::Text) => {
+    match (found, config.source.account_format) {
+        // A RegistrationID is a uuid as text.
+        (AccountType::Uuid, AccountFormat::Text) if config.im.account_type == ImAccountType::UserId => {
             Err(refused(format!("{key}: {column_is}, 36 bytes as text, and IM accepts at most 32"))
                 .remedy("set account_format = \"hex\" (32 bytes, without the hyphens)"))
         }

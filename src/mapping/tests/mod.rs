@@ -76,6 +76,7 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
             timeout: Duration::from_secs(10),
             retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
+            account_type: crate::model::ImAccountType::UserId,
             unknown_accounts: crate::model::UnknownAccounts::Reject,
         },
         attributes,
@@ -268,7 +269,7 @@ fn rows_with_an_account_that_cannot_be_sent() {
         let longer = account + "u";
         assert_eq!(
             mapping.apply(&row(Some(&longer), &[Some("Graz")])),
-            MappedRow::Refused(Account::new(longer.as_str()), LocalRefusal::AccountTooLong { bytes: 33 })
+            MappedRow::Refused(Account::new(longer.as_str()), LocalRefusal::AccountTooLong { bytes: 33, allowed: 32 })
         );
     }
 

@@ -305,6 +305,7 @@ pub(super) fn limits() -> PushLimits {
         retry_for: Duration::from_mins(1),
         max_rejected_share: 0.4,
         unknown_accounts: UnknownAccounts::Reject,
+        account_type: crate::model::ImAccountType::UserId,
     }
 }
 

@@ -163,6 +163,7 @@ fn config(url: &str, table: &str) -> Config {
             timeout: Duration::from_secs(10),
             retry_for: Duration::from_mins(1),
             max_rejected_share: 0.4,
+            account_type: crate::model::ImAccountType::UserId,
             unknown_accounts: crate::model::UnknownAccounts::Reject,
         },
         attributes: vec![AttributeConfig {

@@ -232,3 +232,57 @@ async fn bench_calls_for_accounts_unknown_to_chat() {
         }
     }
 }
+
+const DEVICES: &str = "service = \"timpush\"\naccount_type = \"registration_id\"\n";
+
+/// `RegistrationIDs` have the form of a uuid, 36 bytes, in a column of the type uuid or text.
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_accounts_of_36_bytes() {
+    for column in ["uuid", "text"] {
+        let mut setup = Setup { im: DEVICES.to_owned(), ..Setup::default() };
+        // Chat has no UserID. A device is no UserID, so this must not matter.
+        setup.simulator.imported_accounts = Some(Vec::new());
+        let env = environment_of(0, setup).await;
+        env.handle().set_device_attributes();
+        env.execute(&format!(
+            "ALTER TABLE users ALTER COLUMN id TYPE {column} USING id::{column};
+             INSERT INTO users (id, city, plan, gender)
+                 SELECT md5(g::text)::uuid::{column}, 'Oslo', 'pro', 'm' FROM generate_series(1, 250) g"
+        ))
+        .await;
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id::text FROM users ORDER BY 1 LIMIT 1")
+            .fetch_all(&mut env.database.connect().await)
+            .await
+            .expect("a plain query");
+        let unknown = &ids[0];
+        fault(&env, &format!("refuse:70107:account={unknown}"));
+        env.imsync(&["backfill"]).await.expect_code(3);
+        let held = env.handle().users();
+        assert_eq!(held.len(), 249, "{column}");
+        assert!(held.keys().all(|account| account.len() == 36), "{column}");
+        assert_eq!(rejected(&env).await.len(), 1, "{column}");
+        assert_eq!(violations(&env), vec![]);
+
+        // As UserIDs they are too long.
+        env.edit("account_type = \"registration_id\"", "account_type = \"user_id\"");
+        let expected = if column == "uuid" { 1 } else { 3 };
+        env.execute("UPDATE users SET city = 'Lima', updated_at = now()").await;
+        env.imsync(&["run", "--once"]).await.expect_code(expected);
+        assert!(env.handle().users().values().all(|attributes| attributes["city"] == "Oslo"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_excludes_devices_is_named() {
+    let env = environment_of(0, Setup { im: DEVICES.to_owned(), ..Setup::default() }).await;
+    for (old, new, expected) in [
+        ("service = \"timpush\"", "service = \"all_member_push\"", "needs im.service = \"timpush\""),
+        ("[im]\n", "[im]\nunknown_accounts = \"import\"\n", "im.unknown_accounts = \"import\""),
+        ("[source]\n", "[source]\naccount_format = \"hex\"\n", "source.account_format = \"hex\""),
+    ] {
+        env.edit(old, new);
+        env.imsync(&["run", "--once"]).await.expect_code(2).expect_all(&["im.account_type", expected]);
+        env.edit(new, old);
+    }
+    env.imsync(&["run", "--once"]).await.expect_code(0);
+}
