@@ -145,12 +145,16 @@ pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
         Duration::from_secs(seconds)
     } else {
         let until = DateTime::parse_from_rfc2822(&after).ok()?;
-        let server = headers.get(DATE).and_then(text).and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
-        let now = server.map_or(now, |date| date.to_utc());
         // `to_std` fails for a date in the past.
-        until.to_utc().signed_duration_since(now).to_std().unwrap_or_default()
+        until.to_utc().signed_duration_since(server_time(headers).unwrap_or(now)).to_std().unwrap_or_default()
     };
     Some(delay.min(MAX_RETRY_AFTER))
+}
+
+/// The server's clock in whole seconds, from the header `Date`.
+pub(super) fn server_time(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    Some(DateTime::parse_from_rfc2822(date.trim()).ok()?.to_utc())
 }
 
 #[cfg(test)]

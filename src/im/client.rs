@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 use tracing::{debug, info, warn};
 
@@ -149,6 +149,12 @@ impl Client {
             let info = "FailAccounts names an account that the call did not carry".to_owned();
             request.error(Code::Malformed, info)
         })
+    }
+
+    /// By how much IM's clock was ahead of this machine's in the last answer, to the second; negative when it was behind.
+    /// `None` before an answer with the header `Date`.
+    pub fn clock_offset(&self) -> Option<TimeDelta> {
+        self.transport.clock_offset()
     }
 
     /// The administrator's account, which every app has.

@@ -4,15 +4,16 @@
 //! batches, rates. No URL leaves this file, because it contains the UserSig.
 
 use std::error::Error;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::redirect::Policy;
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use super::answer::{read_answer, retry_after};
+use super::answer::{read_answer, retry_after, server_time};
 use super::call::{ApiCommand, CallError};
 use super::code::Code;
 use super::hosts::{ApiHost, ApiHosts, is_loopback};
@@ -47,6 +48,8 @@ pub(super) struct HttpTransport {
     /// The identifier, escaped for a query.
     identifier: String,
     wall_clock: fn() -> DateTime<Utc>,
+    /// By how much IM's clock was ahead of this machine's in the last answer with a `Date`.
+    clock_offset: std::sync::Mutex<Option<TimeDelta>>,
     /// Held by the one call that reads an answer over [`LARGE_ANSWER_BYTES`].
     large_answer: Mutex<()>,
 }
@@ -83,6 +86,7 @@ impl HttpTransport {
             sdk_app_id: settings.sdk_app_id,
             identifier,
             wall_clock,
+            clock_offset: std::sync::Mutex::default(),
             large_answer: Mutex::new(()),
         })
     }
@@ -133,6 +137,17 @@ impl HttpTransport {
         self.http.post(url).header(CONTENT_TYPE, "application/json").body(request.body.clone()).send().await
     }
 
+    /// By how much IM's clock was ahead of this machine's in the last answer, to the second; `None` before an answer that
+    /// has a `Date`.
+    pub(super) fn clock_offset(&self) -> Option<TimeDelta> {
+        *self.lock_clock_offset()
+    }
+
+    fn lock_clock_offset(&self) -> MutexGuard<'_, Option<TimeDelta>> {
+        // It is one assignment, so what a panic left behind is valid.
+        self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the answer and checks its status.
     async fn receive(
         &self,
@@ -141,7 +156,11 @@ impl HttpTransport {
         host: &ApiHost,
         response: reqwest::Response,
     ) -> Result<ApiAnswer, CallError> {
-        let retry_after = retry_after(response.headers(), (self.wall_clock)());
+        let now = (self.wall_clock)();
+        let retry_after = retry_after(response.headers(), now);
+        if let Some(server) = server_time(response.headers()) {
+            *self.lock_clock_offset() = Some(server - now);
+        }
         let status = response.status().as_u16();
         if status != 200 {
             // The body is not shown: gateways quote the URL in it.

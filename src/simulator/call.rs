@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderValue, Method, header};
 use axum::response::Response;
 use tokio::sync::oneshot;
 
@@ -81,7 +81,11 @@ pub(super) async fn handle_call(
             reply
         }
     };
-    reply.into_response(&connection, id)
+    let mut response = reply.into_response(&connection, id);
+    if let Ok(date) = HeaderValue::try_from(shared.clock.http_date()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 /// Records the call and, unless a fault or the latency delays it, executes it. `allowed` is the result of the URL

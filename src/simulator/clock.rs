@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
+use chrono::DateTime;
 use tokio::time::Instant;
 
 /// The vendor's wall clock.
@@ -31,6 +32,11 @@ impl VendorClock {
     pub(super) fn unix_seconds(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX).saturating_add(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// The vendor's time as the header `Date` has it.
+    pub(super) fn http_date(&self) -> String {
+        DateTime::from_timestamp(self.unix_seconds(), 0).unwrap_or_default().format("%a, %d %b %Y %T GMT").to_string()
     }
 }
 

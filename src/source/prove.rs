@@ -14,7 +14,7 @@ use super::statements::Statements;
 use super::table::Table;
 use crate::clock;
 
-const CLOCK: &str = "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8";
+const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
 
 impl Source {
     /// Lets the server plan every statement and check its privileges. No row is read.

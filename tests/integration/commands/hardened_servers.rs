@@ -111,6 +111,36 @@ async fn a_state_that_is_read_only_is_reported_not_overridden() {
     role.drop(&env).await;
 }
 
+/// The setting can come from four places. Each has a remedy of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_source_of_read_only_transactions_has_its_remedy() {
+    for place in ["ROLE {role}", "DATABASE {database}", "ROLE {role} IN DATABASE {database}"] {
+        let env = TestEnvironment::set_up(Setup::default()).await;
+        env.execute(&people(3)).await;
+        let role = documented_role(&env).await;
+        let database = env.database.url().rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap();
+        let place = place.replace("{role}", &role.name).replace("{database}", database);
+        env.execute(&format!("ALTER {place} SET default_transaction_read_only = on")).await;
+        let findings = check(&env).await;
+        assert_eq!(problems(&findings), BTreeSet::from(["state.writable".to_owned()]), "{place}");
+        let remedy: Vec<&str> = findings.iter().filter_map(sql_of).collect();
+        assert_eq!(remedy, [format!("ALTER {place} RESET default_transaction_read_only;")]);
+        env.imsync(&["backfill"]).await.expect_code(1).expect_all(&remedy);
+        execute_in_writable_session(&env, remedy[0]).await;
+        env.imsync(&["backfill"]).await.expect_code(0);
+        role.drop(&env).await;
+    }
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    let options = "?options=-c%20default_transaction_read_only%3Don";
+    env.edit(env.database.url(), &format!("{}{options}", env.database.url().split('?').next().unwrap()));
+    env.imsync(&["backfill"]).await.expect_code(1).expect_all(&["remove default_transaction_read_only from the options"]);
+}
+
+/// As an administrator who has read the remedy: the sessions of this database may be read-only too.
+async fn execute_in_writable_session(env: &TestEnvironment, sql: &str) {
+    env.execute(&format!("SET transaction_read_only = off; {sql}")).await;
+}
+
 /// Citus has an entry in `pg_extension` and a list of nodes; Aurora Limitless a view.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watermark_is_refused_where_locks_are_per_node() {

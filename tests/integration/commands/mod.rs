@@ -14,6 +14,7 @@ mod daemon;
 mod finding_ids;
 mod hardened_servers;
 mod http;
+mod http_proxy;
 mod lease;
 mod login_failures;
 mod migrate;

@@ -18,7 +18,7 @@ const WARNING: &str = "the source is a replica, where the primary's open transac
 struct PrimaryAndStandby {
     env: TestEnvironment,
     standby: PgConnection,
-    _servers: [Cluster; 2],
+    servers: [Cluster; 2],
 }
 
 impl PrimaryAndStandby {
@@ -30,7 +30,7 @@ impl PrimaryAndStandby {
         let url = servers[1].url("app");
         env.edit(env.database.url(), &url);
         let standby = PgConnection::connect(&url).await.expect("the standby takes connections");
-        Self { env, standby, _servers: servers }
+        Self { env, standby, servers }
     }
 
     async fn query(&mut self, sql: &str) -> String {
@@ -126,4 +126,48 @@ async fn on_a_replica_the_grace_is_the_only_protection() {
     assert_eq!(daemon.log().matches(WARNING).count(), 1, "{}", daemon.log());
     daemon.stop().await;
     assert_eq!(run_once(&pair.env).await["calls"], 0);
+}
+
+/// What the standby of a provider denies, or does not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hides_its_time_is_reported() {
+    let mut pair = PrimaryAndStandby::new(Setup { sql: format!("{USERS} {}", people(50)), ..setup("") }).await;
+    let role = "CREATE ROLE reader LOGIN PASSWORD 'sesame'; GRANT SELECT ON users TO reader;
+        REVOKE EXECUTE ON FUNCTION pg_last_xact_replay_timestamp, pg_control_checkpoint FROM PUBLIC";
+    pair.env.execute(role).await;
+    pair.wait_until_replayed().await;
+    let source = pair.servers[1].url("app");
+    let after_password = source.split_once('@').expect("the URL has a password").1;
+    pair.env.edit(&source, &format!("postgres://reader:sesame@{after_password}"));
+
+    let remedy = ["primary", "remove watermark_column"];
+    let check = pair.env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  source.replica_clock: "]);
+    check.expect_all(&remedy);
+    pair.env.imsync(&["run", "--once"]).await.expect_code(1).expect_all(&remedy);
+    assert!(pair.env.handle().users().is_empty());
+
+    // Either remedy works. Here: no watermark.
+    pair.env.edit("watermark_column = \"updated_at\"\n", "");
+    pair.env.edit("watermark_grace = \"1s\"\n", "");
+    pair.env.imsync(&["backfill"]).await.expect_code(0);
+    assert_eq!(pair.env.handle().users(), pair.env.wanted_of_users().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_on_a_standby_is_reported() {
+    let mut pair = PrimaryAndStandby::new(Setup { sql: format!("{USERS} {}", people(50)), ..setup("") }).await;
+    pair.wait_until_replayed().await;
+    let [primary, standby] = [0, 1].map(|server: usize| pair.servers[server].url("state"));
+    pair.env.edit(&primary, &standby);
+    let remedy = ["leads to a standby", "set [state] url to the primary"];
+    pair.env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  state.writable: "]).expect_all(&remedy);
+    for command in [&["run", "--once"][..], &["backfill"], &["migrate"]] {
+        pair.env.imsync(command).await.expect_code(1).expect_all(&remedy);
+    }
+    let mut daemon = pair.env.start("daemon", &["run"]);
+    pair.env
+        .eventually("the daemon says so", async || pair.env.printed("daemon", "err").contains(remedy[1]))
+        .await;
+    daemon.kill().await.expect("the daemon can be killed");
+    assert!(pair.env.handle().users().is_empty());
 }

@@ -1,4 +1,5 @@
-//! Tests that a changed row arrives after the database clock was set back before the time of the last transaction list.
+//! Tests that a changed row arrives after the database clock was set back before the time of the last transaction list, and
+//! that clocks that differ are named.
 //!
 //! Owns: a clock that the test can set. Must not know: how imsync reads the clock.
 
@@ -41,4 +42,29 @@ async fn a_row_stamped_by_a_clock_set_back_arrives() {
     let log = env.printed("run", "err");
     assert_eq!(log.matches("the database clock went back").count(), 1, "{log}");
     expect_truth(&env).await;
+}
+
+/// `check` compares the clocks of the database and of IM with this machine's.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_clocks_that_differ() {
+    let mut setup = Setup::default();
+    setup.sql.push_str(CLOCK);
+    let env = environment_of(10, setup).await;
+    let check = env.imsync(&["check"]).await.expect_code(0);
+    check.expect_all(&["ok    clock.database: ", "ok    clock.im: "]);
+
+    env.execute("UPDATE wrong.by SET seconds = 90").await;
+    env.handle().set_clock_offset(-1_000);
+    let check = env.imsync(&["check"]).await;
+    check.expect_all(&[
+        "warn  clock.database: the clock of the database is 90 s ahead of this machine's",
+        "warn  clock.im: the clock of IM is 100",
+        "s behind this machine's",
+        "NTP",
+    ]);
+
+    // IM refuses what is signed after its own time is over, and its answer tells the time.
+    env.handle().set_clock_offset(366 * 86_400);
+    let check = env.imsync(&["check"]).await.expect_code(1);
+    check.expect_all(&["FAIL  credentials.accepted: ", "warn  clock.im: the clock of IM is 31622", "ahead of this machine's"]);
 }
