@@ -69,6 +69,9 @@ fn every_region_and_choice_is_accepted() {
         for word in *words {
             let text = match section {
                 "attributes.NAME" => plus("attributes.sex", &format!("column = \"sex\"\n{name} = \"{word}\"")),
+                "im" if *word == "registration_id" => {
+                    plus("im", &format!("service = \"timpush\"\n{name} = \"{word}\""))
+                }
                 "im" if name == "region" => with("region = \"singapore\"", &format!("region = \"{word}\"")),
                 _ => plus(section, &format!("{name} = \"{word}\"")),
             };

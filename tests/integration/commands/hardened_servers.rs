@@ -133,7 +133,10 @@ async fn each_source_of_read_only_transactions_has_its_remedy() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     let options = "?options=-c%20default_transaction_read_only%3Don";
     env.edit(env.database.url(), &format!("{}{options}", env.database.url().split('?').next().unwrap()));
-    env.imsync(&["backfill"]).await.expect_code(1).expect_all(&["remove default_transaction_read_only from the options"]);
+    env.imsync(&["backfill"])
+        .await
+        .expect_code(1)
+        .expect_all(&["remove default_transaction_read_only from the options"]);
 }
 
 /// As an administrator who has read the remedy: the sessions of this database may be read-only too.

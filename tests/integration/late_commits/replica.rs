@@ -165,9 +165,7 @@ async fn a_state_on_a_standby_is_reported() {
         pair.env.imsync(command).await.expect_code(1).expect_all(&remedy);
     }
     let mut daemon = pair.env.start("daemon", &["run"]);
-    pair.env
-        .eventually("the daemon says so", async || pair.env.printed("daemon", "err").contains(remedy[1]))
-        .await;
+    pair.env.eventually("the daemon says so", async || pair.env.printed("daemon", "err").contains(remedy[1])).await;
     daemon.kill().await.expect("the daemon can be killed");
     assert!(pair.env.handle().users().is_empty());
 }

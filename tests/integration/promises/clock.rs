@@ -66,5 +66,9 @@ async fn check_names_clocks_that_differ() {
     // IM refuses what is signed after its own time is over, and its answer tells the time.
     env.handle().set_clock_offset(366 * 86_400);
     let check = env.imsync(&["check"]).await.expect_code(1);
-    check.expect_all(&["FAIL  credentials.accepted: ", "warn  clock.im: the clock of IM is 31622", "ahead of this machine's"]);
+    check.expect_all(&[
+        "FAIL  credentials.accepted: ",
+        "warn  clock.im: the clock of IM is 31622",
+        "ahead of this machine's",
+    ]);
 }

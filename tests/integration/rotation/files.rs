@@ -20,10 +20,11 @@ async fn set_up(url: &str) -> (TestEnvironment, RotatingRole) {
     (env, role)
 }
 
-/// The password changes, and every session ends.
+/// The password changes, and every session ends until the new one is in use.
 async fn rotates(env: &TestEnvironment, role: &RotatingRole, password: &str) {
+    let before = logged(env, IN_USE);
     role.set_password(env, password).await;
-    role.terminate_sessions(env).await;
+    role.terminate_sessions_until(env, "the new password is in use", || logged(env, IN_USE) > before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,8 +51,7 @@ async fn a_content_that_cannot_be_right_leaves_the_old_secret() {
     for (number, (content, reason, of_check)) in cases.iter().enumerate() {
         let before = logged(&env, NOT_USED);
         replace(&role.file, content);
-        role.terminate_sessions(&env).await;
-        env.eventually(reason, async || logged(&env, NOT_USED) > before).await;
+        role.terminate_sessions_until(&env, reason, || logged(&env, NOT_USED) > before).await;
         let log = env.printed("run", "err");
         let line = log.lines().rfind(|line| line.contains(NOT_USED)).unwrap();
         assert!(line.contains(reason) && line.contains("database_url"), "{content:?}: {line}");
@@ -66,8 +66,8 @@ async fn a_content_that_cannot_be_right_leaves_the_old_secret() {
         syncs(&env, &format!("after content {number}")).await;
     }
     std::fs::remove_file(&role.file).unwrap();
-    role.terminate_sessions(&env).await;
-    env.eventually("the missing file is reported", async || logged(&env, "no such file or directory") > 0).await;
+    let missing = || logged(&env, "no such file or directory") > 0;
+    role.terminate_sessions_until(&env, "the missing file is reported", missing).await;
     syncs(&env, "without a file").await;
     env.imsync(&["check"]).await.expect_code(2).expect_all(&["database_url", "no such file or directory"]);
     for secret in ["first@", "hunter2", "wrong@", "4711"] {
@@ -103,8 +103,10 @@ async fn a_file_is_read_again_however_it_is_replaced() {
     rotates(&env, &role, "written").await;
     syncs(&env, "after a write into the file").await;
 
-    rotates(&env, &role, "renamed").await;
+    role.set_password(&env, "renamed").await;
+    role.terminate_sessions(&env).await;
     replace(&role.file, &role.url_with("renamed"));
+    role.terminate_sessions_until(&env, "the renamed file is in use", || logged(&env, IN_USE) == 3).await;
     syncs(&env, "after a rename").await;
 
     // Another role, as some providers rotate: the new one exists before the old one ends.
@@ -112,9 +114,8 @@ async fn a_file_is_read_again_however_it_is_replaced() {
     env.execute(&format!("GRANT {} TO {}", role.name, other.name)).await;
     replace(&role.file, &other.url_with("first"));
     env.execute(&format!("ALTER ROLE {} NOLOGIN", role.name)).await;
-    role.terminate_sessions(&env).await;
+    role.terminate_sessions_until(&env, "the other role is in use", || logged(&env, IN_USE) == 4).await;
     syncs(&env, "with another role").await;
-
     assert_eq!(logged(&env, IN_USE), 4, "{}", env.printed("run", "err"));
     stop(daemon).await;
     for role in [other, role] {

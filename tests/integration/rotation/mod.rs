@@ -11,6 +11,7 @@ mod keys;
 mod under_load;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 
@@ -64,6 +65,20 @@ impl RotatingRole {
     async fn terminate_sessions(&self, env: &TestEnvironment) {
         let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", self.name);
         env.execute(&sql).await;
+    }
+
+    /// Ends every session of the role once a second until the condition holds: a session that is just being opened with
+    /// the secret from before is not listed yet.
+    async fn terminate_sessions_until(&self, env: &TestEnvironment, what: &str, condition: impl Fn() -> bool) {
+        let mut terminated: Option<Instant> = None;
+        env.eventually(what, async || {
+            if terminated.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+                self.terminate_sessions(env).await;
+                terminated = Some(Instant::now());
+            }
+            condition()
+        })
+        .await;
     }
 
     async fn drop(self, env: &TestEnvironment) {
