@@ -234,7 +234,9 @@ impl Engine {
         self.full_under_way = None;
         let mut update = self.sync_update();
         update.full_pass_ended = is_complete;
-        update.full_pass_repairs = serde_json::to_value(self.repairs.found()).ok();
+        // A pass that did not count leaves what the last one has found.
+        update.full_pass_repairs =
+            if self.repairs.counts() { serde_json::to_value(self.repairs.found()).ok() } else { None };
         if is_complete {
             update.mapping_fingerprint = Some(self.comparer.mapping.fingerprint().to_owned());
         }

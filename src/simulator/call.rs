@@ -63,6 +63,7 @@ pub(super) async fn handle_call(
     };
     let query = CallQuery::parse(parts.uri.query().unwrap_or_default());
     let allowed = query.check(&shared.credentials, shared.clock.unix_seconds());
+    let date = HeaderValue::try_from(shared.clock.http_date());
     let (call, next_step) = record_arrival(shared, endpoint, allowed, query.random(), body);
     let id = call.id;
     let reply = match next_step {
@@ -82,7 +83,7 @@ pub(super) async fn handle_call(
         }
     };
     let mut response = reply.into_response(&connection, id);
-    if let Ok(date) = HeaderValue::try_from(shared.clock.http_date()) {
+    if let Ok(date) = date {
         response.headers_mut().insert(header::DATE, date);
     }
     response

@@ -140,8 +140,7 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
          set_config('TimeZone', 'UTC', false), set_config('bytea_output', 'hex', false), set_config('statement_timeout', $2, false), \
          set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
-         set_config('default_transaction_read_only', CASE WHEN $4 THEN 'on' \
-           ELSE current_setting('default_transaction_read_only') END, false), \
+         CASE WHEN $4 THEN set_config('default_transaction_read_only', 'on', false) END, \
          set_config('idle_in_transaction_session_timeout', '0', false), \
          set_config('row_security', 'off', false), \
          CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', false) END",
@@ -149,7 +148,7 @@ async fn set_up_session(connection: &mut PgConnection, search_path: &str, access
     .bind(search_path)
     .bind(format!("{}s", statement_timeout.as_secs()))
     .bind(LOCK_TIMEOUT)
-    // What a provider or an administrator has made read-only stays so.
+    // What a provider or an administrator has made read-only stays so, also when that happens in an open session.
     .bind(access != Access::ReadWrite)
     .execute(&mut *connection)
     .await?;

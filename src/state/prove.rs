@@ -7,7 +7,7 @@ use super::database::State;
 use super::error::StateError;
 use super::migrate::LATEST_VERSION;
 use crate::finding::Finding;
-use crate::quote::shown;
+use crate::quote::{identifier, shown};
 
 /// The tables that a pass reads and writes, with what it does besides SELECT and INSERT.
 const TABLES: [(&str, &[&str]); 10] = [
@@ -37,32 +37,82 @@ impl State {
         if let Some(row) = self.sync_row().await? {
             row.binding.check(self.name(), binding)?;
         }
-        self.refuse_missing_privileges().await
+        self.missing_privileges(Some(LATEST_VERSION)).await?.map_or(Ok(()), |finding| Err(finding.into()))
     }
 
-    async fn refuse_missing_privileges(&self) -> Result<(), StateError> {
+    /// What the role may not do although a process with this state needs it. `version`: that of the tables; others than the
+    /// latest are to be created or upgraded.
+    ///
+    /// # Errors
+    /// When the state cannot be asked.
+    pub async fn missing_privileges(&self, version: Option<i32>) -> Result<Option<Finding>, StateError> {
+        let Some(version) = version else { return self.denied_creation().await };
+        if version != LATEST_VERSION {
+            return self.denied_upgrade().await;
+        }
         let needed = TABLES.iter().flat_map(|(name, more)| {
             ["SELECT", "INSERT"].iter().chain(*more).map(|privilege| ((*name).to_owned(), (*privilege).to_owned()))
         });
         let (tables, privileges): (Vec<String>, Vec<String>) = needed.unzip();
-        let denied: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT name FROM unnest($1::text[], $2::text[]) AS n (name, privilege) \
-             WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege) ORDER BY name",
+        let denied: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT name, string_agg(privilege, ', '), current_user::text FROM unnest($1::text[], $2::text[]) AS n (name, privilege) \
+             WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege) GROUP BY name ORDER BY name",
         )
         .bind(tables)
         .bind(privileges)
         .fetch_all(self.pool())
         .await?;
         if denied.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let denied: Vec<String> = denied.iter().map(|name| shown(name)).collect();
-        let message = format!(
-            "the role of [state] url may not read and write {} in schema {}",
-            denied.join(", "),
-            shown(self.schema())
-        );
-        let remedy = "grant the privileges that docs/operating.md lists, or use the role that owns the tables";
-        Err(Finding::error("state.privileges", message).remedy(remedy).into())
+        let names: Vec<String> = denied.iter().map(|(name, ..)| shown(name)).collect();
+        let schema = self.schema();
+        let message =
+            format!("the role of [state] url may not read and write {} in schema {}", names.join(", "), shown(schema));
+        let grants: Vec<String> = denied
+            .iter()
+            .map(|(name, privileges, role)| {
+                let table = format!("{}.{}", identifier(schema), identifier(name));
+                format!("GRANT {privileges} ON {table} TO {};", identifier(role))
+            })
+            .collect();
+        Ok(Some(Finding::error("state.privileges", message).sql(grants.join(" "))))
+    }
+
+    /// The tables do not exist yet.
+    async fn denied_creation(&self) -> Result<Option<Finding>, StateError> {
+        let (exists, may, role, database): (bool, bool, String, String) = sqlx::query_as(
+            "SELECT n.oid IS NOT NULL, CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
+             ELSE has_schema_privilege(n.oid, 'CREATE, USAGE') END, current_user::text, current_database()::text \
+             FROM (SELECT 1) AS one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1",
+        )
+        .bind(self.schema())
+        .fetch_one(self.pool())
+        .await?;
+        if may {
+            return Ok(None);
+        }
+        let (schema, role) = (self.schema(), identifier(&role));
+        let (object, grant) = if exists {
+            (format!("tables in schema {}", shown(schema)), format!("USAGE, CREATE ON SCHEMA {}", identifier(schema)))
+        } else {
+            (format!("schema {}", shown(schema)), format!("CREATE ON DATABASE {}", identifier(&database)))
+        };
+        let message = format!("the role of [state] url may not create {object}");
+        Ok(Some(Finding::error("state.privileges", message).sql(format!("GRANT {grant} TO {role};"))))
+    }
+
+    /// The tables are those of an earlier release.
+    async fn denied_upgrade(&self) -> Result<Option<Finding>, StateError> {
+        let owner: Option<String> = sqlx::query_scalar(
+            "SELECT pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class WHERE oid = to_regclass('sync') \
+             AND NOT pg_has_role(relowner, 'USAGE')",
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(owner.map(|owner| {
+            let message = "the state tables are to be upgraded, which only the role that owns them can do";
+            Finding::error("state.privileges", message).remedy(format!("run `imsync migrate` as {}", shown(&owner)))
+        }))
     }
 }

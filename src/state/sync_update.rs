@@ -40,7 +40,8 @@ pub struct SyncUpdate {
     pub running_pass: Option<Value>,
     /// A full pass ended now: its time is stored and its position deleted.
     pub full_pass_ended: bool,
-    /// What the full pass that ended found that no incremental pass had seen. Only stored with `full_pass_ended`.
+    /// What the full pass that ended found that no incremental pass had seen; `None` if it did not count. Only stored with
+    /// `full_pass_ended`.
     pub full_pass_repairs: Option<Value>,
     /// Mapping, filter and deleted column of the full pass that ended.
     pub mapping_fingerprint: Option<String>,
@@ -168,7 +169,7 @@ impl StateWriter {
              guard = $7::text::jsonb, full_pass_due = $8, \
              full_pass_ended_at = CASE WHEN $9 THEN clock_timestamp() ELSE full_pass_ended_at END, \
              full_pass_position = CASE WHEN $9 THEN NULL ELSE full_pass_position END, \
-             full_pass_repairs = CASE WHEN $9 THEN $13::text::jsonb ELSE full_pass_repairs END, \
+             full_pass_repairs = CASE WHEN $9 THEN coalesce($13::text::jsonb, full_pass_repairs) ELSE full_pass_repairs END, \
              full_pass_repairs_so_far = CASE WHEN $9 THEN NULL ELSE full_pass_repairs_so_far END, \
              mapping_fingerprint = coalesce($10, mapping_fingerprint), \
              watermark_fingerprint = coalesce($11, watermark_fingerprint), \

@@ -51,7 +51,10 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
         im::check(&config, &mut findings).await;
         match &mut source {
             Some(source) => sample::check(&config, source, &mut findings).await,
-            None => findings.push(Finding::unchecked("sample.rows", "the source cannot be used")),
+            None => findings.extend(
+                ["sample.rows", "sample.rejected_values", "sample.accounts"]
+                    .map(|id| Finding::unchecked(id, "the source cannot be used")),
+            ),
         }
     }
     print::findings(&findings, json)?;

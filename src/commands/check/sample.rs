@@ -92,7 +92,7 @@ fn about_accounts(summary: &SampleSummary, looked_up: bool) -> Findings {
                 "give the rows an account",
             ),
             AccountProblem::TooLong => (
-                "account(s) have more than 32 bytes, which IM refuses: their rows are rejected",
+                "account(s) have more bytes than IM accepts: their rows are rejected",
                 "use a shorter account column or prefix; for uuids set account_format = \"hex\"",
             ),
             AccountProblem::NotUuid => (

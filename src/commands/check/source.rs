@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::finding::{Finding, Findings};
 use crate::mapping::Mapping;
-use crate::source::{Source, SourceError};
+use crate::source::Source;
 
 /// Seconds that two clocks may differ.
 const MAX_CLOCK_OFFSET: f64 = 5.0;
@@ -44,23 +44,34 @@ pub(super) async fn check(config: &Arc<Config>, findings: &mut Findings) -> Opti
             .remedy("set it to a column that moves with every change, if the table has one"),
         );
     }
-    match examine_passes(&mut source, findings).await {
-        Ok(()) => Some(source),
-        Err(error) => {
-            findings.extend(error.findings());
-            None
-        }
+    let usable = examine_passes(&mut source, findings).await;
+    match source.clock_offset().await {
+        Ok(offset) => findings.push(clock_finding(offset)),
+        Err(_) => findings.push(Finding::unchecked("clock.database", "the database did not answer")),
     }
+    usable.then_some(source)
 }
 
-/// What the passes do: their statements, the transaction list, plans, clocks.
-async fn examine_passes(source: &mut Source, findings: &mut Findings) -> Result<(), SourceError> {
-    source.prove_statements().await?;
-    findings.push(Finding::ok("source.statements", "the server plans every statement of a pass"));
-    findings.extend(source.plans().await?);
-    let offset = source.clock_offset().await?;
-    findings.push(clock_finding(offset));
-    Ok(())
+/// What the passes do: their statements, the transaction list, plans. Returns whether they can run.
+async fn examine_passes(source: &mut Source, findings: &mut Findings) -> bool {
+    let (result, because) = match source.prove_statements().await {
+        Ok(()) => {
+            findings.push(Finding::ok("source.statements", "the server plans every statement of a pass"));
+            (source.plans().await, "a poll cannot run as it is")
+        }
+        Err(error) => (Err(error), "the statements of a pass cannot run"),
+    };
+    match result {
+        Ok(plans) => {
+            findings.extend(plans);
+            true
+        }
+        Err(error) => {
+            findings.extend(error.findings());
+            findings.extend(["source.poll_plan", "source.full_pass_plan"].map(|id| Finding::unchecked(id, because)));
+            false
+        }
+    }
 }
 
 fn clock_finding(offset: f64) -> Finding {

@@ -48,9 +48,19 @@ async fn examine(config: &Config, source: Option<&Source>, findings: &mut Findin
             )
             .remedy("run `imsync migrate`"),
         });
+        if config.state.migrate {
+            findings.extend(state.missing_privileges(version).await?);
+        }
         return Ok(());
     }
     findings.push(Finding::ok("state.schema", format!("schema \"{schema}\" at version {LATEST_VERSION}")));
+    let denied = state.missing_privileges(version).await?;
+    if denied.is_some() {
+        findings.extend(denied);
+        let because = "the role may not read and write the state tables";
+        findings.extend(["state.binding", "state.overlap"].map(|id| Finding::unchecked(id, because)));
+        return Ok(());
+    }
     let row = state.sync_row().await?;
     let Some(source) = source else {
         findings

@@ -19,6 +19,7 @@ use crate::model::{Region, Row, Service};
 mod errors;
 mod forced_schedules;
 mod pages;
+mod plans;
 mod random_writers;
 mod row_texts;
 mod transaction_lists;

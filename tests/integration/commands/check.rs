@@ -62,8 +62,26 @@ async fn each_problem_is_reported_with_a_fix() {
     role.configure(&env);
     env.imsync(&["check"]).await.expect_code(1).expect_all(&["FAIL  source.select_privilege:", "GRANT", "users"]);
     env.execute(&format!("GRANT SELECT ON users TO {}", role.name)).await;
-    env.imsync(&["check"]).await.expect_code(0);
+    let denied = env.imsync(&["check"]).await.expect_code(1);
+    denied.expect_all(&[
+        "FAIL  state.privileges: the role of [state] url may not create schema",
+        "GRANT CREATE ON DATABASE",
+    ]);
     env.imsync(&["backfill"]).await.expect_code(1).expect_all(&["state database denies access", "grant"]);
+    let database = env.database.url().rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap();
+    env.execute(&format!("GRANT CREATE ON DATABASE \"{database}\" TO {}", role.name)).await;
+    env.imsync(&["check"]).await.expect_code(0);
+    env.imsync(&["backfill"]).await.expect_code(0);
+    // A table of the state that the role may not write.
+    let schema_owner = "ALTER TABLE imsync.intent OWNER TO CURRENT_USER; REVOKE ALL ON imsync.intent FROM PUBLIC";
+    env.execute(schema_owner).await;
+    let denied = env.imsync(&["check", "--json"]).await.expect_code(1).json();
+    let remedies: Vec<&str> =
+        denied["findings"].as_array().unwrap().iter().filter_map(|finding| finding["remedy"].as_str()).collect();
+    assert!(remedies.len() == 1 && remedies[0].starts_with("GRANT "), "{denied:#}");
+    env.execute(remedies[0]).await;
+    env.imsync(&["check"]).await.expect_code(0);
+    env.execute("DROP SCHEMA imsync CASCADE").await;
     env.edit(&role.url, env.database.url());
     role.drop(&env).await;
 

@@ -44,7 +44,7 @@ async fn a_sample_shows_what_would_be_rejected_without_values() {
     let accounts = warnings(&env, "sample.accounts").await;
     for part in [
         "1 row(s) have no account",
-        "1 account(s) have more than 32 bytes",
+        "1 account(s) have more bytes than IM accepts",
         "c0ffee00-0000-4000-8000-000000000000",
         "2 account(s) have characters other than printable ASCII",
         "北京",

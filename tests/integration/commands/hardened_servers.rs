@@ -119,7 +119,8 @@ async fn each_source_of_read_only_transactions_has_its_remedy() {
         env.execute(&people(3)).await;
         let role = documented_role(&env).await;
         let database = env.database.url().rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap();
-        let place = place.replace("{role}", &role.name).replace("{database}", database);
+        let [name, database] = [&role.name, database].map(|name| format!("\"{name}\""));
+        let place = place.replace("{role}", &name).replace("{database}", &database);
         env.execute(&format!("ALTER {place} SET default_transaction_read_only = on")).await;
         let findings = check(&env).await;
         assert_eq!(problems(&findings), BTreeSet::from(["state.writable".to_owned()]), "{place}");

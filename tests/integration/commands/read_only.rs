@@ -13,7 +13,8 @@ async fn read_only_commands_work_before_the_first_use() {
     env.execute(&format!("GRANT SELECT ON users TO {}", role.name)).await;
     role.configure(&env);
 
-    env.imsync(&["check"]).await.expect_code(0).expect_all(&["no tables in schema \"imsync\" yet"]);
+    let check = env.imsync(&["check"]).await.expect_code(1);
+    check.expect_all(&["no tables in schema \"imsync\" yet", "FAIL  state.privileges: "]);
     assert_eq!(env.imsync(&["status", "--json"]).await.expect_code(0).json()["accounts"], 0);
     assert_eq!(env.imsync(&["preview", "--json"]).await.expect_code(0).json_lines().len(), 30);
     assert_eq!(env.imsync(&["preview", "--full", "--json"]).await.expect_code(0).json_lines().len(), 30);

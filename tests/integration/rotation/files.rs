@@ -195,10 +195,12 @@ async fn a_password_of_the_password_file_rotates_too() {
     let daemon = start_with(&env, &[("PGPASSFILE", "pgpass")]);
     syncs(&env, "at the start").await;
     replace(&passfile, &line("second"));
-    rotates(&env, &role, "second").await;
+    role.set_password(&env, "second").await;
+    role.terminate_sessions(&env).await;
     syncs(&env, "after the rotation").await;
-    rotates(&env, &role, "third").await;
-    env.eventually("the old password is refused", async || logged(&env, "rejects the login") > 0).await;
+    role.set_password(&env, "third").await;
+    let refused = || logged(&env, "rejects the login") > 0;
+    role.terminate_sessions_until(&env, "the old password is refused", refused).await;
     replace(&passfile, &line("third"));
     syncs(&env, "after the late rotation").await;
     stop(daemon).await;
