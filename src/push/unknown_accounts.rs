@@ -72,7 +72,8 @@ impl PushSession {
                 // One that exists all the same can be set.
                 let info = "multiaccount_import lists it in FailAccounts";
                 match self.check_accounts(accounts, &failed, info).await {
-                    Resolution::Unavailable => Resolution::Unknown(refused(failed, info)),
+                    // Without a check nothing is known of them. The batch that is sent next shows it.
+                    Resolution::Unavailable => Resolution::Unknown(Vec::new()),
                     resolution => resolution,
                 }
             }
