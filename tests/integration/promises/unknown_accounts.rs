@@ -179,6 +179,30 @@ async fn rejected_accounts_are_checked_a_hundred_a_call() {
     expect_truth(&env).await;
 }
 
+/// The changes of the next pass do not wait for a thousand calls, whatever a check costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_of_unknown_accounts_keep_to_about_a_second_of_calls() {
+    for (im, rule) in [
+        ("", Some("refuse:70402:command=account_check")),
+        ("users_per_call = 1", None),
+        ("calls_per_second = 20", Some("refuse:70402:command=account_check")),
+    ] {
+        let env = environment(600, 80, im).await;
+        env.imsync(&["backfill"]).await.expect_code(3);
+        env.run_until_no_full_pass_is_due().await;
+        if let Some(rule) = rule {
+            fault(&env, rule);
+        }
+        env.imsync(&["rejected", "retry"]).await.expect_code(0);
+        env.handle().clear_records();
+        env.imsync(&["run", "--once"]).await.expect_code(3);
+        let most = if im.starts_with("calls") { 60 } else { 260 };
+        assert!(calls(&env) <= most, "{im:?}: {} calls", calls(&env));
+        assert_eq!(rejected_accounts(&env).await.len(), 480, "{im:?}");
+        assert_eq!(violations(&env), vec![]);
+    }
+}
+
 /// An account that was deleted in Chat holds nothing, so there is nothing to remove.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_from_unknown_accounts_counts_as_done() {
