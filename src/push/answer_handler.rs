@@ -216,7 +216,7 @@ impl<'a> AnswerHandler<'a> {
         let failed = entries.iter().map(|(_, failed)| (*failed).clone()).collect();
         let listed = Accepted { request_id: accepted.request_id.clone(), failed };
         let next_attributes = std::mem::take(&mut batch.next_attributes);
-        let lookup = AccountLookup::AfterListing(listed);
+        let lookup = AccountLookup::AfterListing(Box::new(listed));
         let entries = entries.into_iter().map(|(entry, _)| entry).collect();
         self.queue.push_front(Batch { next_attributes, lookup, ..Batch::new(self.op, entries) });
     }

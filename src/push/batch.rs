@@ -126,7 +126,7 @@ pub(super) enum AccountLookup {
     /// It does so before the batch is sent again. IM refused the batch with this error.
     AfterRefusal(Box<CallError>),
     /// As [`AfterRefusal`](Self::AfterRefusal). The batch holds the accounts that IM listed in this answer.
-    AfterListing(Accepted),
+    AfterListing(Box<Accepted>),
     /// It has done so. A further refusal is not looked up again.
     Done,
 }

@@ -107,7 +107,7 @@ impl BatchContext<'_> {
             AccountLookup::Done => return None,
             AccountLookup::First => (None, false),
             AccountLookup::AfterRefusal(error) => (Some(Err(SendFailure::Refused(*error))), is_alone && !imports),
-            AccountLookup::AfterListing(listed) => (Some(Ok(listed)), !imports),
+            AccountLookup::AfterListing(listed) => (Some(Ok(*listed)), !imports),
         };
         let accounts: Vec<&str> = batch.entries.iter().map(|entry| changes[entry.change].account.as_str()).collect();
         let unknown = match session.resolve_unknown_accounts(&accounts, batch.op == Operation::Set).await {
