@@ -160,7 +160,9 @@ async fn an_error_list_may_spell_an_account_otherwise() {
 #[tokio::test]
 async fn accounts_that_look_alike_are_matched_exactly_or_not() {
     use AccountStatus::{Imported, NotImported, Undetermined};
-    let cases: &[(&[(&str, &str)], [AccountStatus; 3])] = &[
+
+    type Listed = &'static [(&'static str, &'static str)];
+    let cases: &[(Listed, [AccountStatus; 3])] = &[
         (&[("Bob", "Imported"), ("bob", "NotImported"), ("eve", "Imported")], [Imported, NotImported, Imported]),
         (&[("bob", "NotImported"), ("eve", "NotImported")], [Undetermined, Undetermined, NotImported]),
         (&[("bob", "NotImported"), ("bob", "NotImported")], [Undetermined; 3]),
