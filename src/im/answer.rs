@@ -82,14 +82,17 @@ fn failed_entries(
     usersig: &Usersig,
     list: Vec<ErrorListEntry>,
 ) -> Option<Vec<ErrorListEntry>> {
-    let exact: HashMap<&str, usize> = request.accounts.iter().copied().zip(0..).collect();
+    let positions = {
+        let named: Vec<&str> = list.iter().map(|entry| entry.account.as_str()).collect();
+        failed_accounts(&request.accounts, &named)
+    };
     let mut seen = HashSet::new();
     let mut failed = Vec::new();
-    for ErrorListEntry { account, code, info } in list {
+    for (ErrorListEntry { code, info, .. }, position) in list.into_iter().zip(positions) {
         if code == 0 {
             continue;
         }
-        let position = exact.get(account.as_str()).copied().or_else(|| failed_account(&request.accounts, &account))?;
+        let position = position?;
         // However long the list is, no more texts are redacted than accounts were sent.
         if seen.insert(position) {
             let account = request.accounts[position].to_owned();
@@ -99,23 +102,33 @@ fn failed_entries(
     Some(failed)
 }
 
-/// The position of the account that an answer names. IM may spell it otherwise than the call did, in case or with blanks at
-/// the ends (assumed); such a spelling counts where it fits exactly one account of the call.
-pub(super) fn sent_account(sent: &[&str], named: &str) -> Option<usize> {
-    if let Some(position) = sent.iter().position(|account| *account == named) {
-        return Some(position);
-    }
+/// The positions of the accounts that an answer names. IM may spell them otherwise than the call did, in case or with blanks
+/// at the ends (assumed); such a spelling counts where it fits exactly one account of the call. Where it fits several, IM may
+/// take them for one account, unless the answer names each of them exactly once.
+pub(super) fn sent_accounts(sent: &[&str], named: &[&str]) -> Vec<Option<usize>> {
     let plain = |account: &str| account.trim().to_lowercase();
-    let named = plain(named);
-    let mut alike = sent.iter().enumerate().filter(|(_, account)| plain(account) == named);
-    let (position, _) = alike.next()?;
-    alike.next().is_none().then_some(position)
+    let mut alike: HashMap<String, Vec<usize>> = HashMap::new();
+    for (position, account) in sent.iter().enumerate() {
+        alike.entry(plain(account)).or_default().push(position);
+    }
+    let mut times_named: HashMap<&str, usize> = HashMap::new();
+    for account in named {
+        *times_named.entry(account).or_default() += 1;
+    }
+    let position = |named: &&str| match alike.get(&plain(named))?.as_slice() {
+        [position] => Some(*position),
+        several => {
+            let each_once = several.iter().all(|position| times_named.get(sent[*position]) == Some(&1));
+            several.iter().copied().find(|position| each_once && sent[*position] == *named)
+        }
+    };
+    named.iter().map(position).collect()
 }
 
-/// As [`sent_account`], for an answer that names only accounts of its call. A single account is the one that is meant,
+/// As [`sent_accounts`], for an answer that names only accounts of its call. A single account is the one that is meant,
 /// however it is spelled.
-fn failed_account(sent: &[&str], named: &str) -> Option<usize> {
-    if sent.len() == 1 { Some(0) } else { sent_account(sent, named) }
+pub(super) fn failed_accounts(sent: &[&str], named: &[&str]) -> Vec<Option<usize>> {
+    if sent.len() == 1 { vec![Some(0); named.len()] } else { sent_accounts(sent, named) }
 }
 
 /// An accepted call, with the accounts of `ErrorList` to which it was not applied.

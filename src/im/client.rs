@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
 use tracing::{debug, info, warn};
 
-use super::answer::{accepted, sent_account};
+use super::answer::{accepted, failed_accounts, sent_accounts};
 use super::call::{Accepted, AccountStatus, ApiCommand, CallError, RemoveUser, SetUser, UserAttrs, UsersRead};
 use super::code::Code;
 use super::hosts::ApiHosts;
@@ -101,10 +101,12 @@ impl Client {
         let mut answer = self.call(&request).await?;
         let no_users = || request.error(Code::Malformed, "the answer says OK, but has no UserAttrs".to_owned());
         let listed = answer.user_attrs.take().ok_or_else(no_users)?;
+        let named: Vec<&str> = listed.iter().map(|user| user.account.as_str()).collect();
+        let positions = sent_accounts(accounts, &named);
         let mut users = Vec::with_capacity(listed.len());
-        for user in listed {
+        for (user, position) in listed.into_iter().zip(positions) {
             // An account that was not asked for says nothing about those that were.
-            let Some(position) = sent_account(accounts, &user.account) else { continue };
+            let Some(position) = position else { continue };
             let account = accounts[position].to_owned();
             users.push(UserAttrs { account, attrs: user.attrs.into_iter().collect() });
         }
@@ -122,16 +124,21 @@ impl Client {
             self.call(&request).await?.result_item.ok_or_else(|| {
                 request.error(Code::Malformed, "the answer says OK, but has no ResultItem".to_owned())
             })?;
-        let mut statuses = vec![AccountStatus::Undetermined; accounts.len()];
-        for item in items {
+        let named: Vec<&str> = items.iter().map(|item| item.account.as_str()).collect();
+        let positions = sent_accounts(accounts, &named);
+        let mut statuses = vec![None; accounts.len()];
+        for (item, position) in items.iter().zip(positions) {
             // What is said of an account that was not sent says nothing about those that were.
-            let Some(position) = sent_account(accounts, &item.account) else { continue };
-            statuses[position] = match (item.code, item.status.as_deref()) {
+            let Some(position) = position else { continue };
+            let status = match (item.code, item.status.as_deref()) {
                 (0, Some("Imported")) => AccountStatus::Imported,
                 (0, Some("NotImported")) => AccountStatus::NotImported,
                 _ => AccountStatus::Undetermined,
             };
+            let contradicts = statuses[position].is_some_and(|before| before != status);
+            statuses[position] = Some(if contradicts { AccountStatus::Undetermined } else { status });
         }
+        let statuses = statuses.into_iter().map(|status| status.unwrap_or(AccountStatus::Undetermined)).collect();
         Ok(statuses)
     }
 
@@ -144,10 +151,11 @@ impl Client {
         let body = wire::account_import(accounts);
         let request = ApiRequest { command: ApiCommand::AccountImport, body, accounts: accounts.to_vec(), set: &[] };
         let failed = self.call(&request).await?.fail_accounts.unwrap_or_default();
-        let positions = failed.iter().map(|account| sent_account(accounts, account)).collect::<Option<Vec<usize>>>();
+        let named: Vec<&str> = failed.iter().map(String::as_str).collect();
+        let positions = failed_accounts(accounts, &named).into_iter().collect::<Option<Vec<usize>>>();
         positions.ok_or_else(|| {
             let info = "FailAccounts names an account that the call did not carry".to_owned();
-            request.error(Code::Malformed, info)
+            request.error(Code::UnmatchedErrorList, info)
         })
     }
 

@@ -22,6 +22,12 @@ const RETRY_TIME: Duration = Duration::from_secs(1);
 /// The part of it for each of the two kinds of accounts, so that neither keeps the other waiting.
 const TIME_OF_A_KIND: Duration = Duration::from_millis(500);
 
+/// A round in which every account costs a call takes no longer. At the default rate, a full call of 100 accounts fits.
+const ROUND_TIME: Duration = Duration::from_millis(1_200);
+
+/// The first round is cheap up to so many calls: a check, and a few for accounts that exist by now.
+const MAX_CALLS_OF_A_CHEAP_ROUND: usize = 3;
+
 const GUARDED: RemovalPolicy = RemovalPolicy::Guarded { scope: GuardScope::PartOfTable, retry: RetryRejections::Due };
 
 impl Engine {
@@ -43,7 +49,8 @@ impl Engine {
         let mut began = clock::monotonic();
         let full_call = self.config.im.users_per_call;
         let is_cheap = of == RetriedAccounts::Unknown && context.session.unknown_accounts_are_cheap();
-        let cautious = if is_cheap { full_call } else { self.accounts_in_a_second_of_calls() };
+        let cautious =
+            if is_cheap { full_call.min(self.calls_in_a_round()) } else { self.accounts_in_a_second_of_calls() };
         let mut scan = PageScan::rejections(of, cautious);
         let options = scan.compare_options(false);
         let (mut size, mut tried) = (cautious, 0);
@@ -61,6 +68,7 @@ impl Engine {
             }
             context.progress.set_phase(PassPhase::RetryingRejections);
             let rejected = PassProgress::get(&context.progress.rejected);
+            let calls_before = context.session.calls();
             let owed = self.compare_and_enqueue_page(context, page, options).await?.owed;
             self.settle(context).await?;
             if !owed.is_empty() {
@@ -74,10 +82,15 @@ impl Engine {
                 // IM does not answer for one of them. The next pass tries others.
                 break;
             }
-            if of == RetriedAccounts::Unknown && context.session.unknown_accounts_are_cheap() {
-                // The first call may have waited for those of the process before. It shows what the others cost.
-                began = if size == full_call { clock::monotonic() } else { began };
-                size = MAX_RETRIED_ACCOUNTS.saturating_sub(tried);
+            if of == RetriedAccounts::Unknown {
+                let calls = usize::try_from(context.session.calls() - calls_before).unwrap_or(usize::MAX).max(1);
+                // The first call may have waited for those of the process before, so it takes no time of the others.
+                if tried == accounts.len() && calls <= MAX_CALLS_OF_A_CHEAP_ROUND {
+                    began = clock::monotonic();
+                }
+                // The next accounts cost about the same.
+                let affordable = accounts.len() * self.calls_in_a_round() / calls;
+                size = affordable.min(MAX_RETRIED_ACCOUNTS.saturating_sub(tried)).max(1);
                 continue;
             }
             // If none was refused again, the cause has gone, and the next accounts can be sent in full calls.
@@ -94,6 +107,12 @@ impl Engine {
             self.retry_rejections_after = self.writer.go_on_retrying_all_rejections(after, RETRY_TIME).await?;
         }
         Ok(())
+    }
+
+    /// The calls that fit into [`ROUND_TIME`].
+    fn calls_in_a_round(&self) -> usize {
+        let calls = u128::from(self.config.im.calls_per_second) * ROUND_TIME.as_millis() / 1_000;
+        usize::try_from(calls).unwrap_or(usize::MAX).clamp(1, MAX_RETRIED_ACCOUNTS)
     }
 
     /// An account that is refused again costs a call, and one more for each attribute. This many of them take a second.

@@ -157,13 +157,13 @@ impl<'a> AnswerHandler<'a> {
             std::mem::take(&mut batch.entries).into_iter().partition(|entry| failure_of(entry).is_some());
         // The accepted entries come first, because they can show the cause of a refusal.
         self.entries_accepted(&done);
-        let (mut to_retry, mut to_import) = (Vec::new(), Vec::new());
-        let imports = self.looks_up(batch) && self.op == Operation::Set && session.imports_accounts();
+        let (mut to_retry, mut to_look_up) = (Vec::new(), Vec::new());
+        let looks_up = self.op == Operation::Set && self.looks_up(batch) && self.needs_lookup();
         for mut entry in refused {
             let Some(failed) = failure_of(&entry) else { continue };
             let refusal = || vendor_refusal(failed.code, &failed.info, accepted.request_id.as_deref(), call.values());
-            if imports && failed.code.means_unknown_account() {
-                to_import.push((entry, failed));
+            if looks_up && failed.code.means_unknown_account() {
+                to_look_up.push((entry, failed));
                 continue;
             }
             match Disposition::of(failed.code) {
@@ -180,7 +180,7 @@ impl<'a> AnswerHandler<'a> {
             }
         }
         self.retry_listed(batch, to_retry);
-        self.import_listed(batch, accepted, to_import);
+        self.look_up_listed(batch, accepted, to_look_up);
     }
 
     /// Accounts that `timpush` lists with a code for which the call is retried. They go together into one new call,
@@ -207,19 +207,16 @@ impl<'a> AnswerHandler<'a> {
         }
     }
 
-    /// Accounts that `timpush` lists as not known to Chat go together into one new call, after their import.
-    fn import_listed(&mut self, batch: &mut Batch, accepted: &Accepted, entries: Vec<(BatchEntry, &FailedAccount)>) {
-        let Some((_, failed)) = entries.first() else { return };
-        let error = CallError {
-            command: self.op.command(),
-            code: failed.code,
-            info: failed.info.clone(),
-            request_id: accepted.request_id.clone(),
-            retry_after: None,
-            maybe_applied: false,
-        };
+    /// Accounts that `timpush` lists as not known to Chat are looked up together, and sent in one new call where the
+    /// look-up creates them.
+    fn look_up_listed(&mut self, batch: &mut Batch, accepted: &Accepted, entries: Vec<(BatchEntry, &FailedAccount)>) {
+        if entries.is_empty() {
+            return;
+        }
+        let failed = entries.iter().map(|(_, failed)| (*failed).clone()).collect();
+        let listed = Accepted { request_id: accepted.request_id.clone(), failed };
         let next_attributes = std::mem::take(&mut batch.next_attributes);
-        let lookup = AccountLookup::AfterRefusal(Box::new(error));
+        let lookup = AccountLookup::AfterListing(Box::new(listed));
         let entries = entries.into_iter().map(|(entry, _)| entry).collect();
         self.queue.push_front(Batch { next_attributes, lookup, ..Batch::new(self.op, entries) });
     }
@@ -227,6 +224,12 @@ impl<'a> AnswerHandler<'a> {
     /// The service of accounts may be asked about this batch.
     fn looks_up(&self, batch: &Batch) -> bool {
         matches!(batch.lookup, AccountLookup::NotNeeded) && self.context.session.resolves_unknown_accounts()
+    }
+
+    /// An account of which IM alone says that Chat does not know it is created, or its refusal needs a proof to be left out
+    /// of the refused share. The refusals of retries do not count.
+    fn needs_lookup(&self) -> bool {
+        self.context.session.imports_accounts() || self.context.origin.counts()
     }
 
     /// Chat does not know the account.
@@ -241,7 +244,7 @@ impl<'a> AnswerHandler<'a> {
     /// IM refused the call as a whole.
     fn call_refused(&mut self, batch: Batch, error: &CallError) {
         let BatchContext { session, changes, origin } = self.context;
-        let helps = batch.entries.len() > 1 || (self.op == Operation::Set && session.imports_accounts());
+        let helps = batch.entries.len() > 1 || (self.op == Operation::Set && self.needs_lookup());
         if error.code.means_unknown_account() && helps && self.looks_up(&batch) {
             let Batch { op, entries, next_attributes, is_split, .. } = batch;
             let lookup = AccountLookup::AfterRefusal(Box::new(error.clone()));

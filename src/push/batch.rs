@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::attempts::Attempts;
-use crate::im::{ApiCommand, CallError};
+use crate::im::{Accepted, ApiCommand, CallError};
 use crate::model::{AttributeIndex, Change, VendorRefusal};
 
 /// Where the changes of a delivery come from. It decides whether their answers count when the push stage looks for the
@@ -123,8 +123,10 @@ pub(super) enum AccountLookup {
     NotNeeded,
     /// It does so before the batch is sent, because all of its accounts were unknown when they were sent last.
     First,
-    /// It does so before the batch is sent again. IM refused the batch, or these accounts of it, with this error.
+    /// It does so before the batch is sent again. IM refused the batch with this error.
     AfterRefusal(Box<CallError>),
+    /// As [`AfterRefusal`](Self::AfterRefusal). The batch holds the accounts that IM listed in this answer.
+    AfterListing(Box<Accepted>),
     /// It has done so. A further refusal is not looked up again.
     Done,
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::last_answers::LastAnswers;
 use super::rate_limit::RateLimiter;
 use super::send_once::{CallSender, ImTransport};
-use super::unusable_commands::UnusableCommands;
+use super::unusable_commands::CommandFaults;
 use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown};
 use crate::im::{ApiCommand, Client};
@@ -58,8 +58,8 @@ pub struct Pusher {
     pub(super) last_answers: LastAnswers,
     /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
     pub(super) unresponsive: Semaphore,
-    /// The commands of the service of accounts of which is logged that they cannot be used.
-    pub(super) unusable_commands: UnusableCommands,
+    /// The faults of the service of accounts. Each is logged once until its command works again.
+    pub(super) command_faults: CommandFaults,
 }
 
 /// A rate limiter for each of the vendor's commands.
@@ -110,7 +110,7 @@ impl Pusher {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             last_read: tokio::sync::Mutex::default(),
             last_answers: LastAnswers::default(),
-            unusable_commands: UnusableCommands::default(),
+            command_faults: CommandFaults::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| {
                 RateLimiter::of_share(limits.calls_per_second, limits.call_share.clone())

@@ -12,6 +12,9 @@ use crate::model::AttributeIndex;
 const MIN_REFUSALS_TO_SUSPECT_APP: u32 = 20;
 /// Answered accounts from which the refused share of a pass counts.
 const MIN_ACCOUNTS_FOR_SHARE: u64 = 1000;
+/// Of so many answered accounts IM must have accepted one, so that the app and the form of the accounts count as right.
+/// A few accounts exist in every app, for example the administrator.
+const ACCOUNTS_FOR_EACH_ACCEPTED: u64 = 100;
 /// Answered accounts from which refusals can be called rare.
 const MIN_ACCOUNTS_FOR_RARE: u32 = 20;
 /// About this many answered accounts count as recent, because one part of a table says little about the next.
@@ -55,7 +58,10 @@ pub(super) struct RefusalStats {
     /// Codes of which is known that rows cause them.
     row_codes: HashSet<Code>,
     answered: u64,
+    accepted: u64,
     refused: HashMap<Code, u64>,
+    /// Accounts of which is proven that Chat does not know them. They are not among `refused`.
+    proven_unknown: u64,
     recent: RecentAnswers,
     gateway: GatewayStats,
 }
@@ -97,7 +103,9 @@ impl RefusalStats {
             refused_alone: HashMap::new(),
             row_codes: HashSet::new(),
             answered: 0,
+            accepted: 0,
             refused: HashMap::new(),
+            proven_unknown: 0,
             recent: RecentAnswers::default(),
             gateway: GatewayStats::default(),
         }
@@ -111,11 +119,6 @@ impl RefusalStats {
         };
         accepted.any = true;
         accepted.by_attribute[attribute.index()] = true;
-    }
-
-    /// Whether IM has accepted an attribute of an account in this pass.
-    pub(super) fn has_accepted(&self) -> bool {
-        self.set.any || self.removed.any
     }
 
     /// For the rest of the pass, rows are the cause of this code.
@@ -211,6 +214,16 @@ impl RefusalStats {
         }
     }
 
+    /// IM accepted one more account, which is among those answered.
+    pub(super) fn record_account_accepted(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// The service of accounts does not know one more account, which is among those answered.
+    pub(super) fn record_proven_unknown(&mut self) {
+        self.proven_unknown += 1;
+    }
+
     /// IM refused one more account with this code.
     pub(super) fn record_refused(&mut self, code: Code) {
         *self.refused.entry(code).or_default() += 1;
@@ -222,9 +235,13 @@ impl RefusalStats {
         self.recent.answered >= MIN_ACCOUNTS_FOR_RARE && self.recent.refused * 4 < self.recent.answered
     }
 
-    /// The share of accounts refused with this code, where it is over `max_rejected_share`.
+    /// The share of accounts refused with this code, where it is over `max_rejected_share`. Accounts that are proven to be
+    /// unknown count only while IM accepts hardly any account: then the app or the form of the accounts may be wrong.
     pub(super) fn share_over_limit(&self, code: Code) -> Option<RejectedShare> {
-        let refused = self.refused.get(&code).copied().unwrap_or_default();
+        let mut refused = self.refused.get(&code).copied().unwrap_or_default();
+        if code.means_unknown_account() && self.accepted * ACCOUNTS_FOR_EACH_ACCEPTED < self.answered {
+            refused += self.proven_unknown;
+        }
         #[expect(clippy::cast_precision_loss, reason = "counts of accounts are far below 2^52")]
         let over = refused as f64 > self.max_rejected_share * self.answered as f64;
         (self.answered >= MIN_ACCOUNTS_FOR_SHARE && over).then_some(RejectedShare { refused, answered: self.answered })
@@ -303,6 +320,34 @@ mod tests {
         }
         assert_eq!(over.pop(), Some(Some(RejectedShare { refused: 500, answered: 1_000 })));
         assert!(over.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn proven_unknown_accounts_count_below_one_percent_accepted() {
+        for (accepted, unproven, over) in [
+            (0, 0, Some(1_000)),
+            (1, 0, Some(999)),
+            (9, 0, Some(991)),
+            (10, 0, None),
+            (20, 0, None),
+            (20, 400, None),
+            (20, 401, Some(401)),
+        ] {
+            let mut stats = RefusalStats::new(0.4, 1);
+            for account in 0..1_000 {
+                stats.record_answered();
+                if account < accepted {
+                    stats.record_account_accepted();
+                } else if account < accepted + unproven {
+                    stats.record_refused(Code::UNKNOWN_ACCOUNT);
+                } else {
+                    stats.record_proven_unknown();
+                }
+            }
+            let over = over.map(|refused| RejectedShare { refused, answered: 1_000 });
+            assert_eq!(stats.share_over_limit(Code::UNKNOWN_ACCOUNT), over, "{accepted} accepted, {unproven} unproven");
+            assert_eq!(stats.share_over_limit(CODE), None);
+        }
     }
 
     #[test]

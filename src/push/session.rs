@@ -37,7 +37,7 @@ pub struct PushSession {
     pub(super) probes: Arc<dyn ProbeSource>,
     /// Held while a probe finds out what is at fault.
     pub(super) fault_check: tokio::sync::Mutex<()>,
-    /// Commands of the service of accounts that have failed in this pass, and are not tried again.
+    /// Commands of the service of accounts that are refused in this pass, and are not tried again.
     pub(super) unusable_commands: UnusableCommands,
     /// Whether harmless content was sent after the first refusal by a gateway.
     pub(super) gateway_checked: AtomicBool,

@@ -93,6 +93,9 @@ impl<'a> Settlement<'a> {
         }
         for entry in entries {
             let newly = self.outcomes.record_done(op, *entry);
+            if origin.counts() && newly.account {
+                session.stats().record_account_accepted();
+            }
             self.count(newly, false);
         }
     }
@@ -158,8 +161,8 @@ impl<'a> Settlement<'a> {
     }
 
     /// Adds an answer to the counts of the pass, which stops when too many accounts were refused. An account of which is
-    /// proven that Chat does not know it (`is_proven`) does not count as refused once IM has accepted another account:
-    /// then the app and the form of the accounts are right. Where IM accepts none, one of them may be wrong.
+    /// proven that Chat does not know it (`is_proven`) does not count as refused while IM accepts enough others: then
+    /// the app and the form of the accounts are right.
     fn count(&self, newly: NewlyAnswered, is_proven: bool) {
         let BatchContext { session, origin, .. } = self.context;
         if !origin.counts() {
@@ -170,10 +173,11 @@ impl<'a> Settlement<'a> {
             stats.record_answered();
         }
         let Some(code) = newly.refused_with else { return };
-        if is_proven && stats.has_accepted() {
-            return;
+        if is_proven {
+            stats.record_proven_unknown();
+        } else {
+            stats.record_refused(code);
         }
-        stats.record_refused(code);
         let over_limit = stats.share_over_limit(code);
         drop(stats);
         if let Some(share) = over_limit {

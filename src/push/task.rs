@@ -95,19 +95,24 @@ impl BatchContext<'_> {
     /// batch. Returns the answer to the batch, if nothing of it is to be sent.
     async fn look_up_accounts(self, batch: &mut Batch) -> Option<BatchAnswer> {
         let Self { session, changes, .. } = self;
-        let refused = match std::mem::replace(&mut batch.lookup, AccountLookup::Done) {
+        let imports = batch.op == Operation::Set && session.imports_accounts();
+        let is_alone = batch.entries.len() == 1;
+        // The answer that stands where the service tells nothing, and whether it stands for the known accounts too. IM
+        // refuses these again, unless they were created, or were refused only because of others.
+        let (refused, is_final) = match std::mem::replace(&mut batch.lookup, AccountLookup::Done) {
             AccountLookup::NotNeeded => {
                 batch.lookup = AccountLookup::NotNeeded;
                 return None;
             }
             AccountLookup::Done => return None,
-            AccountLookup::First => None,
-            AccountLookup::AfterRefusal(error) => Some(error),
+            AccountLookup::First => (None, false),
+            AccountLookup::AfterRefusal(error) => (Some(Err(SendFailure::Refused(*error))), is_alone && !imports),
+            AccountLookup::AfterListing(listed) => (Some(Ok(*listed)), !imports),
         };
         let accounts: Vec<&str> = batch.entries.iter().map(|entry| changes[entry.change].account.as_str()).collect();
         let unknown = match session.resolve_unknown_accounts(&accounts, batch.op == Operation::Set).await {
             Resolution::Halted => return Some(Err(SendFailure::Halted)),
-            Resolution::Unavailable => return refused.map(|error| Err(SendFailure::Refused(*error))),
+            Resolution::Unavailable => return refused,
             Resolution::Unknown(unknown) => unknown,
         };
         let mut unknown = unknown.into_iter().peekable();
@@ -119,7 +124,7 @@ impl BatchContext<'_> {
             }
         }
         batch.entries = known;
-        batch.entries.is_empty().then(|| Ok(Accepted::default()))
+        if batch.entries.is_empty() { Some(Ok(Accepted::default())) } else { refused.filter(|_| is_final) }
     }
 }
 

@@ -7,4 +7,5 @@ mod fake_probes;
 mod gateway;
 mod properties;
 mod stop;
+mod unknown_accounts;
 mod unknown_outcomes;

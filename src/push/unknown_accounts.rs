@@ -39,24 +39,25 @@ enum AccountsCallFailure {
 }
 
 impl PushSession {
-    /// Whether accounts that Chat does not know are created, as far as this pass can.
+    /// Whether accounts that Chat does not know are created, as far as this is possible now.
     pub(super) fn imports_accounts(&self) -> bool {
         self.pusher.limits.unknown_accounts == UnknownAccounts::Import && self.is_usable(ApiCommand::AccountImport)
     }
 
-    /// Whether the service of accounts can tell something in this pass.
+    /// Whether the service of accounts can tell something now.
     pub(super) fn resolves_unknown_accounts(&self) -> bool {
         self.is_usable(ApiCommand::AccountCheck) || self.imports_accounts()
     }
 
     /// Whether accounts that Chat does not know cost a call for each hundred of them, as far as earlier passes show.
     pub fn unknown_accounts_are_cheap(&self) -> bool {
-        self.pusher.limits.account_type == ImAccountType::UserId
-            && !self.pusher.unusable_commands.contains(ApiCommand::AccountCheck)
+        self.is_usable(ApiCommand::AccountCheck) && !self.pusher.command_faults.has_failed(ApiCommand::AccountCheck)
     }
 
     fn is_usable(&self, command: ApiCommand) -> bool {
-        self.pusher.limits.account_type == ImAccountType::UserId && !self.unusable_commands.contains(command)
+        self.pusher.limits.account_type == ImAccountType::UserId
+            && !self.unusable_commands.contains(command)
+            && !self.pusher.command_faults.is_paused(command)
     }
 
     /// Finds the accounts that Chat does not know. `import`: creates them, where the configuration wants it.
@@ -71,7 +72,8 @@ impl PushSession {
                 // One that exists all the same can be set.
                 let info = "multiaccount_import lists it in FailAccounts";
                 match self.check_accounts(accounts, &failed, info).await {
-                    Resolution::Unavailable => Resolution::Unknown(refused(failed, info)),
+                    // Without a check nothing is known of them. The batch that is sent next shows it.
+                    Resolution::Unavailable => Resolution::Unknown(Vec::new()),
                     resolution => resolution,
                 }
             }
@@ -136,8 +138,9 @@ impl PushSession {
         Ok(failed)
     }
 
-    /// Sends a call to the service of accounts. Unless the refusal is about its accounts, the command is not used again in
-    /// this pass. It stops no pass: IM accepts the credentials in other calls, and a batch can be split without this service.
+    /// Sends a call to the service of accounts. A refusal that is not about its accounts ends the use of the command in this
+    /// pass, and a temporary fault pauses it for all passes. Neither stops a pass: IM accepts the credentials in other calls,
+    /// and a batch can be split without this service.
     async fn call_accounts(&self, call: &Call<'_>) -> Result<CallReply, AccountsCallFailure> {
         let mut attempts = Attempts::default();
         loop {
@@ -146,7 +149,10 @@ impl PushSession {
             }
             let error = match self.attempt(call, &mut attempts).await {
                 None => return Err(AccountsCallFailure::Halted),
-                Some(Ok(reply)) => return Ok(reply),
+                Some(Ok(reply)) => {
+                    self.pusher.command_faults.clear(call.command());
+                    return Ok(reply);
+                }
                 Some(Err(error)) => error,
             };
             let disposition = Disposition::of(error.code);
@@ -169,9 +175,12 @@ impl PushSession {
     }
 
     fn give_up_command(&self, command: ApiCommand, error: &CallError) {
-        self.unusable_commands.add(command);
-        // Every pass tries it once, so one line is enough until it works again or the process restarts.
-        if self.pusher.unusable_commands.add(command) {
+        match Disposition::of(error.code) {
+            Disposition::Retry | Disposition::RetryThrottled => self.pusher.command_faults.pause(command),
+            Disposition::Stop | Disposition::Bisect => self.unusable_commands.add(command),
+        }
+        // It is tried again and again, so one line is enough until it works again or the process restarts.
+        if self.pusher.command_faults.record_failed(command) {
             let consequence = if command == ApiCommand::AccountImport {
                 "accounts that Chat does not know are rejected"
             } else {

@@ -50,9 +50,15 @@ async fn rejected_accounts(env: &TestEnvironment) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_accounts_cost_at_most_three_calls_a_batch() {
-    for (percent, service) in
-        [(1, "all_member_push"), (45, "all_member_push"), (90, "all_member_push"), (30, "timpush")]
-    {
+    for (percent, service) in [
+        (1, "all_member_push"),
+        (45, "all_member_push"),
+        (90, "all_member_push"),
+        (98, "all_member_push"),
+        (30, "timpush"),
+        (90, "timpush"),
+        (98, "timpush"),
+    ] {
         let env = environment(1_500, percent, &format!("service = \"{service}\"")).await;
         env.imsync(&["backfill"]).await.expect_code(3);
         assert!(calls(&env) <= 3 * 15, "{percent} %: {} calls for 15 batches", calls(&env));
@@ -173,6 +179,30 @@ async fn rejected_accounts_are_checked_a_hundred_a_call() {
     expect_truth(&env).await;
 }
 
+/// The changes of the next pass do not wait for a thousand calls, whatever a check costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_of_unknown_accounts_keep_to_about_a_second_of_calls() {
+    for (im, rule) in [
+        ("", Some("refuse:70402:command=account_check")),
+        ("users_per_call = 1", None),
+        ("calls_per_second = 20", Some("refuse:70402:command=account_check")),
+    ] {
+        let env = environment(600, 80, im).await;
+        env.imsync(&["backfill"]).await.expect_code(3);
+        env.run_until_no_full_pass_is_due().await;
+        if let Some(rule) = rule {
+            fault(&env, rule);
+        }
+        env.imsync(&["rejected", "retry"]).await.expect_code(0);
+        env.handle().clear_records();
+        env.imsync(&["run", "--once"]).await.expect_code(3);
+        let most = if im.starts_with("calls") { 60 } else { 260 };
+        assert!(calls(&env) <= most, "{im:?}: {} calls", calls(&env));
+        assert_eq!(rejected_accounts(&env).await.len(), 480, "{im:?}");
+        assert_eq!(violations(&env), vec![]);
+    }
+}
+
 /// An account that was deleted in Chat holds nothing, so there is nothing to remove.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_from_unknown_accounts_counts_as_done() {
@@ -196,14 +226,45 @@ async fn a_removal_from_unknown_accounts_counts_as_done() {
     assert_eq!(violations(&env), vec![]);
 }
 
-/// If Chat knows no account at all, the app, the data centre or the prefix may be wrong.
+/// If Chat knows no account, or hardly any, the app, the data centre or the prefix may be wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_knows_no_account_stops_the_pass() {
-    let env = environment(1_300, 100, "").await;
-    let ran = env.imsync(&["backfill"]).await.expect_code(1);
-    ran.expect_all(&["70107", "im.max_rejected_share = 0.4"]);
-    assert_eq!(env.handle().users(), BTreeMap::new());
-    assert_eq!(violations(&env), vec![]);
+async fn an_app_that_knows_hardly_any_account_stops_the_pass() {
+    for service in ["all_member_push", "timpush"] {
+        for known in 0..=1 {
+            let env = environment(1_300, 100, &format!("service = \"{service}\"")).await;
+            (1..=known).for_each(|number| env.handle().set_imported(&account(number), true));
+            let ran = env.imsync(&["backfill"]).await.expect_code(1);
+            ran.expect_all(&["70107", "im.max_rejected_share = 0.4"]);
+            assert_eq!(env.handle().users().len(), usize::try_from(known).expect("a small number"), "{service}");
+            assert_eq!(violations(&env), vec![]);
+        }
+    }
+}
+
+/// An account that is alone in its call costs one check, which proves that the account is the cause.
+#[tokio::test(flavor = "multi_thread")]
+async fn lone_unknown_accounts_are_proven_by_a_check() {
+    let env = environment(1_100, 60, "users_per_call = 1").await;
+    env.imsync(&["backfill"]).await.expect_code(3);
+    let unknown = (1..=1_100).filter(|number| !is_known(*number, 60)).count();
+    assert_eq!(rejected_accounts(&env).await.len(), unknown);
+    assert_eq!(calls_of(&env, CHECK), u64::try_from(unknown).expect("a small number"));
+    assert!(calls(&env) <= 1_100 + calls_of(&env, CHECK), "{:?}", env.handle().counters());
+    assert_eq!(env.handle().users(), wanted(&env, 60).await);
+    expect_truth(&env).await;
+}
+
+/// Without a check, an account that `FailAccounts` lists is rejected only if IM refuses to set it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_cannot_be_imported_is_still_set() {
+    let env = environment(200, 10, "unknown_accounts = \"import\"").await;
+    // Chat knows this account, and fails to import it again.
+    let known = (1..=200).find(|number| is_known(*number, 10)).map(account).expect("most accounts are known");
+    fault(&env, &format!("refuse:70402:per-account:command=multiaccount_import:account={known}"));
+    fault(&env, "refuse:60017:command=account_check");
+    env.imsync(&["backfill"]).await.expect_code(0);
+    assert_eq!(env.handle().users(), env.wanted_of_users().await);
+    expect_truth(&env).await;
 }
 
 /// The table of docs/im-error-codes.md.

@@ -117,8 +117,8 @@ async fn an_error_list_may_spell_an_account_otherwise() {
         (&["alice", "bob"], " bob ", Some("bob")),
         (&["ALICE", "bob"], "alice", Some("ALICE")),
         (&["ÅSA", "bob"], "åsa", Some("ÅSA")),
-        (&["Bob", "bob"], "bob", Some("bob")),
         (&["alice"], "a11ce", Some("alice")),
+        (&["Bob", "bob"], "bob", None),
         (&["Bob", "bob"], "BOB", None),
         (&["bob", "bob "], "BOB", None),
         (&["alice", "bob"], "carol", None),
@@ -156,6 +156,51 @@ async fn an_error_list_may_spell_an_account_otherwise() {
     }
 }
 
+/// IM may take accounts that differ by case or blanks for one, so an answer must name each of them once.
+#[tokio::test]
+async fn accounts_that_look_alike_are_matched_exactly_or_not() {
+    use AccountStatus::{Imported, NotImported, Undetermined};
+
+    type Listed = &'static [(&'static str, &'static str)];
+    let cases: &[(Listed, [AccountStatus; 3])] = &[
+        (&[("Bob", "Imported"), ("bob", "NotImported"), ("eve", "Imported")], [Imported, NotImported, Imported]),
+        (&[("bob", "NotImported"), ("eve", "NotImported")], [Undetermined, Undetermined, NotImported]),
+        (&[("bob", "NotImported"), ("bob", "NotImported")], [Undetermined; 3]),
+        (&[("BOB", "NotImported"), ("EVE", "NotImported")], [Undetermined, Undetermined, NotImported]),
+        (&[("eve", "NotImported"), ("eve", "Imported")], [Undetermined; 3]),
+        (&[("eve", "Imported"), ("eve", "NotImported")], [Undetermined; 3]),
+        (&[("eve", "NotImported"), ("Eve", "NotImported")], [Undetermined, Undetermined, NotImported]),
+    ];
+    for (listed, expected) in cases {
+        let item = |(account, status): &(&str, &str)| {
+            format!(r#"{{"UserID":"{account}","ResultCode":0,"AccountStatus":"{status}"}}"#)
+        };
+        let items: Vec<String> = listed.iter().map(item).collect();
+        let body = format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"ResultItem":[{}]}}"#, items.join(","));
+        let server = ScriptedServer::start(vec![json(&body)]).await;
+        let client = client(Service::Timpush, server.host(), None);
+        assert_eq!(client.account_check(&["Bob", "bob", "eve"]).await.unwrap(), *expected, "{listed:?}");
+    }
+    for (listed, failed) in [
+        (&[("Bob", 70107), ("bob", 70107)][..], Some(2)),
+        (&[("Bob", 0), ("bob", 70107)], Some(1)),
+        (&[("bob", 70107)], None),
+        (&[("bob", 70107), ("bob", 70107)], None),
+    ] {
+        let entry = |(account, code): &(&str, i64)| format!(r#"{{"To_Account":"{account}","ErrorCode":{code}}}"#);
+        let entries: Vec<String> = listed.iter().map(entry).collect();
+        let body = format!(r#"{{"ActionStatus":"OK","ErrorCode":0,"ErrorList":[{}]}}"#, entries.join(","));
+        let server = ScriptedServer::start(vec![json(&body)]).await;
+        let client = client(Service::Timpush, server.host(), None);
+        let users = ["Bob", "bob", "eve"].map(|account| user(account, &[("city", "Wuhan")]));
+        match (client.set_attr(&users).await, failed) {
+            (Ok(accepted), Some(failed)) => assert_eq!(accepted.failed.len(), failed, "{listed:?}"),
+            (Err(error), None) => assert_eq!(error.code, Code::UnmatchedErrorList, "{listed:?}"),
+            (answer, _) => panic!("{listed:?}: {answer:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_read_leaves_listed_accounts_out() {
     let body = r#"{"ActionStatus":"OK","ErrorCode":0,"UserAttrs":[{"To_Account":"Bob","Attrs":{"city":"Lima"}},{"To_Account":"zoe","Attrs":{}}],"ErrorList":[{"To_Account":"alice","ErrorCode":70107}]}"#;
@@ -175,6 +220,7 @@ async fn a_check_and_an_import_name_accounts_by_position() {
         json(r#"{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","FailAccounts":["B"]}"#),
         json(OK),
         json(r#"{"ActionStatus":"OK","ErrorCode":0,"FailAccounts":["x"]}"#),
+        json(r#"{"ActionStatus":"OK","ErrorCode":0,"FailAccounts":["x"]}"#),
     ])
     .await;
     let client = client(Service::Timpush, server.host(), None);
@@ -185,7 +231,9 @@ async fn a_check_and_an_import_name_accounts_by_position() {
     assert_eq!(client.account_check(&sent).await.unwrap_err().code.label(), "malformed", "OK without ResultItem");
     assert_eq!(client.account_import(&sent).await.unwrap(), [1]);
     assert_eq!(client.account_import(&sent).await.unwrap(), Vec::<usize>::new());
-    assert_eq!(client.account_import(&sent).await.unwrap_err().code.label(), "malformed");
+    let unmatched = client.account_import(&sent).await.unwrap_err().code;
+    assert_eq!(unmatched, Code::UnmatchedErrorList, "smaller calls show which account is meant");
+    assert_eq!(client.account_import(&["a"]).await.unwrap(), [0], "a single account is the one that is meant");
     let received = server.received();
     assert_eq!(received[0].path, "/v4/im_open_login_svc/account_check");
     assert_eq!(received[0].body, r#"{"CheckItem":[{"UserID":"a"},{"UserID":"b"},{"UserID":"c"},{"UserID":"d"}]}"#);
