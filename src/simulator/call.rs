@@ -63,7 +63,7 @@ pub(super) async fn handle_call(
     };
     let query = CallQuery::parse(parts.uri.query().unwrap_or_default());
     let allowed = query.check(&shared.credentials, shared.clock.unix_seconds());
-    let (call, next_step) = record_arrival(shared, endpoint, allowed, query.random(), body);
+    let (call, next_step) = record_arrival(Arc::clone(&shared), endpoint, allowed, query.random(), body);
     let id = call.id;
     let reply = match next_step {
         NextStep::Answer(reply) => reply,
