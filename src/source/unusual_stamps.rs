@@ -7,15 +7,13 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
 use super::column_type::WatermarkType;
 use super::hidden_changes::{HiddenChangeInputs, hidden};
 use super::session::SourceSession;
+use super::stamp_remedy::LARGEST_COUNTER;
 use super::table::{Column, RelationKind};
 use crate::finding::Finding;
 use crate::quote::{identifier, shown};
 
 /// Rows are counted up to here.
 const MAX_COUNTED: u32 = 100_000;
-
-/// A counter this large leaves no room for others.
-const LARGEST_COUNTER: i64 = 9_000_000_000_000_000_000;
 
 impl HiddenChangeInputs<'_> {
     /// What is unusual about the stamps of the rows.
