@@ -53,6 +53,61 @@ async fn unusual_stamps_are_counted_and_corrected() {
     expect(largest, "", "source.future_stamps", "near the largest bigint").await;
 }
 
+/// Where the remedy is SQL it uses the zone of the writers, and leaves the application free to insert as before; where an
+/// UPDATE is not possible, it is a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn unusual_stamps_are_corrected_as_the_writers_stamp() {
+    let source = format!("{SOURCE}watermark_timezone = \"Asia/Kathmandu\"\n");
+    let local = "ALTER TABLE users ALTER updated_at DROP NOT NULL, ALTER updated_at DROP DEFAULT, ALTER updated_at TYPE timestamp";
+    let is_local = "SELECT count(*) FROM users WHERE abs(extract(epoch FROM updated_at - now() AT TIME ZONE 'Asia/Kathmandu')) < 300 AND id = 'u00001'";
+    for (stamp, id) in [
+        ("NULL", "source.null_stamps"),
+        ("'infinity'", "source.future_stamps"),
+        ("'-infinity'", "source.infinite_past_stamps"),
+    ] {
+        let env = environment_of(3, Setup { source: source.clone(), ..Setup::default() }).await;
+        env.execute(&format!("{local}; UPDATE users SET updated_at = {stamp} WHERE id = 'u00001'")).await;
+        let (_, remedy) = finding(&env, id).await.expect(id);
+        env.execute(&remedy).await;
+        assert_eq!(env.number(is_local).await, 1, "{remedy}");
+        env.execute("INSERT INTO users (id, updated_at) VALUES ('new', NULL)").await;
+        env.execute("ALTER TABLE users RENAME TO base; CREATE VIEW users AS SELECT a.* FROM base AS a CROSS JOIN (SELECT 1) AS b").await;
+        env.execute(&format!("UPDATE base SET updated_at = {stamp}")).await;
+        let (_, remedy) = finding(&env, id).await.expect(id);
+        assert!(remedy.contains("in the table from which public.users takes updated_at"), "{remedy}");
+    }
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(
+        "ALTER TABLE users ALTER updated_at DROP NOT NULL, ALTER updated_at DROP DEFAULT, ALTER updated_at TYPE bigint USING 41; UPDATE users SET updated_at = NULL WHERE id = 'u00001'",
+    )
+    .await;
+    let (_, remedy) = finding(&env, "source.null_stamps").await.expect("a finding");
+    env.execute(&remedy).await;
+    assert_eq!(env.number("SELECT min(updated_at) FROM users").await, 41, "{remedy}");
+    env.execute("ALTER TABLE users DROP updated_at; ALTER TABLE users ADD updated_at timestamptz GENERATED ALWAYS AS (coalesce(deleted_at, 'infinity')) STORED").await;
+    let (_, remedy) = finding(&env, "source.future_stamps").await.expect("a finding");
+    assert!(remedy.contains("what it is computed from"), "{remedy}");
+}
+
+/// A slow view stands for a table that is too large.
+#[tokio::test(flavor = "multi_thread")]
+async fn stamps_that_cannot_be_counted_in_time_are_named() {
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(
+        "ALTER TABLE users ALTER updated_at DROP NOT NULL; ALTER TABLE users RENAME TO base;
+         CREATE FUNCTION slow(timestamptz) RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN $1; END $$;
+         CREATE VIEW users AS SELECT id, city, plan, gender, slow(updated_at) AS updated_at, deleted_at FROM base",
+    )
+    .await;
+    let document = env.imsync(&["check", "--json"]).await.json();
+    for id in ["source.null_stamps", "source.future_stamps", "source.infinite_past_stamps"] {
+        let found =
+            document["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == id).unwrap().clone();
+        assert_eq!(found["verdict"], "warning", "{found}");
+        assert!(found["message"].as_str().unwrap().starts_with("not checked, because"), "{found}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_that_leave_the_stamp_are_named() {
     for (sql, text) in [
