@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 
-use super::clock_words::{called_functions, clock_words};
+use super::clock_words::{called_functions, clock_words, union_branches};
 use super::column_type::WatermarkType;
 use super::session::SourceSession;
 use super::table::{Column, Table};
@@ -37,10 +37,15 @@ macro_rules! with_parts {
 pub(super) use with_parts;
 
 const VIEWS: &str = with_parts!(
-    "SELECT c.oid::regclass::text, pg_catalog.pg_get_viewdef(c.oid) FROM part JOIN pg_catalog.pg_class AS c USING (oid) WHERE c.relkind IN ('v', 'm')"
+    "SELECT pg_catalog.pg_get_viewdef(c.oid) FROM part JOIN pg_catalog.pg_class AS c USING (oid) WHERE c.relkind IN ('v', 'm')"
 );
 const TABLES: &str = with_parts!(
-    "SELECT c.oid::regclass::text FROM part JOIN pg_catalog.pg_class AS c USING (oid) WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"
+    "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
+       EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped)
+     FROM part JOIN pg_catalog.pg_class AS c USING (oid) JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS h JOIN part AS p ON p.oid = h.inhparent WHERE h.inhrelid = c.oid)
+     ORDER BY 1"
 );
 const VIEW_FUNCTIONS: &str = with_parts!(
     "SELECT DISTINCT p.oid::regprocedure::text FROM part JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = part.oid
@@ -77,7 +82,6 @@ impl HiddenChangeInputs<'_> {
         found.extend(self.inverted_zone(kind));
         found.extend(self.clock_filter(session).await);
         found.extend(self.views(session, column).await);
-        found.extend(self.subscription(session).await);
         found.extend(self.triggers(session, column).await);
         found.extend(self.generated(session, column).await);
         found
@@ -120,7 +124,7 @@ impl HiddenChangeInputs<'_> {
         if views.is_empty() {
             return found;
         }
-        let definitions: Vec<String> = views.iter().filter_map(|view| view.try_get(1).ok()).collect();
+        let definitions: Vec<String> = views.iter().filter_map(|view| view.try_get(0).ok()).collect();
         let mut words = definitions.iter().flat_map(|definition| clock_words(definition)).collect::<Vec<_>>();
         words.extend(texts(session, sqlx::query(VIEW_FUNCTIONS).bind(self.table.oid)).await);
         words.sort();
@@ -129,12 +133,38 @@ impl HiddenChangeInputs<'_> {
         if !words.is_empty() {
             found.push(hidden("source.view_depends_on_clock", format!("the view {name} uses {}: its rows can change without a change of a table, and {}", words.join(", "), self.full_pass()), "let a job store the result in a column that moves the stamp, declare a function IMMUTABLE if it is, or lower schedule.full_every to the delay that is acceptable".to_owned()));
         }
-        let tables = texts(session, sqlx::query(TABLES).bind(self.table.oid)).await;
-        if tables.len() > 1 && !definitions.iter().any(|definition| definition.to_lowercase().contains("greatest(")) {
-            let stamp = shown(&column.name);
-            found.push(hidden("source.stamp_of_one_table", format!("{name} reads from {}, and its {stamp} moves with one of them: a change of another one is missed, and {}", tables.join(", "), self.full_pass()), format!("let the view compute {stamp} as greatest(…) of the stamps of all of them")));
-        }
+        found.extend(self.stamp_of_one_table(session, column, &definitions).await);
         found
+    }
+
+    /// A view over several tables whose stamp is that of one of them.
+    async fn stamp_of_one_table(
+        &self,
+        session: &mut SourceSession,
+        column: &Column,
+        definitions: &[String],
+    ) -> Option<Finding> {
+        let question = sqlx::query(TABLES).bind(self.table.oid).bind(column.name.clone());
+        let rows = session.advice(question).await.unwrap_or_default();
+        let tables: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+        let are_stamped = rows.iter().all(|row| row.try_get(1).unwrap_or(false));
+        // Of views that nest, the inner one takes the place of one branch of the outer one.
+        let branches: Option<Vec<usize>> = definitions.iter().map(|definition| union_branches(definition)).collect();
+        let branches = branches.map_or(0, |branches| branches.iter().sum::<usize>() + 1 - branches.len());
+        let computes = definitions.iter().any(|definition| definition.to_lowercase().contains("greatest("));
+        if tables.len() <= 1 || computes || (are_stamped && branches >= tables.len()) {
+            return None;
+        }
+        let (name, stamp) = (self.table.qualified_name(), shown(&column.name));
+        Some(hidden(
+            "source.stamp_of_one_table",
+            format!(
+                "{name} reads from {}, and its {stamp} moves with one of them: a change of another one is missed, and {}",
+                tables.join(", "),
+                self.full_pass()
+            ),
+            format!("let the view compute {stamp} as greatest(…) of the stamps of all of them"),
+        ))
     }
 
     async fn generated(&self, session: &mut SourceSession, column: &Column) -> Option<Finding> {

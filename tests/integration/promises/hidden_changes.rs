@@ -126,11 +126,30 @@ async fn triggers_that_leave_the_stamp_are_named() {
     ] {
         expect(&sql, "", "source.stamp_trigger", text).await;
     }
+    let replica = format!("{TOUCH}{TRIGGER} ALTER TABLE users ENABLE REPLICA TRIGGER touch");
+    expect(&replica, "", "source.stamp_trigger", "fires for replication only").await;
+    let elsewhere = format!(
+        "{TOUCH} ALTER TABLE users DISABLE TRIGGER USER; CREATE SCHEMA app; CREATE SCHEMA \"Order\"; ALTER TABLE users SET SCHEMA \"Order\"; CREATE VIEW users AS SELECT * FROM \"Order\".users; CREATE TRIGGER \"user\" BEFORE UPDATE ON \"Order\".users FOR EACH ROW EXECUTE FUNCTION touch(); ALTER TABLE \"Order\".users DISABLE TRIGGER USER"
+    );
+    expect(&elsewhere, "", "source.stamp_trigger", "of \"Order\".users, which sets").await;
     let generated = "ALTER TABLE users DROP updated_at; ALTER TABLE users ADD updated_at bigint GENERATED ALWAYS AS (length(city)) STORED";
     expect(generated, "", "source.generated_stamp", "is a generated column").await;
     let env = environment_of(10, Setup::default()).await;
     env.execute(&format!("{TOUCH}{TRIGGER}")).await;
     assert_eq!(finding(&env, "source.stamp_trigger").await, None, "a trigger that covers everything");
+    for (harmless, what) in [
+        ("CREATE TRIGGER z BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION archive()", "a DELETE needs no stamp"),
+        ("CREATE TRIGGER z BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION other()", "it names a longer name"),
+    ] {
+        let env = environment_of(3, Setup::default()).await;
+        env.execute(
+            "CREATE FUNCTION archive() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM OLD.updated_at; RETURN OLD; END $$;
+             CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE last_updated_at int; BEGIN RETURN NEW; END $$",
+        )
+        .await;
+        env.execute(harmless).await;
+        assert_eq!(finding(&env, "source.stamp_trigger").await, None, "{what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,8 +190,11 @@ async fn a_filter_or_view_that_reads_the_clock_is_named() {
     ] {
         expect(&below(&view), "", "source.view_depends_on_clock", text).await;
     }
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(&below("CREATE TABLE us (LIKE base); CREATE TABLE child () INHERITS (base); CREATE VIEW users AS SELECT * FROM base UNION ALL SELECT * FROM us")).await;
+    assert_eq!(finding(&env, "source.stamp_of_one_table").await, None, "each row has the stamp of its own table");
     let joined = "CREATE TABLE plans (account text, name text); CREATE VIEW users AS SELECT id, city, name AS plan, gender, updated_at, deleted_at FROM base LEFT JOIN plans ON account = id";
-    expect(&below(joined), "", "source.stamp_of_one_table", "base, plans").await;
+    expect(&below(joined), "", "source.stamp_of_one_table", "public.base, public.plans").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,9 +207,21 @@ async fn a_table_that_a_subscription_feeds_is_named() {
         env.execute(statement).await;
     }
     let (message, remedy) = finding(&env, "source.subscription").await.expect("a finding");
-    assert!(message.contains("a subscription feeds users"), "{message}");
+    assert!(message.contains("a subscription feeds public.users"), "{message}");
     assert!(remedy.contains("ENABLE ALWAYS TRIGGER"), "{remedy}");
-    env.execute(&format!("{TOUCH}{TRIGGER} ALTER TABLE users ENABLE ALWAYS TRIGGER touch")).await;
+    for other in [
+        "CREATE TRIGGER other BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION check_city()",
+        "CREATE TRIGGER other BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch()",
+    ] {
+        env.execute(&format!(
+            "{} CREATE OR REPLACE FUNCTION check_city() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+             DROP TRIGGER IF EXISTS other ON users; {other}; ALTER TABLE users ENABLE ALWAYS TRIGGER other",
+            TOUCH.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+        ))
+        .await;
+        assert!(finding(&env, "source.subscription").await.is_some(), "{other} stamps not every arrival");
+    }
+    env.execute(&remedy).await;
     assert_eq!(finding(&env, "source.subscription").await, None, "rows are stamped on arrival");
     env.execute("ALTER SUBSCRIPTION fed DISABLE").await;
     env.execute("DROP SUBSCRIPTION fed").await;
