@@ -100,12 +100,11 @@ async fn stamps_that_cannot_be_counted_in_time_are_named() {
     )
     .await;
     let document = env.imsync(&["check", "--json"]).await.json();
-    for id in ["source.null_stamps", "source.future_stamps", "source.infinite_past_stamps"] {
-        let found =
-            document["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == id).unwrap().clone();
-        assert_eq!(found["verdict"], "warning", "{found}");
-        assert!(found["message"].as_str().unwrap().starts_with("not checked, because"), "{found}");
-    }
+    let is_unchecked = |message: &str| message.starts_with("not checked, because these rows could not be counted");
+    let findings = document["findings"].as_array().into_iter().flatten();
+    let unchecked = findings.filter(|finding| finding["message"].as_str().is_some_and(is_unchecked));
+    let ids: Vec<&str> = unchecked.filter_map(|finding| finding["id"].as_str()).collect();
+    assert_eq!(ids, ["source.null_stamps", "source.future_stamps", "source.infinite_past_stamps"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
