@@ -2,6 +2,8 @@
 //!
 //! Owns: the messages for what is missing, each with its remedy. Must not know: how pages are read.
 
+use sqlx::Row as _;
+
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::row_security::HiddenRows;
@@ -16,6 +18,10 @@ use crate::quote::{identifier, shown};
 
 /// The number of columns that a message lists.
 const MAX_LISTED_COLUMNS: usize = 20;
+
+/// Names of zones are compared as PostgreSQL does.
+const KNOWN_TIMEZONE: &str =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))";
 
 /// The configured columns, as far as they were found and have accepted types.
 #[derive(Debug)]
@@ -229,17 +235,34 @@ pub(super) async fn check_expressions(
         check_filter(session, check, filter).await?;
     }
     if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
-        session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
-            SourceError::Raised(_) => Finding::error(
-                "source.watermark_timezone",
-                format!("source.watermark_timezone = {0:?}: time zone {0:?} not recognized", inputs.timezone),
-            )
-            .remedy("use one of the names of pg_timezone_names, like UTC or Europe/Berlin")
-            .into(),
-            other => other,
-        })?;
+        check_timezone(session, inputs).await?;
     }
     Ok(())
+}
+
+/// PostgreSQL takes a name that it does not know as a zone of POSIX if digits follow: "Asia/Shangai+8" is eight hours west.
+async fn check_timezone(session: &mut SourceSession, inputs: &StatementInputs<'_>) -> Result<(), SourceError> {
+    let zone = inputs.timezone;
+    let refused = |reason: String| {
+        Finding::error("source.watermark_timezone", format!("source.watermark_timezone = {zone:?}: {reason}"))
+            .remedy("use one of the names of pg_timezone_names, like UTC or Europe/Berlin")
+    };
+    session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
+        SourceError::Raised(_) => refused(format!("time zone {zone:?} not recognized")).into(),
+        other => other,
+    })?;
+    if zone == "UTC" {
+        return Ok(());
+    }
+    let answer = session.advice(sqlx::query(KNOWN_TIMEZONE).bind(zone.to_owned())).await;
+    match answer.and_then(|rows| rows.first()?.try_get(0).ok()) {
+        Some(false) => Err(refused(
+            "pg_timezone_names does not contain it, and PostgreSQL reads it as an offset with the sign reversed"
+                .to_owned(),
+        )
+        .into()),
+        Some(true) | None => Ok(()),
+    }
 }
 
 async fn check_filter(session: &mut SourceSession, check: sqlx::SqlStr, filter: &str) -> Result<(), SourceError> {

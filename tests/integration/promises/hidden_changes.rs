@@ -237,6 +237,22 @@ async fn a_zone_that_is_an_offset_is_refused() {
             .expect_all(&["source.watermark_timezone", "with a slash"]);
     }
     let local = "ALTER TABLE users ALTER updated_at TYPE timestamp";
+    for (zone, code) in [
+        ("Etc/UTC+8", 1),
+        ("UTC/GMT+8", 1),
+        ("Asia/Shangai+8", 1),
+        ("Asia/Shangai8", 1),
+        ("asia/shanghai", 0),
+        ("etc/gmt+8", 0),
+    ] {
+        let setup = Setup { source: format!("{SOURCE}watermark_timezone = \"{zone}\"\n"), ..Setup::default() };
+        let env = environment_of(3, setup).await;
+        env.execute(local).await;
+        let check = env.imsync(&["check"]).await.expect_code(code);
+        if code == 1 {
+            check.expect_all(&["source.watermark_timezone", "with the sign reversed", "pg_timezone_names"]);
+        }
+    }
     for (zone, text) in [("Etc/GMT+5", "is 5 h behind UTC"), ("Etc/GMT-3", "is 3 h ahead of UTC")] {
         let setup = Setup { source: format!("{SOURCE}watermark_timezone = \"{zone}\"\n"), ..Setup::default() };
         let env = environment_of(3, setup).await;
