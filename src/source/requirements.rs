@@ -200,12 +200,20 @@ fn hidden_rows(table: &Table, hidden: &HiddenRows) -> Finding {
     let HiddenRows { table: base, is_configured, role, is_session_role } = hidden;
     let read_from =
         if *is_configured { String::new() } else { format!(", from which {} reads", table.qualified_name()) };
-    let role_is = if *is_session_role { "role" } else { "the owner of the view," };
-    let message = format!(
-        "row-level security hides rows of {base}{read_from}, from {role_is} {}, and hidden rows would look deleted (alternatively, read from a view without security_invoker that the owner of {base} created)",
-        shown(role)
-    );
-    Finding::error("source.row_security", message).sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(role)))
+    let hides = format!("row-level security hides rows of {base}{read_from}");
+    let shown_role = shown(role);
+    if *is_session_role {
+        let message = format!(
+            "{hides}, from role {shown_role}, and hidden rows would look deleted (alternatively, read from a view without security_invoker that the owner of {base} created)"
+        );
+        return Finding::error("source.row_security", message)
+            .sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(role)));
+    }
+    // The owner may be the role of the application, whose policies have to stay in force.
+    let message = format!("{hides}, from the owner of the view, {shown_role}, and hidden rows would look deleted");
+    Finding::error("source.row_security", message).remedy(format!(
+        "read from a view whose owner the policies do not apply to, for example the owner of {base} unless it forces row-level security"
+    ))
 }
 
 /// Refuses a watermark over a materialized view or a foreign table: a refresh makes rows visible long after their stamp.
