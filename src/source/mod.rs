@@ -22,7 +22,7 @@
 //! | `requirements` | what imsync requires of the table, its columns, the role and the filter |
 //! | `warnings` | what works, but not as well as it could |
 //! | `stamp_remedy` | the trigger that moves the watermark column |
-//! | `hidden_changes`, `clock_words` | what hides changes from incremental passes |
+//! | `hidden_changes`, `unusual_stamps`, `stamp_triggers`, `clock_words` | what hides changes from incremental passes |
 //! | `column_type` | the types that an account column and a watermark column may have |
 //! | `unmap_account` | an IM account as the texts of the account column |
 //! | `statements` | the SQL over the customer's table |
@@ -52,11 +52,13 @@ mod server;
 mod session;
 mod similar_names;
 mod stamp_remedy;
+mod stamp_triggers;
 mod statements;
 mod table;
 #[cfg(test)]
 mod tests;
 mod unmap_account;
+mod unusual_stamps;
 mod warnings;
 pub mod watermark;
 mod whole_scan;

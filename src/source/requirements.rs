@@ -2,6 +2,8 @@
 //!
 //! Owns: the messages for what is missing, each with its remedy. Must not know: how pages are read.
 
+use sqlx::Row as _;
+
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::row_security::HiddenRows;
@@ -16,6 +18,10 @@ use crate::quote::{identifier, shown};
 
 /// The number of columns that a message lists.
 const MAX_LISTED_COLUMNS: usize = 20;
+
+/// Names of zones are compared as PostgreSQL does.
+const KNOWN_TIMEZONE: &str =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE pg_catalog.lower(name) = pg_catalog.lower($1))";
 
 /// The configured columns, as far as they were found and have accepted types.
 #[derive(Debug)]
@@ -194,12 +200,20 @@ fn hidden_rows(table: &Table, hidden: &HiddenRows) -> Finding {
     let HiddenRows { table: base, is_configured, role, is_session_role } = hidden;
     let read_from =
         if *is_configured { String::new() } else { format!(", from which {} reads", table.qualified_name()) };
-    let role_is = if *is_session_role { "role" } else { "the owner of the view," };
-    let message = format!(
-        "row-level security hides rows of {base}{read_from}, from {role_is} {}, and hidden rows would look deleted (alternatively, read from a view without security_invoker that the owner of {base} created)",
-        shown(role)
-    );
-    Finding::error("source.row_security", message).sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(role)))
+    let hides = format!("row-level security hides rows of {base}{read_from}");
+    let shown_role = shown(role);
+    if *is_session_role {
+        let message = format!(
+            "{hides}, from role {shown_role}, and hidden rows would look deleted (alternatively, read from a view without security_invoker that the owner of {base} created)"
+        );
+        return Finding::error("source.row_security", message)
+            .sql(format!("ALTER ROLE {} BYPASSRLS;", identifier(role)));
+    }
+    // The owner may be the role of the application, whose policies have to stay in force.
+    let message = format!("{hides}, from the owner of the view, {shown_role}, and hidden rows would look deleted");
+    Finding::error("source.row_security", message).remedy(format!(
+        "read from a view whose owner the policies do not apply to, for example the owner of {base} unless it forces row-level security"
+    ))
 }
 
 /// Refuses a watermark over a materialized view or a foreign table: a refresh makes rows visible long after their stamp.
@@ -229,17 +243,34 @@ pub(super) async fn check_expressions(
         check_filter(session, check, filter).await?;
     }
     if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
-        session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
-            SourceError::Raised(_) => Finding::error(
-                "source.watermark_timezone",
-                format!("source.watermark_timezone = {0:?}: time zone {0:?} not recognized", inputs.timezone),
-            )
-            .remedy("use one of the names of pg_timezone_names, like UTC or Europe/Berlin")
-            .into(),
-            other => other,
-        })?;
+        check_timezone(session, inputs).await?;
     }
     Ok(())
+}
+
+/// PostgreSQL takes a name that it does not know as a zone of POSIX if digits follow: "Asia/Shangai+8" is eight hours west.
+async fn check_timezone(session: &mut SourceSession, inputs: &StatementInputs<'_>) -> Result<(), SourceError> {
+    let zone = inputs.timezone;
+    let refused = |reason: String| {
+        Finding::error("source.watermark_timezone", format!("source.watermark_timezone = {zone:?}: {reason}"))
+            .remedy("use one of the names of pg_timezone_names, like UTC or Europe/Berlin")
+    };
+    session.row(sqlx::query(inputs.timezone_check())).await.map_err(|error| match error {
+        SourceError::Raised(_) => refused(format!("time zone {zone:?} not recognized")).into(),
+        other => other,
+    })?;
+    if zone == "UTC" {
+        return Ok(());
+    }
+    let answer = session.advice(sqlx::query(KNOWN_TIMEZONE).bind(zone.to_owned())).await;
+    match answer.and_then(|rows| rows.first()?.try_get(0).ok()) {
+        Some(false) => Err(refused(
+            "pg_timezone_names does not contain it, and PostgreSQL reads it as an offset with the sign reversed"
+                .to_owned(),
+        )
+        .into()),
+        Some(true) | None => Ok(()),
+    }
 }
 
 async fn check_filter(session: &mut SourceSession, check: sqlx::SqlStr, filter: &str) -> Result<(), SourceError> {

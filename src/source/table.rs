@@ -38,6 +38,11 @@ impl RelationKind {
     pub(super) fn can_have_indexes(self) -> bool {
         matches!(self, Self::Table | Self::Partitioned | Self::MaterializedView)
     }
+
+    /// Row triggers that run before can be created on it.
+    pub(super) fn has_row_triggers(self) -> bool {
+        matches!(self, Self::Table | Self::Partitioned)
+    }
 }
 
 /// A column of the relation.

@@ -237,7 +237,13 @@ async fn rows_hidden_by_policies_are_found_through_views() {
         assert_eq!(verdict, "error", "{name}");
         assert!(message.contains("public.users") && message.contains(hidden_from), "{name}: {message}");
         env.imsync(&["backfill"]).await.expect_code(1);
-        env.execute(remedy).await;
+        if hidden_from == &role.name {
+            env.execute(remedy).await;
+        } else {
+            // It may be the role of the application, whose policies have to stay in force.
+            assert!(remedy.starts_with("read from a view whose owner the policies do not apply to"), "{remedy}");
+            env.execute(&format!("ALTER ROLE {hidden_from} BYPASSRLS")).await;
+        }
         assert_eq!(findings(&env, "source.row_security").await, [], "{name}");
         env.execute(&format!("ALTER ROLE {hidden_from} NOBYPASSRLS")).await;
     }

@@ -53,6 +53,60 @@ async fn unusual_stamps_are_counted_and_corrected() {
     expect(largest, "", "source.future_stamps", "near the largest bigint").await;
 }
 
+/// Where the remedy is SQL it uses the zone of the writers, and leaves the application free to insert as before; where an
+/// UPDATE is not possible, it is a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn unusual_stamps_are_corrected_as_the_writers_stamp() {
+    let source = format!("{SOURCE}watermark_timezone = \"Asia/Kathmandu\"\n");
+    let local = "ALTER TABLE users ALTER updated_at DROP NOT NULL, ALTER updated_at DROP DEFAULT, ALTER updated_at TYPE timestamp";
+    let is_local = "SELECT count(*) FROM users WHERE abs(extract(epoch FROM updated_at - now() AT TIME ZONE 'Asia/Kathmandu')) < 300 AND id = 'u00001'";
+    for (stamp, id) in [
+        ("NULL", "source.null_stamps"),
+        ("'infinity'", "source.future_stamps"),
+        ("'-infinity'", "source.infinite_past_stamps"),
+    ] {
+        let env = environment_of(3, Setup { source: source.clone(), ..Setup::default() }).await;
+        env.execute(&format!("{local}; UPDATE users SET updated_at = {stamp} WHERE id = 'u00001'")).await;
+        let (_, remedy) = finding(&env, id).await.expect(id);
+        env.execute(&remedy).await;
+        assert_eq!(env.number(is_local).await, 1, "{remedy}");
+        env.execute("INSERT INTO users (id, updated_at) VALUES ('new', NULL)").await;
+        env.execute("ALTER TABLE users RENAME TO base; CREATE VIEW users AS SELECT a.* FROM base AS a CROSS JOIN (SELECT 1) AS b").await;
+        env.execute(&format!("UPDATE base SET updated_at = {stamp}")).await;
+        let (_, remedy) = finding(&env, id).await.expect(id);
+        assert!(remedy.contains("in the table from which public.users takes updated_at"), "{remedy}");
+    }
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(
+        "ALTER TABLE users ALTER updated_at DROP NOT NULL, ALTER updated_at DROP DEFAULT, ALTER updated_at TYPE bigint USING 41; UPDATE users SET updated_at = NULL WHERE id = 'u00001'",
+    )
+    .await;
+    let (_, remedy) = finding(&env, "source.null_stamps").await.expect("a finding");
+    env.execute(&remedy).await;
+    assert_eq!(env.number("SELECT min(updated_at) FROM users").await, 41, "{remedy}");
+    env.execute("ALTER TABLE users DROP updated_at; ALTER TABLE users ADD updated_at timestamptz GENERATED ALWAYS AS (coalesce(deleted_at, 'infinity')) STORED").await;
+    let (_, remedy) = finding(&env, "source.future_stamps").await.expect("a finding");
+    assert!(remedy.contains("what it is computed from"), "{remedy}");
+}
+
+/// A slow view stands for a table that is too large.
+#[tokio::test(flavor = "multi_thread")]
+async fn stamps_that_cannot_be_counted_in_time_are_named() {
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(
+        "ALTER TABLE users ALTER updated_at DROP NOT NULL; ALTER TABLE users RENAME TO base;
+         CREATE FUNCTION slow(timestamptz) RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN $1; END $$;
+         CREATE VIEW users AS SELECT id, city, plan, gender, slow(updated_at) AS updated_at, deleted_at FROM base",
+    )
+    .await;
+    let document = env.imsync(&["check", "--json"]).await.json();
+    let is_unchecked = |message: &str| message.starts_with("not checked, because these rows could not be counted");
+    let findings = document["findings"].as_array().into_iter().flatten();
+    let unchecked = findings.filter(|finding| finding["message"].as_str().is_some_and(is_unchecked));
+    let ids: Vec<&str> = unchecked.filter_map(|finding| finding["id"].as_str()).collect();
+    assert_eq!(ids, ["source.null_stamps", "source.future_stamps", "source.infinite_past_stamps"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_that_leave_the_stamp_are_named() {
     for (sql, text) in [
@@ -71,11 +125,30 @@ async fn triggers_that_leave_the_stamp_are_named() {
     ] {
         expect(&sql, "", "source.stamp_trigger", text).await;
     }
+    let replica = format!("{TOUCH}{TRIGGER} ALTER TABLE users ENABLE REPLICA TRIGGER touch");
+    expect(&replica, "", "source.stamp_trigger", "fires for replication only").await;
+    let elsewhere = format!(
+        "{TOUCH} ALTER TABLE users DISABLE TRIGGER USER; CREATE SCHEMA app; CREATE SCHEMA \"Order\"; ALTER TABLE users SET SCHEMA \"Order\"; CREATE VIEW users AS SELECT * FROM \"Order\".users; CREATE TRIGGER \"user\" BEFORE UPDATE ON \"Order\".users FOR EACH ROW EXECUTE FUNCTION touch(); ALTER TABLE \"Order\".users DISABLE TRIGGER USER"
+    );
+    expect(&elsewhere, "", "source.stamp_trigger", "of \"Order\".users, which sets").await;
     let generated = "ALTER TABLE users DROP updated_at; ALTER TABLE users ADD updated_at bigint GENERATED ALWAYS AS (length(city)) STORED";
     expect(generated, "", "source.generated_stamp", "is a generated column").await;
     let env = environment_of(10, Setup::default()).await;
     env.execute(&format!("{TOUCH}{TRIGGER}")).await;
     assert_eq!(finding(&env, "source.stamp_trigger").await, None, "a trigger that covers everything");
+    for (harmless, what) in [
+        ("CREATE TRIGGER z BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION archive()", "a DELETE needs no stamp"),
+        ("CREATE TRIGGER z BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION other()", "it names a longer name"),
+    ] {
+        let env = environment_of(3, Setup::default()).await;
+        env.execute(
+            "CREATE FUNCTION archive() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM OLD.updated_at; RETURN OLD; END $$;
+             CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE last_updated_at int; BEGIN RETURN NEW; END $$",
+        )
+        .await;
+        env.execute(harmless).await;
+        assert_eq!(finding(&env, "source.stamp_trigger").await, None, "{what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,8 +189,11 @@ async fn a_filter_or_view_that_reads_the_clock_is_named() {
     ] {
         expect(&below(&view), "", "source.view_depends_on_clock", text).await;
     }
+    let env = environment_of(3, Setup::default()).await;
+    env.execute(&below("CREATE TABLE us (LIKE base); CREATE TABLE child () INHERITS (base); CREATE VIEW users AS SELECT * FROM base UNION ALL SELECT * FROM us")).await;
+    assert_eq!(finding(&env, "source.stamp_of_one_table").await, None, "each row has the stamp of its own table");
     let joined = "CREATE TABLE plans (account text, name text); CREATE VIEW users AS SELECT id, city, name AS plan, gender, updated_at, deleted_at FROM base LEFT JOIN plans ON account = id";
-    expect(&below(joined), "", "source.stamp_of_one_table", "base, plans").await;
+    expect(&below(joined), "", "source.stamp_of_one_table", "public.base, public.plans").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,9 +206,21 @@ async fn a_table_that_a_subscription_feeds_is_named() {
         env.execute(statement).await;
     }
     let (message, remedy) = finding(&env, "source.subscription").await.expect("a finding");
-    assert!(message.contains("a subscription feeds users"), "{message}");
+    assert!(message.contains("a subscription feeds public.users"), "{message}");
     assert!(remedy.contains("ENABLE ALWAYS TRIGGER"), "{remedy}");
-    env.execute(&format!("{TOUCH}{TRIGGER} ALTER TABLE users ENABLE ALWAYS TRIGGER touch")).await;
+    for other in [
+        "CREATE TRIGGER other BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION check_city()",
+        "CREATE TRIGGER other BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch()",
+    ] {
+        env.execute(&format!(
+            "{} CREATE OR REPLACE FUNCTION check_city() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+             DROP TRIGGER IF EXISTS other ON users; {other}; ALTER TABLE users ENABLE ALWAYS TRIGGER other",
+            TOUCH.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+        ))
+        .await;
+        assert!(finding(&env, "source.subscription").await.is_some(), "{other} stamps not every arrival");
+    }
+    env.execute(&remedy).await;
     assert_eq!(finding(&env, "source.subscription").await, None, "rows are stamped on arrival");
     env.execute("ALTER SUBSCRIPTION fed DISABLE").await;
     env.execute("DROP SUBSCRIPTION fed").await;
@@ -149,6 +237,22 @@ async fn a_zone_that_is_an_offset_is_refused() {
             .expect_all(&["source.watermark_timezone", "with a slash"]);
     }
     let local = "ALTER TABLE users ALTER updated_at TYPE timestamp";
+    for (zone, code) in [
+        ("Etc/UTC+8", 1),
+        ("UTC/GMT+8", 1),
+        ("Asia/Shangai+8", 1),
+        ("Asia/Shangai8", 1),
+        ("asia/shanghai", 0),
+        ("etc/gmt+8", 0),
+    ] {
+        let setup = Setup { source: format!("{SOURCE}watermark_timezone = \"{zone}\"\n"), ..Setup::default() };
+        let env = environment_of(3, setup).await;
+        env.execute(local).await;
+        let check = env.imsync(&["check"]).await.expect_code(code);
+        if code == 1 {
+            check.expect_all(&["source.watermark_timezone", "with the sign reversed", "pg_timezone_names"]);
+        }
+    }
     for (zone, text) in [("Etc/GMT+5", "is 5 h behind UTC"), ("Etc/GMT-3", "is 3 h ahead of UTC")] {
         let setup = Setup { source: format!("{SOURCE}watermark_timezone = \"{zone}\"\n"), ..Setup::default() };
         let env = environment_of(3, setup).await;

@@ -13,7 +13,8 @@ fn odd_table(stamp: &str) -> String {
     format!(
         "CREATE SCHEMA \"My App\"; CREATE TABLE \"My App\".\"The Users\" (\"ID\" text PRIMARY KEY, city text, \"changed At\" {stamp});
          CREATE INDEX ON \"My App\".\"The Users\" (\"changed At\", \"ID\");
-         INSERT INTO \"My App\".\"The Users\" (\"ID\", city) SELECT 'u' || n, 'old' FROM generate_series(1, 40) n;"
+         INSERT INTO \"My App\".\"The Users\" (\"ID\", city) SELECT 'u' || n, 'old' FROM generate_series(1, 40) n;
+         CREATE FUNCTION \"My App\".\"touch_The Users\"() RETURNS int LANGUAGE sql AS 'SELECT 1';"
     )
 }
 
@@ -43,6 +44,21 @@ async fn repaired(env: &TestEnvironment) -> Value {
     json!([full_pass["repaired"], full_pass["examples"]])
 }
 
+/// A role with no privilege but those on the table inserts u42 and updates it. It stamps nothing itself.
+async fn write_as_application(env: &TestEnvironment) {
+    let role = format!("app_{}", std::process::id());
+    let role =
+        format!("{role}_{}", env.number("SELECT oid::int8 FROM pg_database WHERE datname = current_database()").await);
+    env.execute(&format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA \"My App\" TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON \"My App\".\"The Users\" TO {role};
+         SET ROLE {role}; DELETE FROM \"My App\".\"The Users\" WHERE \"ID\" = 'u42';
+         INSERT INTO \"My App\".\"The Users\" (\"ID\", city, \"changed At\") VALUES ('u42', 'new', NULL);
+         UPDATE \"My App\".\"The Users\" SET city = 'newer' WHERE \"ID\" = 'u42';
+         RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}"
+    ))
+    .await;
+}
+
 /// Hidden changes are counted and named until a full pass finds none. The trigger that `check` prints, pasted as it is,
 /// ends them.
 async fn expect_finding_and_remedy(setup: Setup, stamps_of_old: &str) {
@@ -59,7 +75,7 @@ async fn expect_finding_and_remedy(setup: Setup, stamps_of_old: &str) {
     assert_eq!(env.imsync(&["run", "--once", "--json"]).await.json()["changed"], 0, "no incremental pass sees them");
     env.imsync(&["backfill"]).await.expect_code(0).expect_all(&[
         "2 accounts changed without their `changed At` moving, for example p-u3, p-u5",
-        "CREATE TRIGGER",
+        "CREATE OR REPLACE TRIGGER",
     ]);
     assert_eq!(repaired(&env).await, json!([2, ["p-u3", "p-u5"]]), "a hard delete is none of them");
     env.imsync(&["status"]).await.expect_code(0).expect_all(&["full pass   ended", "2 accounts changed without their"]);
@@ -72,6 +88,14 @@ async fn expect_finding_and_remedy(setup: Setup, stamps_of_old: &str) {
     env.imsync(&["run", "--once"]).await.expect_all(&["2 accounts changed without their `changed At` moving"]);
 
     env.execute(&remedy).await;
+    write_as_application(&env).await;
+    let newest = "SELECT count(*) FROM \"My App\".\"The Users\" WHERE \"ID\" = 'u42' AND \"changed At\" = (SELECT max(\"changed At\") FROM \"My App\".\"The Users\")";
+    assert_eq!(env.number(newest).await, 1, "an insert of the application is stamped");
+    env.execute(&remedy).await;
+    write_as_application(&env).await;
+    assert_eq!(env.number(newest).await, 1, "the same after the remedy ran again");
+    let own = "SELECT count(*) FROM pg_proc AS p WHERE proname LIKE 'touch%' AND prosrc = 'SELECT 1'";
+    assert_eq!(env.number(own).await, 1, "a function of the user stays");
     env.imsync(&["backfill"]).await.expect_code(0);
     assert_eq!(repaired(&env).await, json!([0, []]), "a full pass that finds none ends it");
     assert_eq!(finding(&env).await, None);
