@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
@@ -24,6 +24,46 @@ pub use super::url::CONNECT_TIMEOUT;
 pub(super) struct Route {
     endpoint: PgEndpoint,
     mode: PgSslMode,
+}
+
+/// What decides how a connection is opened. The driver's options cannot be compared, and the URL that it makes of them
+/// cannot hold an IPv6 address.
+#[derive(Clone, Debug)]
+pub(super) struct LoginSettings {
+    url: PgUrl,
+    route: Route,
+    password: Option<SecretString>,
+}
+
+impl LoginSettings {
+    /// The settings for a connection by this route, else to the first server. They read the password file, so they are
+    /// read for each connection.
+    pub(super) fn read(url: PgUrl, route: Option<Route>) -> Self {
+        let settings = url.settings();
+        let route = route.unwrap_or_else(|| {
+            let endpoint = settings.endpoints[0].clone();
+            Route { mode: ssl_modes(settings, &endpoint)[0], endpoint }
+        });
+        let password = password(settings, &route.endpoint);
+        Self { url, route, password }
+    }
+
+    /// The driver's options for a connection with these settings.
+    pub(super) fn options(&self, application_name: &str) -> PgConnectOptions {
+        let Route { endpoint, mode } = &self.route;
+        driver_options(self.url.settings(), endpoint, *mode, self.password.as_ref(), application_name)
+    }
+
+    /// Whether a connection is opened in the same way.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let exposed = |settings: &Self| settings.password.as_ref().map(|password| password.expose_secret().to_owned());
+        let mode = |settings: &Self| std::mem::discriminant(&settings.route.mode);
+        self.url.same_as(&other.url)
+            && self.url.settings().certificates == other.url.settings().certificates
+            && self.route.endpoint == other.route.endpoint
+            && mode(self) == mode(other)
+            && exposed(self) == exposed(other)
+    }
 }
 
 /// Opens a connection to the first suitable server of a URL. `only`: to this one.
@@ -80,8 +120,9 @@ async fn try_endpoint(
     target: TargetSession,
 ) -> Result<(PgConnection, Route), sqlx::Error> {
     let mut refused = None;
+    let password = password(settings, endpoint);
     for mode in ssl_modes(settings, endpoint) {
-        let options = driver_options(settings, endpoint, mode, application_name);
+        let options = driver_options(settings, endpoint, mode, password.as_ref(), application_name);
         match within(settings.connect_timeout, Box::pin(PgConnection::connect_with(&options))).await {
             Ok(mut connection) => {
                 check_target(&mut connection, target).await?;
@@ -94,15 +135,6 @@ async fn try_endpoint(
         }
     }
     Err(refused.unwrap_or_else(|| sqlx::Error::Configuration("no mode was tried".into())))
-}
-
-/// The driver's options for a connection by this route, else to the first server. They read the password file, so they
-/// are made for each connection.
-pub(super) fn options(url: &PgUrl, route: Option<&Route>, application_name: &str) -> PgConnectOptions {
-    let settings = url.settings();
-    let endpoint = route.map_or(&settings.endpoints[0], |route| &route.endpoint);
-    let mode = route.map_or_else(|| ssl_modes(settings, endpoint)[0], |route| route.mode);
-    driver_options(settings, endpoint, mode, application_name)
 }
 
 /// Closes a connection. An error while closing does not matter.
@@ -175,6 +207,7 @@ fn driver_options(
     settings: &PgSettings,
     endpoint: &PgEndpoint,
     mode: PgSslMode,
+    password: Option<&SecretString>,
     application_name: &str,
 ) -> PgConnectOptions {
     // Only its parser takes the text of `options` as it is.
@@ -205,11 +238,14 @@ fn driver_options(
     if let Some((certificate, key)) = &settings.certificates.client {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let password = settings.password.clone();
-    if let Some(password) = password.or_else(|| settings.password_of_file(endpoint).ok().flatten()) {
+    if let Some(password) = password {
         options = options.password(password.expose_secret());
     }
     options
+}
+
+fn password(settings: &PgSettings, endpoint: &PgEndpoint) -> Option<SecretString> {
+    settings.password.clone().or_else(|| settings.password_of_file(endpoint).ok().flatten())
 }
 
 /// Whether the session is of the kind that `target_session_attrs` asks for.

@@ -8,10 +8,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use super::connect::{Route, close, lead_to_same_server, open, options};
+use super::connect::{LoginSettings, Route, close, lead_to_same_server, open};
 use super::login_failure::LoginFailure;
 use super::url::PgUrl;
 use super::url_file::UrlFile;
@@ -24,12 +23,20 @@ pub struct Connector {
     application_name: Arc<str>,
     /// The way of the last connection, so that the next ones lead to the same server of a list.
     route: Arc<Mutex<Option<Route>>>,
+    /// The settings behind the options that were given out last.
+    given: Arc<Mutex<Option<LoginSettings>>>,
 }
 
 impl Connector {
     /// `file`: where `url` comes from; `None` for a URL that is given by value.
     pub fn new(url: &PgUrl, file: Option<&UrlFile>, application_name: &str) -> Self {
-        Self { url: url.clone(), file: file.cloned(), application_name: application_name.into(), route: Arc::default() }
+        Self {
+            url: url.clone(),
+            file: file.cloned(),
+            application_name: application_name.into(),
+            route: Arc::default(),
+            given: Arc::default(),
+        }
     }
 
     fn url(&self) -> PgUrl {
@@ -38,7 +45,17 @@ impl Connector {
 
     /// The driver's options for a connection that is opened now, to the server of the last one.
     pub fn options(&self) -> PgConnectOptions {
-        options(&self.url(), self.route().as_ref(), &self.application_name)
+        self.give(self.settings())
+    }
+
+    fn settings(&self) -> LoginSettings {
+        LoginSettings::read(self.url(), self.route())
+    }
+
+    fn give(&self, settings: LoginSettings) -> PgConnectOptions {
+        let options = settings.options(&self.application_name);
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+        options
     }
 
     fn route(&self) -> Option<Route> {
@@ -70,7 +87,7 @@ impl Connector {
         if let Some(connection) = self.try_new_url(false).await {
             return Ok(connection);
         }
-        let tried = self.options();
+        let tried = self.settings();
         let failure = match self.open(&self.url(), only).await {
             Err(failure) if failure.refused => failure,
             result => return result,
@@ -79,17 +96,19 @@ impl Connector {
             return Ok(connection);
         }
         // Another task may have put a new URL in force, or the password comes from the password file.
-        if same(&tried, &self.options()) { Err(failure) } else { self.open(&self.url(), only).await }
+        if tried.same_as(&self.settings()) { Err(failure) } else { self.open(&self.url(), only).await }
     }
 
-    /// Options that may replace `current` for the next connections of a pool; `None` when they are the same.
+    /// Options for the next connections of a pool, whose options come from here; `None` when those have not changed.
     ///
-    /// `refused`: the server has refused a login with `current`.
-    pub async fn renewed_options(&self, current: &PgConnectOptions, refused: bool) -> Option<PgConnectOptions> {
+    /// `refused`: the server has refused a login with them.
+    pub async fn renewed_options(&self, _current: &PgConnectOptions, refused: bool) -> Option<PgConnectOptions> {
         if let Some(connection) = self.try_new_url(refused).await {
             close(connection).await;
         }
-        Some(self.options()).filter(|options| !same(options, current))
+        let settings = self.settings();
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!given.is_some_and(|given| given.same_as(&settings))).then(|| self.give(settings))
     }
 
     /// Whether a server, or a pooler before it, has answered a login with an error. With another secret it may succeed.
@@ -164,8 +183,4 @@ fn not_used(file: &UrlFile, reason: &str) {
             "the new content of a secret file is not used, the old secret stays in force: {reason}"
         );
     }
-}
-
-fn same(one: &PgConnectOptions, other: &PgConnectOptions) -> bool {
-    one.to_url_lossy() == other.to_url_lossy()
 }

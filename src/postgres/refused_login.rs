@@ -199,18 +199,41 @@ fn sentence_of(refused: &dyn DatabaseError, target: Option<Target<'_>>) -> Login
             "it is tried again",
         );
     }
-    if let Some(cause) = CAUSES.iter().find(|cause| occurs(cause, &lower)) {
+    // The pooler repeats what the server said to it, which tells more than that it waits before it asks again.
+    if let Some(inner) = cached_error(&lower)
+        && let Some(failure) = of_text(inner, &said, target)
+    {
+        return failure;
+    }
+    of_text(&lower, &said, target).unwrap_or_else(|| of_code(&code, &said, target))
+}
+
+/// The server's error in that of `PgBouncer`, which keeps it for `server_login_retry` seconds.
+fn cached_error(lower: &str) -> Option<&str> {
+    let (_, inner) = lower.split_once("cached error: ")?;
+    Some(inner.trim_end().trim_end_matches("(server_login_retry)").trim_end())
+}
+
+/// What a text in lower case says, whatever the code is.
+fn of_text(lower: &str, said: &str, target: Option<Target<'_>>) -> Option<LoginFailure> {
+    if let Some(cause) = CAUSES.iter().find(|cause| occurs(cause, lower)) {
         if cause.meaning == WRONG_PASSWORD {
-            return wrong_password(&said, target);
+            return Some(wrong_password(said, target));
         }
         let sentence = format!("{}: {said}", cause.meaning);
-        return if cause.away {
+        return Some(if cause.away {
             LoginFailure::away(sentence, cause.remedy)
         } else {
             LoginFailure::lasting(sentence, cause.remedy)
-        };
+        });
     }
-    of_code(&code, &said, target)
+    let missing = lower.strip_suffix("\" does not exist")?;
+    let code = match missing.split_once(" \"")?.0 {
+        "database" => "3D000",
+        "role" => "28000",
+        _ => return None,
+    };
+    Some(of_code(code, said, target))
 }
 
 fn occurs(cause: &Cause, lower: &str) -> bool {

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::values::Values;
 
 /// `sslrootcert`, `sslcert` and `sslkey`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::postgres) struct Certificates {
     /// `None`: the certificates of the system.
     pub(in crate::postgres) root: Option<PathBuf>,

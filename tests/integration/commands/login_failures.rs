@@ -11,9 +11,25 @@ use crate::support::{FakeServer, Setup, TestEnvironment, TlsServer, ended, run, 
 const PASSWORD: &str = "pw-Zebra-4711";
 
 /// SQLSTATE and text of a server or a pooler, and what `check` says about it.
-const ANSWERS: [(&str, &str, &[&str]); 26] = [
+const ANSWERS: [(&str, &str, &[&str]); 30] = [
     ("28P01", "password authentication failed for user \"me\"", &["rejects the login", "correct user and password"]),
     ("08P01", "SASL authentication failed", &["rejects the login"]),
+    (
+        "08P01",
+        "server login has been failing, cached error: password authentication failed for user \"me\" (server_login_retry)",
+        &["rejects the login", "correct user and password"],
+    ),
+    (
+        "08P01",
+        "server login has been failing, cached error: database \"app\" does not exist (server_login_retry)",
+        &["the database does not exist", "CREATE DATABASE"],
+    ),
+    (
+        "08P01",
+        "server login has been failing, cached error: role \"me\" does not exist (server_login_retry)",
+        &["does not let this user in", "CREATE ROLE"],
+    ),
+    ("XX000", "database \"app\" does not exist", &["the database does not exist"]),
     ("28000", "PAM authentication failed for user \"me\"", &["rejects the login", "token that expires"]),
     (
         "28P01",
@@ -77,11 +93,16 @@ const ANSWERS: [(&str, &str, &[&str]); 26] = [
 ];
 
 /// The same for a server that is away: it is tried again.
-const AWAY: [(&str, &str, &str); 5] = [
+const AWAY: [(&str, &str, &str); 6] = [
     ("57P03", "the database system is starting up", "starting up, shutting down or in recovery"),
     ("57P03", "the database system is not yet accepting connections", "starting up, shutting down or in recovery"),
     ("57P01", "terminating connection due to administrator command", "starting up, shutting down or in recovery"),
     ("08P01", "server login has been failing, try again later (server_login_retry)", "cannot reach its server"),
+    (
+        "08P01",
+        "server login has been failing, cached error: the database system is starting up (server_login_retry)",
+        "cannot reach its server",
+    ),
     ("53200", "out of memory", "cannot take a connection now"),
 ];
 
@@ -304,22 +325,6 @@ async fn variables_and_the_password_file_apply_as_in_psql() {
     let printed = with(0o644, "postgres://").await;
     assert!(printed.contains("is ignored, because others may read it"), "{printed}");
     role.drop(&env).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_certificate_file_is_a_configuration_error() {
-    let env = TestEnvironment::set_up(Setup::default()).await;
-    for parameter in ["sslrootcert", "sslcert", "sslkey"] {
-        let more = if parameter == "sslkey" { "&sslcert=/etc/hostname" } else { "" };
-        let mut command = env.command(&["check", "--offline"]);
-        command.env(
-            "IMSYNC_SOURCE_URL",
-            format!("postgres://me:{PASSWORD}@h/app?sslmode=require&{parameter}=/no/{parameter}{more}"),
-        );
-        let output = run(command).await.expect_code(2);
-        assert!(output.stdout.contains("IMSYNC_SOURCE_URL: ssl"), "{output:?}");
-        assert!(!format!("{output:?}").contains(PASSWORD), "{output:?}");
-    }
 }
 
 /// Documented in docs/operating.md, "Connections".

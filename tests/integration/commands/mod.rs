@@ -17,6 +17,7 @@ mod http;
 mod http_proxy;
 mod lease;
 mod login_failures;
+mod login_routes;
 mod migrate;
 mod notify;
 mod preview;
