@@ -152,7 +152,7 @@ impl Leader<'_> {
             PassError::Source(_) => {
                 // Connecting also introspects the table again: a column may have been added or dropped.
                 let mapping = Mapping::new(&self.context.config);
-                match Source::connect(&self.context.config, mapping.columns()).await {
+                match Source::reconnect(&self.context.config, mapping.columns()).await {
                     Ok(source) => {
                         self.engine.replace_source(source).await.err().map(|error| Ended::Retry(error.to_string()))
                     }

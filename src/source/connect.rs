@@ -26,7 +26,24 @@ impl Source {
     /// [`SourceError::Unsuitable`] or [`SourceError::Unmet`] when the configuration, the table or the role has to be
     /// changed, else [`SourceError::Unreachable`] or [`SourceError::Refused`].
     pub async fn connect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
-        let (source, findings) = Self::examine(config, columns).await?;
+        Self::connect_with(config, columns, true).await
+    }
+
+    /// Like [`Source::connect`], to replace a lost connection. Rows with unusual stamps are not counted again, which may take
+    /// fifteen seconds.
+    ///
+    /// # Errors
+    /// Those of [`Source::connect`].
+    pub async fn reconnect(config: &config::Config, columns: &[String]) -> Result<Self, SourceError> {
+        Self::connect_with(config, columns, false).await
+    }
+
+    async fn connect_with(
+        config: &config::Config,
+        columns: &[String],
+        counts_stamps: bool,
+    ) -> Result<Self, SourceError> {
+        let (source, findings) = Self::examine_with(config, columns, counts_stamps).await?;
         source.ok_or_else(|| SourceError::Unmet(Findings(findings.0.into_iter().filter(Finding::is_error).collect())))
     }
 
@@ -36,6 +53,14 @@ impl Source {
     /// # Errors
     /// When the connection cannot be opened, or is lost.
     pub async fn examine(config: &config::Config, columns: &[String]) -> Result<(Option<Self>, Findings), SourceError> {
+        Self::examine_with(config, columns, true).await
+    }
+
+    async fn examine_with(
+        config: &config::Config,
+        columns: &[String],
+        counts_stamps: bool,
+    ) -> Result<(Option<Self>, Findings), SourceError> {
         let mut session = SourceSession::open(config).await?;
         let mut findings = Findings::default();
         let server = examine_server(&mut session, config.source.watermark_column.is_some()).await;
@@ -56,18 +81,18 @@ impl Source {
             findings.extend(["source.filter", "source.account_index"].map(|id| Finding::unchecked(id, because)));
             return Ok((None, findings));
         }
-        Self::examine_columns(config, session, table.clone(), &found, findings).await
+        Self::examine_columns(config, session, &found, counts_stamps, findings).await
     }
 
     /// The part of [`Source::examine`] that needs the account column.
     async fn examine_columns(
         config: &config::Config,
         mut session: SourceSession,
-        table: Table,
         found: &FoundColumns<'_>,
+        counts_stamps: bool,
         mut findings: Findings,
     ) -> Result<(Option<Self>, Findings), SourceError> {
-        let source = &config.source;
+        let (source, table) = (&config.source, found.table.clone());
         let Some((account, account_type)) = found.account else { return Ok((None, findings)) };
         let account_unique = table.has_unique_index(&mut session, account).await?;
         let limit = page_limit(source.page_size, account_unique);
@@ -111,7 +136,7 @@ impl Source {
             full_every: config.schedule.full_every,
             stamp_remedy: &stamp_remedy,
         };
-        warnings.extend(hidden_changes.collect(&mut session).await);
+        warnings.extend(hidden_changes.collect(&mut session, counts_stamps).await);
         findings.extend(warnings.clone());
         let Some((fingerprint_reader, fingerprint)) = fingerprint else {
             return Ok((None, findings));

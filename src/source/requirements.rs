@@ -26,6 +26,7 @@ const KNOWN_TIMEZONE: &str =
 /// The configured columns, as far as they were found and have accepted types.
 #[derive(Debug)]
 pub(super) struct FoundColumns<'a> {
+    pub(super) table: &'a Table,
     pub(super) account: Option<(&'a Column, AccountType)>,
     pub(super) watermark: Option<(&'a Column, WatermarkType)>,
     /// The name of the deleted column, and whether it is a boolean.
@@ -69,7 +70,7 @@ pub(super) fn find_columns<'a>(
     let watermark = keep_typed(watermark, &mut problems);
     problems.extend(missing_privileges(table, &read));
     let deleted = deleted.map(|column| (column.name.as_str(), column.base_type == "bool"));
-    (FoundColumns { account, watermark, deleted, mapped: found_mapped }, problems)
+    (FoundColumns { table, account, watermark, deleted, mapped: found_mapped }, problems)
 }
 
 /// The column with its type; a type that is not accepted becomes a problem.

@@ -260,3 +260,15 @@ async fn a_lost_connection_differs_from_a_dropped_column() {
         assert!(matches!(unreachable, SourceError::Unreachable(_)), "{unreachable}");
     }
 }
+
+#[tokio::test]
+async fn unusual_stamps_are_counted_by_the_first_connection_only() {
+    let database = TestDatabase::create().await;
+    database.run("CREATE TABLE users (id int PRIMARY KEY, updated_at timestamptz); INSERT INTO users VALUES (1)").await;
+    let mut config = database.config("users");
+    config.source.watermark_column = Some("updated_at".to_owned());
+    let has_count =
+        |source: &crate::source::Source| source.warnings().iter().any(|warning| warning.id() == "source.null_stamps");
+    assert!(has_count(&database.open(&config, &[]).await.unwrap()));
+    assert!(!has_count(&crate::source::Source::reconnect(&config, &[]).await.unwrap()));
+}
