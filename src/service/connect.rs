@@ -133,7 +133,7 @@ impl Resources {
         match tried {
             LeaseTry::Taken(lease, writer) => {
                 self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
-                Ok(Ok((lease, writer)))
+                Ok(Ok((lease, *writer)))
             }
             LeaseTry::HeldBy(holder, session) => {
                 self.lease_session = Some(session);

@@ -72,7 +72,7 @@ pub struct LeaseSession(PgConnection);
 #[derive(Debug)]
 pub enum LeaseTry {
     /// This process has the lease now.
-    Taken(Lease, StateWriter),
+    Taken(Lease, Box<StateWriter>),
     /// Another process has it. The session is for the next try, which must begin within 4 s.
     HeldBy(LeaseHolder, LeaseSession),
 }
@@ -108,7 +108,7 @@ impl State {
     ) -> Result<Result<(Lease, StateWriter), LeaseHolder>, StateError> {
         let session = self.lease_session().await?;
         Ok(match self.try_lease(session, sync_id, holder_id).await? {
-            LeaseTry::Taken(lease, writer) => Ok((lease, writer)),
+            LeaseTry::Taken(lease, writer) => Ok((lease, *writer)),
             LeaseTry::HeldBy(holder, _) => Err(holder),
         })
     }
@@ -140,7 +140,7 @@ impl State {
         let (join, joining) = mpsc::channel(1);
         let keeper = tokio::spawn(keep_alive(connection, sync_id, heartbeat.clone(), released, joining));
         let lease = Lease { heartbeat, release: Some(release), join, keeper, last_call_seconds_ago };
-        Ok(LeaseTry::Taken(lease, writer))
+        Ok(LeaseTry::Taken(lease, Box::new(writer)))
     }
 
     /// Whether any process holds the lease now.

@@ -189,16 +189,15 @@ async fn nothing_is_repaired_without_watermark_or_by_a_dry_run() {
 async fn a_resumed_full_pass_keeps_the_count_of_repairs() {
     let setup = Setup {
         source: format!("{SOURCE}page_size = 500\n"),
-        im: "users_per_call = 100\nmax_in_flight = 4\ntimeout = \"30s\"\n".to_owned(),
+        // At this rate two deliveries of 1,000 accounts are open at once, and positions are stored once a second.
+        im: "users_per_call = 25\ncalls_per_second = 50\nmax_in_flight = 4\ntimeout = \"30s\"\n".to_owned(),
         ..Setup::default()
     };
     let env = environment_of(6_000, setup).await;
     env.execute("UPDATE users SET updated_at = '2020-01-01'").await;
     env.run_until_no_full_pass_is_due().await;
     env.execute("UPDATE users SET city = 'hidden ' || id").await;
-    // Positions are stored once a second: the first calls take longer.
-    fault(&env, "slow:200ms:command=set_attr:times=30");
-    let hold = fault(&env, "hold:after=30:command=set_attr");
+    let hold = fault(&env, "hold:after=130:command=set_attr");
     let mut backfill = env.start("run", &["backfill"]);
     env.handle().wait_until(|counters| counters.held >= 1).await;
     let counted = "SELECT count(*) FROM imsync.sync WHERE full_pass_repairs_so_far IS NOT NULL AND full_pass_position IS NOT NULL";
