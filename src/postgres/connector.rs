@@ -66,6 +66,9 @@ impl Connector {
     async fn open(&self, url: &PgUrl, only: Option<&Route>) -> Result<PgConnection, LoginFailure> {
         let (connection, route) = open(url, only, &self.application_name).await?;
         *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+        if let Some(file) = &self.file {
+            file.note_connected();
+        }
         Ok(connection)
     }
 
@@ -135,7 +138,9 @@ impl Connector {
                 return None;
             }
         };
-        match self.prove(&file.in_force(), &new).await {
+        // Until a connection has succeeded, the host may be a mistake that is being corrected.
+        let in_force = Some(file.in_force()).filter(|_| file.has_connected());
+        match self.prove(in_force.as_ref(), &new).await {
             Ok(connection) => {
                 if file.put_in_force(new) {
                     let path = file.file().path().display();
@@ -153,24 +158,27 @@ impl Connector {
         }
     }
 
-    /// Opens a connection with a new URL. The error is the reason why the URL is not used, or `None` when nothing is known
+    /// Opens a connection with a new URL, which has to lead to the server of the one in force. The error is the reason why the URL is not used, or `None` when nothing is known
     /// about it, because the server cannot be reached.
-    async fn prove(&self, in_force: &PgUrl, new: &PgUrl) -> Result<PgConnection, Option<String>> {
-        if !in_force.names_same_server(new) {
+    async fn prove(&self, in_force: Option<&PgUrl>, new: &PgUrl) -> Result<PgConnection, Option<String>> {
+        if let Some(in_force) = in_force.filter(|in_force| !in_force.names_same_server(new)) {
             // What it names is not shown: in half of a URL, a part of the password can stand in the place of the port.
             let other = format!("it does not name {}", in_force.redacted());
             match lead_to_same_server(in_force, new).await {
                 Some(true) => {}
                 Some(false) => return Err(Some(format!("{other}, and another server or database needs a restart"))),
                 None => {
-                    return Err(Some(format!("{other}, and whether it is the same server could not be found out")));
+                    return Err(Some(format!(
+                        "{other}, and whether it is the same server could not be found out; if it is meant, restart imsync"
+                    )));
                 }
             }
         }
         // A server that cannot be reached says nothing about the URL.
-        self.open(new, None)
-            .await
-            .map_err(|failure| failure.refused.then(|| format!("the server refuses its login: {failure}")))
+        self.open(new, None).await.map_err(|failure| {
+            let what = if failure.answered { "the server refuses its login" } else { "no connection can be opened" };
+            failure.refused.then(|| format!("{what}: {failure}"))
+        })
     }
 }
 

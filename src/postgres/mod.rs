@@ -13,6 +13,8 @@ mod login_failure;
 mod network_failure;
 mod refused_login;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod url;
 mod url_file;
 

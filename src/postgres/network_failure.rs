@@ -7,20 +7,53 @@ use std::io;
 use rustls::{CertificateError, Error as TlsError};
 
 use super::login_failure::{LoginFailure, Target};
+use super::url::SslMode;
 
+/// EAFNOSUPPORT, for which the standard library has no kind: the machine has no IPv6 at all.
+const NO_ADDRESS_FAMILY: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
 const TRIED_AGAIN: &str = "it is tried again";
 const IPV4: &str =
     "use an IPv4 address of the provider, or its pooler in session mode, which has one; or give this machine IPv6";
 
 pub(super) async fn of_network(error: &sqlx::Error, target: Target<'_>) -> LoginFailure {
     // A certificate that has expired, or that is replaced at this moment.
-    let may_be_secret = matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Protocol(_));
+    let may_be_secret = match error {
+        sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Io(reason) => tls_error(reason).is_some(),
+        _ => false,
+    };
+    if let Some(reason) = unusable_file(error, target) {
+        return LoginFailure {
+            refused: may_be_secret,
+            ..LoginFailure::lasting(reason, "put the file back, or correct its path and permissions")
+        };
+    }
     LoginFailure { refused: may_be_secret, ..sentence_of(error, target).await }
+}
+
+/// The error of the TLS library, which the driver wraps.
+fn tls_error(reason: &io::Error) -> Option<&TlsError> {
+    reason.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// Why a file of a certificate cannot be used, when the error may come from one. It could be used when the URL was
+/// checked, and the driver reads it for each connection, but does not name it.
+fn unusable_file(error: &sqlx::Error, target: Target<'_>) -> Option<String> {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    let may_be_file = match error {
+        sqlx::Error::Io(reason) => {
+            matches!(reason.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
+        }
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => true,
+        _ => false,
+    };
+    let uses_files = !target.endpoint.is_socket() && target.settings.ssl_mode > SslMode::Disable;
+    (may_be_file && uses_files).then(|| target.settings.certificates.check().err()).flatten()
 }
 
 async fn sentence_of(error: &sqlx::Error, target: Target<'_>) -> LoginFailure {
     match error {
-        sqlx::Error::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        sqlx::Error::Io(reason) => match tls_error(reason) {
             Some(reason) => of_tls(reason, target),
             None => of_socket(reason, target).await,
         },
@@ -73,6 +106,10 @@ async fn of_socket(reason: &io::Error, target: Target<'_>) -> LoginFailure {
             format!("no server listens at the socket {}/.s.PGSQL.{}", endpoint.host, endpoint.port),
             "start it, or correct the folder and the port in the URL",
         ),
+        io::ErrorKind::InvalidInput if endpoint.is_socket() => LoginFailure::lasting(
+            format!("the path of the socket {}/.s.PGSQL.{} is too long", endpoint.host, endpoint.port),
+            "use a folder with a shorter path (at most 107 bytes with the name of the socket), or a host name",
+        ),
         io::ErrorKind::PermissionDenied => LoginFailure::lasting(
             format!("this user may not connect to {endpoint}"),
             "correct the permissions of the folder and the socket, or the rules of the firewall",
@@ -86,14 +123,10 @@ async fn of_socket(reason: &io::Error, target: Target<'_>) -> LoginFailure {
             "if this lasts, a firewall or the provider's list of allowed addresses may drop the packets of this machine",
         ),
         // Without a route, the address family decides what helps.
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-            if has_only_ipv6(target).await =>
-        {
-            LoginFailure::lasting(
-                format!("{} has only IPv6 addresses, and this machine has no IPv6 connection ({text})", endpoint.host),
-                IPV4,
-            )
-        }
+        _ if may_lack_ipv6(reason) && has_only_ipv6(target).await => LoginFailure::lasting(
+            format!("{} has only IPv6 addresses, and this machine has no IPv6 connection ({text})", endpoint.host),
+            IPV4,
+        ),
         io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
             LoginFailure::away(
                 format!("{endpoint} closed the connection during the login"),
@@ -119,6 +152,12 @@ fn of_name(text: &str, target: Target<'_>) -> LoginFailure {
         format!("the host name {host} is not known"),
         "correct the host in the URL, or the name servers of this machine",
     )
+}
+
+fn may_lack_ipv6(reason: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, Unsupported};
+    matches!(reason.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable | Unsupported)
+        || reason.raw_os_error() == Some(NO_ADDRESS_FAMILY)
 }
 
 async fn has_only_ipv6(target: Target<'_>) -> bool {

@@ -27,6 +27,10 @@ pub struct UrlFile {
 
 struct UrlFileState {
     in_force: PgUrl,
+    /// A connection has succeeded, with this URL or an earlier one.
+    has_connected: bool,
+    /// The content that a connection was last tried with, and when.
+    tried: Option<(SecretString, Instant)>,
     /// The content that was refused last, and when.
     refused: Option<(SecretString, Instant)>,
     /// The reason that was logged last, so that it is not logged for each connection.
@@ -42,7 +46,8 @@ impl fmt::Debug for UrlFile {
 impl UrlFile {
     /// `url` was read from the file just now.
     pub fn new(file: SecretFile, url: PgUrl) -> Self {
-        let state = UrlFileState { in_force: url, refused: None, logged: String::new() };
+        let state =
+            UrlFileState { in_force: url, has_connected: false, tried: None, refused: None, logged: String::new() };
         Self { file, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -78,10 +83,11 @@ impl UrlFile {
             refused.expose_secret() == text.expose_secret() && at.elapsed() < RETRY_INTERVAL
         });
         let in_force = state.in_force.clone();
-        drop(state);
         if was_refused && !refused_too {
             return Ok(None);
         }
+        state.tried = Some((text.clone(), clock::monotonic()));
+        drop(state);
         let url = in_force.with_text(text.expose_secret()).map_err(|reason| {
             self.note_refused(&text);
             format!("invalid content of {}: {reason}", self.file.path().display())
@@ -93,8 +99,29 @@ impl UrlFile {
     pub fn put_in_force(&self, url: PgUrl) -> bool {
         let mut state = self.state();
         let is_new = !state.in_force.same_as(&url);
-        *state = UrlFileState { in_force: url, refused: None, logged: String::new() };
+        *state = UrlFileState { in_force: url, has_connected: true, tried: None, refused: None, logged: String::new() };
         is_new
+    }
+
+    /// Remembers that a connection has succeeded.
+    pub fn note_connected(&self) {
+        self.state().has_connected = true;
+    }
+
+    /// Whether a connection has ever succeeded.
+    pub fn has_connected(&self) -> bool {
+        self.state().has_connected
+    }
+
+    /// Whether the file holds another content than the URL in force, which no connection has been tried with lately.
+    pub fn has_untried(&self) -> bool {
+        let Ok(Some(text)) = self.file.read_again() else { return false };
+        let state = self.state();
+        let was_tried = state
+            .tried
+            .as_ref()
+            .is_some_and(|(tried, at)| tried.expose_secret() == text.expose_secret() && at.elapsed() < RETRY_INTERVAL);
+        !was_tried && text.expose_secret() != state.in_force.text().expose_secret()
     }
 
     /// Remembers that a URL of the file is not used.

@@ -15,6 +15,7 @@ use crate::clock::{self, Shutdown};
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::metrics::Metrics;
+use crate::postgres::UrlFile;
 
 /// How often the secret files are read during a sleep after an error.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +67,7 @@ impl DaemonContext {
         shutdown: Shutdown,
         reloader: Reloader,
     ) -> Self {
+        warn_about_urls(&config);
         let reloads = reloader.start(config.clone(), metrics.clone());
         Self { config, metrics, readiness, shutdown, reloads, proved: None, logged_warnings: BTreeSet::new() }
     }
@@ -92,7 +94,7 @@ impl DaemonContext {
             if wake != Wake::Elapsed || left <= SECRETS_INTERVAL {
                 return wake;
             }
-            if has_new_url(&self.config) || secret_key(&self.config) != key {
+            if has_untried_url(&self.config) || secret_key(&self.config) != key {
                 tracing::debug!("a secret file has changed");
                 return wake;
             }
@@ -108,6 +110,7 @@ impl DaemonContext {
         for warning in new.unimplemented_key_warnings() {
             tracing::warn!("{warning}");
         }
+        warn_about_urls(&new);
         self.readiness.set_interval(new.schedule.interval);
         self.config = new;
         self.proved = Some(connections);
@@ -145,10 +148,21 @@ impl DaemonContext {
     }
 }
 
-/// Whether the file of a URL holds one that no connection has tried yet.
-fn has_new_url(config: &Config) -> bool {
+/// Logs what the URLs ask for and imsync does not do.
+fn warn_about_urls(config: &Config) {
+    let (source, state) = (&config.source.url, &config.state.url);
+    let state_warnings = if state.same_as(source) { Vec::new() } else { state.warnings() };
+    for (key, warnings) in [("source.url", source.warnings()), ("state.url", state_warnings)] {
+        for warning in warnings {
+            tracing::warn!("{key}: {warning}");
+        }
+    }
+}
+
+/// Whether the file of a URL holds one that no connection has tried lately.
+fn has_untried_url(config: &Config) -> bool {
     let files = [&config.source.url_file, &config.state.url_file];
-    files.into_iter().flatten().any(|file| matches!(file.read_new(false), Ok(Some(_))))
+    files.into_iter().flatten().any(UrlFile::has_untried)
 }
 
 /// What the file of the secret key holds; `None` without a file, or when it holds no key.

@@ -20,6 +20,15 @@ pub(in crate::postgres) struct Certificates {
     pub(in crate::postgres) root: Option<PathBuf>,
     /// The certificate of the client and its key.
     pub(in crate::postgres) client: Option<(PathBuf, PathBuf)>,
+    shown: Shown,
+}
+
+/// How root, certificate and key were given: by the parameter, or by its variable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    root: &'static str,
+    certificate: &'static str,
+    key: &'static str,
 }
 
 impl Certificates {
@@ -35,24 +44,31 @@ impl Certificates {
         };
         let certificate = given("sslcert").or_else(|| existing(default("postgresql.crt")));
         let key = given("sslkey").or_else(|| default("postgresql.key"));
-        Self { root, client: certificate.map(|certificate| (certificate, key.unwrap_or_default())) }
+        let shown = Shown {
+            root: values.shown("sslrootcert"),
+            certificate: values.shown("sslcert"),
+            key: values.shown("sslkey"),
+        };
+        Self { root, client: certificate.map(|certificate| (certificate, key.unwrap_or_default())), shown }
     }
 
     /// Whether each file can be read and contains what it should.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::postgres) fn check(&self) -> Result<(), String> {
         if let Some(path) = &self.root {
-            check_certificates("sslrootcert", path)?;
+            check_certificates(self.shown.root, path)?;
         }
         let Some((certificate, key)) = &self.client else { return Ok(()) };
-        check_certificates("sslcert", certificate)?;
+        check_certificates(self.shown.certificate, certificate)?;
         if key.as_os_str().is_empty() {
-            return Err("sslcert needs sslkey, the file with its private key".to_owned());
+            return Err(format!("{} needs sslkey, the file with its private key", self.shown.certificate));
         }
-        match PrivateKeyDer::from_pem_slice(&read("sslkey", key)?) {
+        match PrivateKeyDer::from_pem_slice(&read(self.shown.key, key)?) {
             Ok(_) => Ok(()),
-            Err(_) => {
-                Err(format!("sslkey: {} contains no private key in PEM format without a passphrase", key.display()))
-            }
+            Err(_) => Err(format!(
+                "{}: {} contains no private key in PEM format without a passphrase",
+                self.shown.key,
+                key.display()
+            )),
         }
     }
 }

@@ -84,6 +84,13 @@ impl PgUrl {
                     .to_owned(),
             );
         }
+        let uses_network = self.settings.endpoints.iter().any(|endpoint| !endpoint.is_socket());
+        if uses_network && self.settings.ssl_mode == SslMode::VerifyCa {
+            warnings.push(
+                "sslmode=verify-ca (and require with a root certificate) also accepts a certificate of any public authority for any host name, because the certificates of the system are trusted in addition to sslrootcert; set sslmode=verify-full"
+                    .to_owned(),
+            );
+        }
         if self.settings.password.is_none()
             && let Some(endpoint) = self.settings.endpoints.first()
             && let Err(ignored) = self.settings.password_of_file(endpoint)

@@ -130,6 +130,10 @@ impl PgSettings {
                 "hostaddr together with sslmode=verify-full is not supported by imsync, leave it out".to_owned()
             );
         }
+        let uses_tls = ssl_mode > SslMode::Disable && endpoints.iter().any(|endpoint| !endpoint.is_socket());
+        if uses_tls && certificates.client.is_none() {
+            refuse_unused_certificate(variables)?;
+        }
         let is_on =
             |choices: [(&'static str, bool); 2], name| values.choice(name, &choices).map(Option::unwrap_or_default);
         let bindings = [("disable", false), ("prefer", false), ("require", true)];
@@ -175,11 +179,14 @@ fn encryption(values: &Values, home: Option<&std::path::Path>) -> Result<(SslMod
     let is_system = values.get("sslrootcert") == Some("system");
     let mut mode = given.or(required).unwrap_or(if is_system { SslMode::VerifyFull } else { SslMode::Prefer });
     if is_system && mode != SslMode::VerifyFull {
-        return Err("sslrootcert=system needs sslmode=verify-full, as psql does".to_owned());
+        return Err(format!("{}=system needs sslmode=verify-full, as psql does", values.shown("sslrootcert")));
     }
     let direct = values.choice("sslnegotiation", &[("postgres", false), ("direct", true)])?;
     if direct == Some(true) && mode < SslMode::Require {
-        return Err("sslnegotiation=direct needs sslmode=require or stronger, as psql does".to_owned());
+        return Err(format!(
+            "{}=direct needs sslmode=require or stronger, as psql does",
+            values.shown("sslnegotiation")
+        ));
     }
     let certificates = Certificates::find(values, home);
     if mode > SslMode::Allow {
@@ -192,9 +199,22 @@ fn encryption(values: &Values, home: Option<&std::path::Path>) -> Result<(SslMod
     Ok((mode, certificates))
 }
 
+/// The driver reads these variables itself, and a key or a certificate alone fails every handshake.
+fn refuse_unused_certificate(variables: &PgVariables) -> Result<(), String> {
+    for variable in ["PGSSLCERT", "PGSSLKEY"] {
+        if variables.is_set(variable) {
+            return Err(format!(
+                "{variable} is set, and the connection uses no client certificate; unset the variable, or name certificate and key with sslcert and sslkey"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn connect_timeout(values: &Values) -> Result<Duration, String> {
     let Some(text) = values.get("connect_timeout") else { return Ok(CONNECT_TIMEOUT) };
-    let seconds: i32 = text.trim().parse().map_err(|_| "connect_timeout must be a number of seconds".to_owned())?;
+    let seconds: i32 =
+        text.trim().parse().map_err(|_| format!("{} must be a number of seconds", values.shown("connect_timeout")))?;
     Ok(match u64::try_from(seconds) {
         Ok(seconds) if seconds > 0 => Duration::from_secs(seconds).max(MIN_CONNECT_TIMEOUT),
         // libpq waits without a limit.
@@ -217,15 +237,15 @@ fn endpoints(values: &Values) -> Result<Vec<PgEndpoint>, String> {
     for index in 0..count {
         let port = match ports.get(index).or(ports.first().filter(|_| ports.len() == 1)) {
             None | Some(&"") => DEFAULT_PORT,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|port| *port != 0)
-                .ok_or_else(|| format!("port must be a number from 1 to 65535; {}", syntax::ENCODING_HINT))?,
+            Some(text) => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| match values.shown("port") {
+                "port" => format!("port must be a number from 1 to 65535; {}", syntax::ENCODING_HINT),
+                variable => format!("{variable} must be a number from 1 to 65535"),
+            })?,
         };
         let address = addresses.as_ref().and_then(|addresses| addresses.get(index)).filter(|text| !text.is_empty());
-        let address: Option<IpAddr> =
-            address.map(|text| text.parse().map_err(|_| "hostaddr must be an IP address".to_owned())).transpose()?;
+        let address: Option<IpAddr> = address
+            .map(|text| text.parse().map_err(|_| format!("{} must be an IP address", values.shown("hostaddr"))))
+            .transpose()?;
         let host = hosts.as_ref().and_then(|hosts| hosts.get(index)).filter(|host| !host.is_empty());
         if host.is_some_and(|host| host.starts_with('@')) {
             return Err("an abstract socket (a host that starts with @) is not supported by imsync".to_owned());

@@ -19,6 +19,11 @@ impl PgVariables {
         name == "HOME" || PARAMETERS.iter().any(|parameter| parameter.variable == Some(name))
     }
 
+    /// Whether the variable is set, even to an empty value.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The value, unless it is empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -77,12 +82,18 @@ impl Values {
         self.by_name.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// How the user gave this parameter: by its name, or by a variable.
+    pub(super) fn shown(&self, name: &'static str) -> &'static str {
+        let variable = parameters::find(name).and_then(|parameter| parameter.variable);
+        variable.filter(|variable| self.variables.iter().any(|(used, _)| used == variable)).unwrap_or(name)
+    }
+
     /// The choice of this name, `None` when it is not given.
-    pub(super) fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, String> {
+    pub(super) fn choice<T: Copy>(&self, name: &'static str, choices: &[(&str, T)]) -> Result<Option<T>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let known = choices.iter().find(|(text, _)| text.eq_ignore_ascii_case(value));
-        known
-            .map(|(_, choice)| Some(*choice))
-            .ok_or_else(|| format!("{name} must be {}", alternatives(choices.iter().map(|(text, _)| *text))))
+        known.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
+            format!("{} must be {}", self.shown(name), alternatives(choices.iter().map(|(text, _)| *text)))
+        })
     }
 }

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use imsync::cluster::{Cluster, ClusterOptions};
 
-use super::{logged, stop, syncs, users};
-use crate::support::{Database, Setup, TestEnvironment};
+use super::{logged, replace, stop, syncs, users};
+use crate::support::{Database, Setup, TestEnvironment, TlsServer};
 
 /// The name in the client's certificate, which is the name of the role.
 const ROLE: &str = "certified";
@@ -111,5 +111,30 @@ async fn a_renewed_client_certificate_is_used() {
     env.eventually("the old certificate is refused", async || logged(&env, "; retrying") > 0).await;
     install(directory, "pair2");
     syncs(&env, "with the renewed certificate").await;
+    stop(daemon).await;
+}
+
+/// The TLS library words these errors, and the server does not answer to a login.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_whose_certificate_does_not_fit_is_reported() {
+    let server = TlsServer::start().await;
+    let database = Database::on_own_server(server.database.url().to_owned());
+    let env = TestEnvironment::set_up_on(database, Setup::default()).await;
+    env.execute(&users(5)).await;
+    let file = env.directory().join("database_url");
+    replace(&file, &server.url("localhost", "sslmode=require"));
+    env.edit(&format!("url = \"{}\"", env.database.url()), "url_file = \"database_url\"");
+    let daemon = env.start("run", &["run"]);
+    syncs(&env, "at the start").await;
+    let other = format!("sslmode=verify-full&sslrootcert={}", server.other_authority().display());
+    replace(&file, &server.url("localhost", &other));
+    env.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'imsync%'").await;
+    env.eventually("the file and the reason are logged", async || {
+        let log = env.printed("run", "err");
+        let mut lines = log.lines().filter(|line| line.contains("new content of a secret file is not used"));
+        lines.any(|line| line.contains("database_url") && line.contains("was not issued by the authority"))
+    })
+    .await;
+    syncs(&env, "with the old URL").await;
     stop(daemon).await;
 }

@@ -206,3 +206,17 @@ async fn a_password_of_the_password_file_rotates_too() {
     stop(daemon).await;
     role.drop(&env).await;
 }
+
+/// The host cannot be told from another server before a connection has succeeded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_host_is_corrected_in_the_file() {
+    let (env, role) = set_up("url_file = \"database_url\"").await;
+    let good = role.url_with("first");
+    replace(&role.file, &good.replace(&format!(":{}/", role.url.port().unwrap()), ":1/"));
+    let daemon = env.start("run", &["run"]);
+    env.eventually("the first attempt fails", async || logged(&env, "nothing listens at") > 0).await;
+    replace(&role.file, &good);
+    syncs(&env, "with the right host").await;
+    stop(daemon).await;
+    role.drop(&env).await;
+}
