@@ -238,10 +238,8 @@ fn driver_options(
     if let Some((certificate, key)) = &settings.certificates.client {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    if let Some(password) = password {
-        options = options.password(password.expose_secret());
-    }
-    options
+    // Without one, the driver would take that of the environment, or of the password file for its default host.
+    options.password(password.map_or("", |password| password.expose_secret()))
 }
 
 fn password(settings: &PgSettings, endpoint: &PgEndpoint) -> Option<SecretString> {

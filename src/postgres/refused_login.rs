@@ -291,12 +291,16 @@ fn of_code(code: &str, said: &str, target: Option<Target<'_>>) -> LoginFailure {
 
 /// A text of the server in one line, without the password.
 fn shown(text: &str, target: Option<Target<'_>>) -> String {
-    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
+    // The password is replaced before the text is cut, which could leave a part of it.
+    let mut text = text.to_owned();
     if let Some(Target { settings, endpoint }) = target {
         let of_file = settings.password_of_file(endpoint).ok().flatten();
         for password in [&settings.password, &of_file].into_iter().flatten() {
-            text = text.replace(password.expose_secret(), "…");
+            // Replacing an empty one would insert a sign after each character.
+            if !password.expose_secret().is_empty() {
+                text = text.replace(password.expose_secret(), "…");
+            }
         }
     }
-    text
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }

@@ -22,7 +22,7 @@ const VALID_FOR: Duration = Duration::from_secs(1);
 /// The last reading.
 #[derive(Debug, Default)]
 struct StatusCache {
-    /// Opened by the first request.
+    /// Opened by the first request, and again after an error.
     state: Option<State>,
     reading: Option<(Instant, Result<Value, String>)>,
 }
@@ -46,7 +46,14 @@ impl StatusCache {
             let opened = State::open(config, Access::Status).await.map_err(|error| error.to_string())?;
             self.state.insert(opened)
         };
-        status::document(state).await.map_err(|error| error.to_string())
+        let document = status::document(state).await.map_err(|error| error.to_string());
+        // Its connections stay with one server of the URL, and another one may have taken over.
+        if document.is_err()
+            && let Some(state) = self.state.take()
+        {
+            tokio::spawn(async move { state.close().await });
+        }
+        document
     }
 }
 

@@ -4,7 +4,8 @@
 
 use imsync::cluster::{Cluster, ClusterOptions};
 
-use crate::support::{Database, Setup, TestEnvironment, ended, run, signal};
+use super::{Role, ask, free_port};
+use crate::support::{Database, Setup, TcpProxy, TestEnvironment, TlsServer, ended, run, signal};
 
 /// What `check` prints with this URL for both databases.
 async fn check(env: &TestEnvironment, url: &str, variables: &[(&str, &str)]) -> String {
@@ -65,4 +66,65 @@ async fn a_missing_certificate_file_is_a_configuration_error() {
         assert!(output.stdout.contains("IMSYNC_SOURCE_URL: ssl"), "{output:?}");
         assert!(!format!("{output:?}").contains("pw-Zebra-4711"), "{output:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_file_that_vanishes_is_named() {
+    let server = TlsServer::start().await;
+    let database = Database::on_own_server(server.database.url().to_owned());
+    let env = TestEnvironment::set_up_on(database, Setup::default()).await;
+    env.execute("INSERT INTO users (id, city) VALUES ('u1', 'Bonn')").await;
+    let root = env.directory().join("root.crt");
+    std::fs::copy(server.authority(), &root).unwrap();
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", root.display());
+    env.edit(env.database.url(), &server.url("localhost", &parameters));
+    let mut daemon = env.start("daemon", &["run"]);
+    env.eventually("the first pass ends", async || env.handle().users().len() == 1).await;
+    std::fs::remove_file(&root).unwrap();
+    env.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'imsync%'").await;
+    env.eventually("the file is named", async || env.printed("daemon", "err").contains("sslrootcert: cannot read "))
+        .await;
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}
+
+/// The driver would look for the password of its default host, and send it to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_of_another_host_is_not_sent() {
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    let role = Role::create(&env).await;
+    let file = env.directory().join(".pgpass");
+    std::fs::write(&file, format!("localhost:*:*:*:{}\n", Role::PASSWORD)).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let url = role.url.replace(&format!(":{}@", Role::PASSWORD), "@");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let home = env.directory().display().to_string();
+    let printed = check(&env, &format!("{url}{separator}options=-c%20geqo%3Doff"), &[("HOME", &home)]).await;
+    assert!(printed.contains("asks for a password, and there is none"), "{printed}");
+    role.drop(&env).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_follows_a_failover() {
+    let port = free_port();
+    let more = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[schedule]\ninterval = \"200ms\"\n");
+    let env = TestEnvironment::set_up(Setup { more, ..Setup::default() }).await;
+    let url = env.database.url().to_owned();
+    let (first, second) = (TcpProxy::start(&env.database, None).await, TcpProxy::start(&env.database, None).await);
+    let host = |text: &str| {
+        let url = url::Url::parse(text).unwrap();
+        format!("127.0.0.1:{}", url.port().unwrap())
+    };
+    let both = format!("{},{}", host(first.url()), host(second.url()));
+    env.edit(&url, &first.url().replace(&host(first.url()), &both));
+    let mut daemon = env.start("daemon", &["run"]);
+    let has_status = async || ask(port, "/status").await.is_some_and(|(code, _)| code == 200);
+    env.eventually("the status is shown", has_status).await;
+    drop(first);
+    env.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'imsync%'").await;
+    env.eventually("the lost server is noticed", async || !has_status().await).await;
+    env.eventually("the status is read from the other server", has_status).await;
+    assert!(second.connections() > 0);
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
 }
