@@ -105,7 +105,7 @@ impl Connector {
     /// Options for the next connections of a pool, whose options come from here; `None` when those have not changed.
     ///
     /// `refused`: the server has refused a login with them.
-    pub async fn renewed_options(&self, _current: &PgConnectOptions, refused: bool) -> Option<PgConnectOptions> {
+    pub async fn renewed_options(&self, refused: bool) -> Option<PgConnectOptions> {
         if let Some(connection) = self.try_new_url(refused).await {
             close(connection).await;
         }
@@ -158,8 +158,8 @@ impl Connector {
         }
     }
 
-    /// Opens a connection with a new URL, which has to lead to the server of the one in force. The error is the reason why the URL is not used, or `None` when nothing is known
-    /// about it, because the server cannot be reached.
+    /// Opens a connection with a new URL, which has to lead to the server of the one in force. The error is the reason why
+    /// the URL is not used, or `None` when nothing is known about it, because the server cannot be reached.
     async fn prove(&self, in_force: Option<&PgUrl>, new: &PgUrl) -> Result<PgConnection, Option<String>> {
         if let Some(in_force) = in_force.filter(|in_force| !in_force.names_same_server(new)) {
             // What it names is not shown: in half of a URL, a part of the password can stand in the place of the port.

@@ -57,7 +57,7 @@ impl StatePool {
 
     /// False when the options have not changed.
     async fn set_options(&self, refused: bool) -> bool {
-        let Some(options) = self.connector.renewed_options(&self.pool.connect_options(), refused).await else {
+        let Some(options) = self.connector.renewed_options(refused).await else {
             return false;
         };
         self.pool.set_connect_options(options);

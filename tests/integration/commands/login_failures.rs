@@ -303,8 +303,9 @@ async fn several_hosts_are_tried_in_order() {
 async fn variables_and_the_password_file_apply_as_in_psql() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     let role = Role::create(&env).await;
-    env.execute(&format!("GRANT SELECT ON users TO {}", role.name)).await;
     let url = url::Url::parse(&role.url).unwrap();
+    let database = url.path().trim_start_matches('/');
+    env.execute(&format!("GRANT SELECT ON users TO {0}; GRANT CREATE ON DATABASE {database} TO {0}", role.name)).await;
     let file = env.directory().join(".pgpass");
     std::fs::write(&file, format!("*:*:*:{}:{}\n", role.name, Role::PASSWORD)).unwrap();
     let with = async |mode: u32, list: &str| {
@@ -312,7 +313,7 @@ async fn variables_and_the_password_file_apply_as_in_psql() {
         let mut command = env.command(&["check"]);
         command.env("IMSYNC_SOURCE_URL", list).env("HOME", env.directory());
         command.env("PGUSER", &role.name).env("PGPORT", url.port().unwrap().to_string()).env("PGHOST", "127.0.0.1");
-        command.env("PGDATABASE", url.path().trim_start_matches('/'));
+        command.env("PGDATABASE", database);
         let output = run(command).await;
         assert!(!format!("{output:?}").contains(Role::PASSWORD), "{output:?}");
         output.stdout
