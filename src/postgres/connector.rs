@@ -6,7 +6,7 @@
 //! A new URL is tried before it is used: whoever changes the file before the server, or writes only half of it, leaves
 //! the old one in force.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
@@ -21,22 +21,21 @@ pub struct Connector {
     url: PgUrl,
     file: Option<UrlFile>,
     application_name: Arc<str>,
+    last: Arc<Mutex<LastLogin>>,
+}
+
+#[derive(Debug, Default)]
+struct LastLogin {
     /// The way of the last connection, so that the next ones lead to the same server of a list.
-    route: Arc<Mutex<Option<Route>>>,
+    route: Option<Route>,
     /// The settings behind the options that were given out last.
-    given: Arc<Mutex<Option<LoginSettings>>>,
+    given: Option<LoginSettings>,
 }
 
 impl Connector {
     /// `file`: where `url` comes from; `None` for a URL that is given by value.
     pub fn new(url: &PgUrl, file: Option<&UrlFile>, application_name: &str) -> Self {
-        Self {
-            url: url.clone(),
-            file: file.cloned(),
-            application_name: application_name.into(),
-            route: Arc::default(),
-            given: Arc::default(),
-        }
+        Self { url: url.clone(), file: file.cloned(), application_name: application_name.into(), last: Arc::default() }
     }
 
     fn url(&self) -> PgUrl {
@@ -54,18 +53,22 @@ impl Connector {
 
     fn give(&self, settings: LoginSettings) -> PgConnectOptions {
         let options = settings.options(&self.application_name);
-        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+        self.last().given = Some(settings);
         options
     }
 
-    fn route(&self) -> Option<Route> {
+    fn last(&self) -> MutexGuard<'_, LastLogin> {
         // Each change is a plain assignment, so a panic cannot leave a change half done.
-        self.route.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn route(&self) -> Option<Route> {
+        self.last().route.clone()
     }
 
     async fn open(&self, url: &PgUrl, only: Option<&Route>) -> Result<PgConnection, LoginFailure> {
         let (connection, route) = open(url, only, &self.application_name).await?;
-        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+        self.last().route = Some(route);
         if let Some(file) = &self.file {
             file.note_connected();
         }
@@ -110,7 +113,7 @@ impl Connector {
             close(connection).await;
         }
         let settings = self.settings();
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let given = self.last().given.clone();
         (!given.is_some_and(|given| given.same_as(&settings))).then(|| self.give(settings))
     }
 
