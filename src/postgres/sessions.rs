@@ -47,6 +47,8 @@ pub async fn session_pid(own: &mut PgConnection, connector: &Connector) -> Resul
     for _ in 0..3 {
         moved |= backend_pid(own, PID).await? != first;
     }
+    // A pooler that hands out the session that became free last gave this one its own again, if that was the last one.
+    moved |= backend_pid(&mut second, PID).await.is_ok_and(|pid| pid == first);
     // An error while closing does not matter.
     let _ = tokio::time::timeout(CONNECT_TIMEOUT, second.close()).await;
     Ok((!moved).then_some(first))

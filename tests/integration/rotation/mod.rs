@@ -66,13 +66,13 @@ impl RotatingRole {
         env.execute(&sql).await;
     }
 
-    /// Ends every session of the role once a second until the condition holds: a session that is just being opened with
+    /// Ends every session of the role every ten seconds until the condition holds: a session that is just being opened with
     /// the secret from before is not listed yet.
     async fn terminate_sessions_until(&self, env: &TestEnvironment, what: &str, condition: impl Fn() -> bool) {
         let mut looks = 0;
         env.eventually(what, async || {
-            // It looks 40 times a second.
-            if looks % 40 == 0 {
+            // It looks 40 times a second. What the secret is tried with must have time to end.
+            if looks % 400 == 0 {
                 self.terminate_sessions(env).await;
             }
             looks += 1;
