@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::people;
 use crate::support::{CommandOutput, Setup, TestEnvironment, run};
@@ -119,7 +119,10 @@ async fn a_proxy_that_refuses_or_is_away_is_named() {
     let requests = proxy.requests();
     assert!(!requests.is_empty());
     assert!(requests.iter().all(|request| request.starts_with("CONNECT adminapi")), "{requests:?}");
-    let away = format!("http://user:{PASSWORD}@127.0.0.1:{}", super::free_port());
+    // The port is taken, so that no other test listens there, and nothing listens at it.
+    let taken = TcpSocket::new_v4().expect("a socket");
+    taken.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let away = format!("http://user:{PASSWORD}@{}", taken.local_addr().expect("the socket has an address"));
     let away = imsync(&env, &["run", "--once"], &[("HTTPS_PROXY", &away)]).await.expect_code(1);
     away.expect_all(&["HTTPS_PROXY"]);
 }
