@@ -16,7 +16,7 @@ use crate::quote::{identifier, shown};
 const MAX_COUNTED: u32 = 100_000;
 
 /// Why there is no number.
-const NOT_COUNTED: &str = "these rows could not be counted within 5 s";
+const NOT_COUNTED: &str = "these rows could not be counted: that takes over 5 s, or the role may not read them";
 
 /// An UPDATE cannot set the column.
 const IS_COMPUTED: &str = "SELECT attgenerated <> '' OR attidentity = 'a' FROM pg_catalog.pg_attribute WHERE attrelid = $1::int8::oid AND attnum = $2";
