@@ -23,8 +23,9 @@ pub enum Severity {
     Error,
 }
 
+/// What to do about a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Remedy {
+pub enum Remedy {
     /// What to do, as a clause: `set account_format = "hex"`.
     Text(String),
     /// Statements for psql on one line, each with its semicolon. A test executes them.
@@ -77,6 +78,13 @@ impl Finding {
     #[must_use]
     pub fn sql(mut self, statements: impl Into<String>) -> Self {
         self.remedy = Some(Remedy::Sql(statements.into()));
+        self
+    }
+
+    /// Adds what to do, in the form that was found.
+    #[must_use]
+    pub fn with(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
         self
     }
 

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 use super::error::SourceError;
 use super::reader::Source;
 use super::table::Column;
-use crate::finding::Finding;
+use crate::finding::{Finding, Remedy};
 use crate::quote::shown;
 
 /// Reading a table of so many rows takes some milliseconds, so no index is missing.
@@ -32,21 +32,7 @@ struct Scanned {
 /// A plan that reads too much, and what to do about it.
 struct PlanProblem {
     message: String,
-    remedy: PlanRemedy,
-}
-
-enum PlanRemedy {
-    Text(String),
-    Sql(String),
-}
-
-impl PlanProblem {
-    fn add_to(&self, finding: Finding) -> Finding {
-        match &self.remedy {
-            PlanRemedy::Text(text) => finding.remedy(text),
-            PlanRemedy::Sql(statements) => finding.sql(statements),
-        }
-    }
+    remedy: Remedy,
 }
 
 impl Source {
@@ -64,13 +50,13 @@ impl Source {
             let bound = self.bound_text(kind, bound);
             findings.push(match self.judge(&statement, Some(bound), &[&watermark, &account]).await? {
                 Ok(served) => Finding::ok("source.poll_plan", served),
-                Err(problem) => problem.add_to(Finding::warning("source.poll_plan", &problem.message)),
+                Err(problem) => Finding::warning("source.poll_plan", problem.message).with(problem.remedy),
             });
         }
         let statement = self.statements.all.rows.clone();
         findings.push(match self.judge(&statement, None, &[&account]).await? {
             Ok(served) => Finding::ok("source.full_pass_plan", served),
-            Err(problem) => problem.add_to(Finding::warning("source.full_pass_plan", &problem.message)),
+            Err(problem) => Finding::warning("source.full_pass_plan", problem.message).with(problem.remedy),
         });
         Ok(findings)
     }
@@ -95,12 +81,12 @@ impl Source {
         let columns: Vec<&Column> = columns.iter().collect();
         let remedy = if !self.table.kind.can_have_indexes() {
             let columns = order.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
-            PlanRemedy::Text(format!("give {table} an index over {columns}, or over what the view makes them of"))
+            Remedy::Text(format!("give {table} an index over {columns}, or over what the view makes them of"))
         } else if self.table.has_index_for_order(&mut self.session, &columns).await == Some(false) {
             let index = if columns.len() == 1 { "source.account_index" } else { "source.watermark_index" };
-            PlanRemedy::Text(format!("create the index that {index} names"))
+            Remedy::Text(format!("create the index that {index} names"))
         } else {
-            PlanRemedy::Sql(format!("ANALYZE {};", self.table.identifier()))
+            Remedy::Sql(format!("ANALYZE {};", self.table.identifier()))
         };
         Ok(Err(PlanProblem { message, remedy }))
     }
