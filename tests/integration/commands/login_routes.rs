@@ -43,11 +43,7 @@ async fn a_server_with_an_ipv6_address_is_synced() {
     let mut daemon = env.start("daemon", &["run"]);
     env.eventually("the first pass ends", async || env.handle().users().len() == 1).await;
     // Source and state open their sessions again.
-    env.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE application_name LIKE 'imsync%' AND datname = current_database()",
-    )
-    .await;
+    env.cut_sessions().await;
     env.execute("UPDATE users SET city = 'Ulm', updated_at = now()").await;
     env.eventually("the change arrives", async || env.handle().user("u1").get("city").is_some_and(|c| c == "Ulm"))
         .await;
@@ -85,11 +81,7 @@ async fn a_certificate_file_that_vanishes_is_named() {
     let mut daemon = env.start("daemon", &["run"]);
     env.eventually("the first pass ends", async || env.handle().users().len() == 1).await;
     std::fs::remove_file(&root).unwrap();
-    env.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE application_name LIKE 'imsync%' AND datname = current_database()",
-    )
-    .await;
+    env.cut_sessions().await;
     env.eventually("the file is named", async || env.printed("daemon", "err").contains("sslrootcert: cannot read "))
         .await;
     signal(&daemon, "TERM");
@@ -129,11 +121,7 @@ async fn the_status_follows_a_failover() {
     let has_status = async || ask(port, "/status").await.is_some_and(|(code, _)| code == 200);
     env.eventually("the status is shown", has_status).await;
     drop(first);
-    env.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE application_name LIKE 'imsync%' AND datname = current_database()",
-    )
-    .await;
+    env.cut_sessions().await;
     env.eventually("the lost server is noticed", async || !has_status().await).await;
     env.eventually("the status is read from the other server", has_status).await;
     assert!(second.connections() > 0);

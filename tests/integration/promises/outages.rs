@@ -130,11 +130,7 @@ async fn passes_recover_after_terminated_sessions() {
     fault(&env, "slow:20ms");
     let watcher = StateWatcher::start(&env);
     let terminate_sessions = async || {
-        env.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND application_name LIKE 'imsync%'",
-        )
-        .await;
+        env.cut_sessions().await;
     };
     // A backfill may fail, and then exits with 1. After a backfill that exits with 0, IM equals the table.
     let mut code = None;

@@ -128,11 +128,7 @@ async fn a_url_whose_certificate_does_not_fit_is_reported() {
     syncs(&env, "at the start").await;
     let other = format!("sslmode=verify-full&sslrootcert={}", server.other_authority().display());
     replace(&file, &server.url("localhost", &other));
-    env.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE application_name LIKE 'imsync%' AND datname = current_database()",
-    )
-    .await;
+    env.cut_sessions().await;
     env.eventually("the file and the reason are logged", async || {
         let log = env.printed("run", "err");
         let mut lines = log.lines().filter(|line| line.contains("new content of a secret file is not used"));

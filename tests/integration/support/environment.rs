@@ -212,6 +212,15 @@ impl TestEnvironment {
         self.database.execute(sql).await;
     }
 
+    /// Ends the sessions of imsync with the database of this test.
+    pub(crate) async fn cut_sessions(&self) {
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name LIKE 'imsync%'",
+        )
+        .await;
+    }
+
     /// Returns the number that a query selects.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         let sql = AssertSqlSafe(sql.to_owned());
