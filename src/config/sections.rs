@@ -18,6 +18,8 @@ use super::table_name::parse_table_name;
 use crate::model::{ImAccountType, LogFormat, LogLevel, MAX_ACCOUNT_BYTES, Region, Service, UnknownAccounts};
 use crate::postgres::{PgUrl, UrlFile};
 
+/// The calls per second that IM accepts for each command, counted over all senders of the app. Source: the vendor's limits.
+const MAX_CALLS_PER_SECOND: u32 = 100;
 /// The length of a uuid without its hyphens.
 const HEX_BYTES: usize = 32;
 
@@ -177,7 +179,7 @@ pub(super) fn im(
     };
     let usersig_lifetime = document.read("im.usersig_lifetime", checks::duration);
     let users_per_call = document.read("im.users_per_call", checks::integer_usize);
-    let calls_per_second = document.read("im.calls_per_second", checks::integer_u32);
+    let calls_per_second = calls_per_second(document);
     let max_in_flight = document.read("im.max_in_flight", checks::integer_usize);
     let timeout = document.read("im.timeout", checks::duration);
     let retry_for = document.read("im.retry_for", checks::duration);
@@ -201,6 +203,21 @@ pub(super) fn im(
         max_rejected_share: max_rejected_share?,
     };
     Some((im, exposed))
+}
+
+/// More than IM accepts makes sense with a base URL only: a simulator, or a proxy that has its own limit.
+fn calls_per_second(document: &mut ConfigDocument<'_>) -> Option<u32> {
+    let calls = document.read("im.calls_per_second", checks::integer_u32)?;
+    if calls > MAX_CALLS_PER_SECOND && document.value("im.base_url").is_none() {
+        document.problem(
+            "im.calls_per_second",
+            format!(
+                "found the number {calls}, expected an integer from 1 to {MAX_CALLS_PER_SECOND} (IM accepts at most {MAX_CALLS_PER_SECOND} calls per second for each command, counted over all senders of the app)"
+            ),
+        );
+        return None;
+    }
+    Some(calls)
 }
 
 fn address(document: &mut ConfigDocument<'_>) -> Option<ImAddress> {

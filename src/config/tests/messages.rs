@@ -123,6 +123,10 @@ fn a_value_out_of_range_has_exactly_this_message() {
             plus("im", "calls_per_second = 200"),
             "imsync.toml:7: im.calls_per_second: found the number 200, expected an integer from 1 to 100 (IM accepts at most 100 calls per second for each command, counted over all senders of the app)".to_owned(),
         ),
+        (
+            plus("im", "calls_per_second = 100001"),
+            "imsync.toml:7: im.calls_per_second: found the number 100001, expected an integer from 1 to 100000 (at most 100 without im.base_url, because IM accepts no more for each command)".to_owned(),
+        ),
         (with("1400000000", "4294967296"), "imsync.toml:8: im.sdk_app_id: found the number 4294967296, expected an integer from 1 to 4294967295 (the SDKAppID shown in the console)".to_owned()),
         (
             plus("removal", "max_share = 20"),

@@ -119,6 +119,7 @@ fn values_at_a_limit_are_accepted() {
     for text in [
         plus("im", "users_per_call = 1\ncalls_per_second = 100\nmax_rejected_share = 1\ntimeout = \"1s\""),
         plus("im", "users_per_call = 100\ncalls_per_second = 1\nmax_rejected_share = 0.0"),
+        with("region = \"singapore\"", "base_url = \"http://127.0.0.1:8089\"\ncalls_per_second = 100_000"),
         plus("source", "page_size = 100_000\nwatermark_grace = \"1s\""),
         plus("source", "page_size = 0x10\nfilter = '''\na = 1\nAND b'''"),
         plus("schedule", "interval = \"100ms\"\nfull_every = \"never\"\nverify_every = \"1d\""),
