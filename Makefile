@@ -6,7 +6,11 @@ SECONDS ?= 45
 VERSION ?= 18
 TESTS ?=
 
-.PHONY: help demo test test-postgres lint bench soak
+PYTHON ?= python3
+BENCH_VENV = $(or $(CARGO_TARGET_DIR),target)/bench-venv
+BENCH = $(BENCH_VENV)/bin/python benches
+
+.PHONY: help demo test test-postgres lint bench bench-limit bench-plots bench-tests bench-tools soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,7 +36,26 @@ lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 	@scripts/verify-unit
 
-bench: ## Run the tests that measure (named bench…), optimised, one at a time
+bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000000 ROUNDS=3 CASES=first,full BASELINE=/path/imsync)
+	@$(BENCH)/bench.py
+
+bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=20000)
+	@$(BENCH)/limit.py
+
+bench-plots: bench-tools ## Draw time and memory against size, pages, changes, latency and rejections (BIG=1 adds ten million rows)
+	@$(BENCH)/plots.py
+
+bench-tools: $(BENCH_VENV)/installed
+	@scripts/ensure-tools build postgres
+	@if [ -z "$(IMSYNC)" ]; then $(CARGO) build --release --locked; fi
+
+$(BENCH_VENV)/installed: benches/requirements.txt benches/peer/requirements.txt
+	@scripts/ensure-tools python
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet -r benches/requirements.txt -r benches/peer/requirements.txt
+	@touch $@
+
+bench-tests: ## Run the tests that measure (named bench…), optimised, one at a time
 	@scripts/ensure-tools build postgres
 	@$(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 bench
 

@@ -1,4 +1,4 @@
-//! Measures a first sync at the vendor's limit, a full comparison, and a pass without changes. `make bench` runs it.
+//! Measures a first sync at the vendor's limit, a full comparison, and a pass without changes. `make bench-tests` runs it.
 //!
 //! Owns: the measured times. It asserts nothing about them, because machines differ. Must not know: imsync's code.
 
@@ -14,7 +14,7 @@ fn now() -> Instant {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark, run by `make bench`"]
+#[ignore = "a benchmark, run by `make bench-tests`"]
 async fn bench_first_sync_full_compare_and_idle_pass() {
     let env = TestEnvironment::set_up(Setup::default()).await;
     env.execute(&format!(

@@ -1,4 +1,4 @@
-//! Measures the state with ten million accounts and a million rejections, made by SQL. `make bench` runs it.
+//! Measures the state with ten million accounts and a million rejections, made by SQL. `make bench-tests` runs it.
 //!
 //! Owns: the measured times, and the plans of the statements on the state tables. It asserts nothing about the times,
 //! because machines differ. Must not know: imsync's code.
@@ -173,7 +173,7 @@ async fn print_plans(connection: &mut PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes ten million accounts, run by `make bench`"]
+#[ignore = "makes ten million accounts, run by `make bench-tests`"]
 async fn bench_ten_million_accounts_and_a_million_rejections() {
     let port = free_port();
     let env = TestEnvironment::set_up(setup(port)).await;

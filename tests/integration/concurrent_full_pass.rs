@@ -1,4 +1,4 @@
-//! Tests that new changes do not wait for a running full pass. `make bench` measures this at the vendor's limit, and
+//! Tests that new changes do not wait for a running full pass. `make bench-tests` measures this at the vendor's limit, and
 //! `make test` runs a short form.
 //!
 //! Owns: the stream of new changes and the time until each is in IM. Must not know: how passes are interleaved.
@@ -62,7 +62,7 @@ async fn change_during_full_pass(rows: u32, im: &str) -> (Latencies, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark, run by `make bench`"]
+#[ignore = "a benchmark, run by `make bench-tests`"]
 async fn bench_new_changes_during_a_full_pass_of_200_000_changes() {
     let (latencies, took) = change_during_full_pass(200_000, "calls_per_second = 95\n").await;
     let [half, most, nearly_all, worst] = [0.5, 0.95, 0.99, 1.0].map(|share| latencies.quantile(share).as_secs_f64());

@@ -92,7 +92,7 @@ fn print(what: &str, latencies: &Latencies) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark, run by `make bench`"]
+#[ignore = "a benchmark, run by `make bench-tests`"]
 async fn bench_changes_beside_a_silent_account() {
     let run =
         Run { seconds: 120, silent_every: Duration::from_secs(5), others_every: Duration::from_millis(50), im: "" };

@@ -156,7 +156,7 @@ async fn a_session_idle_in_a_transaction_delays_no_change() {
 
 /// The cost of an idle poll: statements (transactions in autocommit, from `pg_stat_database`) and time.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures: make bench"]
+#[ignore = "measures: make bench-tests"]
 async fn bench_idle_poll() {
     let statements = "SELECT pg_stat_get_db_xact_commit(oid)::text FROM pg_database WHERE datname = current_database()";
     for (table, sessions) in [(1_000, 0), (100_000, 0), (100_000, 100)] {

@@ -158,7 +158,7 @@ async fn bisection_stays_within_its_stated_number_of_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark of two minutes, run by `make bench`"]
+#[ignore = "a benchmark of two minutes, run by `make bench-tests`"]
 async fn bench_nine_in_ten_accounts_were_never_imported() {
     let imported = |number: u32| number.is_multiple_of(10);
     // Without checks, which take 300 calls.

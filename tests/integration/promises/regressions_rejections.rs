@@ -101,7 +101,7 @@ async fn thousands_of_retries_do_not_delay_a_change() {
 
 /// Measures how long new changes take while the retries of 9,000 accounts that Chat does not know are due.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark of one minute, run by `make bench`"]
+#[ignore = "a benchmark of one minute, run by `make bench-tests`"]
 async fn bench_new_changes_during_nine_thousand_retries() {
     let mut setup = setup("timeout = \"5s\"\nretry_for = \"5s\"\nmax_rejected_share = 1.0\n", "1h");
     setup.simulator.imported_accounts = Some((1..=10).map(super::account).collect());

@@ -20,7 +20,7 @@ const ENDS: u64 = 60;
 const LOW: u32 = 30;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark of one minute, run by `make bench`"]
+#[ignore = "a benchmark of one minute, run by `make bench-tests`"]
 async fn bench_a_limit_that_falls_and_rises_again() {
     let mut setup = Setup {
         im: "calls_per_second = 95\nusers_per_call = 5\ntimeout = \"5s\"\nretry_for = \"60s\"\n".to_owned(),

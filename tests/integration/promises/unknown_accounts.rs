@@ -269,7 +269,7 @@ async fn an_account_that_cannot_be_imported_is_still_set() {
 
 /// The table of docs/im-error-codes.md.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a benchmark of two minutes, run by `make bench`"]
+#[ignore = "a benchmark of two minutes, run by `make bench-tests`"]
 async fn bench_calls_for_accounts_unknown_to_chat() {
     for (what, im, split) in [
         ("split, without account_check", "max_rejected_share = 1.0", true),
