@@ -39,7 +39,7 @@ lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000000 ROUNDS=3 CASES=first,full BASELINE=/path/imsync)
 	@$(BENCH)/bench.py
 
-bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=20000)
+bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=200000)
 	@$(BENCH)/limit.py
 
 bench-plots: bench-tools ## Draw time and memory against size, pages, changes, latency and rejections (BIG=1 adds ten million rows)

@@ -2,9 +2,9 @@
 
 Owns: the cases and the table of results. Must not know: how a process is measured, how a contestant is called.
 
-Environment: ROWS (1000000), ROUNDS (3), CASES (names, separated by commas), IMSYNC (the binary, else target/release/imsync),
-BASELINE (a second binary), WRITE (1 writes docs/performance.md whatever the size of the run), PROFILE (1 prints the statements
-that took most of the server's time; needs PostgreSQL's contrib modules).
+Environment: ROWS (1000000), ROUNDS (3), CASES (names, separated by commas), IMSYNC (the binary, else
+target/release/imsync), BASELINE (a second binary), WRITE (1 writes docs/performance.md whatever the size of the run),
+PROFILE (1 prints the statements that took most of the server's time; needs PostgreSQL's contrib modules).
 """
 
 import datetime
@@ -57,20 +57,21 @@ def run_case(cluster, sink, contestant, case, salt):
     run = measure_with_server(cluster, sink, database, contestant.command(case.kind), log)
     if run.code != 0:
         raise SystemExit(f"{contestant.label}, {case.title}: exit {run.code}\n{log.read_text()[-2000:]}")
+    if PROFILE:
+        print_statements(cluster, f"{contestant.label}, {case.title}")
     if not isinstance(contestant, CopyOut):
         received = run.counts["users"]
         if received != case.expected:
             raise SystemExit(f"{contestant.label}, {case.title}: {received} users arrived instead of {case.expected}")
         accounts = contestant.account_table
-        size = cluster.value(f"SELECT pg_total_relation_size('{accounts}')::float8 / count(*) FROM {accounts}", database)
+        size = cluster.value(
+            f"SELECT pg_total_relation_size('{accounts}')::float8 / count(*) FROM {accounts}", database)
     else:
         size = None
-    if PROFILE:
-        print_statements(cluster, f"{contestant.label}, {case.title}")
     # The work of autovacuum, which is off.
     cluster.execute("VACUUM ANALYZE", database)
-    return {"wall": run.wall, "cpu": run.cpu, "server_cpu": run.server_cpu, "wal": run.wal, "rss": run.rss, "size": size,
-            "pass_ms": pass_milliseconds(run, contestant), "calls": run.counts["writes"]}
+    return {"wall": run.wall, "cpu": run.cpu, "server_cpu": run.server_cpu, "wal": run.wal, "rss": run.rss,
+            "size": size, "pass_ms": pass_milliseconds(run, contestant), "calls": run.counts["writes"]}
 
 
 def print_statements(cluster, title):
@@ -78,7 +79,8 @@ def print_statements(cluster, title):
     with cluster.connect("postgres") as connection:
         found = connection.execute(
             "SELECT total_exec_time, calls, rows, regexp_replace(query, '\\s+', ' ', 'g') FROM pg_stat_statements "
-            "WHERE total_exec_time >= 1 ORDER BY 1 DESC LIMIT 20").fetchall()
+            "WHERE total_exec_time >= 1 AND query !~ '^(CHECKPOINT|SELECT pg_stat)' "
+            "ORDER BY 1 DESC LIMIT 20").fetchall()
     print(f"\n{title}: ms, calls, rows, statement")
     for spent, calls, rows, query in found:
         print(f"{spent:10.1f} {calls:7} {rows:9}  {query[:200]}")

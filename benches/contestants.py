@@ -1,7 +1,7 @@
 """Who takes part in a benchmark, and the table that they keep equal to IM.
 
-Owns: the users, the configuration of imsync, and the command line of each contestant for each kind of pass. Must not know:
-how costs are measured, and how results are shown.
+Owns: the users, the configuration of imsync, and the command line of each contestant for each kind of pass. Must not
+know: how costs are measured, and how results are shown.
 """
 
 import os
@@ -13,8 +13,7 @@ import tempfile
 from harness import ROOT, TARGET
 
 ATTRIBUTES = ["name", "city", "plan", "language", "level", "member_since"]
-# Eight columns beside the key would be usual, too; what counts are the six that are mapped, one of them an integer and one a
-# date, and one that is not mapped.
+# Six columns are mapped, one of them an integer and one a date; the e-mail address is not.
 TABLE = """
 CREATE TABLE users (id text PRIMARY KEY, name text NOT NULL, city text, plan text, language text, level int,
     member_since date, email text, updated_at timestamptz NOT NULL DEFAULT now());
@@ -128,9 +127,10 @@ class CopyOut:
 
     def command(self, kind):
         columns = ", ".join(["id", *ATTRIBUTES, "updated_at"])
+        statement = f"COPY (SELECT {columns} FROM users ORDER BY id) TO STDOUT"
         script = ("import psycopg, sys\n"
                   "with psycopg.connect(sys.argv[1]) as connection:\n"
-                  f"    with connection.cursor().copy('COPY (SELECT {columns} FROM users ORDER BY id) TO STDOUT') as copy:\n"
+                  f"    with connection.cursor().copy('{statement}') as copy:\n"
                   "        for _ in copy: pass\n")
         return [sys.executable, "-c", script, self.url]
 

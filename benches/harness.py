@@ -26,8 +26,8 @@ import psycopg
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TICKS = os.sysconf("SC_CLK_TCK")
-# PostgreSQL's defaults apart from these. Autovacuum is off because it would charge its work to whoever happens to run; the
-# benchmarks do its work between the cases.
+# PostgreSQL's defaults apart from these. Autovacuum is off because it would charge its work to whoever happens to run;
+# the benchmarks do its work between the cases.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "256MB",

@@ -2,8 +2,9 @@
 
 Owns: the series, and the drawings in docs/performance/. Must not know: how a process is measured.
 
-Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names, separated by
-commas), DRAW (1 draws the figures of the last run again), IMSYNC (the binary), WRITE (0 leaves docs/performance.md alone).
+Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names, separated
+by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the binary), WRITE (0
+leaves docs/performance.md alone).
 """
 
 import datetime
@@ -23,6 +24,7 @@ from report import write_section
 
 ROWS = int(os.environ.get("ROWS", 200_000))
 BIG = os.environ.get("BIG") == "1"
+SIZES = [10_000, 100_000, 1_000_000] + [10_000_000] * BIG
 FIGURES = TARGET / "bench/plots.json"
 FOLDER = ROOT / "docs/performance"
 RSS_LIMIT = 64
@@ -61,12 +63,12 @@ def names():
 
 def size(bench):
     sink = Sink(*names())
-    for rows in [10_000, 100_000, 1_000_000] + [10_000_000] * BIG:
+    for rows in SIZES:
         imsync = bench.sync(rows, sink)
         bench.run(("size", "first sync", rows), imsync, sink, "full", rows)
         bench.run(("size", "full compare", rows), imsync, sink, "full", 0)
         bench.run(("size", "nothing changed", rows), imsync, sink, "incremental", 0)
-        change(bench.cluster, "plots", rows, 10_000, 1)
+        change(bench.cluster, "plots", rows, 10_000, salt=0)
         bench.run(("size", "10,000 changed", rows), imsync, sink, "incremental", 10_000)
     sink.stop()
 
@@ -104,13 +106,15 @@ def rejections(bench):
     for share in [100_000, 10_000, 1000, 200, 50, 20]:
         sink = Sink(*names(), "--reject-every", share)
         imsync = bench.sync(ROWS, sink)
-        bench.run(("rejections", "first sync", ROWS / share), imsync, sink, "full", codes=(0, 3))
-        bench.run(("rejections", "full compare after it", ROWS / share), imsync, sink, "full", codes=(0, 3))
+        run = bench.run(("rejections", "first sync", ROWS / share), imsync, sink, "full", codes=(0, 3))
+        rejected = run.json()["rejected"]
+        bench.figures["rejections"]["first sync"][-1][0] = rejected
+        bench.run(("rejections", "full compare after it", rejected), imsync, sink, "full", codes=(0, 3))
         sink.stop()
 
 
 def stall(bench):
-    """IM answers nothing for a minute in the middle of a first sync. What was not sent then is sent by a second pass."""
+    """IM answers nothing for a minute in the middle of a first sync."""
     rows = 5 * ROWS
     sink = Sink(*names(), "--stall-after", rows // 200, "--stall-for", 60)
     imsync = bench.sync(rows, sink)
@@ -118,12 +122,13 @@ def stall(bench):
     sink.stop()
 
 
+# The function, the label of the axis, and the scales of both axes: logarithmic where the range is wide.
 PLOTS = {
-    "size": (size, "Rows of the table", "log"),
-    "page_size": (page_size, "source.page_size", "log"),
-    "changed": (changed, "Changed rows, %", "log"),
-    "latency": (latency, "Latency of IM, ms", "log"),
-    "rejections": (rejections, "Accounts that IM rejects", "log"),
+    "size": (size, "rows of the table", "log", "log"),
+    "page_size": (page_size, "source.page_size", "log", "linear"),
+    "changed": (changed, "changed rows, %", "linear", "linear"),
+    "latency": (latency, "latency of IM, ms", "log", "log"),
+    "rejections": (rejections, "accounts that IM rejects", "linear", "linear"),
 }
 
 
@@ -134,9 +139,9 @@ def plain(value, _=None):
     return f"{value:g}"
 
 
-def draw(name, lines, label, scale):
-    """Two panels: time on a logarithmic axis, memory on a linear one."""
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 10})
+def draw(name, lines, label, scales):
+    """Two panels: time and memory. `scales` are those of the places and of the time."""
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"})
     figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
     for (line, points), colour in zip(lines.items(), COLOURS):
         xs = [point[0] for point in points]
@@ -144,9 +149,11 @@ def draw(name, lines, label, scale):
         memory_axis.plot(xs, [point[2] for point in points], marker="o", markersize=4, color=colour, label=line)
     memory_axis.axhline(RSS_LIMIT, color="#999999", linestyle="--", linewidth=1)
     memory_axis.set_ylim(0, max(RSS_LIMIT * 1.15, 1.1 * max(point[2] for points in lines.values() for point in points)))
-    time_axis.set_yscale("log")
+    time_axis.set_yscale(scales[1])
+    if scales[1] == "linear":
+        time_axis.set_ylim(0, 1.1 * max(point[1] for points in lines.values() for point in points))
     for axis, title in [(time_axis, "whole process, s"), (memory_axis, f"peak RSS, MiB (dashed: {RSS_LIMIT})")]:
-        axis.set_xscale(scale)
+        axis.set_xscale(scales[0])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(label)
         axis.grid(True, color="#e5e5e5", linewidth=0.6)
@@ -183,11 +190,12 @@ def main():
             (stall if name == "stall" else PLOTS[name][0])(bench)
             kept |= bench.figures
             FIGURES.write_text(json.dumps(kept))
-    for name, (_, label, scale) in PLOTS.items():
+    for name, (_, label, *scales) in PLOTS.items():
         if name in kept:
-            draw(name, kept[name], label, scale)
+            draw(name, kept[name], label, scales)
     ordered = {name: kept[name] for name in [*PLOTS, "stall"] if name in kept}
-    images = "\n\n".join(f"![time and memory against {PLOTS[name][1]}](performance/{name}.svg)" for name in PLOTS if name in kept)
+    images = "\n\n".join(f"![time and memory against {PLOTS[name][1]}](performance/{name}.svg)"
+                         for name in PLOTS if name in kept)
     text = (f"{ROWS:,} rows where the size does not vary; `make bench-plots{' BIG=1' if BIG else ''}`, "
             f"{datetime.date.today()}, {machine()}.\n\n{images}\n\n<details><summary>The figures</summary>\n\n"
             f"{figures_table(ordered)}\n\n</details>")

@@ -1,7 +1,7 @@
 """The script that a careful engineer writes in two days instead of using imsync: the yardstick of `make bench`.
 
-It does what it can without giving up speed: it sends only differences, reads and writes by COPY, keeps 64 calls in flight,
-retries, splits refused batches, reads the last five seconds again, and records only what IM acknowledged.
+It does what it can without giving up speed: it sends only differences, reads and writes by COPY, keeps 64 calls in
+flight, retries, splits refused batches, reads the last five seconds again, and records only what IM acknowledged.
 It lacks most of what imsync promises: a transaction that commits later than the overlap is lost, a lost answer leaves a
 wrong state, two instances disturb each other, and nothing guards against an empty table.
 """
