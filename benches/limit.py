@@ -2,7 +2,7 @@
 
 Owns: the latencies, the arithmetic of the share, the rounds of changes. Must not know: how a process is measured.
 
-Environment: USERS (200000), SIZE_USERS (100000), PARTS (limit,size), IMSYNC (the binary), WRITE (0 only prints).
+Environment: USERS (200000), SIZE_USERS (200000), PARTS (limit,size), IMSYNC (the binary), WRITE (0 only prints).
 """
 
 import atexit
@@ -20,7 +20,7 @@ from harness import TARGET, Cluster, machine, measure
 from report import write_section
 
 USERS = int(os.environ.get("USERS", 200_000))
-SIZE_USERS = int(os.environ.get("SIZE_USERS", 100_000))
+SIZE_USERS = int(os.environ.get("SIZE_USERS", 200_000))
 LATENCIES = [0, 50, 200, 500]
 RATE, BATCH, ROUNDS = 95, 100, 10
 # The vendor's limit is what the simulator enforces; imsync is configured to stay below it.
