@@ -145,6 +145,41 @@ def table(results, cases, contestants):
     return "\n".join(lines)
 
 
+def ratios(results, contestants):
+    """The figures in short, one column for each binary of imsync."""
+    binaries = [contestant.label for contestant in contestants if isinstance(contestant, Imsync)]
+
+    def cell(case, measure):
+        if (case, "script") not in results:
+            return ["" for _ in binaries]
+        script = results[case, "script"]
+        return [measure(results[case, binary], script) for binary in binaries]
+
+    def wall(figures):
+        return median(figures, "wall")
+
+    def times_as_fast(own, script):
+        return shown(wall(script) / wall(own), 2)
+
+    million = ROWS / 1e6
+    peak = [shown(max(median(figures, "rss") for (_, who), figures in results.items() if who == binary), 0)
+            for binary in binaries]
+    rows = [
+        ("first sync, times as fast as the script", cell("first", times_as_fast)),
+        ("first sync, own CPU / PostgreSQL's CPU, s a million", cell("first", lambda own, _: " / ".join(
+            shown(median(own, name) / million, 1) for name in ("cpu", "server_cpu")))),
+        ("full compare, rows/s", cell("full", lambda own, _: shown(ROWS / wall(own), 0))),
+        ("full compare, times as fast as the script", cell("full", times_as_fast)),
+        ("10,000 changed, share of the script's time",
+         cell("changed-10000", lambda own, script: shown(wall(own) / wall(script), 2))),
+        ("100 changed, pass, ms", cell("changed-100", lambda own, _: shown(median(own, "pass_ms"), 0))),
+        ("state after the first sync, bytes an account", cell("first", lambda own, _: shown(median(own, "size"), 0))),
+        ("largest peak RSS of all cases, MiB", peak),
+    ]
+    lines = [f"| in short | {' | '.join(binaries)} |", "|---|" + "---:|" * len(binaries)]
+    return "\n".join(lines + [f"| {title} | {' | '.join(cells)} |" for title, cells in rows])
+
+
 def main():
     chosen = os.environ.get("CASES", ",".join(case.name for case in CASES)).split(",")
     unknown = set(chosen) - {case.name for case in CASES}
@@ -165,7 +200,8 @@ def main():
     command = "make bench" + "".join(
         f" {name}={os.environ[name]}" for name in ("ROWS", "ROUNDS", "CASES") if name in os.environ)
     text = (f"Medians of {ROUNDS} rounds, {ROWS:,} users, PostgreSQL {cluster.version}, `{command}`, "
-            f"{datetime.date.today()}, {machine()}.\n\n{table(results, cases, contestants)}")
+            f"{datetime.date.today()}, {machine()}.\n\n{ratios(results, contestants)}\n\n"
+            f"{table(results, cases, contestants)}")
     print(text)
     if os.environ.get("WRITE") == "1" or (ROWS >= 1_000_000 and ROUNDS >= 3 and len(cases) == len(CASES)):
         write_section("cases", text)

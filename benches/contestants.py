@@ -82,12 +82,14 @@ class Imsync:
 
     def __init__(self, label, binary, base_url, rate=100_000, page_size=5000):
         self.label, self.binary, self.base_url, self.rate, self.page_size = label, binary, base_url, rate, page_size
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="imsync-", dir=TARGET / "bench"))
-        self.config, self.log = self.folder / "imsync.toml", self.folder / "log"
+        self.folder = tempfile.TemporaryDirectory(prefix="imsync-bench-config-")
+        self.config = pathlib.Path(self.folder.name, "imsync.toml")
+        self.log = TARGET / f"bench/{label}.log"
 
     def prepare(self, url):
-        (self.folder / "secret_key").write_text(KEY)
-        (self.folder / "secret_key").chmod(0o600)
+        key = self.config.with_name("secret_key")
+        key.write_text(KEY)
+        key.chmod(0o600)
         attributes = "\n".join(f'{name} = "{name}"' for name in ATTRIBUTES)
         self.config.write_text(CONFIG.format(url=url, page_size=self.page_size, base_url=self.base_url, rate=self.rate,
                                              attributes=attributes))

@@ -13,8 +13,10 @@ import re
 import resource
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -38,6 +40,11 @@ SETTINGS = {
     "timezone": "UTC",
     "max_prepared_transactions": "10",
 }
+
+
+(TARGET / "bench").mkdir(parents=True, exist_ok=True)
+# A benchmark that is told to end stops its server and removes its files, as at its own end.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def binaries():
@@ -156,7 +163,6 @@ class Sink:
     def program():
         source, program = ROOT / "benches/sink.rs", TARGET / "bench/sink"
         if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-            program.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["rustc", "-O", "--edition", "2024", source, "-o", program], check=True)
         return program
 

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 
 from contestants import ATTRIBUTES, KEY, Imsync, change, copy_database, default_binary, fill
-from harness import TARGET, Cluster, machine, measure
+from harness import Cluster, machine, measure
 from report import write_section
 
 USERS = int(os.environ.get("USERS", 200_000))
@@ -100,12 +100,14 @@ def measure_latency(cluster, template, latency):
 def limit_table(cluster):
     template = fill(cluster, USERS)
     lines = ["| latency | share of the limit | most calls in a second | refusals | start to first call, new state "
-             "| start to first call, later pass | last call to exit | whole process |", "|---:|---:|---:|---:|---:|---:|---:|---:|"]
+             "| start to first call, later pass | last call to exit | whole process |",
+             "|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for latency in LATENCIES:
         found = measure_latency(cluster, template, latency)
         print(found, file=sys.stderr)
         lines.append(f"| {latency} ms | {found['share']:.4f} | {found['most']} | {found['refusals']} "
-                     f"| {found['first'] * 1000:.0f} ms | {found['second'] * 1000:.0f} ms | {found['tail'] * 1000:.0f} ms | {found['wall']:.2f} s |")
+                     f"| {found['first'] * 1000:.0f} ms | {found['second'] * 1000:.0f} ms "
+                     f"| {found['tail'] * 1000:.0f} ms | {found['wall']:.2f} s |")
     return (f"{USERS:,} users, 1 is {RATE} × {BATCH} users a second from the first call to the last, {ENFORCED} "
             f"calls a second enforced.\n\n" + "\n".join(lines))
 
@@ -143,7 +145,6 @@ def size_table():
 
 def main():
     stamp = f"\n\n`make bench-limit`, {datetime.date.today()}, {machine()}."
-    (TARGET / "bench").mkdir(parents=True, exist_ok=True)
     parts = os.environ.get("PARTS", "limit,size").split(",")
     for name, made in [("limit", lambda: limit_table(Cluster())), ("size", size_table)]:
         if name in parts:

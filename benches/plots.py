@@ -2,8 +2,8 @@
 
 Owns: the series, and the drawings in docs/performance/. Must not know: how a process is measured.
 
-Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names, separated
-by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the binary), WRITE (0
+Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names,
+separated by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the binary), WRITE (0
 leaves docs/performance.md alone).
 """
 
@@ -182,7 +182,6 @@ def figures_table(figures):
 
 def main():
     chosen = os.environ.get("PLOTS", ",".join([*PLOTS, "stall"])).split(",")
-    (TARGET / "bench").mkdir(parents=True, exist_ok=True)
     kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     if os.environ.get("DRAW") != "1":
         bench = Bench()
