@@ -10,7 +10,7 @@ PYTHON ?= python3
 BENCH_VENV = $(or $(CARGO_TARGET_DIR),target)/bench-venv
 BENCH = $(BENCH_VENV)/bin/python benches
 
-.PHONY: help demo test test-postgres lint bench bench-limit bench-plots bench-tests bench-tools soak
+.PHONY: help demo test test-postgres lint bench bench-idle bench-limit bench-plots bench-tests bench-tools soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 
 bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000000 ROUNDS=3 CASES=first,full BASELINE=/path/imsync)
 	@$(BENCH)/bench.py
+
+bench-idle: bench-tools ## Measure a daemon that finds nothing to do (ROWS=1000000 INTERVAL=1s IDLE_SECONDS=60)
+	@$(BENCH)/idle.py
 
 bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=200000)
 	@$(BENCH)/limit.py
