@@ -9,6 +9,7 @@ import atexit
 import datetime
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from report import write_section
 USERS = int(os.environ.get("USERS", 200_000))
 SIZE_USERS = int(os.environ.get("SIZE_USERS", 200_000))
 LATENCIES = [0, 50, 200, 500]
-RATE, BATCH, ROUNDS = 95, 100, 10
+RATE, BATCH, ROUNDS, STARTS = 95, 100, 10, 7
 # The vendor's limit is what the simulator enforces; imsync is configured to stay below it.
 ENFORCED = 100
 
@@ -97,6 +98,26 @@ def measure_latency(cluster, template, latency):
         simulator.process.wait()
 
 
+def start_table(cluster):
+    """The time from the start of the process to its first call, with a small table, several times."""
+    template, simulator, new, later = fill(cluster, 1000), Simulator(0), [], []
+    imsync = Imsync("imsync", default_binary(), simulator.base_url, rate=RATE)
+    for salt in range(STARTS):
+        copy_database(cluster, template, "at_limit")
+        imsync.prepare(cluster.url("at_limit"))
+        for times in (new, later):
+            offset = simulator.clear()
+            run = measure(imsync.command("full"), imsync.log)
+            times.append((arrivals(simulator, offset)[0][0] - run.started) * 1000)
+            change(cluster, "at_limit", 1000, 100, salt)
+            # Nobody calls within the last second before the next start.
+            time.sleep(1.5)
+    lines = ["| `backfill`, from its start to its first call | lowest | median | highest |", "|---|---:|---:|---:|"]
+    for title, times in [("on a new state", new), ("when nobody has called for 1.5 s", later)]:
+        lines.append(f"| {title} | {min(times):.0f} ms | {statistics.median(times):.0f} ms | {max(times):.0f} ms |")
+    return "\n".join(lines)
+
+
 def limit_table(cluster):
     template = fill(cluster, USERS)
     lines = ["| latency | share of the limit | most calls in a second | refusals | start to first call, new state "
@@ -109,7 +130,7 @@ def limit_table(cluster):
                      f"| {found['first'] * 1000:.0f} ms | {found['second'] * 1000:.0f} ms "
                      f"| {found['tail'] * 1000:.0f} ms | {found['wall']:.2f} s |")
     return (f"{USERS:,} users, 1 is {RATE} × {BATCH} users a second from the first call to the last, {ENFORCED} "
-            f"calls a second enforced.\n\n" + "\n".join(lines))
+            f"calls a second enforced.\n\n" + "\n".join(lines) + "\n\n" + start_table(cluster))
 
 
 def size_table():

@@ -53,7 +53,7 @@ class Bench:
         plot, line, x = point
         calls = run.counts["writes"] + run.counts["refused"]
         self.figures.setdefault(plot, {}).setdefault(line, []).append([x, run.wall, run.rss, calls])
-        print(f"{plot}, {line}, {x:g}: {run.wall:.2f} s, {run.rss:.0f} MiB, {calls} calls", file=sys.stderr)
+        print(f"{plot}, {line}, {x:,.10g}: {run.wall:.2f} s, {run.rss:.0f} MiB, {calls} calls", file=sys.stderr)
         return run
 
 
@@ -175,7 +175,7 @@ def figures_table(figures):
     lines = ["| against | value | pass | s | peak RSS MiB | calls |", "|---|---:|---|---:|---:|---:|"]
     for name, series in figures.items():
         for line, points in series.items() if name != "discarded" else ():
-            lines += [f"| {name} | {x:,g} | {line} | {wall:.2f} | {rss:.0f} | {calls:,} |"
+            lines += [f"| {name} | {x:,.10g} | {line} | {wall:.2f} | {rss:.0f} | {calls:,} |"
                       for x, wall, rss, calls in points]
     return "\n".join(lines)
 
