@@ -75,7 +75,7 @@ struct Lead<'a> {
     sent_again: bool,
 }
 
-impl Delivery<'_> {
+impl<'a> Delivery<'a> {
     /// Removals begin when all sets have ended, so an account that has both is never in two calls at once, and its set
     /// arrives first.
     async fn run(mut self) -> Vec<AccountOutcome> {
@@ -110,9 +110,11 @@ impl Delivery<'_> {
                 for batch in self.handler.take_all() {
                     running.push(context.run(Task::SendBatch(batch)));
                 }
+            } else if self.takes_early_call() {
+                running.extend(self.handler.take_first().map(|batch| context.run(Task::SendBatch(batch))));
+                continue;
             } else if running.is_empty() && self.handler.has_queued() && lead.is_none() {
-                let leader = session.unless_stopped(session.slow_start.wait_to_lead()).await.flatten();
-                let Some(leader) = leader else { continue };
+                let Some(leader) = self.wait_to_lead().await else { continue };
                 lead = Some(Lead { _leader: leader, sent_at: monotonic(), sent_again: false });
                 running.extend(self.handler.take_first().map(|batch| context.run(Task::SendBatch(batch))));
             } else if let Some(current) = &mut lead
@@ -132,12 +134,36 @@ impl Delivery<'_> {
                 completion = running.next() => completion,
                 // Another delivery of the pass may be the first to succeed.
                 () = session.slow_start.wait_until_open(), if self.handler.has_queued() => continue,
+                () = session.slow_start.wait_for_early_call(), if self.may_send_early() => continue,
                 () = tokio::time::sleep(FLUSH_INTERVAL), if !running.is_empty() => continue,
             };
             if self.complete(completion).is_break() {
                 return;
             }
         }
+    }
+
+    /// Whether a batch may be sent although IM has not answered yet.
+    fn may_send_early(&self) -> bool {
+        self.context.origin == ChangeOrigin::New && self.handler.has_queued()
+    }
+
+    fn takes_early_call(&self) -> bool {
+        self.may_send_early() && self.context.session.slow_start.take_early_call()
+    }
+
+    /// Waits for the right to send during the slow start; `None` when the pass stops, the slow start ends, or another call
+    /// may start without it.
+    async fn wait_to_lead(&self) -> Option<MutexGuard<'a, ()>> {
+        let session = self.context.session;
+        let lead = async {
+            tokio::select! {
+                biased;
+                () = session.slow_start.wait_for_early_call(), if self.may_send_early() => None,
+                leader = session.slow_start.wait_to_lead() => leader,
+            }
+        };
+        session.unless_stopped(lead).await.flatten()
     }
 
     /// Hands out settled outcomes, so that their accounts do not wait for calls without an answer.

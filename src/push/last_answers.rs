@@ -18,6 +18,8 @@ struct Moments {
     any: Option<Instant>,
     /// Of a call that sets or removes attributes.
     change: Option<Instant>,
+    /// IM did not answer the last call that sets or removes attributes.
+    change_failed: bool,
 }
 
 impl LastAnswers {
@@ -33,7 +35,18 @@ impl LastAnswers {
         moments.any = now;
         if is_change {
             moments.change = now;
+            moments.change_failed = false;
         }
+    }
+
+    /// A call that sets or removes attributes got no answer, or one that asks for fewer calls.
+    pub(super) fn note_failed_change(&self) {
+        self.lock().change_failed = true;
+    }
+
+    /// Whether IM did not answer the last call that sets or removes attributes.
+    pub(super) fn last_change_failed(&self) -> bool {
+        self.lock().change_failed
     }
 
     /// Whether IM has answered any call since then.

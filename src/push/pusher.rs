@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::last_answers::LastAnswers;
@@ -56,6 +56,8 @@ pub struct Pusher {
     /// When IM was last read to see whether it answers, and whether it did. Shared by all passes.
     pub(super) last_read: tokio::sync::Mutex<Option<(Instant, bool)>>,
     pub(super) last_answers: LastAnswers,
+    /// A call has started.
+    pub(super) has_called: watch::Sender<bool>,
     /// Calls for accounts that IM did not answer for before. They must not use up the calls in flight.
     pub(super) unresponsive: Semaphore,
     /// The faults of the service of accounts. Each is logged once until its command works again.
@@ -110,6 +112,7 @@ impl Pusher {
             sender: CallSender::new(transport, Arc::clone(&metrics)),
             last_read: tokio::sync::Mutex::default(),
             last_answers: LastAnswers::default(),
+            has_called: watch::Sender::new(false),
             command_faults: CommandFaults::default(),
             unresponsive: Semaphore::new((limits.max_in_flight / UNRESPONSIVE_SHARE).clamp(1, Semaphore::MAX_PERMITS)),
             rate_limiters: RateLimiters(std::array::from_fn(|_| {
@@ -128,6 +131,13 @@ impl Pusher {
         for rate_limiter in self.rate_limiters.all() {
             rate_limiter.hold_until(moment);
         }
+    }
+
+    /// Waits for the first call of this process.
+    pub async fn wait_for_first_call(&self) {
+        let mut has_called = self.has_called.subscribe();
+        // The sender lives in `self`, so the channel cannot close while this waits.
+        let _ = has_called.wait_for(|has_called| *has_called).await;
     }
 
     /// When the last call started; `None` before the first one.

@@ -124,14 +124,24 @@ impl PushSession {
         }
         attempts.record_start(permit.started);
         self.count_call();
+        let is_change = call.accounts() > 0;
+        if is_change {
+            self.slow_start.note_started(permit.started, self.early_calls());
+        }
         self.pusher.rate_limiters.of(call.command()).record_call(permit.started);
+        self.pusher.has_called.send_if_modified(|has_called| !std::mem::replace(has_called, true));
         crash::point("call: about to be sent");
         let answer = self.pusher.sender.send_once(call).await;
         crash::point("call: answered");
+        if is_change {
+            self.slow_start.note_first_answer();
+        }
         let answered =
             answer.as_ref().map_or_else(|error| Disposition::of(error.code) == Disposition::Bisect, |_| true);
         if answered {
-            self.pusher.last_answers.note(call.accounts() > 0);
+            self.pusher.last_answers.note(is_change);
+        } else if is_change {
+            self.pusher.last_answers.note_failed_change();
         }
         Some(answer)
     }

@@ -66,7 +66,7 @@ impl Pusher {
             names,
             urgent,
             probes,
-            slow_start: SlowStart::default(),
+            slow_start: SlowStart::new(),
             app_names: OnceCell::new(),
             fault_check: tokio::sync::Mutex::new(()),
             unusable_commands: UnusableCommands::default(),
@@ -104,6 +104,16 @@ impl PushSession {
 
     pub(super) fn note_read_answered(&self) {
         *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
+    }
+
+    /// How many calls may start beside the first one of the pass before IM has answered one: those of half a second, as far
+    /// as IM has answered the last call of the pass before.
+    pub(super) fn early_calls(&self) -> usize {
+        if self.pusher.last_answers.last_change_failed() {
+            return 0;
+        }
+        let half_a_second = usize::try_from(self.pusher.limits.calls_per_second / 2).unwrap_or(usize::MAX);
+        half_a_second.min(self.pusher.limits.max_in_flight)
     }
 
     /// Whether a second batch may be sent during the slow start although one that was sent at `sent_at` has no answer: IM

@@ -4,6 +4,7 @@ mod bisection_cost;
 mod delivery;
 mod fake_im;
 mod fake_probes;
+mod full_rate;
 mod gateway;
 mod properties;
 mod stop;

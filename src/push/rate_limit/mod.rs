@@ -3,6 +3,7 @@
 //! Owns: the limit of calls in any second, the order of the calls that wait.
 //! Must not know: what a call carries, what its answer means besides "slow down".
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,19 +20,27 @@ pub(super) use cubic::RateCut;
 
 /// The span in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How much earlier than its due time a call may start. This makes up for timers that fire late (tokio's by up to 1
-/// ms).
-const TOLERANCE: Duration = Duration::from_millis(5);
-/// How often a process without a share asks whether it has one.
-const NO_SHARE_DELAY: Duration = Duration::from_millis(20);
 /// Added to the window, so that N + 1 calls never fit into a second whose both ends count.
 const MARGIN: Duration = Duration::from_micros(500);
+/// How much earlier than its due time a call may start. Tokio's timers fire on whole milliseconds, and at thousands of calls a
+/// second a call must not wait for one of its own.
+const TOLERANCE: Duration = Duration::from_millis(2);
+/// Calls that start late, because the process or the queue was late, are made up for up to this delay. What is later is lost.
+const CATCH_UP: Duration = Duration::from_millis(100);
+/// While calls catch up, they are this part of the usual interval apart, so that they do not arrive as a burst.
+const CATCH_UP_INTERVAL: f64 = 0.8;
+/// How often a process without a share asks whether it has one.
+const NO_SHARE_DELAY: Duration = Duration::from_millis(20);
 
-/// The rate limiter of one vendor command: the generic cell rate algorithm (ITU-T I.371), with one cell a call.
+/// The rate limiter of one vendor command.
 ///
-/// With N calls per second, due times are T = (1 s + tolerance + margin) / N apart, and no call starts earlier than the
-/// tolerance before its due time. So N + 1 starts span at least N·T − tolerance, which is more than a second: no closed
-/// window of a second holds more than N starts, however the calls arrive. The sustained rate is over 99 % of N.
+/// Two rules decide when the next call may start. With N calls per second:
+///
+/// - The limit: at least [`WINDOW`] + [`MARGIN`] after the Nth call before it. So no closed window of a second holds more than N
+///   starts, however the calls arrive and whatever the pace is.
+/// - The pace: due times are ([`WINDOW`] + [`MARGIN`]) / N apart (the generic cell rate algorithm, ITU-T I.371), so that calls
+///   arrive evenly. A late start does not put off the due times after it, up to [`CATCH_UP`], so the sustained rate is over
+///   99 % of N, although timers are late and the process does not always run.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     /// Its owner is the next to start. Tokio's mutex is first come, first served.
@@ -41,15 +50,29 @@ pub(super) struct RateLimiter {
     /// An urgent call waits for nothing but the limit.
     urgent_waits: watch::Sender<bool>,
     state: Mutex<LimiterState>,
+    /// The configured rate.
+    calls_per_second: u32,
     share: CallShare,
 }
 
 #[derive(Debug)]
 struct LimiterState {
-    /// When the next call is due.
-    due: Option<Instant>,
+    /// No call starts before this moment.
+    held_until: Option<Instant>,
+    /// The starts of the last second, oldest first.
+    starts: VecDeque<Instant>,
+    pace: Pace,
     last_call: Option<Instant>,
     rate: CubicRate,
+}
+
+/// When the next call is due; `None` before the first one.
+#[derive(Debug, Default)]
+struct Pace {
+    /// By the usual interval.
+    due: Option<Instant>,
+    /// By the interval of calls that catch up.
+    soonest: Option<Instant>,
 }
 
 /// The first position in a queue: this call is the next to start.
@@ -71,15 +94,19 @@ pub(super) struct CallStart {
 impl RateLimiter {
     /// `share`: the part of the rate that this process may use.
     pub(super) fn of_share(calls_per_second: u32, share: CallShare) -> Self {
+        let calls_per_second = calls_per_second.max(1);
         Self {
             queue: tokio::sync::Mutex::new(()),
             urgent_queue: tokio::sync::Mutex::new(()),
             urgent_waits: watch::Sender::new(false),
             state: Mutex::new(LimiterState {
-                due: None,
+                held_until: None,
+                starts: VecDeque::new(),
+                pace: Pace::default(),
                 last_call: None,
-                rate: CubicRate::new(f64::from(calls_per_second.max(1))),
+                rate: CubicRate::new(f64::from(calls_per_second)),
             }),
+            calls_per_second,
             share,
         }
     }
@@ -93,8 +120,7 @@ impl RateLimiter {
     /// No call starts before this moment.
     pub(super) fn hold_until(&self, moment: Instant) {
         let mut state = self.lock();
-        let due = moment + TOLERANCE;
-        state.due = Some(state.due.map_or(due, |earlier| earlier.max(due)));
+        state.held_until = state.held_until.max(Some(moment));
     }
 
     /// A call was sent at this start.
@@ -134,16 +160,43 @@ impl RateLimiter {
             self.share.note_wait();
             return Err(now + NO_SHARE_DELAY);
         }
-        let due = state.due.unwrap_or(now);
-        // Written as a sum, because an instant minus a duration can lie before the beginning of the clock.
-        if now + TOLERANCE < due {
+        let rate = state.rate.now(now).min(f64::from(share));
+        let earliest = state.earliest_start(now, share.min(self.calls_per_second));
+        if now < earliest {
             self.share.note_wait();
-            return Err(due.checked_sub(TOLERANCE).unwrap_or(due));
+            return Err(earliest);
         }
-        let interval = (WINDOW + TOLERANCE + MARGIN).div_f64(state.rate.now(now).min(f64::from(share)));
-        state.due = Some(due.max(now) + interval);
+        state.pace.start(now, (WINDOW + MARGIN).div_f64(rate));
+        state.starts.push_back(now);
         self.share.note_start();
         Ok(now)
+    }
+}
+
+impl LimiterState {
+    /// When the next call may start, as far as is known now. `limit`: of the calls in any second.
+    fn earliest_start(&mut self, now: Instant, limit: u32) -> Instant {
+        while self.starts.front().is_some_and(|start| *start + WINDOW + MARGIN <= now) {
+            self.starts.pop_front();
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let by_limit = self.starts.len().checked_sub(limit).map(|oldest| self.starts[oldest] + WINDOW + MARGIN);
+        [by_limit, self.pace.earliest_start(), self.held_until].into_iter().flatten().max().unwrap_or(now)
+    }
+}
+
+impl Pace {
+    fn earliest_start(&self) -> Option<Instant> {
+        let due = self.due.max(self.soonest)?;
+        // An instant minus a duration can lie before the beginning of the clock.
+        Some(due.checked_sub(TOLERANCE).unwrap_or(due))
+    }
+
+    /// A call starts.
+    fn start(&mut self, now: Instant, interval: Duration) {
+        let oldest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        self.due = Some(self.due.map_or(now, |due| due.max(oldest)) + interval);
+        self.soonest = Some(self.soonest.map_or(now, |soonest| soonest.max(now)) + interval.mul_f64(CATCH_UP_INTERVAL));
     }
 }
 

@@ -177,6 +177,8 @@ async fn an_outage_costs_the_retries_of_one_batch() {
 #[tokio::test(start_paused = true)]
 async fn timeouts_only_are_an_outage_after_one_more_call() {
     let fixture = PushFixture::new();
+    // Otherwise half a second of calls starts.
+    fixture.pusher.last_answers.note_failed_change();
     fixture.inject(|_, _| Some(CallFault::Fail(Code::Timeout)));
     let pass = fixture.begin_pass();
     let outcomes = pages(&pass, 1).await;
