@@ -46,7 +46,7 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
     let mut leased = LeasedEngine::start(&config, &shutdown).await?;
-    let LeasedEngine { lease, engine } = &mut leased;
+    let LeasedEngine { lease, engine, .. } = &mut leased;
     let accounts = parse_accounts(&config, &args.accounts);
     let kind = if accounts.is_empty() { PassKind::Full } else { PassKind::Selected };
     let progress = Arc::new(PassProgress::new(kind));

@@ -5,10 +5,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
 use super::exit::{CommandFailure, CommandResult, exit_of};
 use super::output::{describe_pass, ignore_broken_pipe, print_json, print_line};
 use crate::clock::Shutdown;
 use crate::config::Config;
+use crate::finding::Finding;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::pass::{self, Engine, PassError, PassOutcome, PassReport, guard};
@@ -21,6 +25,38 @@ use crate::state::{Lease, State};
 pub(super) struct LeasedEngine {
     pub(super) lease: Lease,
     pub(super) engine: Engine,
+    advice: Option<LaterAdvice>,
+}
+
+/// Asks the source what only serves warnings beside the pass, once its first call has started, and logs the answers. The first
+/// call does not wait for them, and no transaction list of the pass shows their session.
+struct LaterAdvice {
+    task: JoinHandle<()>,
+    pass_ended: oneshot::Sender<()>,
+}
+
+impl LaterAdvice {
+    fn start(engine: &Engine, advice: impl Future<Output = Vec<Finding>> + Send + 'static) -> Self {
+        let first_call = engine.first_call();
+        let (pass_ended, ended) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = first_call => {}
+                _ = ended => {}
+            }
+            for warning in advice.await {
+                tracing::warn!("{warning}");
+            }
+        });
+        Self { task, pass_ended }
+    }
+
+    async fn finish(self) {
+        // The task may have asked already.
+        let _ = self.pass_ended.send(());
+        // A panic of it has been printed.
+        let _ = self.task.await;
+    }
 }
 
 impl LeasedEngine {
@@ -38,8 +74,10 @@ impl LeasedEngine {
                 config.name
             ))
         })?;
+        let advice = resources.take_advice();
         let engine = Box::pin(resources.engine(&lease, writer, &metrics, shutdown)).await?;
-        Ok(Self { lease, engine })
+        let advice = advice.map(|advice| LaterAdvice::start(&engine, advice));
+        Ok(Self { lease, engine, advice })
     }
 
     /// Releases the lease, prints the report of the pass and returns the exit code.
@@ -51,12 +89,15 @@ impl LeasedEngine {
         json: bool,
         resume_hint: &str,
     ) -> CommandResult {
-        let Self { lease, engine } = self;
+        let Self { lease, engine, advice } = self;
         // A failure only costs time: the next holder waits one second when it does not know the time of the last call.
         let _ = engine.store_last_call().await;
         let tripped = engine.guard().map(guard::message);
         let in_doubt = engine.in_doubt_pending();
         lease.release().await;
+        if let Some(advice) = advice {
+            advice.finish().await;
+        }
         if json {
             ignore_broken_pipe(print_json(&report.row))?;
         } else if error.is_none() {

@@ -87,7 +87,7 @@ pub async fn once(global: GlobalOptions, json: bool) -> CommandResult {
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
     let mut leased = LeasedEngine::start(&config, &shutdown).await?;
-    let LeasedEngine { lease, engine } = &mut leased;
+    let LeasedEngine { lease, engine, .. } = &mut leased;
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
     let progress = Arc::new(PassProgress::new(if full { PassKind::Full } else { PassKind::Incremental }));
     let _reads = engine.watch_long_reads(&progress);

@@ -82,6 +82,9 @@ fn failed_entries(
     usersig: &Usersig,
     list: Vec<ErrorListEntry>,
 ) -> Option<Vec<ErrorListEntry>> {
+    if list.is_empty() {
+        return Some(list);
+    }
     let positions = {
         let named: Vec<&str> = list.iter().map(|entry| entry.account.as_str()).collect();
         failed_accounts(&request.accounts, &named)

@@ -104,6 +104,12 @@ impl Engine {
         &self.reader.source
     }
 
+    /// Waits for the first call of this process, also while a pass runs.
+    pub fn first_call(&self) -> impl Future<Output = ()> + Send + use<> {
+        let pusher = self.pusher.clone();
+        async move { pusher.wait_for_first_call().await }
+    }
+
     /// Stores the time of the last call for the next holder of the lease, which keeps the rate limit across processes.
     pub async fn store_last_call(&self) -> Result<(), PassError> {
         let ago = self.pusher.last_call().map(|moment| moment.elapsed().as_secs_f64());

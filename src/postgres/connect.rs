@@ -138,7 +138,7 @@ async fn try_endpoint(
 }
 
 /// Closes a connection. An error while closing does not matter.
-pub(super) async fn close(connection: PgConnection) {
+pub async fn close(connection: PgConnection) {
     let _ = tokio::time::timeout(CONNECT_TIMEOUT, connection.close()).await;
 }
 

@@ -18,11 +18,11 @@ mod tests;
 mod url;
 mod url_file;
 
-pub use connect::{CONNECT_TIMEOUT, lead_to_same_server};
+pub use connect::{CONNECT_TIMEOUT, close, lead_to_same_server};
 pub use connector::Connector;
 pub use functions::{DENIED_FUNCTIONS, DeniedFunction, ServerFunction};
 pub use login_failure::LoginFailure;
 pub use refused_login::login_failure_of;
-pub use sessions::{CHECK_INTERVAL, session_pid, while_running};
+pub use sessions::{CHECK_INTERVAL, ProbedSession, session_pid, while_running};
 pub use url::{PgUrl, PgVariables};
 pub use url_file::UrlFile;

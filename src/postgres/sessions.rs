@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row};
+use sqlx::{Connection as _, Row};
 
 use super::connect::{CONNECT_TIMEOUT, ask};
 use super::connector::Connector;
@@ -22,36 +22,62 @@ pub const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// have been on its way the first time.
 const MAX_MISSES: u32 = 2;
 
+/// How long a transaction of the second connection waits for an answer to the first one.
+const HOLD_TIME: Duration = Duration::from_millis(20);
+
 async fn backend_pid(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
     ask(connection, sql).await?.try_get(0)
 }
 
-/// The process id of the server session behind a connection; `None` when a pooler gives it another one for each
-/// transaction.
+/// A connection that was compared with a second one.
+#[derive(Debug)]
+pub struct ProbedSession {
+    /// The process id of the server session behind the connection; `None` when a pooler gives it another one for each
+    /// transaction.
+    pub pid: Option<i32>,
+    /// The second connection, with the process id of its session; `None` where there is none.
+    pub second: Option<(PgConnection, i32)>,
+}
+
+/// Finds out whether a pooler gives a connection another server session for each transaction.
 ///
-/// Session settings and locks do not survive such a pooler. A second connection that is busy for a moment makes it switch
-/// the server session of this one, then or once both are idle again. Without a second connection, for example because of
-/// a connection limit, there is nothing to compare with.
+/// Session settings and locks do not survive such a pooler. A second connection that holds its session in a transaction makes
+/// it switch the server session of this one, then or once both are idle again. Without a second connection, for example
+/// because of a connection limit, there is nothing to compare with.
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn session_pid(own: &mut PgConnection, connector: &Connector) -> Result<Option<i32>, sqlx::Error> {
+pub async fn session_pid(own: &mut PgConnection, connector: &Connector) -> Result<ProbedSession, sqlx::Error> {
     const PID: &str = "SELECT pg_catalog.pg_backend_pid()";
     let first = backend_pid(own, PID).await?;
-    let Ok(mut second) = connector.connect_again().await else { return Ok(Some(first)) };
-    let (busy, idle) = tokio::join!(
-        backend_pid(&mut second, "SELECT pg_catalog.pg_backend_pid() FROM pg_catalog.pg_sleep(0.02)"),
-        backend_pid(own, PID)
-    );
-    let mut moved = busy.is_ok_and(|busy| busy == first) || idle? != first;
+    let Ok(mut second) = connector.connect_again().await else {
+        return Ok(ProbedSession { pid: Some(first), second: None });
+    };
+    let held = match backend_pid(&mut second, "BEGIN; SELECT pg_catalog.pg_backend_pid()").await {
+        Ok(held) => Some(held),
+        // A pooler may permit no transactions. PostgreSQL always does.
+        Err(sqlx::Error::Database(_)) => return Ok(ProbedSession { pid: None, second: None }),
+        Err(_) => None,
+    };
+    if held == Some(first) {
+        return Ok(ProbedSession { pid: None, second: None });
+    }
+    let (idle, ended) = {
+        let mut idle = std::pin::pin!(backend_pid(own, PID));
+        // A pooler with few sessions may let this one wait until the other ends its transaction.
+        let answered = tokio::time::timeout(HOLD_TIME, &mut idle).await;
+        let ended = backend_pid(&mut second, "COMMIT; SELECT pg_catalog.pg_backend_pid()").await;
+        (if let Ok(answered) = answered { answered } else { idle.await }, ended)
+    };
+    let mut moved = idle? != first;
     for _ in 0..3 {
         moved |= backend_pid(own, PID).await? != first;
     }
     // A pooler that hands out the session that became free last gave this one its own again, if that was the last one.
-    moved |= backend_pid(&mut second, PID).await.is_ok_and(|pid| pid == first);
-    // An error while closing does not matter.
-    let _ = tokio::time::timeout(CONNECT_TIMEOUT, second.close()).await;
-    Ok((!moved).then_some(first))
+    let last = backend_pid(&mut second, PID).await;
+    moved |= last.as_ref().is_ok_and(|pid| *pid == first);
+    let second = last.ok().filter(|_| !moved && ended.is_ok()).map(|pid| (second, pid));
+    Ok(ProbedSession { pid: (!moved).then_some(first), second })
 }
 
 /// What a server says about the statements of a sync.

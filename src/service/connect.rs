@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{self, Shutdown};
+use crate::clock::Shutdown;
 use crate::config::{self, Config};
 use crate::finding::Finding;
 use crate::im;
@@ -13,10 +13,10 @@ use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::pass::{Engine, EngineParts, PassError, SlowCalls, binding, repairs_finding};
 use crate::push::{PushLimits, Pusher};
-use crate::source::{Source, SourceError};
-use crate::state::lease::{LeaseHolder, LeaseSession, LeaseTry};
+use crate::source::{Source, SourceAdvice, SourceConnection, SourceError};
+use crate::state::lease::{EarlierCalls, LeaseHolder, LeaseSession, LeaseTry};
 use crate::state::sync_row::SyncRow;
-use crate::state::{Access, Lease, State, StateError, StateWriter};
+use crate::state::{Access, Lease, PoolerProbe, State, StateError, StateWriter};
 
 /// The vendor counts calls per second. So long after the last call of the previous holder, its calls count against the
 /// limit of the new one.
@@ -50,6 +50,8 @@ pub struct Connections {
     pub source: Source,
     /// The state database.
     pub state: State,
+    /// What only serves warnings, and was not asked yet.
+    advice: Option<SourceAdvice>,
 }
 
 /// Source and state, without the lease.
@@ -69,6 +71,10 @@ pub struct Resources {
     pub overlap_warnings: Vec<Finding>,
     /// Whether passes wait for their slowest call.
     pub slow_calls: SlowCalls,
+    /// What only serves warnings, and was not asked yet.
+    advice: Option<SourceAdvice>,
+    /// What has been found of it.
+    advised: Vec<Finding>,
     /// The session of the last try to take the lease, for the next one.
     lease_session: Option<LeaseSession>,
 }
@@ -80,10 +86,40 @@ impl Connections {
     ///
     /// When a database is unreachable, or table or privileges do not fit.
     pub async fn open(config: &Arc<Config>) -> Result<Self, ConnectError> {
+        let (connections, ()) = Self::open_with(config, async |_| Ok(())).await?;
+        Ok(connections)
+    }
+
+    /// As [`Connections::open`]. `prepare` works on the state while the source is examined. An error of the source is reported
+    /// first, and then nothing waits for the state.
+    async fn open_with<T>(
+        config: &Arc<Config>,
+        prepare: impl AsyncFnOnce(&State) -> Result<T, StateError>,
+    ) -> Result<(Self, T), ConnectError> {
         let mapping = Arc::new(Mapping::new(config));
-        let source = Source::connect(config, mapping.columns()).await?;
-        let state = State::open(config, Access::ReadWrite).await?;
-        Ok(Self { config: config.clone(), mapping, source, state })
+        let connection = SourceConnection::open(config).await?;
+        let columns = mapping.columns().to_vec();
+        // Boxed, because both together are large.
+        let mut examined = Box::pin(Source::of_connection(connection, config, &columns));
+        let mut opened = Box::pin(async {
+            let state = State::open_probed(config, Access::ReadWrite, pooler_probe(config)).await?;
+            let prepared = prepare(&state).await?;
+            Ok::<_, StateError>((state, prepared))
+        });
+        let mut early = None;
+        let (source, advice) = loop {
+            tokio::select! {
+                biased;
+                examined = &mut examined => break examined?,
+                opened = &mut opened, if early.is_none() => early = Some(opened),
+            }
+        };
+        let opened = match early {
+            Some(opened) => opened,
+            None => opened.await,
+        };
+        let (state, prepared) = opened?;
+        Ok((Self { config: config.clone(), mapping, source, state, advice }, prepared))
     }
 
     /// Upgrades the state tables if the configuration allows it, and checks the binding.
@@ -92,14 +128,33 @@ impl Connections {
     ///
     /// When the state is unreachable, or schema or binding do not fit.
     pub async fn bind(self) -> Result<Resources, ConnectError> {
-        let Self { config, mapping, source, state } = self;
+        let Self { config, mapping, source, state, advice } = self;
         state.ensure_schema(config.state.migrate).await?;
         let row = state.bind(&binding(&config, &source)).await?;
         let names: Vec<&str> = mapping.names().iter().map(|name| &**name).collect();
         let overlap_warnings = state.overlap_warnings(Some(&row), &row.binding, &names).await?;
         let slow_calls = SlowCalls::Await;
-        Ok(Resources { config, mapping, source, state, row, overlap_warnings, slow_calls, lease_session: None })
+        let (advised, lease_session) = (Vec::new(), None);
+        Ok(Resources {
+            config,
+            mapping,
+            source,
+            state,
+            row,
+            overlap_warnings,
+            slow_calls,
+            advice,
+            advised,
+            lease_session,
+        })
     }
+}
+
+/// A pooler shows at the first of several connections by one URL.
+fn pooler_probe(config: &Config) -> PoolerProbe {
+    let (source, state) = (&config.source, &config.state);
+    let are_constant = source.url_file.is_none() && state.url_file.is_none();
+    if are_constant && source.url.same_as(&state.url) { PoolerProbe::Done } else { PoolerProbe::Needed }
 }
 
 impl Resources {
@@ -109,13 +164,37 @@ impl Resources {
     ///
     /// When a database is unreachable, or table, privileges, schema or binding do not fit.
     pub async fn connect(config: &Arc<Config>) -> Result<Self, ConnectError> {
-        Connections::open(config).await?.bind().await
+        let may_migrate = config.state.migrate;
+        // Creating the tables takes longer than all other steps. They are committed when the source has been examined.
+        let create = async |state: &State| state.begin_creation(may_migrate).await;
+        let (connections, created) = Connections::open_with(config, create).await?;
+        if let Some(created) = created {
+            connections.state.commit_creation(created).await?;
+        }
+        connections.bind().await
     }
 
-    /// What works, but not as well as it could, for the log.
+    /// What works, but not as well as it could, for the log. What only [`Resources::take_advice`] or
+    /// [`Resources::ask_for_advice`] finds is missing before that.
     pub fn warnings(&self) -> Vec<Finding> {
         let repairs = repairs_finding(&self.config, &self.source, &self.row);
-        self.source.warnings().iter().chain(&self.overlap_warnings).cloned().chain(repairs).collect()
+        let source = self.source.warnings().iter().chain(&self.advised);
+        source.chain(&self.overlap_warnings).cloned().chain(repairs).collect()
+    }
+
+    /// Asks the source what only serves warnings, which may take seconds.
+    pub async fn ask_for_advice(&mut self) {
+        if let Some(advice) = self.take_advice() {
+            self.advised = advice.await;
+        }
+    }
+
+    /// The questions that only serve warnings, for somebody who asks them later; `None` when they have been asked. Their answers
+    /// are the warnings.
+    pub fn take_advice(&mut self) -> Option<impl Future<Output = Vec<Finding>> + Send + use<>> {
+        let (config, mapping) = (self.config.clone(), self.mapping.clone());
+        let advice = self.advice.take()?;
+        Some(async move { advice.collect(&config, mapping.columns()).await })
     }
 
     /// Takes the lease, or returns its holder. Afterwards the row is read again, because a previous holder may have
@@ -132,7 +211,7 @@ impl Resources {
         };
         match tried {
             LeaseTry::Taken(lease, writer) => {
-                self.row = self.state.bind(&binding(&self.config, &self.source)).await?;
+                self.row = self.state.bound_row(&binding(&self.config, &self.source)).await?;
                 Ok(Ok((lease, *writer)))
             }
             LeaseTry::HeldBy(holder, session) => {
@@ -142,7 +221,7 @@ impl Resources {
         }
     }
 
-    /// Builds the engine for the holder of the lease. Its first call waits for the end of the previous holder's second.
+    /// Builds the engine for the holder of the lease. Its first call waits until the calls of earlier holders are a second old.
     pub async fn engine(
         self,
         lease: &Lease,
@@ -150,11 +229,9 @@ impl Resources {
         metrics: &Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<Engine, ConnectError> {
-        let Self { config, mapping, source, state, row, slow_calls, overlap_warnings: _, lease_session: _ } = self;
+        let Self { config, mapping, source, state, row, slow_calls, .. } = self;
         let pusher = pusher(&config, lease, metrics, shutdown)?;
-        // When the time is not known, the previous holder may have called just now.
-        let ago = lease.last_call_seconds_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok()).unwrap_or_default();
-        pusher.hold_until(clock::monotonic() + RATE_WINDOW.saturating_sub(ago));
+        pusher.hold_until(lease.taken_at + wait_after(lease.earlier_calls));
         let parts = EngineParts {
             config,
             mapping,
@@ -169,6 +246,17 @@ impl Resources {
         };
         Ok(Box::pin(Engine::prepare(parts)).await?)
     }
+}
+
+/// How long a new holder of the lease makes no call.
+fn wait_after(earlier_calls: EarlierCalls) -> Duration {
+    let ago = match earlier_calls {
+        EarlierCalls::None => RATE_WINDOW,
+        // A negative time comes from a clock that was set back.
+        EarlierCalls::SecondsAgo(ago) => Duration::try_from_secs_f64(ago).unwrap_or_default(),
+        EarlierCalls::Unknown => Duration::ZERO,
+    };
+    RATE_WINDOW.saturating_sub(ago)
 }
 
 /// The IM client of the configured app.

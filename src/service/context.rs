@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::connect::{Connections, Resources};
+use super::connect::{ConnectError, Connections, Resources};
 use super::readiness::Readiness;
 use super::reload::{Reloader, Reloads};
 use crate::clock::{self, Shutdown};
@@ -126,7 +126,9 @@ impl DaemonContext {
                 Some(connections) => connections,
                 None => Connections::open(&config).await?,
             };
-            connections.bind().await
+            let mut resources = connections.bind().await?;
+            resources.ask_for_advice().await;
+            Ok::<_, ConnectError>(resources)
         };
         tokio::select! {
             biased;

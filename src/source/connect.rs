@@ -1,22 +1,49 @@
-//! Connects to the source and examines it: session, table, columns, privileges, expressions, warnings.
+//! Connects to the source and examines it: session, table, columns, privileges, expressions.
 //!
-//! Owns: the order of these steps, and that one problem does not hide another. Must not know: how pages are read.
+//! Owns: the order of these steps, and that one problem does not hide another. Must not know: how pages are read, what the
+//! advice is about.
 
+use super::advice::{AdviceQuestions, SourceAdvice};
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
-use super::hidden_changes::HiddenChangeInputs;
-use super::listed_texts::check_listed_texts;
 use super::reader::Source;
 use super::requirements::{self, FoundColumns};
 use super::server::examine_server;
-use super::session::SourceSession;
+use super::session::{IdleSession, SourceSession, close_idle};
 use super::stamp_remedy::stamp_remedy;
-use super::statements::StatementInputs;
 use super::table::{Column, Table};
-use super::warnings::WarningInputs;
 use super::whole_scan::WholeScan;
 use crate::config;
 use crate::finding::{Finding, Findings, Severity};
+
+/// A connection that is set up, before the table is examined.
+#[derive(Debug)]
+pub struct SourceConnection {
+    session: SourceSession,
+    /// Another one that is not set up; `None` where the server permits no second connection.
+    second: Option<IdleSession>,
+}
+
+impl SourceConnection {
+    /// Connects and applies the session settings.
+    ///
+    /// # Errors
+    /// Those of [`Source::connect`], as far as they are about the server and not about the table.
+    pub async fn open(config: &config::Config) -> Result<Self, SourceError> {
+        let (session, second) = SourceSession::open(config).await?;
+        Ok(Self { session, second })
+    }
+}
+
+/// When the questions are asked whose answers are only advice for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AdviceTime {
+    Now {
+        counts_stamps: bool,
+    },
+    /// By [`SourceAdvice::collect`].
+    Later,
+}
 
 impl Source {
     /// Connects, applies the session settings, introspects the table, and checks everything that a pass needs.
@@ -43,8 +70,29 @@ impl Source {
         columns: &[String],
         counts_stamps: bool,
     ) -> Result<Self, SourceError> {
-        let (source, findings) = Self::examine_with(config, columns, counts_stamps).await?;
-        source.ok_or_else(|| SourceError::Unmet(Findings(findings.0.into_iter().filter(Finding::is_error).collect())))
+        let (session, second) = SourceSession::open(config).await?;
+        close_idle(second).await;
+        let (source, findings) =
+            Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps }).await?;
+        required(source, findings)
+    }
+
+    /// As [`Source::connect`] on an open connection, without its warnings: these are what the returned advice finds. Nobody
+    /// waits for the questions that only serve them.
+    ///
+    /// # Errors
+    /// Those of [`Source::connect`].
+    pub async fn of_connection(
+        connection: SourceConnection,
+        config: &config::Config,
+        columns: &[String],
+    ) -> Result<(Self, Option<SourceAdvice>), SourceError> {
+        let SourceConnection { session, second } = connection;
+        let time = if second.is_some() { AdviceTime::Later } else { AdviceTime::Now { counts_stamps: true } };
+        let (source, findings) = Self::examine_with(config, session, columns, time).await?;
+        let source = required(source, findings)?;
+        let advice = second.map(|second| SourceAdvice::new(second, &source));
+        Ok((source, advice))
     }
 
     /// Like [`Source::connect`], but returns all warnings and errors that can be found. Without a source, one of the
@@ -53,15 +101,17 @@ impl Source {
     /// # Errors
     /// When the connection cannot be opened, or is lost.
     pub async fn examine(config: &config::Config, columns: &[String]) -> Result<(Option<Self>, Findings), SourceError> {
-        Self::examine_with(config, columns, true).await
+        let (session, second) = SourceSession::open(config).await?;
+        close_idle(second).await;
+        Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps: true }).await
     }
 
     async fn examine_with(
         config: &config::Config,
+        mut session: SourceSession,
         columns: &[String],
-        counts_stamps: bool,
+        advice: AdviceTime,
     ) -> Result<(Option<Self>, Findings), SourceError> {
-        let mut session = SourceSession::open(config).await?;
         let mut findings = Findings::default();
         let server = examine_server(&mut session, config.source.watermark_column.is_some()).await;
         findings.extend(keep_problems(&mut Findings::default(), server)?.into_iter().flatten());
@@ -81,7 +131,7 @@ impl Source {
             findings.extend(["source.filter", "source.account_index"].map(|id| Finding::unchecked(id, because)));
             return Ok((None, findings));
         }
-        Self::examine_columns(config, session, &found, counts_stamps, findings).await
+        Self::examine_columns(config, session, &found, advice, findings).await
     }
 
     /// The part of [`Source::examine`] that needs the account column.
@@ -89,7 +139,7 @@ impl Source {
         config: &config::Config,
         mut session: SourceSession,
         found: &FoundColumns<'_>,
-        counts_stamps: bool,
+        advice: AdviceTime,
         mut findings: Findings,
     ) -> Result<(Option<Self>, Findings), SourceError> {
         let (source, table) = (&config.source, found.table.clone());
@@ -97,46 +147,24 @@ impl Source {
         let account_unique = table.has_unique_index(&mut session, account).await?;
         let limit = page_limit(source.page_size, account_unique);
         let is_indexed = is_indexed(&mut session, &table, found, account).await;
-        let inputs = StatementInputs {
-            schema: &table.schema,
-            table: &table.name,
-            account: (&account.name, account_type),
-            watermark: found.watermark.map(|(column, kind)| (column.name.as_str(), kind)),
-            timezone: &source.watermark_timezone,
-            deleted: found.deleted,
-            filter: source.filter.as_deref(),
-            columns: &found.mapped,
-            limit,
-            is_indexed,
-            may_lack_stamps: found.watermark.is_some_and(|(column, _)| !column.not_null),
-        };
+        let Some(inputs) = found.statement_inputs(source, limit, is_indexed) else { return Ok((None, findings)) };
         keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?;
         let read = read_fingerprint(&mut session, config, &table, &found.mapped);
         let fingerprint = keep_problems(&mut findings, read.await)?.filter(|_| findings.worst() != Severity::Error);
         let statements = inputs.statements();
-        let warnings = WarningInputs {
-            table: &table,
-            account,
-            watermark: found.watermark,
-            mapped: &found.mapped,
-            statements: &statements,
-            account_unique,
-        };
-        let mut warnings = warnings.collect(&mut session).await;
-        warnings.extend(check_listed_texts(&mut session, &table, &config.attributes).await);
         let stamp_remedy = stamp_remedy(&mut session, &table, found.watermark, &source.watermark_timezone).await;
-        let hidden_changes = HiddenChangeInputs {
-            table: &table,
-            watermark: found.watermark,
-            mapped: &found.mapped,
-            filter: source.filter.as_deref(),
-            timezone: &source.watermark_timezone,
-            horizon: found.watermark.and_then(|(_, kind)| inputs.horizon(kind)),
-            is_indexed,
-            full_every: config.schedule.full_every,
-            stamp_remedy: &stamp_remedy,
-        };
-        warnings.extend(hidden_changes.collect(&mut session, counts_stamps).await);
+        let mut warnings = Findings::default();
+        if let AdviceTime::Now { counts_stamps } = advice {
+            let questions = AdviceQuestions {
+                config,
+                found,
+                inputs: &inputs,
+                statements: &statements,
+                account_unique,
+                stamp_remedy: &stamp_remedy,
+            };
+            warnings = questions.ask(&mut session, counts_stamps).await;
+        }
         findings.extend(warnings.clone());
         let Some((fingerprint_reader, fingerprint)) = fingerprint else {
             return Ok((None, findings));
@@ -152,6 +180,7 @@ impl Source {
             columns: found.mapped.len(),
             statements,
             limit,
+            is_indexed,
             whole_scan: WholeScan::default(),
             warnings: warnings.0,
             stamp_remedy,
@@ -161,6 +190,11 @@ impl Source {
         };
         Ok((Some(examined), findings))
     }
+}
+
+/// The source, unless something is missing that a pass needs.
+fn required(source: Option<Source>, findings: Findings) -> Result<Source, SourceError> {
+    source.ok_or_else(|| SourceError::Unmet(Findings(findings.0.into_iter().filter(Finding::is_error).collect())))
 }
 
 /// Where an account may have several rows, one more row shows whether the last account of a page continues.

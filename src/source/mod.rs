@@ -6,6 +6,7 @@
 //! | File | Content |
 //! |---|---|
 //! | `reader` | [`Source`]: the connection with the description of the table; reads pages |
+//! | `advice` | the questions that only serve warnings, and when they are asked |
 //! | `connect` | connects and examines table, columns, privileges; returns all problems |
 //! | `read_apart`, `whole_scan` | reads pages, and finds the rows that raise an error; when there are too many of them |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
@@ -32,6 +33,7 @@
 //! | `error` | [`SourceError`] |
 
 mod activity;
+mod advice;
 mod clock_words;
 mod column_type;
 mod connect;
@@ -64,6 +66,8 @@ pub mod watermark;
 mod whole_scan;
 
 pub use activity::SourceActivity;
+pub use advice::SourceAdvice;
+pub use connect::SourceConnection;
 pub use error::SourceError;
 pub use fingerprint::{SourceChanges, SourceFingerprint};
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};

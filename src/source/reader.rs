@@ -64,6 +64,8 @@ pub struct Source {
     pub(super) statements: Statements,
     /// `LIMIT` of a page.
     pub(super) limit: u64,
+    /// An index returns the rows in the order of the polls.
+    pub(super) is_indexed: bool,
     pub(super) whole_scan: WholeScan,
     pub(super) warnings: Vec<Finding>,
     pub(super) stamp_remedy: String,

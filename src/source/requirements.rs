@@ -35,6 +35,32 @@ pub(super) struct FoundColumns<'a> {
     pub(super) mapped: Vec<String>,
 }
 
+impl FoundColumns<'_> {
+    /// What the statements are made of; `None` without an account column. `limit`: of a page. `is_indexed`: an index returns
+    /// the rows in the order of the polls.
+    pub(super) fn statement_inputs<'a>(
+        &'a self,
+        source: &'a config::SourceConfig,
+        limit: u64,
+        is_indexed: bool,
+    ) -> Option<StatementInputs<'a>> {
+        let (account, account_type) = self.account?;
+        Some(StatementInputs {
+            schema: &self.table.schema,
+            table: &self.table.name,
+            account: (&account.name, account_type),
+            watermark: self.watermark.map(|(column, kind)| (column.name.as_str(), kind)),
+            timezone: &source.watermark_timezone,
+            deleted: self.deleted,
+            filter: source.filter.as_deref(),
+            columns: &self.mapped,
+            limit,
+            is_indexed,
+            may_lack_stamps: self.watermark.is_some_and(|(column, _)| !column.not_null),
+        })
+    }
+}
+
 /// Finds the configured columns and checks their types and the privileges of the role. All problems are returned.
 pub(super) fn find_columns<'a>(
     table: &'a Table,

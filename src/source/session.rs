@@ -13,7 +13,7 @@ use super::activity::SourceActivity;
 use super::error::{POOLER_MESSAGE, SourceError};
 use crate::config::Config;
 use crate::finding::Finding;
-use crate::postgres::{self, Connector};
+use crate::postgres::{self, Connector, ProbedSession};
 
 /// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
 const STATEMENT_TIMEOUT: &str = "5min";
@@ -72,17 +72,53 @@ fn pooler_found() -> SourceError {
     Finding::error("source.pooler", POOLER_MESSAGE).into()
 }
 
+/// A second connection that is not set up.
+#[derive(Debug)]
+pub(super) struct IdleSession(SourceSession);
+
+impl IdleSession {
+    /// Applies the session settings.
+    pub(super) async fn set_up(self) -> Result<SourceSession, SourceError> {
+        let Self(mut session) = self;
+        session.apply_settings().await?;
+        Ok(session)
+    }
+}
+
+/// Closes a second connection that nobody needs.
+pub(super) async fn close_idle(session: Option<IdleSession>) {
+    if let Some(IdleSession(session)) = session {
+        session.close().await;
+    }
+}
+
 impl SourceSession {
-    pub(super) async fn open(config: &Config) -> Result<Self, SourceError> {
+    /// Opens a session, and a second one that is idle; `None` where the server permits only one.
+    pub(super) async fn open(config: &Config) -> Result<(Self, Option<IdleSession>), SourceError> {
         let source = &config.source;
         let connector = Connector::new(&source.url, source.url_file.as_ref(), &config.application_name());
         let mut connection = connector.connect().await?;
         // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
         // transaction list would contain our own session or lack another one.
-        let pid = postgres::session_pid(&mut connection, &connector).await?.ok_or_else(pooler_found)?;
-        let mut session = Self { connection: Some(connection), pid, connector, activity: SourceActivity::default() };
+        let ProbedSession { pid, second } = postgres::session_pid(&mut connection, &connector).await?;
+        let pid = pid.ok_or_else(pooler_found)?;
+        let of = |connection, pid, connector: &Connector| Self {
+            connection: Some(connection),
+            pid,
+            connector: connector.clone(),
+            activity: SourceActivity::default(),
+        };
+        let second = second.map(|(connection, pid)| IdleSession(of(connection, pid, &connector)));
+        let mut session = of(connection, pid, &connector);
         session.apply_settings().await?;
-        Ok(session)
+        Ok((session, second))
+    }
+
+    /// Closes the connection.
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.connection {
+            postgres::close(connection).await;
+        }
     }
 
     async fn apply_settings(&mut self) -> Result<(), SourceError> {

@@ -244,7 +244,7 @@ async fn others_called_just_now(
 ) -> Result<bool, StateError> {
     Ok(sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM sync WHERE id <> $1 AND binding->>'sdk_app_id' = $2 \
-             AND coalesce(last_call_at > clock_timestamp() - interval '1 second', true)) \
+             AND coalesce(last_call_at > clock_timestamp() - interval '1 second', lease_epoch > 0)) \
          OR EXISTS (SELECT FROM pg_class WHERE relname = 'overwritten_value' AND relkind = 'r' \
              AND relnamespace <> current_schema()::regnamespace)",
     )

@@ -4,17 +4,18 @@
 //!
 //! No statement qualifies a table with a schema: `search_path` of each session is the state schema and nothing else.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Executor, PgConnection};
 
 use super::error::{POOLER_MESSAGE, StateError};
 use super::pool::{STATEMENT_TIMEOUT, StatePool};
 use super::read_only::ensure_writable;
 use crate::config::Config;
 use crate::finding::Finding;
-use crate::postgres::{self, Connector};
+use crate::postgres::{self, Connector, ProbedSession};
 use crate::quote::identifier;
 
 /// Enough for two pages that are being recorded, one look-up and one status query at the same time.
@@ -49,6 +50,17 @@ pub struct State {
     schema: String,
     name: String,
     access: Access,
+    /// The first connection, as it was opened, until somebody needs one outside the pool.
+    spare: Arc<Mutex<Option<PgConnection>>>,
+}
+
+/// Whether a pooler in transaction mode may be behind the URL of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolerProbe {
+    /// It is to be found out.
+    Needed,
+    /// Another connection by the same URL has shown that there is none.
+    Done,
 }
 
 impl State {
@@ -60,27 +72,45 @@ impl State {
     /// login that is refused,
     /// [`StateError::Unreachable`] when the server does not answer within ten seconds.
     pub async fn open(config: &Config, access: Access) -> Result<Self, StateError> {
-        let connector = Connector::new(&config.state.url, config.state.url_file.as_ref(), &config.application_name());
-        Self::open_with(connector, &config.state.schema, &config.name, access).await
+        Self::open_probed(config, access, PoolerProbe::Needed).await
     }
 
-    /// [`State::open`] without a configuration: for the sync `name` in this schema.
+    /// As [`State::open`]; the pooler is only looked for where that is needed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`State::open`].
+    pub async fn open_probed(config: &Config, access: Access, probe: PoolerProbe) -> Result<Self, StateError> {
+        let connector = Connector::new(&config.state.url, config.state.url_file.as_ref(), &config.application_name());
+        Self::open_with(connector, (&config.state.schema, &config.name), access, probe).await
+    }
+
+    /// [`State::open`] without a configuration. `of`: the schema and the name of the sync.
     pub(super) async fn open_with(
         connector: Connector,
-        schema: &str,
-        name: &str,
+        (schema, name): (&str, &str),
         access: Access,
+        probe: PoolerProbe,
     ) -> Result<Self, StateError> {
         // The pool would only report that it timed out. This connection reports the reason.
         let mut first = connector.connect().await?;
-        let pid = postgres::session_pid(&mut first, &connector).await?;
-        if access == Access::ReadWrite && pid.is_some() {
+        if probe == PoolerProbe::Needed {
+            let ProbedSession { pid, second } = postgres::session_pid(&mut first, &connector).await?;
+            if let Some((second, _)) = second {
+                postgres::close(second).await;
+            }
+            if pid.is_none() {
+                postgres::close(first).await;
+                return Err(Finding::error("state.pooler", POOLER_MESSAGE).into());
+            }
+        }
+        let spare = if access == Access::ReadWrite {
             ensure_writable(&mut first).await?;
-        }
-        let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, first.close()).await;
-        if pid.is_none() {
-            return Err(Finding::error("state.pooler", POOLER_MESSAGE).into());
-        }
+            Some(first)
+        } else {
+            postgres::close(first).await;
+            None
+        };
         let search_path = identifier(schema);
         let pool = PgPoolOptions::new()
             .max_connections(if access == Access::Status { STATUS_CONNECTIONS } else { CONNECTIONS })
@@ -97,6 +127,7 @@ impl State {
             schema: schema.to_owned(),
             name: name.to_owned(),
             access,
+            spare: Arc::new(Mutex::new(spare)),
         })
     }
 
@@ -122,6 +153,13 @@ impl State {
 
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut connection) = spare
+            && set_up_session(&mut connection, &identifier(&self.schema), self.access).await.is_ok()
+        {
+            return Ok(connection);
+        }
+        // There is none, or it was lost since.
         let mut connection = self.connector.connect().await?;
         set_up_session(&mut connection, &identifier(&self.schema), self.access).await?;
         Ok(connection)

@@ -15,6 +15,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::call_budget::{BudgetMember, CallBudget};
 use super::database::State;
@@ -59,9 +60,21 @@ pub struct Lease {
     release: Option<oneshot::Sender<()>>,
     join: mpsc::Sender<CallBudget>,
     keeper: JoinHandle<()>,
-    /// How many seconds ago the previous holder started its last call to IM, by the clock of the state server. `None`
-    /// when it did not store that.
-    pub last_call_seconds_ago: Option<f64>,
+    /// When this process took it. No earlier holder starts a call from here on.
+    pub taken_at: Instant,
+    /// What the earlier holders have called, as of then.
+    pub earlier_calls: EarlierCalls,
+}
+
+/// What is known of the calls of earlier holders of a lease.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EarlierCalls {
+    /// There was no earlier holder.
+    None,
+    /// The last call started so many seconds ago, by the clock of the state server.
+    SecondsAgo(f64),
+    /// The last holder did not store the time: it was killed, or lost the state database.
+    Unknown,
 }
 
 /// A session that does not have the lease yet. A standby tries again and again on one.
@@ -131,7 +144,7 @@ impl State {
             return Ok(LeaseTry::HeldBy(holder, LeaseSession(connection)));
         }
         crash::point("lease: the lock is acquired");
-        let (row, last_call_seconds_ago) = increment_epoch(&mut connection, sync_id, holder_id).await?;
+        let (row, earlier_calls) = increment_epoch(&mut connection, sync_id, holder_id).await?;
         crash::point("lease: the epoch is incremented");
         let writer = StateWriter::from_row(self.pool().clone(), &row)?;
         let heartbeat = Heartbeat::default();
@@ -139,7 +152,8 @@ impl State {
         let (release, released) = oneshot::channel();
         let (join, joining) = mpsc::channel(1);
         let keeper = tokio::spawn(keep_alive(connection, sync_id, heartbeat.clone(), released, joining));
-        let lease = Lease { heartbeat, release: Some(release), join, keeper, last_call_seconds_ago };
+        let lease =
+            Lease { heartbeat, release: Some(release), join, keeper, taken_at: clock::monotonic(), earlier_calls };
         Ok(LeaseTry::Taken(lease, Box::new(writer)))
     }
 
@@ -181,17 +195,17 @@ async fn read_holder(connection: &mut PgConnection, sync_id: i32) -> Result<Leas
     })
 }
 
-/// Returns the updated row and how many seconds ago the previous holder started its last call.
+/// Returns the updated row and what earlier holders have called.
 async fn increment_epoch(
     connection: &mut PgConnection,
     sync_id: i32,
     holder_id: &str,
-) -> Result<(PgRow, Option<f64>), StateError> {
+) -> Result<(PgRow, EarlierCalls), StateError> {
     let mut transaction = connection.begin().await?;
     // Waits for transactions of the previous holder, which hold the row FOR SHARE. Later ones see the new epoch and
     // roll back.
-    let last_call_seconds_ago: Option<f64> = sqlx::query_scalar(
-        "SELECT extract(epoch FROM clock_timestamp() - last_call_at)::float8 FROM sync WHERE id = $1 FOR UPDATE",
+    let (epoch, seconds_ago): (i64, Option<f64>) = sqlx::query_as(
+        "SELECT lease_epoch, extract(epoch FROM clock_timestamp() - last_call_at)::float8 FROM sync WHERE id = $1 FOR UPDATE",
     )
     .bind(sync_id)
     .fetch_one(&mut *transaction)
@@ -206,7 +220,12 @@ async fn increment_epoch(
     .await?;
     crash::point("lease: the epoch is incremented, not committed");
     transaction.commit().await?;
-    Ok((row, last_call_seconds_ago))
+    let earlier_calls = match seconds_ago {
+        Some(seconds_ago) => EarlierCalls::SecondsAgo(seconds_ago),
+        None if epoch == 0 => EarlierCalls::None,
+        None => EarlierCalls::Unknown,
+    };
+    Ok((row, earlier_calls))
 }
 
 /// Pings the session until the lease is released or the session fails.

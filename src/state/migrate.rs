@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::{PgConnection, PgTransaction};
 
 use super::database::{State, run_script};
 use super::error::StateError;
@@ -82,6 +82,27 @@ impl State {
         self.pool().while_running(self.migrator().pending_sql()).await
     }
 
+    /// Creates the state tables in a transaction that is not committed, where there are none and `may_migrate` is true.
+    pub async fn begin_creation(&self, may_migrate: bool) -> Result<Option<CreatedTables>, StateError> {
+        let migrator = self.migrator();
+        let created = async {
+            if !may_migrate || migrator.supported_version().await?.is_some() {
+                return Ok(None);
+            }
+            let (transaction, before) = migrator.apply().await?;
+            Ok::<_, StateError>(Some(CreatedTables { transaction, before }))
+        };
+        self.pool().while_running(created).await
+    }
+
+    /// Commits what [`State::begin_creation`] has created.
+    pub async fn commit_creation(&self, created: CreatedTables) -> Result<(), StateError> {
+        let CreatedTables { transaction, before } = created;
+        self.pool().while_running(self.migrator().commit(transaction)).await?;
+        self.migrator().log(before);
+        Ok(())
+    }
+
     /// Applies the pending migrations if `may_migrate` (`state.migrate`), and refuses an outdated schema otherwise.
     pub async fn ensure_schema(&self, may_migrate: bool) -> Result<(), StateError> {
         self.pool().while_running(self.migrator().ensure_schema(may_migrate)).await
@@ -90,6 +111,14 @@ impl State {
     fn migrator(&self) -> Migrator<'_> {
         Migrator { state: self, migrations: MIGRATIONS }
     }
+}
+
+/// State tables that are not committed yet. Dropped, they never existed.
+#[derive(Debug)]
+pub struct CreatedTables {
+    transaction: PgTransaction<'static>,
+    /// The version before, if another process was faster.
+    before: Option<i32>,
 }
 
 /// Brings a schema to the last version of a list of migrations. Tests use lists of their own.
@@ -129,9 +158,21 @@ impl Migrator<'_> {
     }
 
     async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
+        let (transaction, before) = self.apply().await?;
+        self.commit(transaction).await?;
+        Ok((before, self.latest()))
+    }
+
+    async fn commit(&self, transaction: PgTransaction<'static>) -> Result<(), StateError> {
+        transaction.commit().await?;
+        crash::point("migration: committed");
+        Ok(())
+    }
+
+    /// Applies the pending migrations in a transaction, and returns the version before.
+    async fn apply(&self) -> Result<(PgTransaction<'static>, Option<i32>), StateError> {
         let schema = self.state.schema();
-        let mut connection = self.state.pool().acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.state.pool().begin().await?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('imsync migrate ' || $1, 0))")
             .bind(schema)
             .execute(&mut *transaction)
@@ -153,9 +194,7 @@ impl Migrator<'_> {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await?;
-        crash::point("migration: committed");
-        Ok((before, self.latest()))
+        Ok((transaction, before))
     }
 
     async fn pending_sql(&self) -> Result<String, StateError> {
@@ -201,8 +240,14 @@ impl Migrator<'_> {
             let remedy = "run `imsync migrate` (`--print` shows the SQL)";
             return Err(Finding::error("state.schema", message).remedy(remedy).into());
         }
-        let (before, after) = self.migrate().await?;
-        let schema = self.state.schema();
+        let (before, _) = self.migrate().await?;
+        self.log(before);
+        Ok(())
+    }
+
+    /// Logs what was done, for a schema that was at this version.
+    fn log(&self, before: Option<i32>) {
+        let (schema, after) = (self.state.schema(), self.latest());
         match before {
             None => tracing::info!(%schema, version = after, "created the state tables"),
             Some(before) if before < after => {
@@ -211,7 +256,6 @@ impl Migrator<'_> {
             // Another process was faster.
             Some(_) => {}
         }
-        Ok(())
     }
 }
 

@@ -55,7 +55,7 @@ pub mod sync_row;
 pub mod sync_update;
 mod writer;
 
-pub use database::{Access, State};
+pub use database::{Access, PoolerProbe, State};
 pub use error::StateError;
 pub use lease::Lease;
 pub use shared_account::IntendedChange;

@@ -160,6 +160,15 @@ impl State {
             .execute(self.pool())
             .await?;
         crash::point("start: the sync row exists");
+        self.bound_row(binding).await
+    }
+
+    /// The row of this sync, which exists.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unsuitable`] when the sync is bound to something else.
+    pub async fn bound_row(&self, binding: &Binding) -> Result<SyncRow, StateError> {
         let row = self.sync_row().await?.ok_or(StateError::LeaseLost)?;
         row.binding.check(self.name(), binding)?;
         Ok(row)

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use super::{MIGRATIONS, Migration, Migrator};
 use crate::cluster::{self, Cluster, ClusterOptions};
 use crate::postgres::{Connector, PgUrl, PgVariables};
-use crate::state::{Access, State, StateError};
+use crate::state::{Access, PoolerProbe, State, StateError};
 
 /// As a later release could upgrade the tables: a new column without a default, filled from what is stored.
 const SECOND: Migration = Migration {
@@ -75,9 +75,9 @@ impl MigrationDatabase {
     async fn state(&self, access: Access) -> State {
         State::open_with(
             Connector::new(&PgUrl::parse(&self.url, &PgVariables::default()).unwrap(), None, "imsync"),
-            "imsync",
-            "users",
+            ("imsync", "users"),
             access,
+            PoolerProbe::Needed,
         )
         .await
         .unwrap()

@@ -5,6 +5,7 @@
 mod call_budget;
 mod call_order;
 mod clock;
+mod first_call;
 mod gateway;
 mod gone;
 mod hidden_changes;
