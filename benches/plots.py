@@ -4,7 +4,7 @@ Owns: the series, and the drawings in docs/performance/. Must not know: how a pr
 
 Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names,
 separated by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the binary), WRITE (0
-leaves docs/performance.md alone).
+leaves docs/ alone and draws into target/bench/plots).
 """
 
 import datetime
@@ -26,7 +26,8 @@ ROWS = int(os.environ.get("ROWS", 200_000))
 BIG = os.environ.get("BIG") == "1"
 SIZES = [10_000, 100_000, 1_000_000] + [10_000_000] * BIG
 FIGURES = TARGET / "bench/plots.json"
-FOLDER = ROOT / "docs/performance"
+WRITES = os.environ.get("WRITE") != "0"
+FOLDER = ROOT / "docs/performance" if WRITES else TARGET / "bench/plots"
 RSS_LIMIT = 64
 COLOURS = ["#0b6e99", "#c2571a", "#4d7c0f", "#7c3aed"]
 
@@ -198,7 +199,7 @@ def main():
     text = (f"{ROWS:,} rows where the size does not vary; `make bench-plots{' BIG=1' if BIG else ''}`, "
             f"{datetime.date.today()}, {machine()}.\n\n{images}\n\n<details><summary>The figures</summary>\n\n"
             f"{figures_table(ordered)}\n\n</details>")
-    if os.environ.get("WRITE") != "0":
+    if WRITES:
         write_section("plots", text)
 
 
