@@ -3,8 +3,8 @@
 Owns: the series, and the drawings in docs/performance/. Must not know: how a process is measured.
 
 Environment: BIG (1 adds ten million rows), ROWS (200000, of the plots that do not vary the size), PLOTS (names,
-separated by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the binary), WRITE (0
-leaves docs/ alone and draws into target/bench/plots).
+separated by commas), DRAW (1 draws the figures of the last run again), PNG (a folder for previews), IMSYNC (the
+binary), WRITE (0 leaves docs/ alone and draws into target/bench/plots).
 """
 
 import datetime
@@ -128,7 +128,7 @@ PLOTS = {
     "size": (size, "rows of the table", "log", "log"),
     "page_size": (page_size, "source.page_size", "log", "linear"),
     "changed": (changed, "changed rows, %", "linear", "linear"),
-    "latency": (latency, "latency of IM, ms", "log", "log"),
+    "latency": (latency, "latency of IM, ms", "linear", "linear"),
     "rejections": (rejections, "accounts that IM rejects", "linear", "linear"),
 }
 
