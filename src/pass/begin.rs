@@ -45,6 +45,7 @@ impl Engine {
             retry_after: self.config.schedule.rejected_retry,
             late_write_window,
             backoff: self.backoff.clone(),
+            met: self.met.clone(),
             failure,
         };
         self.owed_at_most = self.state.account_counts(self.writer.sync_id()).await?.owed_removals;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
+use super::met_accounts::MetAccounts;
 use super::page_diff::{AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
@@ -31,6 +32,8 @@ pub struct PageComparer {
     in_order: Vec<(AttributeIndex, usize)>,
     /// `None` where there are no state tables or no sync row yet: nothing is acknowledged then.
     state: Option<StateRef>,
+    /// Learns which stored accounts were met.
+    pub(super) met: MetAccounts,
 }
 
 /// The sync whose state is compared with.
@@ -104,6 +107,7 @@ impl PageComparer {
             names,
             in_order,
             state,
+            met: MetAccounts::default(),
         }
     }
 
@@ -158,6 +162,8 @@ impl PageComparer {
         });
         let needs_values = |account: &Account| options.force || is_forced(account);
         let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values).await?;
+        let accounts = mapped.iter().map(|(account, _)| (account, stored.contains_key(account)));
+        self.met.note_compared(accounts, options.counts_repairs);
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
             let is_forced = is_forced(&account);

@@ -58,6 +58,9 @@ impl Engine {
             unreadable.retain(|(account, _)| !busy.contains(account));
             if options.origin == ChangeOrigin::New && options.removals == RemovalMode::Owed {
                 self.defer(context, &busy).await?;
+                if options.counts_repairs {
+                    self.met.note_in_flight(busy.iter());
+                }
             }
         }
         crash::point("page: read");

@@ -187,6 +187,7 @@ impl QueuedDelivery {
         let (record, counts) = builder.finish(intent);
         if !record.is_empty() {
             context.writer.record(&record, context.retry_after).await?;
+            context.met.note_recorded(context.pass, &record.accounts);
         }
         crash::point("delivery: recorded");
         self.in_flight.remove(open.iter().map(AccountDiff::account));

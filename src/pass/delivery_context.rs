@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::account_backoff::AccountBackoff;
 use super::build_record::InDoubtDelays;
 use super::error::{FirstError, PassError};
+use super::met_accounts::MetAccounts;
 use super::progress::PassProgress;
 use crate::metrics::Metrics;
 use crate::model::{AccountOutcome, AttributeNames, AttributeOutcome};
@@ -35,6 +36,8 @@ pub(super) struct DeliveryContext {
     pub(super) backoff: Arc<Mutex<AccountBackoff>>,
     /// It is a full pass, and incremental passes run between its steps.
     pub(super) is_beside_incremental_passes: bool,
+    /// The stored accounts that the full pass under way has met.
+    pub(super) met: MetAccounts,
     /// The first error of a delivery.
     pub(super) failure: FirstError,
 }

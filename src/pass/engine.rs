@@ -15,6 +15,7 @@ use super::delivery_queue::DeliveryQueue;
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
+use super::met_accounts::MetAccounts;
 use super::pages::{PageReader, PageScan};
 use super::progress::PassProgress;
 use super::read_position::{ReadPosition, WatermarkColumn};
@@ -52,6 +53,8 @@ pub struct Engine {
     pub(super) saves: SaveTimes,
     /// The progress of the full pass that is under way, possibly beside incremental passes.
     pub(super) full_under_way: Option<Arc<PassProgress>>,
+    /// The stored accounts that this full pass has met. The comparer and the deliveries share it.
+    pub(super) met: MetAccounts,
     pub(super) deferrals: Deferrals,
     pub(super) slow_calls: SlowCalls,
     /// Passes that ended before their slowest call.

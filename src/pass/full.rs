@@ -12,6 +12,7 @@ use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full_pass_schedule::{FulfilledRequests, FullOptions, FullPassKey, FullPassPosition};
+use super::gone_search::GoneSearch;
 use super::guard::GuardScope;
 use super::page_diff::RetryRejections;
 use super::pages::PageScan;
@@ -29,7 +30,7 @@ use crate::source::watermark::WatermarkTracker;
 pub(super) enum FullPassPhase {
     /// Read and compare a page of the table.
     WholeTable,
-    /// Look up a page of stored accounts.
+    /// Find stored accounts that are gone: read some of them, or look up a page.
     GoneAccounts,
     /// Wait until everything is recorded, then send accounts in doubt, removals and retries.
     FollowUp,
@@ -51,7 +52,7 @@ pub struct FullPass {
     pub(super) context: Arc<DeliveryContext>,
     pub(super) phase: FullPassPhase,
     pub(super) table: PageScan,
-    pub(super) gone: PageScan,
+    pub(super) gone: GoneSearch,
     pub(super) in_doubt: PageScan,
     pub(super) pages: RecordedPages,
     /// Accounts of which IM holds a value and that have no row any more.
@@ -142,7 +143,14 @@ impl Engine {
         }
         let counts = self.full_passes.finds_repairs() && !options.force && self.read_position.is_known();
         self.repairs.begin(counts, began_at);
+        let is_resumed = after.is_some();
         let [table, gone, in_doubt, _] = PageScan::full(after);
+        // A resumed pass has not met what the earlier attempt has read.
+        let gone = if is_resumed {
+            GoneSearch::of_resumed_pass(gone)
+        } else {
+            GoneSearch::of_whole_pass(self.met.begin(context.pass))
+        };
         Ok(FullPass {
             key,
             context,
@@ -232,6 +240,7 @@ impl Engine {
             self.deferrals.forget_look_ups(full.context.pass);
         }
         self.full_under_way = None;
+        self.met.end();
         let mut update = self.sync_update();
         update.full_pass_ended = is_complete;
         // A pass that did not count leaves what the last one has found.

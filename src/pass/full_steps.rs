@@ -9,6 +9,7 @@ use super::delivery_queue::WaitResult;
 use super::engine::Engine;
 use super::error::PassError;
 use super::full::{FullPass, FullPassPhase, FullPassStep};
+use super::gone_search::GoneStep;
 use super::page_diff::CompareOptions;
 use super::pages::ReadPage;
 use super::progress::{PassPhase, PassProgress};
@@ -76,12 +77,16 @@ impl Engine {
     }
 
     async fn step_gone(&mut self, full: &mut FullPass) -> Result<(), PassError> {
-        let Some(page) = full.gone.next(&mut self.reader).await? else {
-            crash::point("full: the gone accounts are read");
-            full.phase = FullPassPhase::FollowUp;
-            return Ok(());
+        let page = match full.gone.step(&mut self.reader, &self.met).await? {
+            GoneStep::LookedUp(page) => page,
+            GoneStep::More => return self.save_progress(&full.context.progress, None, true).await.map(|_| ()),
+            GoneStep::End => {
+                crash::point("full: the gone accounts are read");
+                full.phase = FullPassPhase::FollowUp;
+                return Ok(());
+            }
         };
-        let options = full.gone.compare_options(full.key.options.force);
+        let options = CompareOptions { force: full.key.options.force, ..CompareOptions::default() };
         let compared = self.compare_and_enqueue_page(&full.context, page, options).await?;
         full.owed += compared.owed.len() as u64;
         full.gone_with_values += compared.owed.len() as u64;

@@ -187,8 +187,7 @@ impl PageScan {
                 let accounts = reader.stored_accounts_after(after.as_ref()).await?;
                 let Some(last) = accounts.last() else { return Ok(None) };
                 *after = Some(last.clone());
-                let page = reader.look_up(accounts).await?;
-                Ok(Some(ReadPage { rows: Vec::new(), unreadable: Vec::new(), ..page }))
+                reader.look_up_missing(accounts).await.map(Some)
             }
             Self::NamedAccounts { accounts, next } => {
                 let end = next.saturating_add(reader.page_size()).min(accounts.len());
@@ -242,6 +241,12 @@ impl PageReader {
         Ok(ReadPage { missing, looked_up: accounts, scanned, ..page })
     }
 
+    /// Looks accounts up in the source. The page has only those without a row: the others were in the scan of the table.
+    pub(super) async fn look_up_missing(&mut self, accounts: Vec<Account>) -> Result<ReadPage, PassError> {
+        let page = self.look_up(accounts).await?;
+        Ok(ReadPage { rows: Vec::new(), unreadable: Vec::new(), ..page })
+    }
+
     /// A page with these rows. Accounts that cannot be recorded are left out, as those of readable rows are.
     fn read_page(&self, rows: Vec<Row>, unreadable: Vec<UnreadableRow>) -> ReadPage {
         let refused = unreadable.into_iter().map(|UnreadableRow { account, raised }| {
@@ -265,6 +270,19 @@ impl PageReader {
     async fn stored_accounts_after(&self, after: Option<&Account>) -> Result<Vec<Account>, PassError> {
         let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
         Ok(self.state.accounts_after(sync_id, after.map(Account::as_str), self.page_limit()).await?)
+    }
+
+    /// The next `limit` accounts after `after` that have a row in `account`.
+    pub(super) async fn accounts_with_values_after(&self, after: &str, limit: i64) -> Result<Vec<String>, PassError> {
+        let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
+        Ok(self.state.accounts_with_values_after(sync_id, after, limit).await?)
+    }
+
+    /// The next page of accounts after `after` that have a rejection or owe a removal.
+    pub(super) async fn rejected_or_owed_after(&self, after: Option<&Account>) -> Result<Vec<Account>, PassError> {
+        let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
+        let after = after.map_or("", Account::as_str);
+        Ok(self.state.rejected_or_owed_after(sync_id, after, self.page_limit()).await?)
     }
 
     /// The next accounts in doubt that have not been `seen`; none at the end. Accounts whose removal waits stay due, and

@@ -103,8 +103,10 @@ impl Engine {
             other_syncs: writer.other_syncs().clone(),
         };
         let calls_per_second = usize::try_from(config.im.calls_per_second).unwrap_or(usize::MAX);
+        let comparer = PageComparer::new(&config, mapping, writer.names().clone(), attributes, Some(state_ref));
         let engine = Self {
-            comparer: PageComparer::new(&config, mapping, writer.names().clone(), attributes, Some(state_ref)),
+            met: comparer.met.clone(),
+            comparer,
             reader: PageReader { config: config.clone(), source, state: state.clone(), sync_id: Some(sync_id) },
             queue: DeliveryQueue::new(calls_per_second.saturating_mul(config.im.users_per_call)),
             guard: RemovalGuard::new(row.guard, config.removal.max_share),

@@ -116,6 +116,47 @@ impl State {
         Ok(accounts.into_iter().map(Account::new).collect())
     }
 
+    /// The next `limit` accounts after `after` that have a row in `account`, in no particular order. An index is enough for
+    /// this statement.
+    pub async fn accounts_with_values_after(
+        &self,
+        sync_id: i32,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<String>, StateError> {
+        // As one array: a row of the answer costs more than an account.
+        let accounts: Option<Vec<String>> = sqlx::query_scalar(
+            "SELECT array_agg(account) FROM (SELECT account FROM account WHERE sync_id = $1 AND account > $2 \
+             ORDER BY account LIMIT $3) AS step",
+        )
+        .bind(sync_id)
+        .bind(after)
+        .bind(limit)
+        .fetch_one(self.pool())
+        .await?;
+        Ok(accounts.unwrap_or_default())
+    }
+
+    /// The next `limit` accounts after `after`, in ascending order, that have a rejection or owe a removal.
+    pub async fn rejected_or_owed_after(
+        &self,
+        sync_id: i32,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<Account>, StateError> {
+        let accounts: Vec<String> = sqlx::query_scalar(
+            "(SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+             ORDER BY account LIMIT $3",
+        )
+        .bind(sync_id)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(accounts.into_iter().map(Account::new).collect())
+    }
+
     /// Accounts with an acknowledged value, all of whose values are known and of which nothing is rejected, with their
     /// values, in ascending order: up to 32 of the 1,000 rows after `after`, or of later rows if there is none among
     /// these. The search begins again at the first row, and ends after 10,000 rows.

@@ -8,6 +8,7 @@ mod clock;
 mod first_call;
 mod gateway;
 mod gone;
+mod gone_search;
 mod hidden_changes;
 mod late_writes;
 mod lease;
