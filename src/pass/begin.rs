@@ -3,6 +3,7 @@
 //! Owns: what every pass does before its first page. Must not know: what a pass reads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
@@ -42,13 +43,19 @@ impl Engine {
             names: self.comparer.names.clone(),
             writer: self.writer.clone(),
             metrics: self.metrics.clone(),
+            may_be_rejected: self.may_be_rejected.clone(),
             retry_after: self.config.schedule.rejected_retry,
             late_write_window,
             backoff: self.backoff.clone(),
             met: self.met.clone(),
             failure,
         };
-        self.owed_at_most = self.state.account_counts(self.writer.sync_id()).await?.owed_removals;
+        let is_idle = self.queue.is_empty();
+        let counts = self.state.account_counts(self.writer.sync_id()).await?;
+        self.owed_at_most = counts.owed_removals;
+        if counts.rejected > 0 || is_idle {
+            self.may_be_rejected.store(counts.rejected > 0, Ordering::SeqCst);
+        }
         let live_intents = self.queue.live_intents();
         let live_intents = live_intents.lock().await;
         let live: Vec<i64> = live_intents.iter().copied().collect();
@@ -61,6 +68,10 @@ impl Engine {
             }
         };
         drop(live_intents);
+        if context.progress.kind == PassKind::Full {
+            self.only_met_are_stored = is_idle && counts.known == 0 && counts.in_doubt == 0;
+        }
+        self.only_met_are_stored &= accounts == 0;
         self.queue.accounts_in_flight().remove(unrecorded.iter());
         let in_flight = self.queue.accounts_in_flight();
         // A probe that a delivery of an earlier pass sends could record the values that it has read before.

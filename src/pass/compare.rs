@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
 use super::met_accounts::MetAccounts;
-use super::page_diff::{AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held};
+use super::page_diff::{Absent, AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
@@ -164,6 +164,7 @@ impl PageComparer {
         let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values).await?;
         let accounts = mapped.iter().map(|(account, _)| (account, stored.contains_key(account)));
         self.met.note_compared(accounts, options.counts_repairs);
+        let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values, options.absent).await?;
         for (account, mapped) in mapped {
             let standing = standing.remove(&account).unwrap_or_default();
             let is_forced = is_forced(&account);
@@ -182,6 +183,7 @@ impl PageComparer {
         &self,
         mapped: &[(Account, MappedRow)],
         needs_values: impl Fn(&Account) -> bool,
+        absent: Absent,
     ) -> Result<PageState, StateError> {
         let Some(StateRef { state, sync_id, generation, digest_key, other_syncs }) = &self.state else {
             return Ok(PageState::default());
@@ -199,8 +201,18 @@ impl PageComparer {
             })
             .collect();
         let accounts: Vec<Account> = mapped.iter().map(|(account, _)| account.clone()).collect();
-        let stored = state.stored_accounts(*sync_id, *generation, &wanted);
-        let standing = state.standing_rejections(*sync_id, &accounts);
+        let stored = async {
+            if absent.values {
+                return Ok(HashMap::new());
+            }
+            state.stored_accounts(*sync_id, *generation, &wanted).await
+        };
+        let standing = async {
+            if absent.rejections {
+                return Ok(HashMap::new());
+            }
+            state.standing_rejections(*sync_id, &accounts).await
+        };
         let others = other_syncs.known();
         let held = async {
             if others.is_empty() { Ok(HashMap::new()) } else { state.held_by_others(&others, &accounts).await }

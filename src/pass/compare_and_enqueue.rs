@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
 use super::delivery_context::DeliveryContext;
 use super::engine::Engine;
 use super::error::PassError;
-use super::page_diff::{AccountDiff, CompareOptions, PageRows, RemovalMode};
+use super::page_diff::{Absent, AccountDiff, CompareOptions, PageRows, RemovalMode};
 use super::pages::ReadPage;
 use super::progress::PassProgress;
 use crate::crash;
@@ -73,9 +74,13 @@ impl Engine {
         } else {
             self.deferrals.note_compared(&accounts, context.pass)
         };
+        let options = CompareOptions { absent: self.absent(options), ..options };
         let page_diff =
             self.comparer.compare_page(PageRows { rows, missing, unreadable }, &owed_before, options).await?;
         crash::point("page: compared");
+        if !options.counts_repairs && !page_diff.diffs.is_empty() {
+            self.only_met_are_stored = false;
+        }
         // Where removals are sent, the accounts have been counted already.
         if options.removals == RemovalMode::Owed {
             let differs = |diff: &&AccountDiff| diff.sends() || diff.removal_waits;
@@ -93,6 +98,15 @@ impl Engine {
         crash::point("page: enqueued");
         context.check()?;
         Ok(compared)
+    }
+
+    /// What the state cannot hold of a page that is compared now.
+    fn absent(&self, options: CompareOptions) -> Absent {
+        Absent {
+            // Several texts of an account may be on two pages.
+            values: options.counts_repairs && self.only_met_are_stored && !self.reader.source.account_has_spellings(),
+            rejections: !self.may_be_rejected.load(Ordering::SeqCst),
+        }
     }
 
     /// The accounts of a page that are in flight.

@@ -4,6 +4,7 @@
 //! which deliveries are in flight, where pages come from.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -185,6 +186,10 @@ impl QueuedDelivery {
             }
         }
         let (record, counts) = builder.finish(intent);
+        if !record.rejected.is_empty() {
+            // Before it is stored: a comparison that begins from now on asks for rejections.
+            context.may_be_rejected.store(true, Ordering::SeqCst);
+        }
         if !record.is_empty() {
             context.writer.record(&record, context.retry_after).await?;
             context.met.note_recorded(context.pass, &record.accounts);

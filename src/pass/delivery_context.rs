@@ -3,6 +3,7 @@
 //! Owns: [`DeliveryContext`], the first error of a pass, and when accounts in doubt are retried.
 //! Must not know: the queue, the steps of a pass.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) struct DeliveryContext {
     /// IM is assumed to apply a call no later than this after it was sent: twice `im.timeout`. An unknown outcome is
     /// retried after it.
     pub(super) late_write_window: Duration,
+    /// Rejections may be stored. Shared by all passes.
+    pub(super) may_be_rejected: Arc<AtomicBool>,
     /// Shared by all passes.
     pub(super) backoff: Arc<Mutex<AccountBackoff>>,
     /// It is a full pass, and incremental passes run between its steps.

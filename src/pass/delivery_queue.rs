@@ -108,6 +108,12 @@ impl DeliveryQueue {
         }
     }
 
+    /// Whether nothing is pending and no delivery has outcomes to record.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.note_completed();
+        self.outstanding.is_empty() && self.pending.is_none()
+    }
+
     /// The number of a pass that is about to begin.
     pub(super) fn next_pass(&mut self) -> u64 {
         self.passes += 1;

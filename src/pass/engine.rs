@@ -3,6 +3,7 @@
 //! Owns: the data of [`Engine`], and the questions that its owner asks between passes. Must not know: the steps of a pass.
 //! Each step is an `impl Engine` in a file of its own.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -64,6 +65,10 @@ pub struct Engine {
     pub(super) probes_after: Arc<Mutex<Account>>,
     /// At most so many removals are owed. Deliveries that end meanwhile make it fewer.
     pub(super) owed_at_most: u64,
+    /// The state holds values of no account except those that the full pass under way has met.
+    pub(super) only_met_are_stored: bool,
+    /// Rejections may be stored. Set before one is recorded.
+    pub(super) may_be_rejected: Arc<AtomicBool>,
     /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
     pub(super) retry_rejections_after: Option<String>,
     /// Outcomes are unknown that a later pass retries. Until then IM may not hold everything that was committed.

@@ -127,6 +127,17 @@ pub(super) struct CompareOptions {
     pub(super) origin: ChangeOrigin,
     /// The page is one of a full pass over the table, whose differences may be repairs.
     pub(super) counts_repairs: bool,
+    /// What the state need not be asked about the page.
+    pub(super) absent: Absent,
+}
+
+/// What the state is known not to hold of the accounts of a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Absent {
+    /// No acknowledged value.
+    pub(super) values: bool,
+    /// No rejection.
+    pub(super) rejections: bool,
 }
 
 impl Default for CompareOptions {
@@ -137,6 +148,7 @@ impl Default for CompareOptions {
             force: false,
             origin: ChangeOrigin::New,
             counts_repairs: false,
+            absent: Absent::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: what is checked and stored when a process takes the lease, and what the state is bound to.
 //! Must not know: the steps of a pass.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::compare::{PageComparer, StateRef};
@@ -113,6 +114,8 @@ impl Engine {
             outlying: PageScan::outlying(),
             repairs: RepairCount::from_row(row.full_pass_repairs_so_far.as_ref()),
             owed_at_most: 0,
+            only_met_are_stored: false,
+            may_be_rejected: Arc::new(AtomicBool::new(true)),
             retry_rejections_after: row.retry_rejections_after,
             read_position,
             full_passes,

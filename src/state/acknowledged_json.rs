@@ -16,18 +16,27 @@ use crate::model::AcknowledgedValue;
 /// The stored text, without absent values at the end. `None` when no value is present: such an account needs no row.
 pub fn encode(acknowledged: &[AcknowledgedValue]) -> Option<String> {
     let length = acknowledged.iter().rposition(|known| *known != AcknowledgedValue::Absent)? + 1;
-    let array: Vec<Value> = acknowledged[..length]
-        .iter()
-        .map(|known| match known {
-            AcknowledgedValue::Absent => Value::Null,
-            AcknowledgedValue::Value(value) => Value::String(value.to_string()),
-            AcknowledgedValue::Unknown => Value::from(0),
-            AcknowledgedValue::Provisional(value) => {
-                Value::Array(vec![value.as_deref().map_or(Value::Null, Value::from)])
+    let mut json = Vec::with_capacity(16 * length);
+    for (index, known) in acknowledged[..length].iter().enumerate() {
+        json.push(if index == 0 { b'[' } else { b',' });
+        match known {
+            AcknowledgedValue::Absent => json.extend(b"null"),
+            AcknowledgedValue::Value(value) => push_string(&mut json, value),
+            AcknowledgedValue::Unknown => json.push(b'0'),
+            AcknowledgedValue::Provisional(None) => json.extend(b"[null]"),
+            AcknowledgedValue::Provisional(Some(value)) => {
+                json.push(b'[');
+                push_string(&mut json, value);
+                json.push(b']');
             }
-        })
-        .collect();
-    Some(Value::Array(array).to_string())
+        }
+    }
+    json.push(b']');
+    Some(String::from_utf8(json).expect("JSON of texts is UTF-8"))
+}
+
+fn push_string(json: &mut Vec<u8>, value: &str) {
+    serde_json::to_writer(json, value).expect("a text can be written as JSON");
 }
 
 /// The values of a stored text. Anything unexpected counts as unknown: an unnecessary unknown costs one call, a wrong
