@@ -6,7 +6,9 @@
 
 mod limits;
 mod local_refusal;
+mod rows;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ pub use limits::{
     MAX_USERS_PER_CALL, MAX_VALUE_BYTES,
 };
 pub use local_refusal::LocalRefusal;
+pub use rows::{Row, Rows};
 
 /// An IM account, as sent in `To_Account`: with prefix and format applied. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -47,6 +50,12 @@ impl fmt::Display for Account {
     }
 }
 
+impl Borrow<str> for Account {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl AsRef<str> for Account {
     fn as_ref(&self) -> &str {
         &self.0
@@ -71,31 +80,41 @@ impl AttributeIndex {
 /// The attribute names of the sync, indexed by [`AttributeIndex`].
 pub type AttributeNames = Arc<[Arc<str>]>;
 
-/// A row of the customer's table, every value as the text that psql shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The text of the account column, without prefix and format; `None` for NULL.
-    pub account: Option<Box<str>>,
-    /// The text of the watermark column; `None` for NULL or without a watermark column.
-    pub watermark: Option<Box<str>>,
-    /// The row is soft-deleted, or the filter is not true for it.
-    pub gone: bool,
-    /// The texts of the mapped columns, in the order of `Mapping::columns`. A text longer than [`MAX_COLUMN_TEXT_CHARS`]
-    /// is cut one character after that limit.
-    pub values: Vec<Option<Box<str>>>,
-}
-
 /// What IM should hold for one attribute of one account, according to the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DesiredValue {
     /// This value (1 to 50 bytes of UTF-8).
-    Value(Box<str>),
+    Value(Arc<str>),
     /// No value.
     Absent,
     /// Whatever IM holds now.
     Keep,
     /// The value cannot be sent. The other attributes of the account are sent all the same.
     Refused(LocalRefusal),
+}
+
+/// A [`DesiredValue`] whose text is that of the row or of the mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DesiredText<'a> {
+    /// This value.
+    Value(&'a str),
+    /// No value.
+    Absent,
+    /// Whatever IM holds now.
+    Keep,
+    /// The value cannot be sent.
+    Refused(LocalRefusal),
+}
+
+impl From<DesiredText<'_>> for DesiredValue {
+    fn from(desired: DesiredText<'_>) -> Self {
+        match desired {
+            DesiredText::Value(value) => Self::Value(value.into()),
+            DesiredText::Absent => Self::Absent,
+            DesiredText::Keep => Self::Keep,
+            DesiredText::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
 }
 
 /// What IM should hold for one account: a [`DesiredValue`] for each configured attribute, in the order of the mapping.
@@ -114,12 +133,12 @@ pub enum AcknowledgedValue {
     #[default]
     Absent,
     /// IM acknowledged this value.
-    Value(Box<str>),
+    Value(Arc<str>),
     /// In doubt: the outcome of a call is unknown, or the state is bound to another app now.
     Unknown,
     /// IM acknowledged this value or its removal, but an earlier call may still be applied after it (a late write). In
     /// doubt until that is no longer possible; then it is sent once more.
-    Provisional(Option<Box<str>>),
+    Provisional(Option<Arc<str>>),
 }
 
 impl AcknowledgedValue {
@@ -148,7 +167,7 @@ pub struct Change {
     /// The account.
     pub account: Account,
     /// The values to set.
-    pub set: Vec<(AttributeIndex, Box<str>)>,
+    pub set: Vec<(AttributeIndex, Arc<str>)>,
     /// The attributes to remove.
     pub remove: Vec<AttributeIndex>,
 }

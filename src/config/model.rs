@@ -2,6 +2,7 @@
 //!
 //! Owns: plain data and what follows from it alone. Must not know: TOML, files, the rules that a value has passed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,24 +102,27 @@ impl SourceConfig {
     /// `hex` writes the 32 digits of a uuid, whatever its spelling. A text that spells no uuid stays as it is, so that its
     /// row can be named: [`SourceConfig::is_in_format`] tells them apart. The length is not checked here.
     pub fn account_of(&self, text: &str) -> Account {
+        Account::new(&*self.account_text(text))
+    }
+
+    /// The text of [`SourceConfig::account_of`].
+    pub fn account_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let digits = match self.account_format {
             AccountFormat::Text => None,
             AccountFormat::Hex => uuid_digits(text),
         };
         match (digits, self.account_prefix.as_str()) {
-            (None, "") => Account::new(text),
-            (Some(digits), "") => Account::new(digits),
-            (digits, prefix) => Account::new([prefix, digits.as_deref().unwrap_or(text)].concat()),
+            (None, "") => Cow::Borrowed(text),
+            (Some(digits), "") => Cow::Owned(digits),
+            (digits, prefix) => Cow::Owned([prefix, digits.as_deref().unwrap_or(text)].concat()),
         }
     }
 
     /// The account has the configured format: with `hex`, it is that of a uuid.
-    pub fn is_in_format(&self, account: &Account) -> bool {
+    pub fn is_in_format(&self, account: &str) -> bool {
         match self.account_format {
             AccountFormat::Text => true,
-            AccountFormat::Hex => {
-                account.as_str().strip_prefix(self.account_prefix.as_str()).is_some_and(are_uuid_digits)
-            }
+            AccountFormat::Hex => account.strip_prefix(self.account_prefix.as_str()).is_some_and(are_uuid_digits),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{AcknowledgedValue, AttributeIndex, DesiredValue};
+use crate::model::{AcknowledgedValue, AttributeIndex, DesiredText, DesiredValue};
 
 /// The digest of an account with an attribute in doubt. No other account has it, so such an account is always compared
 /// attribute by attribute.
@@ -76,14 +76,17 @@ impl DigestKey {
     /// What [`DigestKey::of_acknowledged_values`] will return once IM has acknowledged all desired values. `None` when a value is kept
     /// or refused: the digest then depends on what IM holds.
     ///
-    /// `positions` has the index of each configured attribute, in ascending order, with its position in `values`.
-    pub fn when_all_acknowledged(&self, values: &[DesiredValue], positions: &[(AttributeIndex, usize)]) -> Option<i64> {
+    /// `values` has the index of each configured attribute, in ascending order, with its desired value.
+    pub fn when_all_acknowledged<'v>(
+        &self,
+        values: impl Iterator<Item = (AttributeIndex, DesiredText<'v>)>,
+    ) -> Option<i64> {
         let mut hasher = self.hasher();
-        for (index, position) in positions {
-            match &values[*position] {
-                DesiredValue::Value(value) => add_value(&mut hasher, *index, value),
-                DesiredValue::Absent => {}
-                DesiredValue::Keep | DesiredValue::Refused(_) => return None,
+        for (index, desired) in values {
+            match desired {
+                DesiredText::Value(value) => add_value(&mut hasher, index, value),
+                DesiredText::Absent => {}
+                DesiredText::Keep | DesiredText::Refused(_) => return None,
             }
         }
         Some(first_64_bits(hasher))

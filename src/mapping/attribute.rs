@@ -8,45 +8,44 @@ use std::sync::Arc;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::config::{self, Null, TooLong, Unlisted};
-use crate::model::{DesiredValue, LocalRefusal, MAX_VALUE_BYTES};
+use crate::model::{DesiredText, LocalRefusal, MAX_VALUE_BYTES};
 
 /// The settings of one attribute.
 #[derive(Clone, Debug)]
 pub(super) struct AttributeMapping {
-    /// The position of its column in `Row::values`.
+    /// The position of its column in the mapped columns.
     column_index: usize,
     column: Arc<str>,
-    /// The result for each text that `values` lists; `None` without `values`.
-    listed: Option<HashMap<Box<str>, DesiredValue>>,
+    /// The target of each text that `values` lists; `None` without `values`.
+    listed: Option<HashMap<Box<str>, Box<str>>>,
     unlisted: Unlisted,
     too_long: TooLong,
     null: Null,
 }
 
 impl AttributeMapping {
-    /// The mapping of a configured attribute whose column is at `column_index` of `Row::values`.
+    /// The mapping of a configured attribute whose column is at `column_index` of the mapped columns.
     pub(super) fn new(attribute: &config::AttributeConfig, column_index: usize) -> Self {
-        let mut mapping = Self {
+        let listed = attribute.values.as_ref();
+        Self {
             column_index,
             column: Arc::from(attribute.column.as_str()),
-            listed: None,
+            listed: listed.map(|values| {
+                values.iter().map(|(text, target)| (text.as_str().into(), target.as_str().into())).collect()
+            }),
             unlisted: attribute.unlisted,
             too_long: attribute.too_long,
             null: attribute.null,
-        };
-        mapping.listed = attribute.values.as_ref().map(|values| {
-            values.iter().map(|(text, target)| (text.as_str().into(), mapping.limited(target))).collect()
-        });
-        mapping
+        }
     }
 
-    /// The position of its column in `Row::values`.
+    /// The position of its column in the mapped columns.
     pub(super) fn column_index(&self) -> usize {
         self.column_index
     }
 
     /// Maps the text of the column. NULL and the empty text are mapped by `null`, whatever `values` lists.
-    pub(super) fn apply(&self, text: Option<&str>) -> DesiredValue {
+    pub(super) fn apply<'a>(&'a self, text: Option<&'a str>) -> DesiredText<'a> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return self.empty();
         };
@@ -54,38 +53,38 @@ impl AttributeMapping {
             return self.limited(text);
         };
         match listed.get(text) {
-            Some(desired) => desired.clone(),
+            Some(target) => self.limited(target),
             None => match self.unlisted {
-                Unlisted::Reject => DesiredValue::Refused(LocalRefusal::Unlisted { column: Arc::clone(&self.column) }),
+                Unlisted::Reject => DesiredText::Refused(LocalRefusal::Unlisted { column: Arc::clone(&self.column) }),
                 Unlisted::Send => self.limited(text),
-                Unlisted::Keep => DesiredValue::Keep,
-                Unlisted::Remove => DesiredValue::Absent,
+                Unlisted::Keep => DesiredText::Keep,
+                Unlisted::Remove => DesiredText::Absent,
             },
         }
     }
 
-    fn empty(&self) -> DesiredValue {
+    fn empty(&self) -> DesiredText<'static> {
         match self.null {
-            Null::Remove => DesiredValue::Absent,
-            Null::Keep => DesiredValue::Keep,
+            Null::Remove => DesiredText::Absent,
+            Null::Keep => DesiredText::Keep,
         }
     }
 
     /// The value for a text from the column or from `values`, with the limit of its length applied.
-    fn limited(&self, text: &str) -> DesiredValue {
+    fn limited<'a>(&self, text: &'a str) -> DesiredText<'a> {
         if text.is_empty() {
             // IM has no empty values; a target of "" in `values` means the same as an empty column.
             return self.empty();
         }
         if text.len() <= MAX_VALUE_BYTES {
-            return DesiredValue::Value(text.into());
+            return DesiredText::Value(text);
         }
         match self.too_long {
-            TooLong::Truncate => truncated(text).map(|text| DesiredValue::Value(text.into())),
+            TooLong::Truncate => truncated(text).map(DesiredText::Value),
             TooLong::Reject => None,
         }
         .unwrap_or_else(|| {
-            DesiredValue::Refused(LocalRefusal::ValueTooLong { column: Arc::clone(&self.column), bytes: text.len() })
+            DesiredText::Refused(LocalRefusal::ValueTooLong { column: Arc::clone(&self.column), bytes: text.len() })
         })
     }
 }

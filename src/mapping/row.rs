@@ -2,12 +2,13 @@
 //!
 //! Owns: which columns are read, and which accounts can be sent. Must not know: how the text of one column is mapped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::attribute::AttributeMapping;
 use super::fingerprint::mapping_fingerprint;
 use crate::config;
-use crate::model::{Account, DesiredAccount, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
+use crate::model::{Account, DesiredAccount, DesiredText, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
 
 /// The configured mapping.
 #[derive(Clone, Debug)]
@@ -19,6 +20,19 @@ pub struct Mapping {
     fingerprint: String,
     /// Bytes of an account that IM accepts.
     max_account_bytes: usize,
+}
+
+/// What a row is, before its values are mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowOutline<'a> {
+    /// See [`MappedRow::NoAccount`].
+    NoAccount,
+    /// See [`MappedRow::Refused`].
+    Refused(Cow<'a, str>, LocalRefusal),
+    /// See [`MappedRow::Gone`].
+    Gone(Cow<'a, str>),
+    /// See [`MappedRow::Present`].
+    Present(Cow<'a, str>),
 }
 
 /// The result of mapping a row.
@@ -57,7 +71,7 @@ impl Mapping {
         }
     }
 
-    /// The columns to read, each once, in the order of `Row::values`: that of their first use in the configuration.
+    /// The columns to read, each once, in the order of `Row::value`: that of their first use in the configuration.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -72,32 +86,51 @@ impl Mapping {
         self.source.account_of(text)
     }
 
+    /// The account of a row, and whether it has values to map.
+    pub fn outline<'a>(&self, row: Row<'a>) -> RowOutline<'a> {
+        let Some(text) = row.account.filter(|text| !text.is_empty()) else {
+            return RowOutline::NoAccount;
+        };
+        let account = self.source.account_text(text);
+        if account.len() > MAX_STORED_ACCOUNT_BYTES {
+            return RowOutline::NoAccount;
+        }
+        if row.gone {
+            return RowOutline::Gone(account);
+        }
+        if !self.source.is_in_format(&account) {
+            return RowOutline::Refused(account, LocalRefusal::NotUuid);
+        }
+        let (bytes, allowed) = (account.len(), self.max_account_bytes);
+        if bytes > allowed {
+            return RowOutline::Refused(account, LocalRefusal::AccountTooLong { bytes, allowed });
+        }
+        RowOutline::Present(account)
+    }
+
+    /// What IM should hold of the attribute at this position of [`Mapping::names`], for a row that was read with
+    /// [`Mapping::columns`].
+    ///
+    /// # Panics
+    /// For a row that was read with fewer columns.
+    pub fn desired_text<'a>(&'a self, row: Row<'a>, position: usize) -> DesiredText<'a> {
+        let attribute = &self.attributes[position];
+        attribute.apply(row.value(attribute.column_index()))
+    }
+
     /// Maps a row that was read with [`Mapping::columns`].
     ///
     /// # Panics
     /// For a row that was read with fewer columns: a missing column must not be mistaken for NULL, which removes the
     /// attribute.
-    pub fn apply(&self, row: &Row) -> MappedRow {
-        let Some(text) = row.account.as_deref().filter(|text| !text.is_empty()) else {
-            return MappedRow::NoAccount;
+    pub fn apply(&self, row: Row<'_>) -> MappedRow {
+        let account = match self.outline(row) {
+            RowOutline::NoAccount => return MappedRow::NoAccount,
+            RowOutline::Refused(account, refusal) => return MappedRow::Refused(Account::new(&*account), refusal),
+            RowOutline::Gone(account) => return MappedRow::Gone(Account::new(&*account)),
+            RowOutline::Present(account) => Account::new(&*account),
         };
-        let account = self.source.account_of(text);
-        if account.as_str().len() > MAX_STORED_ACCOUNT_BYTES {
-            return MappedRow::NoAccount;
-        }
-        if row.gone {
-            return MappedRow::Gone(account);
-        }
-        if !self.source.is_in_format(&account) {
-            return MappedRow::Refused(account, LocalRefusal::NotUuid);
-        }
-        let bytes = account.as_str().len();
-        let allowed = self.max_account_bytes;
-        if bytes > allowed {
-            return MappedRow::Refused(account, LocalRefusal::AccountTooLong { bytes, allowed });
-        }
-        let map = |attribute: &AttributeMapping| attribute.apply(row.values[attribute.column_index()].as_deref());
-        let values = self.attributes.iter().map(map).collect();
+        let values = (0..self.attributes.len()).map(|position| self.desired_text(row, position).into()).collect();
         MappedRow::Present(DesiredAccount { account, values })
     }
 

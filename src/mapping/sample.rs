@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::row::{MappedRow, Mapping};
-use crate::model::{Account, DesiredValue, LocalRefusal, Row};
+use crate::model::{Account, DesiredValue, LocalRefusal, Rows};
 
 /// Accounts that are kept as examples of one problem.
 const MAX_EXAMPLES: usize = 3;
@@ -80,12 +80,12 @@ impl SampleSummary {
 impl Mapping {
     /// Maps the rows and counts what would be rejected. `others`: texts of the account column that other rows have, as far
     /// as they were looked up, each with whether its row is gone; the rows of the sample may be among them.
-    pub fn summarize(&self, rows: &[Row], others: &[(String, bool)]) -> SampleSummary {
+    pub fn summarize(&self, rows: &Rows, others: &[(String, bool)]) -> SampleSummary {
         let mut summary = SampleSummary::default();
-        for row in rows {
+        for row in rows.iter() {
             match self.apply(row) {
                 MappedRow::NoAccount => {
-                    let text = row.account.as_deref().unwrap_or_default();
+                    let text = row.account.unwrap_or_default();
                     let shown = if text.is_empty() { String::new() } else { format!("{} bytes", text.len()) };
                     summary.add_account(AccountProblem::None, &shown);
                 }
@@ -117,11 +117,11 @@ impl Mapping {
     }
 
     /// Accounts of the sample that other rows have too, exactly or nearly.
-    fn add_similar(&self, summary: &mut SampleSummary, rows: &[Row], others: &[(String, bool)]) {
+    fn add_similar(&self, summary: &mut SampleSummary, rows: &Rows, others: &[(String, bool)]) {
         let accounts = |texts: &mut dyn Iterator<Item = &str>| -> Vec<Account> {
             texts.filter(|text| !text.is_empty()).map(|text| self.account_of(text)).collect()
         };
-        let sampled = accounts(&mut rows.iter().filter(|row| !row.gone).filter_map(|row| row.account.as_deref()));
+        let sampled = accounts(&mut rows.iter().filter(|row| !row.gone).filter_map(|row| row.account));
         let looked_up = accounts(&mut others.iter().filter(|(_, gone)| !gone).map(|(text, _)| text.as_str()));
         let count = |accounts: &[Account]| {
             let mut counts: BTreeMap<Account, usize> = BTreeMap::new();

@@ -3,6 +3,7 @@
 //! Owns: the sets of these accounts and of their intents, and the rule that each belongs to one delivery or probe at a time.
 //! Must not know: what is sent for an account, or in what order.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,15 @@ impl AccountsInFlight {
     /// Whether the account belongs to a delivery or a probe.
     pub(super) fn contains(&self, account: &Account) -> bool {
         self.lock().contains_key(account)
+    }
+
+    /// Those of these accounts that belong to a delivery or a probe.
+    pub(super) fn among<'a>(&self, accounts: impl Iterator<Item = Cow<'a, str>>) -> HashSet<Account> {
+        let in_flight = self.lock();
+        if in_flight.is_empty() {
+            return HashSet::new();
+        }
+        accounts.filter(|account| in_flight.contains_key(&**account)).map(|account| Account::new(&*account)).collect()
     }
 
     /// Whether the account is in flight and counts as in doubt already.

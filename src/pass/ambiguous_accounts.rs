@@ -5,77 +5,74 @@
 
 use std::collections::HashMap;
 
-use crate::mapping::MappedRow;
-use crate::model::{Account, LocalRefusal};
+use super::page_account::{PageAccount, PageContent};
+use crate::model::LocalRefusal;
 
 /// Leaves one entry for each account.
 ///
 /// If several rows of an account are present, it cannot be decided which one counts: they are replaced by one refusal. If
 /// one row is present and the others are gone, the present row counts.
-pub(super) fn refuse_ambiguous_accounts(mapped: &mut Vec<(Account, MappedRow)>) {
-    let mut kept: HashMap<Account, usize> = HashMap::with_capacity(mapped.len());
-    let mut dropped = vec![false; mapped.len()];
-    let mut ambiguous: Vec<usize> = Vec::new();
-    for index in 0..mapped.len() {
-        let Some(earlier) = kept.get(&mapped[index].0).copied() else {
-            kept.insert(mapped[index].0.clone(), index);
-            continue;
-        };
-        match (&mapped[earlier].1, &mapped[index].1) {
-            (_, MappedRow::Gone(_)) => dropped[index] = true,
-            (MappedRow::Gone(_), _) => {
-                dropped[earlier] = true;
-                kept.insert(mapped[index].0.clone(), index);
-            }
-            _ => {
+pub(super) fn refuse_ambiguous_accounts(accounts: &mut Vec<PageAccount<'_>>) {
+    let (mut dropped, mut ambiguous) = (vec![false; accounts.len()], Vec::new());
+    let mut kept: HashMap<&str, usize> = HashMap::with_capacity(accounts.len());
+    for (index, PageAccount { account, content }) in accounts.iter().enumerate() {
+        let Some(earlier) = kept.insert(account, index) else { continue };
+        match (&accounts[earlier].content, content) {
+            (PageContent::Gone, PageContent::Present(_) | PageContent::Refused(_)) => dropped[earlier] = true,
+            (_, later) => {
+                kept.insert(account, earlier);
                 dropped[index] = true;
-                ambiguous.push(earlier);
+                if !matches!(later, PageContent::Gone) {
+                    ambiguous.push(earlier);
+                }
             }
         }
     }
     for index in ambiguous {
-        let account = mapped[index].0.clone();
-        mapped[index].1 = MappedRow::Refused(account, LocalRefusal::DuplicateAccount);
+        accounts[index].content = PageContent::Refused(LocalRefusal::DuplicateAccount);
     }
     let mut dropped = dropped.into_iter();
-    mapped.retain(|_| !dropped.next().unwrap_or(false));
+    accounts.retain(|_| !dropped.next().unwrap_or(false));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
-    use crate::model::DesiredAccount;
+    use crate::model::{Row, Rows};
 
-    fn present(account: &str) -> (Account, MappedRow) {
-        let account = Account::new(account);
-        (account.clone(), MappedRow::Present(DesiredAccount { account, values: Vec::new() }))
-    }
-
-    fn gone(account: &str) -> (Account, MappedRow) {
-        let account = Account::new(account);
-        (account.clone(), MappedRow::Gone(account))
-    }
-
-    fn shown(mut mapped: Vec<(Account, MappedRow)>) -> Vec<String> {
-        refuse_ambiguous_accounts(&mut mapped);
-        let show = |(account, mapped): &(Account, MappedRow)| match mapped {
-            MappedRow::Present(_) => format!("{account} present"),
-            MappedRow::Gone(_) => format!("{account} gone"),
-            MappedRow::Refused(_, LocalRefusal::DuplicateAccount) => format!("{account} twice"),
-            MappedRow::Refused(..) | MappedRow::NoAccount => format!("{account} other"),
+    fn shown(rows: &[(&str, bool)]) -> Vec<String> {
+        let mut texts = Rows::default();
+        for (account, gone) in rows {
+            texts.push(Some(account), None, *gone, []);
+        }
+        let of_row = |row: Row<'static>| PageAccount {
+            account: Cow::Borrowed(row.account.unwrap_or_default()),
+            content: if row.gone { PageContent::Gone } else { PageContent::Present(row) },
         };
-        mapped.iter().map(show).collect()
+        let texts: &'static Rows = Box::leak(Box::new(texts));
+        let mut accounts: Vec<_> = texts.iter().map(of_row).collect();
+        refuse_ambiguous_accounts(&mut accounts);
+        let show = |PageAccount { account, content }: &PageAccount<'_>| match content {
+            PageContent::Present(_) => format!("{account} present"),
+            PageContent::Gone => format!("{account} gone"),
+            PageContent::Refused(LocalRefusal::DuplicateAccount) => format!("{account} twice"),
+            PageContent::Refused(_) => format!("{account} other"),
+        };
+        accounts.iter().map(show).collect()
     }
 
     #[test]
     fn two_present_rows_of_an_account_are_refused() {
-        assert_eq!(shown(vec![present("a"), present("b"), present("a"), present("a")]), ["a twice", "b present"]);
+        let rows = [("a", false), ("b", false), ("a", false), ("a", false)];
+        assert_eq!(shown(&rows), ["a twice", "b present"]);
     }
 
     #[test]
     fn a_present_row_counts_more_than_gone_ones() {
-        assert_eq!(shown(vec![gone("a"), present("a"), gone("a")]), ["a present"]);
-        assert_eq!(shown(vec![gone("a"), gone("a")]), ["a gone"]);
-        assert_eq!(shown(vec![gone("a"), present("a"), present("a")]), ["a twice"]);
+        assert_eq!(shown(&[("a", true), ("a", false), ("a", true)]), ["a present"]);
+        assert_eq!(shown(&[("a", true), ("a", true)]), ["a gone"]);
+        assert_eq!(shown(&[("a", true), ("a", false), ("a", false)]), ["a twice"]);
     }
 }

@@ -18,38 +18,7 @@ impl Engine {
     /// Opens a push session, and makes the attributes of left-over intents unknown.
     pub(super) async fn begin_pass(&mut self, progress: Arc<PassProgress>) -> Result<Arc<DeliveryContext>, PassError> {
         crash::point("pass: begins");
-        // Calls of an incremental pass go before those of a full pass that is under way.
-        let urgent = progress.kind == PassKind::Incremental;
-        let late_write_window = self.config.im.timeout * 2;
-        let failure = FirstError::default();
-        let probes = AcknowledgedAccounts {
-            state: self.state.clone(),
-            writer: self.writer.clone(),
-            in_flight: self.queue.accounts_in_flight(),
-            live_intents: self.queue.live_intents(),
-            backoff: self.backoff.clone(),
-            late_write_window,
-            retry_after: self.config.schedule.rejected_retry,
-            search_after: self.probes_after.clone(),
-            failure: failure.clone(),
-        };
-        let context = DeliveryContext {
-            pass: self.queue.next_pass(),
-            session: self.pusher.begin_pass(self.comparer.names.clone(), urgent, Arc::new(probes)),
-            is_beside_incremental_passes: progress.kind == PassKind::Full
-                && self.has_watermark()
-                && self.slow_calls == SlowCalls::LeaveBehind,
-            progress,
-            names: self.comparer.names.clone(),
-            writer: self.writer.clone(),
-            metrics: self.metrics.clone(),
-            may_be_rejected: self.may_be_rejected.clone(),
-            retry_after: self.config.schedule.rejected_retry,
-            late_write_window,
-            backoff: self.backoff.clone(),
-            met: self.met.clone(),
-            failure,
-        };
+        let context = self.delivery_context(progress);
         let is_idle = self.queue.is_empty();
         let counts = self.state.account_counts(self.writer.sync_id()).await?;
         self.owed_at_most = counts.owed_removals;
@@ -91,6 +60,41 @@ impl Engine {
             );
         }
         Ok(Arc::new(context))
+    }
+
+    fn delivery_context(&mut self, progress: Arc<PassProgress>) -> DeliveryContext {
+        // Calls of an incremental pass go before those of a full pass that is under way.
+        let urgent = progress.kind == PassKind::Incremental;
+        let late_write_window = self.config.im.timeout * 2;
+        let failure = FirstError::default();
+        let probes = AcknowledgedAccounts {
+            state: self.state.clone(),
+            writer: self.writer.clone(),
+            in_flight: self.queue.accounts_in_flight(),
+            live_intents: self.queue.live_intents(),
+            backoff: self.backoff.clone(),
+            late_write_window,
+            retry_after: self.config.schedule.rejected_retry,
+            search_after: self.probes_after.clone(),
+            failure: failure.clone(),
+        };
+        DeliveryContext {
+            pass: self.queue.next_pass(),
+            session: self.pusher.begin_pass(self.comparer.names.clone(), urgent, Arc::new(probes)),
+            is_beside_incremental_passes: progress.kind == PassKind::Full
+                && self.has_watermark()
+                && self.slow_calls == SlowCalls::LeaveBehind,
+            progress,
+            names: self.comparer.names.clone(),
+            writer: self.writer.clone(),
+            metrics: self.metrics.clone(),
+            may_be_rejected: self.may_be_rejected.clone(),
+            met: self.met.clone(),
+            retry_after: self.config.schedule.rejected_retry,
+            late_write_window,
+            backoff: self.backoff.clone(),
+            failure,
+        }
     }
 
     /// The report of a pass that could not begin.

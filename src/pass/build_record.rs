@@ -2,6 +2,7 @@
 //!
 //! Owns: the meaning of each outcome for the state. Must not know: statements, calls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::page_diff::AccountDiff;
@@ -88,10 +89,10 @@ impl RecordBuilder {
         let mut update = AccountUpdate::new(diff, self.detached);
         for (index, (attribute, outcome)) in outcome.attributes.iter().enumerate() {
             // Outcomes come in the order of the change: first what is set, then what is removed.
-            let value = diff.change.set.get(index).map(|(_, value)| &**value);
+            let value = diff.change.set.get(index).map(|(_, value)| value);
             update.apply(*attribute, value, outcome, delays);
             if let AttributeOutcome::Refused(refusal) = outcome {
-                self.add_vendor_refusal(diff, *attribute, value, refusal);
+                self.add_vendor_refusal(diff, *attribute, value.map(|value| &**value), refusal);
             }
         }
         let late_write = if outcome.may_be_overwritten {
@@ -200,7 +201,7 @@ impl AccountUpdate {
     fn apply(
         &mut self,
         attribute: AttributeIndex,
-        value: Option<&str>,
+        value: Option<&Arc<str>>,
         outcome: &AttributeOutcome,
         delays: InDoubtDelays,
     ) {
@@ -238,8 +239,8 @@ impl AccountUpdate {
             }
         };
         *known = match value {
-            value if provisional => AcknowledgedValue::Provisional(value.map(Box::from)),
-            Some(value) => AcknowledgedValue::Value(value.into()),
+            value if provisional => AcknowledgedValue::Provisional(value.cloned()),
+            Some(value) => AcknowledgedValue::Value(value.clone()),
             None => AcknowledgedValue::Absent,
         };
         self.done.push(attribute);

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
 use super::met_accounts::MetAccounts;
-use super::page_diff::{Absent, AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held};
+use super::page_account::{PageAccount, PageContent};
+use super::page_diff::{
+    Absent, AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held,
+};
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{MappedRow, Mapping};
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
 use crate::state::other_syncs::OtherSyncs;
 use crate::state::owed_removal::RemovalReason;
@@ -60,9 +63,10 @@ struct AccountState {
     is_forced: bool,
 }
 
-/// What the state holds of the accounts of a page: stored values, rejections, and what other syncs hold.
+/// What the state holds of the accounts of a page: stored values in the order of the accounts, rejections, and what other
+/// syncs hold.
 type PageState =
-    (HashMap<Account, StoredAccount>, HashMap<Account, Vec<StandingRejection>>, HashMap<Account, Vec<AttributeIndex>>);
+    (Vec<Option<StoredAccount>>, HashMap<Account, Vec<StandingRejection>>, HashMap<Account, Vec<AttributeIndex>>);
 
 /// The part of a stored account that the diff needs.
 #[derive(Default)]
@@ -131,49 +135,45 @@ impl PageComparer {
     ) -> Result<PageDiff, StateError> {
         let PageRows { rows, missing, unreadable } = page;
         let mut page_diff = PageDiff::default();
-        let mut mapped: Vec<(Account, MappedRow)> = Vec::with_capacity(rows.len() + missing.len());
-        for row in &rows {
-            match self.mapping.apply(row) {
-                MappedRow::NoAccount => page_diff.without_account += 1,
-                MappedRow::Gone(account) => mapped.push((account.clone(), MappedRow::Gone(account))),
-                MappedRow::Refused(account, refusal) => {
-                    mapped.push((account.clone(), MappedRow::Refused(account, refusal)));
-                }
-                MappedRow::Present(desired) => {
-                    page_diff.present += 1;
-                    mapped.push((desired.account.clone(), MappedRow::Present(desired)));
-                }
-            }
-        }
-        mapped.extend(
-            unreadable.into_iter().map(|(account, refusal)| (account.clone(), MappedRow::Refused(account, refusal))),
+        let mut accounts: Vec<PageAccount<'_>> = Vec::with_capacity(rows.len() + missing.len() + unreadable.len());
+        accounts.extend(rows.iter().filter_map(|row| PageAccount::of_row(row, &self.mapping)));
+        page_diff.without_account = rows.len() - accounts.len();
+        page_diff.present = accounts.iter().filter(|row| matches!(row.content, PageContent::Present(_))).count();
+        accounts.extend(unreadable.into_iter().map(|(account, refusal)| PageAccount {
+            account: account.as_str().to_owned().into(),
+            content: PageContent::Refused(refusal),
+        }));
+        accounts.extend(
+            missing.iter().map(|account| PageAccount { account: account.as_str().into(), content: PageContent::Gone }),
         );
-        mapped.extend(missing.into_iter().map(|account| (account.clone(), MappedRow::Gone(account))));
-        refuse_ambiguous_accounts(&mut mapped);
-        if mapped.is_empty() {
+        refuse_ambiguous_accounts(&mut accounts);
+        if accounts.is_empty() {
             return Ok(page_diff);
         }
 
-        let is_forced = |account: &Account| owed.get(account) == Some(&RemovalReason::Forced);
+        let is_forced = |account: &str| owed.get(account) == Some(&RemovalReason::Forced);
         let rules = [false, true].map(|force_removals| DiffRules {
             force: options.force,
             force_removals: force_removals || options.force,
             ..self.rules.clone()
         });
-        let needs_values = |account: &Account| options.force || is_forced(account);
-        let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values).await?;
-        let accounts = mapped.iter().map(|(account, _)| (account, stored.contains_key(account)));
-        self.met.note_compared(accounts, options.counts_repairs);
-        let (mut stored, mut standing, mut held) = self.read_state(&mapped, needs_values, options.absent).await?;
-        for (account, mapped) in mapped {
-            let standing = standing.remove(&account).unwrap_or_default();
-            let is_forced = is_forced(&account);
+        let needs_values = |account: &str| options.force || is_forced(account);
+        let (stored, mut standing, mut held) = self.read_state(&accounts, needs_values, options.absent).await?;
+        let met = accounts.iter().zip(&stored).map(|(account, stored)| (&*account.account, stored.is_some()));
+        self.met.note_compared(met, options.counts_repairs);
+        for (account, stored) in accounts.into_iter().zip(stored) {
+            let standing = if standing.is_empty() { None } else { standing.remove(&*account.account) };
+            if standing.is_none() && matches!(stored, Some(StoredAccount::UpToDate)) {
+                continue;
+            }
+            let is_forced = is_forced(&account.account);
             let state = AccountState {
-                stored: stored.remove(&account),
-                rejected: self.rejected(&standing, options.retry),
-                held_by_others: held.remove(&account).unwrap_or_default(),
+                stored,
+                rejected: self.rejected(&standing.unwrap_or_default(), options.retry),
+                held_by_others: held.remove(&*account.account).unwrap_or_default(),
                 is_forced,
             };
+            let mapped = account.mapped(&self.mapping);
             page_diff.diffs.extend(self.compare_account(mapped, state, &rules[usize::from(is_forced)], options));
         }
         Ok(page_diff)
@@ -181,43 +181,43 @@ impl PageComparer {
 
     async fn read_state(
         &self,
-        mapped: &[(Account, MappedRow)],
-        needs_values: impl Fn(&Account) -> bool,
+        accounts: &[PageAccount<'_>],
+        needs_values: impl Fn(&str) -> bool,
         absent: Absent,
     ) -> Result<PageState, StateError> {
+        let nothing = || vec![None; accounts.len()];
         let Some(StateRef { state, sync_id, generation, digest_key, other_syncs }) = &self.state else {
-            return Ok(PageState::default());
+            return Ok((nothing(), HashMap::new(), HashMap::new()));
         };
-        let wanted: Vec<(Account, Option<i64>)> = mapped
-            .iter()
-            .map(|(account, mapped)| {
-                let digest = match mapped {
-                    MappedRow::Present(desired) if !needs_values(account) => {
-                        digest_key.when_all_acknowledged(&desired.values, &self.in_order)
-                    }
-                    _ => None,
-                };
-                (account.clone(), digest)
-            })
-            .collect();
-        let accounts: Vec<Account> = mapped.iter().map(|(account, _)| account.clone()).collect();
+        let texts: Vec<&str> = accounts.iter().map(|account| &*account.account).collect();
         let stored = async {
             if absent.values {
-                return Ok(HashMap::new());
+                return Ok(nothing());
             }
-            state.stored_accounts(*sync_id, *generation, &wanted).await
+            let digest = |PageAccount { account, content }: &PageAccount<'_>| match content {
+                PageContent::Present(row) if !needs_values(account) => self.digest(*row, digest_key),
+                _ => None,
+            };
+            let digests: Vec<Option<i64>> = accounts.iter().map(digest).collect();
+            state.stored_accounts(*sync_id, *generation, &texts, &digests).await
         };
         let standing = async {
             if absent.rejections {
                 return Ok(HashMap::new());
             }
-            state.standing_rejections(*sync_id, &accounts).await
+            state.standing_rejections(*sync_id, &texts).await
         };
         let others = other_syncs.known();
-        let held = async {
-            if others.is_empty() { Ok(HashMap::new()) } else { state.held_by_others(&others, &accounts).await }
-        };
+        let held =
+            async { if others.is_empty() { Ok(HashMap::new()) } else { state.held_by_others(&others, &texts).await } };
         tokio::try_join!(stored, standing, held)
+    }
+
+    /// The digest that the account of this row has once IM has acknowledged its values.
+    fn digest(&self, row: Row<'_>, key: &DigestKey) -> Option<i64> {
+        let desired =
+            |(attribute, position): &(AttributeIndex, usize)| (*attribute, self.mapping.desired_text(row, *position));
+        key.when_all_acknowledged(self.in_order.iter().map(desired))
     }
 
     /// Standing rejections in the diff's terms. Those of attributes without an index are left out.

@@ -16,7 +16,7 @@ use super::page_diff::{Absent, AccountDiff, CompareOptions, PageRows, RemovalMod
 use super::pages::ReadPage;
 use super::progress::PassProgress;
 use crate::crash;
-use crate::model::{Account, Row};
+use crate::model::{Account, Rows};
 use crate::push::{ChangeOrigin, StopReason};
 
 /// What is known of a page that was compared.
@@ -54,7 +54,7 @@ impl Engine {
         let busy = self.busy_accounts(&rows, others);
         if !busy.is_empty() {
             let source = &self.reader.config.source;
-            rows.retain(|row| row.account.as_deref().is_none_or(|text| !busy.contains(&source.account_of(text))));
+            rows.retain(|row| row.account.is_none_or(|text| !busy.contains(&*source.account_text(text))));
             missing.retain(|account| !busy.contains(account));
             unreadable.retain(|(account, _)| !busy.contains(account));
             if options.origin == ChangeOrigin::New && options.removals == RemovalMode::Owed {
@@ -65,8 +65,11 @@ impl Engine {
             }
         }
         crash::point("page: read");
-        let mut accounts = self.reader.accounts_of(&rows);
-        accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
+        let mut accounts = HashSet::new();
+        if self.owed_at_most > 0 || !self.deferrals.is_empty() {
+            accounts = self.reader.accounts_of(&rows);
+            accounts.extend(missing.iter().chain(unreadable.iter().map(|(account, _)| account)).cloned());
+        }
         let owed_before = self.owed_removals_of(&accounts).await?;
         let first_pass = if context.is_beside_incremental_passes {
             // It may take hours, and a deferral would not end before it. Incremental passes are faster.
@@ -110,15 +113,11 @@ impl Engine {
     }
 
     /// The accounts of a page that are in flight.
-    fn busy_accounts<'a>(&self, rows: &[Row], others: impl Iterator<Item = &'a Account>) -> HashSet<Account> {
+    fn busy_accounts<'a>(&self, rows: &Rows, others: impl Iterator<Item = &'a Account>) -> HashSet<Account> {
         let in_flight = self.queue.accounts_in_flight();
-        if in_flight.len() == 0 {
-            return HashSet::new();
-        }
-        let mut accounts = self.reader.accounts_of(rows);
-        accounts.extend(others.cloned());
-        accounts.retain(|account| in_flight.contains(account));
-        accounts
+        let source = &self.reader.config.source;
+        let texts = rows.iter().filter_map(|row| row.account).map(|text| source.account_text(text));
+        in_flight.among(texts.chain(others.map(|account| account.as_str().into())))
     }
 
     /// Looks accounts up in the source, at most a page of them, and enqueues what differs.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::engine::Engine;
 use super::error::PassError;
 use super::page_diff::PageDiff;
-use crate::model::{Account, Row};
+use crate::model::{Account, Rows};
 use crate::source::SourceError;
 
 /// A page of the whole table, as far as repairs depend on it.
@@ -22,7 +22,7 @@ pub(super) struct ScannedPage {
 
 impl Engine {
     /// To be called for each page of the table in order, before it is compared. `None` where nothing is counted.
-    pub(super) fn scanned_page(&mut self, rows: &[Row], end: Option<&str>, done: u64) -> Option<ScannedPage> {
+    pub(super) fn scanned_page(&mut self, rows: &Rows, end: Option<&str>, done: u64) -> Option<ScannedPage> {
         if !self.repairs.counts() {
             return None;
         }

@@ -55,6 +55,11 @@ impl Deferrals {
         waiting.map(|(account, _)| account.clone()).take(limit).collect()
     }
 
+    /// Whether no account is deferred.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A pass compares rows of these accounts, none of which is in flight, so those that are deferred need no further
     /// look-up. Returns the first pass that has read a row of one of them.
     pub(super) fn note_compared(&mut self, accounts: &HashSet<Account>, pass: u64) -> u64 {

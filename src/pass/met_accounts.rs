@@ -145,11 +145,11 @@ impl MetAccounts {
 
     /// These accounts are being compared, each with whether it has a row in `account`. None of them is in flight.
     /// `of_table`: they are a page of the full pass over the table.
-    pub(super) fn note_compared<'a>(&self, accounts: impl Iterator<Item = (&'a Account, bool)>, of_table: bool) {
+    pub(super) fn note_compared<'a>(&self, accounts: impl Iterator<Item = (&'a str, bool)>, of_table: bool) {
         let mut met = self.lock();
         let Some(met) = met.as_mut().filter(|met| of_table || !met.in_flight.is_empty()) else { return };
         for (account, is_stored) in accounts {
-            let hash = met.sums.hash(account.as_str());
+            let hash = met.sums.hash(account);
             if met.in_flight.remove(&hash) || of_table {
                 met.meet(hash, is_stored);
             }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal, Row};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal, Rows};
 use crate::push::ChangeOrigin;
 use crate::state::owed_removal::RemovalReason;
 
@@ -86,7 +86,7 @@ pub(super) fn may_be_held(acknowledged: &[AcknowledgedValue], attribute: Attribu
 #[derive(Debug)]
 pub(super) struct PageRows {
     /// Rows of one snapshot.
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Rows,
     /// Accounts that were looked up and have no row.
     pub(super) missing: Vec<Account>,
     /// Accounts with a row that cannot be read. What IM holds for them stays.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::error::PassError;
 use super::page_diff::{CompareOptions, RetryRejections};
 use crate::config::Config;
-use crate::model::{Account, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row};
+use crate::model::{Account, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Rows};
 use crate::push::{ChangeOrigin, unknown_account_code};
 use crate::source::{AccountRows, Cursor, OutlyingRows, Source, UnreadableRow, WatermarkPoint};
 use crate::state::State;
@@ -33,7 +33,7 @@ pub(super) struct PageReader {
 #[derive(Debug, Default)]
 pub(super) struct ReadPage {
     /// Rows of one snapshot.
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Rows,
     /// Accounts that were looked up and have no row.
     pub(super) missing: Vec<Account>,
     /// Accounts with a row that the database cannot evaluate. They are neither present nor gone.
@@ -215,8 +215,8 @@ impl PageReader {
     }
 
     /// The accounts of these rows.
-    pub(super) fn accounts_of(&self, rows: &[Row]) -> HashSet<Account> {
-        rows.iter().filter_map(|row| row.account.as_deref()).map(|text| self.config.source.account_of(text)).collect()
+    pub(super) fn accounts_of(&self, rows: &Rows) -> HashSet<Account> {
+        rows.iter().filter_map(|row| row.account).map(|text| self.config.source.account_of(text)).collect()
     }
 
     /// The page with all rows of its accounts. Rows without an account stay, because they are counted.
@@ -225,8 +225,8 @@ impl PageReader {
         accounts.extend(page.unreadable.into_iter().map(|(account, _)| account));
         let accounts: Vec<Account> = accounts.into_iter().collect();
         let found = self.source.rows_of(&accounts).await?;
-        page.rows.retain(|row| row.account.as_deref().is_none_or(str::is_empty));
-        page.rows.extend(found.rows);
+        page.rows.retain(|row| row.account.is_none_or(str::is_empty));
+        page.rows.extend(&found.rows);
         Ok(self.read_page(page.rows, found.unreadable))
     }
 
@@ -244,11 +244,11 @@ impl PageReader {
     /// Looks accounts up in the source. The page has only those without a row: the others were in the scan of the table.
     pub(super) async fn look_up_missing(&mut self, accounts: Vec<Account>) -> Result<ReadPage, PassError> {
         let page = self.look_up(accounts).await?;
-        Ok(ReadPage { rows: Vec::new(), unreadable: Vec::new(), ..page })
+        Ok(ReadPage { rows: Rows::default(), unreadable: Vec::new(), ..page })
     }
 
     /// A page with these rows. Accounts that cannot be recorded are left out, as those of readable rows are.
-    fn read_page(&self, rows: Vec<Row>, unreadable: Vec<UnreadableRow>) -> ReadPage {
+    fn read_page(&self, rows: Rows, unreadable: Vec<UnreadableRow>) -> ReadPage {
         let refused = unreadable.into_iter().map(|UnreadableRow { account, raised }| {
             (self.config.source.account_of(&account), LocalRefusal::Unreadable { raised: raised.into() }, account)
         });

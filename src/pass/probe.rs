@@ -84,18 +84,19 @@ impl AcknowledgedAccounts {
         &self,
         account: &Account,
         wanted: Option<AttributeIndex>,
-    ) -> Result<Option<(AttributeIndex, Box<str>, Vec<AcknowledgedValue>)>, PassError> {
+    ) -> Result<Option<(AttributeIndex, Arc<str>, Vec<AcknowledgedValue>)>, PassError> {
         let (sync_id, generation) = (self.writer.sync_id(), self.writer.generation());
-        let stored = self.state.stored_accounts(sync_id, generation, &[(account.clone(), None)]).await?.remove(account);
+        let stored =
+            self.state.stored_accounts(sync_id, generation, &[account.as_str()], &[None]).await?.pop().flatten();
         let Some(StoredAccount::Acknowledged { known, late_write: None, retry_pending: false, .. }) = stored else {
             return Ok(None);
         };
         if known.iter().any(AcknowledgedValue::in_doubt) {
             return Ok(None);
         }
-        let rejections = self.state.standing_rejections(sync_id, std::slice::from_ref(account)).await?;
+        let rejections = self.state.standing_rejections(sync_id, &[account.as_str()]).await?;
         let value = value_of(&known, wanted).or_else(|| value_of(&known, None)).filter(|_| rejections.is_empty());
-        let value = value.map(|(attribute, value)| (attribute, Box::from(value)));
+        let value = value.map(|(attribute, value)| (attribute, Arc::from(value)));
         Ok(value.map(|(attribute, value)| (attribute, value, known)))
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::finding::Finding;
-use crate::model::{Account, Row};
+use crate::model::{Account, Rows};
 use crate::source::Source;
 use crate::state::sync_row::SyncRow;
 
@@ -114,15 +114,15 @@ impl RepairCount {
 
     /// The account texts of the rows of a page that were counted before an interruption. `done`: rows up to the end of the
     /// page. The row at the end of what was counted may have been deleted since; its number decides then.
-    pub(super) fn counted_rows<'a>(&mut self, rows: &'a [Row], done: u64) -> HashSet<&'a str> {
+    pub(super) fn counted_rows<'a>(&mut self, rows: &'a Rows, done: u64) -> HashSet<&'a str> {
         let Some((after, counted)) = &self.counted_before else { return HashSet::new() };
-        let at = rows.iter().rposition(|row| row.account.as_deref() == Some(after));
+        let at = rows.iter().rposition(|row| row.account == Some(after));
         let beyond = usize::try_from(done.saturating_sub(*counted)).unwrap_or(usize::MAX);
         let end = at.map_or_else(|| rows.len().saturating_sub(beyond), |at| at + 1);
         if at.is_some() || done >= *counted {
             self.counted_before = None;
         }
-        rows[..end].iter().filter_map(|row| row.account.as_deref()).collect()
+        rows.iter().take(end).filter_map(|row| row.account).collect()
     }
 
     /// Adds the repairs of a page whose last row has the account text `after`. Returns what is to be stored.

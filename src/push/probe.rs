@@ -3,6 +3,8 @@
 //! Owns: the interface through which the push stage gets an account for a probe. Must not know: how the account is chosen
 //! and reserved, what is stored, when a probe is sent.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::model::{Account, AttributeIndex};
@@ -16,7 +18,7 @@ pub struct Probe {
     /// The attribute that holds the value.
     pub attribute: AttributeIndex,
     /// The value that IM acknowledged last.
-    pub value: Box<str>,
+    pub value: Arc<str>,
 }
 
 /// The state could not be read or written. The source of the probe has recorded why, and the pass stops.

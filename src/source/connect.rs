@@ -177,7 +177,6 @@ impl Source {
             watermark: found.watermark.map(|(_, kind)| kind),
             session,
             config: source.clone(),
-            columns: found.mapped.len(),
             statements,
             limit,
             is_indexed,

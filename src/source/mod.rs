@@ -35,6 +35,7 @@
 mod activity;
 mod advice;
 mod clock_words;
+mod column_text;
 mod column_type;
 mod connect;
 mod error;

@@ -1,13 +1,9 @@
 //! Pages of rows in keyset order.
 //!
-//! Owns: decoding of rows, the end of a page, where the next one begins. Must not know: the statements that read them.
+//! Owns: the end of a page, where the next one begins. Must not know: the statements that read them, how a value becomes a
+//! text.
 
-use sqlx::postgres::PgRow;
-use sqlx::{Row as _, ValueRef};
-
-use super::error::SourceError;
-use crate::model::Row;
-use crate::sqlstate::described;
+use crate::model::{Row, Rows};
 
 /// The last row of a page, after which an incremental scan continues. Made by [`Page::cursor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +27,7 @@ pub struct UnreadableRow {
 #[derive(Debug, Default)]
 pub struct AccountRows {
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Accounts with a row that cannot be evaluated.
     pub unreadable: Vec<UnreadableRow>,
 }
@@ -40,7 +36,7 @@ pub struct AccountRows {
 #[derive(Debug)]
 pub struct Page {
     /// At most `page_size` plus one rows.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Accounts of the page with a row that cannot be evaluated. Only then have the rows no order.
     pub unreadable: Vec<UnreadableRow>,
     /// The scan has reached its end.
@@ -57,41 +53,20 @@ impl Page {
 }
 
 /// The position of the last of these rows.
-pub(super) fn end_of(rows: &[Row]) -> Option<Cursor> {
+pub(super) fn end_of(rows: &Rows) -> Option<Cursor> {
     let row = rows.last()?;
-    let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-    Some(Cursor { watermark: owned(&row.watermark), account: owned(&row.account) })
+    Some(Cursor { watermark: row.watermark.map(str::to_owned), account: row.account.map(str::to_owned) })
 }
 
-/// Decodes rows of the select list account, watermark, gone, and `columns` mapped columns.
-pub(super) fn decode_rows(rows: &[PgRow], columns: usize) -> Result<Vec<Row>, SourceError> {
-    let decode = |row: &PgRow| {
-        let mut values = Vec::with_capacity(columns);
-        for index in 0..columns {
-            values.push(text_at(row, 3 + index)?);
-        }
-        Ok(Row { account: text_at(row, 0)?, watermark: text_at(row, 1)?, gone: row.try_get(2)?, values })
-    };
-    rows.iter().map(decode).collect()
-}
-
-fn text_at(row: &PgRow, index: usize) -> Result<Option<Box<str>>, SourceError> {
-    let value = row.try_get_raw(index)?;
-    if value.is_null() {
-        return Ok(None);
-    }
-    let text = value.as_str().map_err(|_| SourceError::Raised(described("22021")))?;
-    Ok(Some(text.into()))
-}
+/// Whether two rows have one key, in the order of a scan.
+pub(super) type SameKey = fn(&Row<'_>, &Row<'_>) -> bool;
 
 /// Removes the rows of the last key from a full page, so that the next page has all of them: several rows of one account
 /// must be seen together. A page of a single key keeps its rows, which shows the duplicate.
-pub(super) fn drop_incomplete_key(rows: &mut Vec<Row>, same_key: fn(&Row, &Row) -> bool) {
-    let Some(last) = rows.last() else { return };
-    if last.account.is_none() {
-        return;
-    }
-    if let Some(end) = rows.iter().rposition(|row| !same_key(row, last)) {
+pub(super) fn drop_incomplete_key(rows: &mut Rows, same_key: SameKey) {
+    let Some(last) = rows.last().filter(|last| last.account.is_some()) else { return };
+    let end = rows.iter().rposition(|row| !same_key(&row, &last));
+    if let Some(end) = end {
         rows.truncate(end + 1);
     }
 }

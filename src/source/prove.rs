@@ -61,6 +61,7 @@ impl Source {
 /// The statements that passes run.
 fn all(statements: &Statements) -> Vec<&SqlStr> {
     let Statements {
+        form: _,
         changed_from,
         changed_after,
         changed_after_watermark,

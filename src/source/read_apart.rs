@@ -11,11 +11,12 @@ use sqlx::SqlStr;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use super::column_text::RowForm;
 use super::error::SourceError;
-use super::page::{AccountRows, Page, UnreadableRow, decode_rows, drop_incomplete_key, end_of};
+use super::page::{AccountRows, Page, SameKey, UnreadableRow, drop_incomplete_key, end_of};
 use super::reader::Source;
 use super::statements::PageStatement;
-use crate::model::Row;
+use crate::model::Rows;
 
 fn bound(statement: &SqlStr, parameters: &[Option<String>]) -> Query<'static, sqlx::Postgres, PgArguments> {
     parameters.iter().fold(sqlx::query(statement.clone()), |query, parameter| query.bind(parameter.clone()))
@@ -27,10 +28,9 @@ impl Source {
         &mut self,
         statement: PageStatement,
         parameters: &[Option<String>],
-        same_key: fn(&Row, &Row) -> bool,
+        same_key: SameKey,
     ) -> Result<Page, SourceError> {
-        let read = self.session.rows(bound(&statement.rows, parameters)).await;
-        match read.and_then(|rows| decode_rows(&rows, self.columns)) {
+        match self.session.page(bound(&statement.rows, parameters), &self.statements.form).await {
             Ok(rows) => {
                 self.whole_scan.add(rows.len(), 0);
                 let (rows, last) = self.cut_page(rows, same_key);
@@ -40,13 +40,12 @@ impl Source {
                 let keys = self.read_keys(&statement, parameters).await?;
                 let (keys, last) = self.cut_page(keys, same_key);
                 let end = end_of(&keys);
-                let (with_account, without): (Vec<Row>, Vec<Row>) =
-                    keys.into_iter().partition(|key| key.account.is_some());
-                let mut accounts: Vec<String> =
-                    with_account.into_iter().filter_map(|key| key.account).map(String::from).collect();
+                let mut accounts: Vec<String> = keys.iter().filter_map(|key| key.account).map(str::to_owned).collect();
                 accounts.dedup();
                 let AccountRows { mut rows, unreadable } = self.read_apart(accounts).await?;
-                rows.extend(without);
+                let mut without_account = keys;
+                without_account.retain(|key| key.account.is_none());
+                rows.extend(&without_account);
                 Ok(Page { rows, unreadable, last, end })
             }
             Err(error) => Err(error),
@@ -54,7 +53,7 @@ impl Source {
     }
 
     /// The rows without those of a last account that may go on in the next page, and whether there is no next page.
-    fn cut_page(&self, mut rows: Vec<Row>, same_key: fn(&Row, &Row) -> bool) -> (Vec<Row>, bool) {
+    fn cut_page(&self, mut rows: Rows, same_key: SameKey) -> (Rows, bool) {
         let last = (rows.len() as u64) < self.limit;
         if !last && !self.account_unique {
             drop_incomplete_key(&mut rows, same_key);
@@ -66,10 +65,10 @@ impl Source {
         &mut self,
         statement: &PageStatement,
         parameters: &[Option<String>],
-    ) -> Result<Vec<Row>, SourceError> {
+    ) -> Result<Rows, SourceError> {
         self.ensure_unchanged().await?;
-        let keys = self.session.rows(bound(&statement.keys, parameters)).await;
-        keys.and_then(|keys| decode_rows(&keys, 0)).map_err(|error| match error {
+        let keys = self.session.page(bound(&statement.keys, parameters), &RowForm::of_keys()).await;
+        keys.map_err(|error| match error {
             SourceError::Raised(raised) => SourceError::Unsuitable(format!(
                 "the source database raises {raised} while it reads the account column, the watermark column or the conditions of the view itself, so the row that causes it cannot be told from others; correct the row or the view, and declare the functions that the view calls as STABLE or IMMUTABLE, so that they are called only where they are needed"
             )),
@@ -86,11 +85,10 @@ impl Source {
                 continue;
             }
             let query = sqlx::query(self.statements.rows_of_accounts.clone()).bind(part.clone());
-            let read = self.session.rows(query).await.and_then(|rows| decode_rows(&rows, self.columns));
-            let raised = match read {
+            let raised = match self.session.page(query, &self.statements.form).await {
                 Ok(rows) => {
                     self.whole_scan.add(part.len(), 0);
-                    found.rows.extend(rows);
+                    found.rows.extend(&rows);
                     continue;
                 }
                 Err(SourceError::Raised(raised)) => raised,

@@ -9,11 +9,12 @@ use chrono::DateTime;
 use sqlx::Row as _;
 
 use super::activity::SourceActivity;
+use super::column_text::RowForm;
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint};
 use super::list_transactions::list_transactions;
-use super::page::{AccountRows, Cursor, Page, decode_rows};
+use super::page::{AccountRows, Cursor, Page};
 use super::session::SourceSession;
 use super::statements::Statements;
 use super::table::Table;
@@ -59,8 +60,6 @@ pub struct Source {
     pub(super) account_nullable: bool,
     pub(super) account_unique: bool,
     pub(super) watermark: Option<WatermarkType>,
-    /// The number of mapped columns.
-    pub(super) columns: usize,
     pub(super) statements: Statements,
     /// `LIMIT` of a page.
     pub(super) limit: u64,
@@ -171,8 +170,7 @@ impl Source {
             Some(Cursor { watermark, account: None }) => (next_watermark, vec![watermark.clone()]),
         };
         let statement = statement.clone();
-        let same_key = |one: &Row, other: &Row| one.watermark == other.watermark && one.account == other.account;
-        self.read_page(statement, &parameters, same_key).await
+        self.read_page(statement, &parameters, same_stamp_and_account).await
     }
 
     /// The next page of rows that no position leads to, after the row `after`: those without a stamp, or those stamped more
@@ -189,8 +187,7 @@ impl Source {
             }
         };
         let Some(statement) = statement.clone() else { return Ok(None) };
-        let same_key = |one: &Row, other: &Row| one.watermark == other.watermark && one.account == other.account;
-        self.read_page(statement, &parameters, same_key).await.map(Some)
+        self.read_page(statement, &parameters, same_stamp_and_account).await.map(Some)
     }
 
     /// The next page in the order of the account column, after the row whose account column has this text. The last page
@@ -208,8 +205,9 @@ impl Source {
         self.whole_scan.is_reading = false;
         let mut page = page?;
         if page.last && self.account_nullable {
-            let rows = self.session.rows(sqlx::query(self.statements.without_account.clone())).await?;
-            page.rows.extend(decode_rows(&rows, 0)?);
+            let query = sqlx::query(self.statements.without_account.clone());
+            let rows = self.session.page(query, &RowForm::of_keys()).await?;
+            page.rows.extend(&rows);
         }
         Ok(page)
     }
@@ -223,7 +221,7 @@ impl Source {
         for part in accounts.chunks(part) {
             let texts = part.iter().flat_map(|account| account_texts(&self.config, self.account_type, account));
             let AccountRows { rows, unreadable } = self.read_apart(texts.collect()).await?;
-            found.rows.extend(rows);
+            found.rows.extend(&rows);
             found.unreadable.extend(unreadable);
         }
         Ok(found)
@@ -270,6 +268,10 @@ impl Source {
             WatermarkPoint::At(micros) => timestamp_text(micros),
         }
     }
+}
+
+fn same_stamp_and_account(one: &Row<'_>, other: &Row<'_>) -> bool {
+    one.watermark == other.watermark && one.account == other.account
 }
 
 /// A time as PostgreSQL reads it, exact to the microsecond and in UTC. Before the year 1, where everything is read, it is

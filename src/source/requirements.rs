@@ -53,11 +53,17 @@ impl FoundColumns<'_> {
             timezone: &source.watermark_timezone,
             deleted: self.deleted,
             filter: source.filter.as_deref(),
-            columns: &self.mapped,
+            columns: self.mapped_types(),
             limit,
             is_indexed,
             may_lack_stamps: self.watermark.is_some_and(|(column, _)| !column.not_null),
         })
+    }
+
+    /// The mapped columns, each with its type below all domains.
+    pub(super) fn mapped_types(&self) -> Vec<(&str, &str)> {
+        let base_type = |name: &str| self.table.column(name).map_or("", |column| column.base_type.as_str());
+        self.mapped.iter().map(|name| (name.as_str(), base_type(name))).collect()
     }
 }
 

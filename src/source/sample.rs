@@ -10,11 +10,12 @@ use std::fmt;
 
 use sqlx::Row as _;
 
+use super::column_text::RowForm;
 use super::error::SourceError;
-use super::page::{AccountRows, decode_rows};
+use super::page::AccountRows;
 use super::reader::Source;
 use super::table::RelationKind;
-use crate::model::Row;
+use crate::model::Rows;
 
 /// Blocks that are read of a table, about. Each may be a random access to a disk.
 const SAMPLE_BLOCKS: f64 = 300.0;
@@ -51,7 +52,7 @@ impl fmt::Display for SampleMethod {
 #[derive(Debug)]
 pub struct RowSample {
     /// At most 1,000 rows.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Rows that the server cannot evaluate: what each raises.
     pub unreadable: Vec<String>,
     /// How the rows were chosen.
@@ -78,12 +79,12 @@ impl Source {
             let query = sqlx::query(sql.clone());
             if let Some(percentage) = &percentage { query.bind(percentage.clone()) } else { query }
         });
-        let read = self.session.advice_or_error(rows).await.and_then(|rows| decode_rows(&rows, self.columns));
+        let read = self.session.advice_or_error(rows).await.and_then(|rows| self.statements.form.decode_all(&rows));
         match read {
             Ok(rows) => Ok(RowSample { rows, unreadable: Vec::new(), method }),
             Err(SourceError::Raised(_)) => {
-                let keys = decode_rows(&self.session.advice_or_error(keys).await?, 0)?;
-                let accounts = keys.into_iter().filter_map(|row| row.account).map(String::from).collect();
+                let keys = RowForm::of_keys().decode_all(&self.session.advice_or_error(keys).await?)?;
+                let accounts = keys.iter().filter_map(|row| row.account).map(str::to_owned).collect();
                 let AccountRows { rows, unreadable } = self.read_apart(accounts).await?;
                 Ok(RowSample { rows, unreadable: unreadable.into_iter().map(|row| row.raised).collect(), method })
             }
@@ -96,7 +97,7 @@ impl Source {
     pub async fn rows_among(&mut self, mut texts: Vec<String>) -> Option<Vec<(String, bool)>> {
         texts.retain(|text| self.account_type.has_value(text));
         let rows = self.session.advice(sqlx::query(self.statements.keys_of_accounts.clone()).bind(texts)).await?;
-        let rows = decode_rows(&rows, 0).ok()?;
-        Some(rows.into_iter().filter_map(|row| Some((row.account?.into(), row.gone))).collect())
+        let rows = RowForm::of_keys().decode_all(&rows).ok()?;
+        Some(rows.iter().filter_map(|row| Some((row.account?.to_owned(), row.gone))).collect())
     }
 }

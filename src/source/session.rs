@@ -5,14 +5,17 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{Executor, Postgres, Row};
 
 use super::activity::SourceActivity;
+use super::column_text::RowForm;
 use super::error::{POOLER_MESSAGE, SourceError};
 use crate::config::Config;
 use crate::finding::Finding;
+use crate::model::Rows;
 use crate::postgres::{self, Connector, ProbedSession};
 
 /// `statement_timeout`. A page without an index sorts the whole table, which may take minutes.
@@ -154,6 +157,30 @@ impl SourceSession {
         rows
     }
 
+    /// The rows of a page, decoded one by one as they arrive.
+    pub(super) async fn page(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+        form: &RowForm,
+    ) -> Result<Rows, SourceError> {
+        let read = async |connection: &mut PgConnection| {
+            let (mut rows, mut number, mut decoded) = (Rows::default(), String::new(), Ok(()));
+            let mut answer = query.fetch(connection);
+            while let Some(row) = answer.try_next().await? {
+                // After an error the rest of the answer is still read, so that the connection stays usable.
+                if decoded.is_ok() {
+                    decoded = form.decode(&row, &mut rows, &mut number);
+                }
+            }
+            Ok(decoded.map(|()| rows))
+        };
+        let rows = self.run(read).await.map_err(SourceError::from).flatten();
+        if matches!(rows, Err(SourceError::Unreachable(_))) {
+            self.connection = None;
+        }
+        rows
+    }
+
     /// The rows of a statement whose answer is only advice for the operator; `None` when it fails or takes longer than
     /// five seconds. It decides nothing: if the connection is lost, the next statement reports that.
     pub(super) async fn advice(&mut self, query: Query<'_, Postgres, PgArguments>) -> Option<Vec<PgRow>> {
@@ -195,13 +222,21 @@ impl SourceSession {
     }
 
     async fn answer(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+        self.run(async |connection: &mut PgConnection| query.fetch_all(connection).await).await
+    }
+
+    /// Waits for an answer as long as the server runs the statement.
+    async fn run<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
         let Some(connection) = self.connection.as_mut() else {
             return Err(sqlx::Error::Io(std::io::Error::other("the connection was lost")));
         };
         let running = self.activity.begin();
-        let answer = postgres::while_running(&self.connector, query.fetch_all(connection), || running.confirm());
+        let answer = postgres::while_running(&self.connector, statement(connection), || running.confirm());
         let lost = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok(rows)) => return rows,
+            Ok(Ok(answer)) => return answer,
             Ok(Err(lost)) => lost,
             Err(_) => {
                 let message = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::column_text::{ColumnForm, RowForm, selected};
 use super::column_type::{AccountType, WatermarkType};
 use super::watermark::NEWEST_ROWS;
-use crate::model::MAX_COLUMN_TEXT_CHARS;
 use crate::quote::{identifier, literal};
 
 /// Rows of a sample.
@@ -29,8 +29,8 @@ pub(super) struct StatementInputs<'a> {
     /// The name of the deleted column, and whether it is a boolean.
     pub(super) deleted: Option<(&'a str, bool)>,
     pub(super) filter: Option<&'a str>,
-    /// The mapped columns.
-    pub(super) columns: &'a [String],
+    /// The mapped columns, each with its type below all domains.
+    pub(super) columns: Vec<(&'a str, &'a str)>,
     /// Rows of a page.
     pub(super) limit: u64,
     /// An index returns the rows in the order (watermark, account).
@@ -50,6 +50,8 @@ pub(super) struct PageStatement {
 /// The statements over the table. The optional ones are `None` without a watermark column of the type they need.
 #[derive(Debug)]
 pub(super) struct Statements {
+    /// How the columns of the select list arrive.
+    pub(super) form: RowForm,
     /// Rows from `$1` (a time or a value, as text) on, in the order (watermark, account).
     pub(super) changed_from: Option<PageStatement>,
     /// Rows after the one with watermark `$1` and account `$2`, in the same order.
@@ -151,9 +153,20 @@ impl StatementInputs<'_> {
         }
     }
 
-    /// A page of long texts must not fill the memory: no more is fetched than the mapping uses.
-    fn shortened(&self, column: &str) -> String {
-        format!("pg_catalog.left({}::text, {})", self.column(column), MAX_COLUMN_TEXT_CHARS + 1)
+    /// The select lists with each of these expressions as the watermark: account, watermark, gone, mapped columns.
+    fn select_lists(&self, account: &str, stamps: [&str; 2]) -> (RowForm, [String; 2]) {
+        let (account_form, account) = match self.account.1 {
+            AccountType::Int2 | AccountType::Int4 | AccountType::Int8 => (ColumnForm::Integer, account.to_owned()),
+            _ => (ColumnForm::Text, format!("{account}::text")),
+        };
+        let selected = self.columns.iter().map(|(column, base_type)| selected(&self.column(column), base_type));
+        let (forms, columns): (Vec<ColumnForm>, Vec<String>) = selected.unzip();
+        let gone = self.gone_condition();
+        let list = |stamp: &str| {
+            let keys = [account.clone(), format!("{stamp}::text"), format!("({gone})")];
+            keys.iter().chain(&columns).map(String::as_str).collect::<Vec<_>>().join(", ")
+        };
+        (RowForm::new(account_form, forms), stamps.map(list))
     }
 
     /// All statements.
@@ -163,15 +176,14 @@ impl StatementInputs<'_> {
         let account_type = self.account.1.sql();
         let watermark = self.watermark.map(|(name, kind)| (self.column(name), kind));
         let stamp = watermark.as_ref().map_or("NULL".to_owned(), |(column, _)| column.clone());
-        let mut list =
-            vec![format!("{account}::text"), format!("{stamp}::text"), format!("({})", self.gone_condition())];
-        list.extend(self.columns.iter().map(|column| self.shortened(column)));
-        let list = list.join(", ");
+        // In the order of the account nobody needs the stamps, and their texts cost the server more than the other columns.
+        let (form, [list, list_by_account]) = self.select_lists(&account, [&stamp, "NULL"]);
         let keys = format!("{account}::text, {stamp}::text, FALSE");
-        let page = |condition: &str, order: &str| {
+        let page_of = |list: &str, condition: &str, order: &str| {
             let rest = format!("FROM {relation} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit);
             PageStatement { rows: sql(format!("SELECT {list} {rest}")), keys: sql(format!("SELECT {keys} {rest}")) }
         };
+        let page = |condition: &str, order: &str| page_of(&list, condition, order);
         let sampled = |rest: &str| PageStatement {
             rows: sql(format!("SELECT {list} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
             keys: sql(format!("SELECT {keys} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
@@ -192,6 +204,7 @@ impl StatementInputs<'_> {
             Some(page(&format!("{column} IS NULL AND {condition}"), &format!("{column}, {account}")))
         };
         Statements {
+            form,
             changed_from: changed(&|column, kind| format!("{column} >= {}{}", self.bound(kind), near(column, kind))),
             changed_after: changed(&|column, kind| format!("{}{}", after(column, kind), near(column, kind))),
             changed_after_watermark: changed(&|column, kind| {
@@ -205,8 +218,8 @@ impl StatementInputs<'_> {
             .filter(|_| is_split),
             far_future_after: changed(&|column, kind| format!("{} AND {account} IS NOT NULL", after(column, kind)))
                 .filter(|_| is_split),
-            all: page(&format!("{account} IS NOT NULL"), &account),
-            all_after: page(&format!("{account} > $1::text::{account_type}"), &account),
+            all: page_of(&list_by_account, &format!("{account} IS NOT NULL"), &account),
+            all_after: page_of(&list_by_account, &format!("{account} > $1::text::{account_type}"), &account),
             without_account: sql(format!("SELECT {keys} FROM {relation} WHERE {account} IS NULL LIMIT {}", self.limit)),
             rows_of_accounts: sql(format!(
                 "SELECT {list} FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])"

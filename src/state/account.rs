@@ -61,37 +61,37 @@ pub struct AccountRecord {
 }
 
 impl State {
-    /// What is stored for these accounts. Accounts without a row are not in the answer.
+    /// What is stored for these accounts, in their order; `None` for an account without a row.
     ///
-    /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. The values of
-    /// a row with the same digest are not transferred.
+    /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. A row with the same
+    /// digest, in which nothing is in doubt, is not transferred.
     pub async fn stored_accounts(
         &self,
         sync_id: i32,
         generation: i32,
-        wanted: &[(Account, Option<i64>)],
-    ) -> Result<HashMap<Account, StoredAccount>, StateError> {
-        let accounts: Vec<&str> = wanted.iter().map(|(account, _)| account.as_str()).collect();
-        let digests: Vec<Option<i64>> = wanted.iter().map(|(_, digest)| *digest).collect();
+        accounts: &[&str],
+        digests: &[Option<i64>],
+    ) -> Result<Vec<Option<StoredAccount>>, StateError> {
         let rows = sqlx::query(
-            "SELECT a.account, a.generation, \
-             CASE WHEN a.digest = w.digest AND a.generation = $4 AND a.in_doubt_retry_at IS NULL THEN NULL ELSE a.acknowledged::text END, \
+            "SELECT w.n, a.generation, a.acknowledged::text, \
              extract(epoch FROM a.late_write_until - clock_timestamp())::float8, a.in_doubt_retry_at < 'infinity' \
-             FROM unnest($2::text[], $3::bigint[]) AS w (account, digest) \
-             JOIN account a ON a.sync_id = $1 AND a.account = w.account",
+             FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS w (account, digest, n) \
+             LEFT JOIN account a ON a.sync_id = $1 AND a.account = w.account \
+             WHERE w.digest IS NULL OR a.digest IS DISTINCT FROM w.digest OR a.generation <> $4 OR a.in_doubt_retry_at IS NOT NULL",
         )
         .bind(sync_id)
-        .bind(&accounts)
-        .bind(&digests)
+        .bind(accounts)
+        .bind(digests)
         .bind(generation)
         .fetch_all(self.pool())
         .await?;
-        rows.iter()
-            .map(|row| {
-                let account: &str = row.try_get(0)?;
-                Ok((Account::new(account), stored_account(row, generation)?))
-            })
-            .collect()
+        let mut stored = vec![Some(StoredAccount::UpToDate); accounts.len()];
+        for row in &rows {
+            let position = usize::try_from(row.try_get::<i64, _>(0)? - 1).ok();
+            let Some(place) = position.and_then(|position| stored.get_mut(position)) else { continue };
+            *place = stored_account(row, generation)?;
+        }
+        Ok(stored)
     }
 
     /// The next `limit` accounts after `after`, in ascending order, for which a value, a rejection or an owed removal is
@@ -200,9 +200,9 @@ impl State {
     }
 }
 
-/// A row of [`State::stored_accounts`].
-fn stored_account(row: &PgRow, generation: i32) -> Result<StoredAccount, StateError> {
-    let Some(text) = row.try_get::<Option<&str>, _>(2)? else { return Ok(StoredAccount::UpToDate) };
+/// A row of [`State::stored_accounts`]; `None` if the account has none.
+fn stored_account(row: &PgRow, generation: i32) -> Result<Option<StoredAccount>, StateError> {
+    let Some(text) = row.try_get::<Option<&str>, _>(2)? else { return Ok(None) };
     let mut known = decode(text);
     let seconds_left: Option<f64> = row.try_get(3)?;
     let late_write = seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok());
@@ -214,7 +214,7 @@ fn stored_account(row: &PgRow, generation: i32) -> Result<StoredAccount, StateEr
         mark_all_unknown(&mut known);
     }
     let retry_pending = row.try_get::<Option<bool>, _>(4)? == Some(true);
-    Ok(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current })
+    Ok(Some(StoredAccount::Acknowledged { known, late_write, retry_pending, is_current }))
 }
 
 /// Reads the values of these accounts within a transaction. The values of an older generation are returned as unknown.

@@ -97,16 +97,15 @@ impl State {
     pub async fn held_by_others(
         &self,
         others: &[OtherSync],
-        accounts: &[Account],
+        accounts: &[&str],
     ) -> Result<HashMap<Account, Vec<AttributeIndex>>, StateError> {
         let ids: Vec<i32> = others.iter().map(|other| other.id).collect();
-        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         // Values of an older generation are unknown, so they may be held too.
         let rows: Vec<(i32, String, String)> = sqlx::query_as(
             "SELECT sync_id, account, acknowledged::text FROM account WHERE sync_id = ANY ($1) AND account = ANY ($2)",
         )
         .bind(&ids)
-        .bind(&texts)
+        .bind(accounts)
         .fetch_all(self.pool())
         .await?;
         let mut held: HashMap<Account, Vec<AttributeIndex>> = HashMap::new();

@@ -71,15 +71,14 @@ impl State {
     pub async fn standing_rejections(
         &self,
         sync_id: i32,
-        accounts: &[Account],
+        accounts: &[&str],
     ) -> Result<HashMap<Account, Vec<StandingRejection>>, StateError> {
-        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
         let rows = sqlx::query(
             "SELECT account, nullif(attribute, ''), code, desired_digest, next_at <= clock_timestamp() \
              FROM rejection WHERE sync_id = $1 AND account = ANY ($2)",
         )
         .bind(sync_id)
-        .bind(&texts)
+        .bind(accounts)
         .fetch_all(self.pool())
         .await?;
         let mut standing: HashMap<Account, Vec<StandingRejection>> = HashMap::new();

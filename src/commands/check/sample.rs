@@ -24,7 +24,7 @@ pub(super) async fn check(config: &Arc<Config>, source: &mut Source, findings: &
         }
     };
     let mapping = Mapping::new(config);
-    let texts = rows.iter().filter_map(|row| row.account.as_deref()).filter(|text| !text.is_empty());
+    let texts = rows.iter().filter_map(|row| row.account).filter(|text| !text.is_empty());
     let others: Vec<String> = texts
         .flat_map(|text| {
             // Other spellings of a uuid are the same account; other texts are similar ones.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::properties::any_attribute;
-use super::{attribute, config, desired, row, value};
+use super::{applied, attribute, config, desired, gone_row, row, value};
 use crate::mapping::{MappedRow, Mapping};
 use crate::model::{DesiredValue, MAX_COLUMN_TEXT_CHARS, MAX_STORED_ACCOUNT_BYTES};
 
@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn an_account_is_sent_only_with_1_to_32_bytes(text in prop_oneof![".{0,12}", "\\PC{0,40}", "[\u{0}-\u{20}]{0,40}"]) {
         let mapping = Mapping::new(&config(vec![attribute("city", "city")]));
-        let sent = match mapping.apply(&row(Some(&text), &[Some("Graz")])) {
+        let sent = match applied(&mapping, &row(Some(&text), &[Some("Graz")])) {
             MappedRow::Present(desired) => {
                 prop_assert_eq!(desired.account.as_str(), &text);
                 true
@@ -75,7 +75,10 @@ fn an_account_too_long_to_be_stored_is_skipped() {
     let mapping = Mapping::new(&config);
     let apply = |bytes: usize, gone: bool| {
         let account = "x".repeat(bytes - 1);
-        mapping.apply(&crate::model::Row { gone, ..row(Some(&account), &[Some("Graz")]) })
+        applied(
+            &mapping,
+            &if gone { gone_row(Some(&account), &[Some("Graz")]) } else { row(Some(&account), &[Some("Graz")]) },
+        )
     };
     assert!(matches!(apply(MAX_STORED_ACCOUNT_BYTES, false), MappedRow::Refused(..)));
     assert!(matches!(apply(MAX_STORED_ACCOUNT_BYTES, true), MappedRow::Gone(_)));

@@ -11,7 +11,7 @@ use crate::config::{
     LogConfig, LogFormat, LogLevel, Null, PgUrl, PgVariables, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig,
     TooLong, Unlisted,
 };
-use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, Region, Row, Service};
+use crate::model::{Account, DesiredAccount, DesiredValue, LocalRefusal, Region, Rows, Service};
 
 mod bad_input;
 mod fingerprint;
@@ -96,18 +96,26 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
     }
 }
 
-fn row(account: Option<&str>, texts: &[Option<&str>]) -> Row {
-    Row {
-        account: account.map(Into::into),
-        watermark: None,
-        gone: false,
-        values: texts.iter().map(|text| text.map(Into::into)).collect(),
-    }
+fn row(account: Option<&str>, texts: &[Option<&str>]) -> Rows {
+    let mut rows = Rows::default();
+    rows.push(account, None, false, texts.iter().copied());
+    rows
+}
+
+fn gone_row(account: Option<&str>, texts: &[Option<&str>]) -> Rows {
+    let mut rows = Rows::default();
+    rows.push(account, None, true, texts.iter().copied());
+    rows
+}
+
+/// What the mapping makes of the only row.
+fn applied(mapping: &Mapping, rows: &Rows) -> MappedRow {
+    mapping.apply(rows.row(0))
 }
 
 /// What an attribute with these settings makes of one text.
 fn desired(attribute: AttributeConfig, text: Option<&str>) -> DesiredValue {
-    match Mapping::new(&config(vec![attribute])).apply(&row(Some("u1"), &[text])) {
+    match applied(&Mapping::new(&config(vec![attribute])), &row(Some("u1"), &[text])) {
         MappedRow::Present(desired) => desired.values.into_iter().next().expect("one attribute has one desired value"),
         other => panic!("u1 is present, not {other:?}"),
     }
@@ -247,7 +255,7 @@ fn attributes_are_mapped_in_the_order_of_the_configuration() {
     ]));
     assert_eq!(mapping.columns(), ["city", "gender", "level"]);
     assert_eq!(mapping.names().iter().map(|name| &**name).collect::<Vec<_>>(), ["city", "sex", "town", "level"]);
-    let mapped = mapping.apply(&row(Some("u1"), &[Some("Graz"), Some("?"), None]));
+    let mapped = applied(&mapping, &row(Some("u1"), &[Some("Graz"), Some("?"), None]));
     assert_eq!(
         mapped,
         MappedRow::Present(DesiredAccount {
@@ -260,15 +268,15 @@ fn attributes_are_mapped_in_the_order_of_the_configuration() {
 #[test]
 fn rows_with_an_account_that_cannot_be_sent() {
     let mapping = Mapping::new(&config(vec![attribute("city", "city")]));
-    assert_eq!(mapping.apply(&row(None, &[Some("Graz")])), MappedRow::NoAccount);
-    assert_eq!(mapping.apply(&row(Some(""), &[Some("Graz")])), MappedRow::NoAccount);
+    assert_eq!(applied(&mapping, &row(None, &[Some("Graz")])), MappedRow::NoAccount);
+    assert_eq!(applied(&mapping, &row(Some(""), &[Some("Graz")])), MappedRow::NoAccount);
 
     // The limit counts bytes: eight characters of four bytes are 32.
     for account in ["u".repeat(32), "\u{1f600}".repeat(8)] {
-        assert!(matches!(mapping.apply(&row(Some(&account), &[Some("Graz")])), MappedRow::Present(_)), "{account}");
+        assert!(matches!(applied(&mapping, &row(Some(&account), &[Some("Graz")])), MappedRow::Present(_)), "{account}");
         let longer = account + "u";
         assert_eq!(
-            mapping.apply(&row(Some(&longer), &[Some("Graz")])),
+            applied(&mapping, &row(Some(&longer), &[Some("Graz")])),
             MappedRow::Refused(Account::new(longer.as_str()), LocalRefusal::AccountTooLong { bytes: 33, allowed: 32 })
         );
     }
@@ -276,19 +284,19 @@ fn rows_with_an_account_that_cannot_be_sent() {
     let mut prefixed = config(vec![attribute("city", "city")]);
     prefixed.source.account_prefix = "app_".into();
     let prefixed = Mapping::new(&prefixed);
-    assert_eq!(prefixed.apply(&row(Some(""), &[None])), MappedRow::NoAccount, "the prefix alone is not an account");
-    assert!(matches!(prefixed.apply(&row(Some(&"u".repeat(28)), &[None])), MappedRow::Present(_)));
-    assert!(matches!(prefixed.apply(&row(Some(&"u".repeat(29)), &[None])), MappedRow::Refused(..)));
+    assert_eq!(applied(&prefixed, &row(Some(""), &[None])), MappedRow::NoAccount, "the prefix alone is not an account");
+    assert!(matches!(applied(&prefixed, &row(Some(&"u".repeat(28)), &[None])), MappedRow::Present(_)));
+    assert!(matches!(applied(&prefixed, &row(Some(&"u".repeat(29)), &[None])), MappedRow::Refused(..)));
 }
 
 #[test]
 fn a_gone_row_is_gone_whatever_its_values_are() {
     let mapping = Mapping::new(&config(vec![attribute("city", "city")]));
     for account in ["u1".to_owned(), "u".repeat(33)] {
-        let gone = Row { gone: true, ..row(Some(&account), &[Some("Graz")]) };
-        assert_eq!(mapping.apply(&gone), MappedRow::Gone(Account::new(account)));
+        let gone = gone_row(Some(&account), &[Some("Graz")]);
+        assert_eq!(applied(&mapping, &gone), MappedRow::Gone(Account::new(account)));
     }
-    assert_eq!(mapping.apply(&Row { gone: true, ..row(None, &[None]) }), MappedRow::NoAccount);
+    assert_eq!(applied(&mapping, &gone_row(None, &[None])), MappedRow::NoAccount);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::{Cursor, Page, Source, SourceError, WatermarkPoint};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::config::{self, AccountFormat, AttributeConfig, Config, PgUrl, PgVariables};
-use crate::model::{Region, Row, Service};
+use crate::model::{Region, Row, Rows, Service};
 
 mod errors;
 mod forced_schedules;
@@ -226,14 +226,14 @@ async fn all(source: &mut Source) -> Vec<Page> {
     }
 }
 
-fn accounts(rows: &[Row]) -> Vec<&str> {
-    rows.iter().map(|row| row.account.as_deref().unwrap_or("NULL")).collect()
+fn accounts(rows: &Rows) -> Vec<&str> {
+    rows.iter().map(|row| row.account.unwrap_or("NULL")).collect()
 }
 
 fn accounts_of(pages: &[Page]) -> Vec<&str> {
     pages.iter().flat_map(|page| accounts(&page.rows)).collect()
 }
 
-fn values(row: &Row) -> Vec<Option<&str>> {
-    row.values.iter().map(Option::as_deref).collect()
+fn values(row: Row<'_>) -> Vec<Option<&str>> {
+    row.values().collect()
 }

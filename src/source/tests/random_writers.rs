@@ -89,9 +89,9 @@ async fn pass(
     }
     let mut read = 0;
     for page in changed(source, tracker.read_from()).await {
-        for row in page.rows {
+        for row in page.rows.iter() {
             read += 1;
-            cities.insert(row.account.unwrap().parse().unwrap(), row.values[0].as_deref().unwrap().to_owned());
+            cities.insert(row.account.unwrap().parse().unwrap(), row.value(0).unwrap().to_owned());
         }
     }
     tracker.complete();
