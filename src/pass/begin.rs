@@ -18,6 +18,7 @@ impl Engine {
     /// Opens a push session, and makes the attributes of left-over intents unknown.
     pub(super) async fn begin_pass(&mut self, progress: Arc<PassProgress>) -> Result<Arc<DeliveryContext>, PassError> {
         crash::point("pass: begins");
+        self.reader.source.forget_ahead().await;
         let context = self.delivery_context(progress);
         let is_idle = self.queue.is_empty();
         let counts = self.state.account_counts(self.writer.sync_id()).await?;

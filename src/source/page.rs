@@ -50,6 +50,11 @@ impl Page {
     pub fn cursor(&self) -> Option<Cursor> {
         self.end.clone()
     }
+
+    /// After which row the next page is read ahead. None after the last page, and where rows were taken apart.
+    pub(super) fn next_key(&self) -> Option<&Cursor> {
+        self.end.as_ref().filter(|_| !self.last && self.unreadable.is_empty())
+    }
 }
 
 /// The position of the last of these rows.

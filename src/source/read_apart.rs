@@ -7,37 +7,32 @@
 //! page are then read alone, and the rows are looked up by account, in halves, until each row that raises an error stands
 //! alone: about log2 of the page size statements for each of them.
 
-use sqlx::SqlStr;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-
 use super::column_text::RowForm;
 use super::error::SourceError;
 use super::page::{AccountRows, Page, SameKey, UnreadableRow, drop_incomplete_key, end_of};
 use super::reader::Source;
+use super::session::PageQuery;
 use super::statements::PageStatement;
 use crate::model::Rows;
-
-fn bound(statement: &SqlStr, parameters: &[Option<String>]) -> Query<'static, sqlx::Postgres, PgArguments> {
-    parameters.iter().fold(sqlx::query(statement.clone()), |query, parameter| query.bind(parameter.clone()))
-}
 
 impl Source {
     /// Reads a page. Rows that cannot be evaluated are taken out of it.
     pub(super) async fn read_page(
         &mut self,
         statement: PageStatement,
-        parameters: &[Option<String>],
+        parameters: Vec<Option<String>>,
         same_key: SameKey,
     ) -> Result<Page, SourceError> {
-        match self.session.page(bound(&statement.rows, parameters), &self.statements.form).await {
+        let query = PageQuery { statement: statement.rows, parameters };
+        match self.session.page(&query, &self.statements.form).await {
             Ok(rows) => {
                 self.whole_scan.add(rows.len(), 0);
                 let (rows, last) = self.cut_page(rows, same_key);
                 Ok(Page { end: end_of(&rows), rows, unreadable: Vec::new(), last })
             }
             Err(SourceError::Raised(_)) => {
-                let keys = self.read_keys(&statement, parameters).await?;
+                let query = PageQuery { statement: statement.keys, ..query };
+                let keys = self.read_keys(&query).await?;
                 let (keys, last) = self.cut_page(keys, same_key);
                 let end = end_of(&keys);
                 let mut accounts: Vec<String> = keys.iter().filter_map(|key| key.account).map(str::to_owned).collect();
@@ -61,13 +56,9 @@ impl Source {
         (rows, last)
     }
 
-    async fn read_keys(
-        &mut self,
-        statement: &PageStatement,
-        parameters: &[Option<String>],
-    ) -> Result<Rows, SourceError> {
+    async fn read_keys(&mut self, query: &PageQuery) -> Result<Rows, SourceError> {
         self.ensure_unchanged().await?;
-        let keys = self.session.page(bound(&statement.keys, parameters), &RowForm::of_keys()).await;
+        let keys = self.session.page(query, &RowForm::of_keys()).await;
         keys.map_err(|error| match error {
             SourceError::Raised(raised) => SourceError::Unsuitable(format!(
                 "the source database raises {raised} while it reads the account column, the watermark column or the conditions of the view itself, so the row that causes it cannot be told from others; correct the row or the view, and declare the functions that the view calls as STABLE or IMMUTABLE, so that they are called only where they are needed"
@@ -78,6 +69,7 @@ impl Source {
 
     /// The rows of the accounts with these texts, and the accounts of which a row cannot be evaluated.
     pub(super) async fn read_apart(&mut self, accounts: Vec<String>) -> Result<AccountRows, SourceError> {
+        self.session.forget_ahead().await;
         let mut found = AccountRows::default();
         let (mut parts, mut is_compared) = (vec![accounts], false);
         while let Some(mut part) = parts.pop() {
@@ -85,7 +77,8 @@ impl Source {
                 continue;
             }
             let query = sqlx::query(self.statements.rows_of_accounts.clone()).bind(part.clone());
-            let raised = match self.session.page(query, &self.statements.form).await {
+            let read = self.session.rows(query).await.and_then(|rows| self.statements.form.decode_all(&rows));
+            let raised = match read {
                 Ok(rows) => {
                     self.whole_scan.add(part.len(), 0);
                     found.rows.extend(&rows);

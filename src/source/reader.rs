@@ -15,8 +15,8 @@ use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint};
 use super::list_transactions::list_transactions;
 use super::page::{AccountRows, Cursor, Page};
-use super::session::SourceSession;
-use super::statements::Statements;
+use super::session::{PageQuery, SourceSession};
+use super::statements::{PageStatement, Statements};
 use super::table::Table;
 use super::unmap_account::{account_texts, has_spellings};
 use super::watermark::{TransactionList, WatermarkPoint};
@@ -154,23 +154,35 @@ impl Source {
     /// since it has no counterpart in IM. Without a watermark column this is [`Source::all_after`], and `from` is
     /// ignored.
     pub async fn changed_since(&mut self, from: WatermarkPoint, after: Option<&Cursor>) -> Result<Page, SourceError> {
-        let (Some(kind), Some(first), Some(next), Some(next_watermark)) = (
-            self.watermark,
-            &self.statements.changed_from,
-            &self.statements.changed_after,
-            &self.statements.changed_after_watermark,
-        ) else {
+        let Some((statement, parameters)) = self.changed_query(from, after) else {
             return self.all_after(after.and_then(|cursor| cursor.account.as_deref())).await;
         };
+        let page = self.read_page(statement, parameters, same_stamp_and_account).await?;
+        // Else all rows of the page's accounts are read before the next page.
+        if self.account_is_unique()
+            && let Some((next, parameters)) = page.next_key().and_then(|end| self.changed_query(from, Some(end)))
+        {
+            self.session.read_ahead(PageQuery { statement: next.rows, parameters }, &self.statements.form);
+        }
+        Ok(page)
+    }
+
+    /// The statement of [`Source::changed_since`] with its parameters; `None` without a watermark column.
+    fn changed_query(
+        &self,
+        from: WatermarkPoint,
+        after: Option<&Cursor>,
+    ) -> Option<(PageStatement, Vec<Option<String>>)> {
         let (statement, parameters) = match after {
-            None => (first, vec![Some(self.bound_text(kind, from))]),
+            None => (&self.statements.changed_from, vec![Some(self.bound_text(self.watermark?, from))]),
             Some(Cursor { watermark, account: Some(account) }) => {
-                (next, vec![watermark.clone(), Some(account.clone())])
+                (&self.statements.changed_after, vec![watermark.clone(), Some(account.clone())])
             }
-            Some(Cursor { watermark, account: None }) => (next_watermark, vec![watermark.clone()]),
+            Some(Cursor { watermark, account: None }) => {
+                (&self.statements.changed_after_watermark, vec![watermark.clone()])
+            }
         };
-        let statement = statement.clone();
-        self.read_page(statement, &parameters, same_stamp_and_account).await
+        Some((statement.clone()?, parameters))
     }
 
     /// The next page of rows that no position leads to, after the row `after`: those without a stamp, or those stamped more
@@ -187,7 +199,7 @@ impl Source {
             }
         };
         let Some(statement) = statement.clone() else { return Ok(None) };
-        self.read_page(statement, &parameters, same_stamp_and_account).await.map(Some)
+        self.read_page(statement, parameters, same_stamp_and_account).await.map(Some)
     }
 
     /// The next page in the order of the account column, after the row whose account column has this text. The last page
@@ -201,15 +213,27 @@ impl Source {
             self.whole_scan = WholeScan::default();
         }
         self.whole_scan.is_reading = true;
-        let page = self.read_page(statement, &parameters, |one, other| one.account == other.account).await;
+        let page = self.read_page(statement, parameters, |one, other| one.account == other.account).await;
         self.whole_scan.is_reading = false;
         let mut page = page?;
+        if !self.account_has_spellings()
+            && let Some(end) = page.next_key()
+        {
+            let query =
+                PageQuery { statement: self.statements.all_after.rows.clone(), parameters: vec![end.account.clone()] };
+            self.session.read_ahead(query, &self.statements.form);
+        }
         if page.last && self.account_nullable {
-            let query = sqlx::query(self.statements.without_account.clone());
-            let rows = self.session.page(query, &RowForm::of_keys()).await?;
+            let query = PageQuery { statement: self.statements.without_account.clone(), parameters: Vec::new() };
+            let rows = self.session.page(&query, &RowForm::of_keys()).await?;
             page.rows.extend(&rows);
         }
         Ok(page)
+    }
+
+    /// Forgets a page that was read ahead. To be called when a pass begins, which must not see older rows.
+    pub async fn forget_ahead(&mut self) {
+        self.session.forget_ahead().await;
     }
 
     /// The rows of these IM accounts. Accounts that have no row, or cannot be a value of the account column, are left

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{Executor, Postgres, Row};
+use sqlx::{Executor, Postgres, Row, SqlStr};
+use tokio::task::JoinHandle;
 
 use super::activity::SourceActivity;
 use super::column_text::RowForm;
@@ -69,6 +70,74 @@ pub(super) struct SourceSession {
     pid: i32,
     connector: Connector,
     activity: SourceActivity,
+    /// A page that is being read ahead. It has the connection.
+    ahead: Option<ReadAhead>,
+    /// A page that was read ahead; no rows if that failed.
+    read: Option<(PageQuery, Option<Rows>)>,
+}
+
+/// The statement of a page with its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct PageQuery {
+    pub(super) statement: SqlStr,
+    pub(super) parameters: Vec<Option<String>>,
+}
+
+impl PartialEq for PageQuery {
+    fn eq(&self, other: &Self) -> bool {
+        self.statement.as_str() == other.statement.as_str() && self.parameters == other.parameters
+    }
+}
+
+/// A page that is being read ahead.
+#[derive(Debug)]
+struct ReadAhead {
+    query: PageQuery,
+    task: AbortOnDrop,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<(Option<PgConnection>, Option<Rows>)>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads a page, decoding its rows one by one as they arrive.
+async fn read_rows(
+    connection: &mut PgConnection,
+    query: &PageQuery,
+    form: &RowForm,
+) -> Result<Result<Rows, SourceError>, sqlx::Error> {
+    let (mut rows, mut number, mut decoded) = (Rows::default(), String::new(), Ok(()));
+    let bind = |statement: Query<'static, Postgres, PgArguments>, parameter: &Option<String>| {
+        statement.bind(parameter.clone())
+    };
+    let mut answer = query.parameters.iter().fold(sqlx::query(query.statement.clone()), bind).fetch(connection);
+    while let Some(row) = answer.try_next().await? {
+        // After an error the rest of the answer is still read, so that the connection stays usable.
+        if decoded.is_ok() {
+            decoded = form.decode(&row, &mut rows, &mut number);
+        }
+    }
+    Ok(decoded.map(|()| rows))
+}
+
+/// Waits for the answer of a statement as long as the server runs it. The outer error: the connection is lost.
+async fn answer_of<T>(
+    connection: &mut PgConnection,
+    connector: &Connector,
+    activity: &SourceActivity,
+    statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<Result<T, sqlx::Error>, sqlx::Error> {
+    let running = activity.begin();
+    let answer = postgres::while_running(connector, statement(connection), || running.confirm());
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
+    })
 }
 
 fn pooler_found() -> SourceError {
@@ -110,6 +179,8 @@ impl SourceSession {
             pid,
             connector: connector.clone(),
             activity: SourceActivity::default(),
+            ahead: None,
+            read: None,
         };
         let second = second.map(|(connection, pid)| IdleSession(of(connection, pid, &connector)));
         let mut session = of(connection, pid, &connector);
@@ -157,28 +228,55 @@ impl SourceSession {
         rows
     }
 
-    /// The rows of a page, decoded one by one as they arrive.
-    pub(super) async fn page(
-        &mut self,
-        query: Query<'_, Postgres, PgArguments>,
-        form: &RowForm,
-    ) -> Result<Rows, SourceError> {
-        let read = async |connection: &mut PgConnection| {
-            let (mut rows, mut number, mut decoded) = (Rows::default(), String::new(), Ok(()));
-            let mut answer = query.fetch(connection);
-            while let Some(row) = answer.try_next().await? {
-                // After an error the rest of the answer is still read, so that the connection stays usable.
-                if decoded.is_ok() {
-                    decoded = form.decode(&row, &mut rows, &mut number);
-                }
-            }
-            Ok(decoded.map(|()| rows))
-        };
-        let rows = self.run(read).await.map_err(SourceError::from).flatten();
+    /// The rows of a page, decoded one by one as they arrive. Those that were read ahead are not read again.
+    pub(super) async fn page(&mut self, query: &PageQuery, form: &RowForm) -> Result<Rows, SourceError> {
+        if let Some(rows) = self.take_ahead(query).await {
+            return Ok(rows);
+        }
+        let rows = self.run(async |connection: &mut PgConnection| read_rows(connection, query, form).await).await;
+        let rows = rows.map_err(SourceError::from).flatten();
         if matches!(rows, Err(SourceError::Unreachable(_))) {
             self.connection = None;
         }
         rows
+    }
+
+    /// Begins to read a page that is asked for next. Other statements wait until it is read.
+    pub(super) fn read_ahead(&mut self, query: PageQuery, form: &RowForm) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let (activity, connector, form) = (self.activity.clone(), self.connector.clone(), form.clone());
+        let asked = query.clone();
+        let task = tokio::spawn(async move {
+            let read = async |connection: &mut PgConnection| read_rows(connection, &query, &form).await;
+            match answer_of(&mut connection, &connector, &activity, read).await {
+                Ok(Ok(Ok(rows))) => (Some(connection), Some(rows)),
+                // Read again, to find out what is wrong.
+                Ok(Ok(Err(_)) | Err(_)) => (Some(connection), None),
+                Err(_) => (None, None),
+            }
+        });
+        self.ahead = Some(ReadAhead { query: asked, task: AbortOnDrop(task) });
+    }
+
+    /// Forgets what was read ahead: other rows are read and compared now, so it is older than they are.
+    pub(super) async fn forget_ahead(&mut self) {
+        self.finish_ahead().await;
+        self.read = None;
+    }
+
+    /// The rows of the page if they were read ahead.
+    async fn take_ahead(&mut self, query: &PageQuery) -> Option<Rows> {
+        self.finish_ahead().await;
+        let (asked, rows) = self.read.take()?;
+        rows.filter(|_| asked == *query)
+    }
+
+    /// Waits until the page is read, and takes the connection back.
+    async fn finish_ahead(&mut self) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let (connection, rows) = (&mut ahead.task.0).await.unwrap_or((None, None));
+        self.connection = connection;
+        self.read = self.ahead.take().map(|ahead| (ahead.query, rows));
     }
 
     /// The rows of a statement whose answer is only advice for the operator; `None` when it fails or takes longer than
@@ -230,21 +328,17 @@ impl SourceSession {
         &mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
+        self.finish_ahead().await;
         let Some(connection) = self.connection.as_mut() else {
             return Err(sqlx::Error::Io(std::io::Error::other("the connection was lost")));
         };
-        let running = self.activity.begin();
-        let answer = postgres::while_running(&self.connector, statement(connection), || running.confirm());
-        let lost = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => return answer,
-            Ok(Err(lost)) => lost,
-            Err(_) => {
-                let message = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
-                sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+        match answer_of(connection, &self.connector, &self.activity, statement).await {
+            Ok(answer) => answer,
+            Err(lost) => {
+                self.connection = None;
+                Err(lost)
             }
-        };
-        self.connection = None;
-        Err(lost)
+        }
     }
 
     /// The row of a statement that returns exactly one.
@@ -253,7 +347,7 @@ impl SourceSession {
     }
 
     /// Prepares a statement without running it, which checks its syntax and its names. Returns its number of parameters.
-    pub(super) async fn count_parameters(&mut self, sql: sqlx::SqlStr) -> Result<usize, sqlx::Error> {
+    pub(super) async fn count_parameters(&mut self, sql: SqlStr) -> Result<usize, sqlx::Error> {
         use sqlx::{Either, Statement};
         let Some(connection) = self.connection.as_mut() else {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
