@@ -73,7 +73,7 @@ impl Source {
         let (session, second) = SourceSession::open(config).await?;
         close_idle(second).await;
         let (source, findings) =
-            Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps }).await?;
+            Box::pin(Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps })).await?;
         required(source, findings)
     }
 
@@ -89,7 +89,7 @@ impl Source {
     ) -> Result<(Self, Option<SourceAdvice>), SourceError> {
         let SourceConnection { session, second } = connection;
         let time = if second.is_some() { AdviceTime::Later } else { AdviceTime::Now { counts_stamps: true } };
-        let (source, findings) = Self::examine_with(config, session, columns, time).await?;
+        let (source, findings) = Box::pin(Self::examine_with(config, session, columns, time)).await?;
         let source = required(source, findings)?;
         let advice = second.map(|second| SourceAdvice::new(second, &source));
         Ok((source, advice))
@@ -103,7 +103,7 @@ impl Source {
     pub async fn examine(config: &config::Config, columns: &[String]) -> Result<(Option<Self>, Findings), SourceError> {
         let (session, second) = SourceSession::open(config).await?;
         close_idle(second).await;
-        Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps: true }).await
+        Box::pin(Self::examine_with(config, session, columns, AdviceTime::Now { counts_stamps: true })).await
     }
 
     async fn examine_with(

@@ -72,11 +72,13 @@ impl State {
         accounts: &[&str],
         digests: &[Option<i64>],
     ) -> Result<Vec<Option<StoredAccount>>, StateError> {
+        // LATERAL with LIMIT is always a look-up in the index. A join would read the whole table as long as it has never been
+        // analyzed, which is so after the first pass.
         let rows = sqlx::query(
             "SELECT w.n, a.generation, a.acknowledged::text, \
              extract(epoch FROM a.late_write_until - clock_timestamp())::float8, a.in_doubt_retry_at < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS w (account, digest, n) \
-             LEFT JOIN account a ON a.sync_id = $1 AND a.account = w.account \
+             LEFT JOIN LATERAL (SELECT * FROM account WHERE sync_id = $1 AND account = w.account LIMIT 1) AS a ON true \
              WHERE w.digest IS NULL OR a.digest IS DISTINCT FROM w.digest OR a.generation <> $4 OR a.in_doubt_retry_at IS NOT NULL",
         )
         .bind(sync_id)
