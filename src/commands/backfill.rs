@@ -45,7 +45,7 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
     let config = global.load(true, CommandKind::OneShot)?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
-    let mut leased = LeasedEngine::start(&config, &shutdown).await?;
+    let mut leased = Box::pin(LeasedEngine::start(&config, &shutdown)).await?;
     let LeasedEngine { lease, engine, .. } = &mut leased;
     let accounts = parse_accounts(&config, &args.accounts);
     let kind = if accounts.is_empty() { PassKind::Full } else { PassKind::Selected };

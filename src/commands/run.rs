@@ -86,7 +86,7 @@ pub async fn once(global: GlobalOptions, json: bool) -> CommandResult {
     let config = global.load(true, CommandKind::OneShot)?;
     let shutdown = Shutdown::default();
     signals::listen(&shutdown, OnHangup::Stop)?;
-    let mut leased = LeasedEngine::start(&config, &shutdown).await?;
+    let mut leased = Box::pin(LeasedEngine::start(&config, &shutdown)).await?;
     let LeasedEngine { lease, engine, .. } = &mut leased;
     let full = engine.full_pass_due().is_some() || !engine.has_watermark();
     let progress = Arc::new(PassProgress::new(if full { PassKind::Full } else { PassKind::Incremental }));

@@ -119,7 +119,7 @@ impl Daemon {
 
     async fn connect_and_lead(&mut self) -> Ended {
         let context = &mut self.context;
-        let mut resources = match context.connect().await {
+        let mut resources = match Box::pin(context.connect()).await {
             Ok(resources) => resources,
             Err(ended) => return ended,
         };
