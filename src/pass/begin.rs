@@ -23,6 +23,7 @@ impl Engine {
         let is_idle = self.queue.is_empty();
         let counts = self.state.account_counts(self.writer.sync_id()).await?;
         self.owed_at_most = counts.owed_removals;
+        self.writer.set_stored_accounts(counts.known.max(counts.in_doubt));
         if counts.rejected > 0 || is_idle {
             self.may_be_rejected.store(counts.rejected > 0, Ordering::SeqCst);
         }

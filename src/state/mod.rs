@@ -30,6 +30,7 @@ pub mod binding;
 pub mod call_budget;
 mod call_slots;
 mod database;
+mod dead_rows;
 pub mod deferred_account;
 mod error;
 pub mod generation;

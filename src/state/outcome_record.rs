@@ -78,6 +78,8 @@ impl StateWriter {
         crash::point("record: not committed");
         transaction.commit().await?;
         crash::point("record: committed");
+        let replaced = accounts.iter().filter(|record| record.exists).count();
+        self.dead_rows().add(replaced as u64, self.pool());
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgRow;
 use sqlx::{PgTransaction, Row as _};
 
+use super::dead_rows::DeadRows;
 use super::error::StateError;
 use super::other_syncs::OtherSyncs;
 use super::pool::StatePool;
@@ -26,6 +27,7 @@ pub struct StateWriter {
     names: AttributeNames,
     digest_key: DigestKey,
     other_syncs: OtherSyncs,
+    dead_rows: DeadRows,
 }
 
 impl StateWriter {
@@ -40,6 +42,7 @@ impl StateWriter {
             names: names.into_iter().map(Arc::from).collect(),
             digest_key: DigestKey::new(row.try_get("digest_key")?),
             other_syncs: OtherSyncs::default(),
+            dead_rows: DeadRows::default(),
         })
     }
 
@@ -100,6 +103,16 @@ impl StateWriter {
     /// The other syncs of the app that use an attribute name of this one, as they were read last.
     pub fn other_syncs(&self) -> &OtherSyncs {
         &self.other_syncs
+    }
+
+    /// The number of rows of `account`, from which follows when dead ones are removed.
+    pub fn set_stored_accounts(&self, rows: u64) {
+        self.dead_rows.set_live(rows);
+    }
+
+    /// Dead rows of `account`.
+    pub(super) fn dead_rows(&self) -> &DeadRows {
+        &self.dead_rows
     }
 
     /// The index of an attribute name.

@@ -40,7 +40,7 @@ async fn a_state_server_that_vanishes_during_any_statement_ends_a_command_soon()
         (&["status"], "pg_locks"),
         (&["rejected"], "FROM rejection"),
         (&["check"], "lease_taken_at"),
-        (&["preview", "--full"], "JOIN account"),
+        (&["preview", "--full"], "account = w.account"),
         (&["migrate"], "pg_advisory_xact_lock"),
         (&["migrate", "--print"], "pg_namespace"),
         (&["backfill"], "INSERT INTO sync"),
