@@ -24,7 +24,7 @@ pub(super) enum GoneSearch {
     Compare { after: String, stored: BucketSums },
     /// The stored accounts of some buckets.
     Differing(DifferingAccounts),
-    /// The accounts that have a rejection or owe a removal. They may have no row in `account`.
+    /// The accounts that have a rejection or owe a removal, and no row in `account`. The others have been compared.
     RejectedOrOwed { after: Option<Account> },
 }
 

@@ -139,7 +139,7 @@ impl State {
         Ok(accounts.unwrap_or_default())
     }
 
-    /// The next `limit` accounts after `after`, in ascending order, that have a rejection or owe a removal.
+    /// The next `limit` accounts after `after`, in ascending order, that have a rejection or owe a removal, and no value.
     pub async fn rejected_or_owed_after(
         &self,
         sync_id: i32,
@@ -147,8 +147,10 @@ impl State {
         limit: i64,
     ) -> Result<Vec<Account>, StateError> {
         let accounts: Vec<String> = sqlx::query_scalar(
-            "(SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
-             (SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+            "(SELECT account FROM rejection r WHERE sync_id = $1 AND account > $2 AND NOT EXISTS \
+             (SELECT FROM account a WHERE a.sync_id = $1 AND a.account = r.account) ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM owed_removal o WHERE sync_id = $1 AND account > $2 AND NOT EXISTS \
+             (SELECT FROM account a WHERE a.sync_id = $1 AND a.account = o.account) ORDER BY account LIMIT $3) \
              ORDER BY account LIMIT $3",
         )
         .bind(sync_id)

@@ -108,7 +108,8 @@ pub(super) async fn write_overwritten(
     accounts: &[&str],
     decisions: &[SharedDecision],
 ) -> Result<(), StateError> {
-    let (mut overwrites, mut releases, mut settled) = (Rows::default(), Rows::default(), Rows::default());
+    let (mut overwrites, mut releases, mut settled) =
+        (OverwrittenColumns::default(), OverwrittenColumns::default(), OverwrittenColumns::default());
     for (account, decision) in accounts.iter().zip(decisions) {
         overwrites.extend(account, decision.overwrites.iter().map(|(id, name)| (*id, name.as_str())));
         releases.extend(account, decision.releases.iter().map(|(id, name)| (*id, name.as_str())));
@@ -140,13 +141,13 @@ pub(super) async fn write_overwritten(
 
 /// Rows of `overwritten_value`, as arrays for `unnest`.
 #[derive(Default)]
-struct Rows<'a> {
+struct OverwrittenColumns<'a> {
     sync_ids: Vec<i32>,
     accounts: Vec<&'a str>,
     attributes: Vec<&'a str>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> OverwrittenColumns<'a> {
     fn extend(&mut self, account: &'a str, rows: impl Iterator<Item = (i32, &'a str)>) {
         for (sync_id, attribute) in rows {
             self.sync_ids.push(sync_id);
