@@ -73,7 +73,8 @@ impl Client {
             return Ok(Accepted::default());
         }
         let accounts = users.iter().map(|user| user.account).collect();
-        let request = ApiRequest { command: ApiCommand::SetAttr, body: wire::set_attr(users), accounts, set: users };
+        let request =
+            ApiRequest { command: ApiCommand::SetAttr, body: wire::set_attr(users).into(), accounts, set: users };
         let answer = self.call(&request).await?;
         Ok(accepted(&request, answer))
     }
@@ -86,7 +87,7 @@ impl Client {
         }
         let accounts = users.iter().map(|user| user.account).collect();
         let request =
-            ApiRequest { command: ApiCommand::RemoveAttr, body: wire::remove_attr(users), accounts, set: &[] };
+            ApiRequest { command: ApiCommand::RemoveAttr, body: wire::remove_attr(users).into(), accounts, set: &[] };
         let answer = self.call(&request).await?;
         Ok(accepted(&request, answer))
     }
@@ -96,7 +97,7 @@ impl Client {
         if accounts.is_empty() {
             return Ok(UsersRead::default());
         }
-        let body = wire::get_attr(accounts);
+        let body = wire::get_attr(accounts).into();
         let request = ApiRequest { command: ApiCommand::GetAttr, body, accounts: accounts.to_vec(), set: &[] };
         let mut answer = self.call(&request).await?;
         let no_users = || request.error(Code::Malformed, "the answer says OK, but has no UserAttrs".to_owned());
@@ -118,7 +119,7 @@ impl Client {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
-        let body = wire::account_check(accounts);
+        let body = wire::account_check(accounts).into();
         let request = ApiRequest { command: ApiCommand::AccountCheck, body, accounts: accounts.to_vec(), set: &[] };
         let items =
             self.call(&request).await?.result_item.ok_or_else(|| {
@@ -148,7 +149,7 @@ impl Client {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
-        let body = wire::account_import(accounts);
+        let body = wire::account_import(accounts).into();
         let request = ApiRequest { command: ApiCommand::AccountImport, body, accounts: accounts.to_vec(), set: &[] };
         let failed = self.call(&request).await?.fail_accounts.unwrap_or_default();
         let named: Vec<&str> = failed.iter().map(String::as_str).collect();
@@ -173,7 +174,7 @@ impl Client {
     /// Reads the app's attribute names by number (0 to 9).
     pub async fn attr_names(&self) -> Result<BTreeMap<u8, String>, CallError> {
         let request =
-            ApiRequest { command: ApiCommand::GetAttrName, body: wire::empty(), accounts: Vec::new(), set: &[] };
+            ApiRequest { command: ApiCommand::GetAttrName, body: wire::empty().into(), accounts: Vec::new(), set: &[] };
         // Without names, the object may be missing or a name empty (assumed: the documentation shows neither).
         let names = self.call(&request).await?.attr_names.unwrap_or_default();
         names
@@ -186,7 +187,7 @@ impl Client {
 
     /// Defines the app's attribute names by number (0 to 9). Numbers that are not given do not change (assumed).
     pub async fn set_attr_names(&self, names: &BTreeMap<u8, String>) -> Result<(), CallError> {
-        let body = wire::set_attr_names(names);
+        let body = wire::set_attr_names(names).into();
         let request = ApiRequest { command: ApiCommand::SetAttrName, body, accounts: Vec::new(), set: &[] };
         self.call(&request).await.map(|_| ())
     }

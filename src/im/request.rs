@@ -2,6 +2,8 @@
 //!
 //! Owns: what is sent, what of it is logged, errors about it. Must not know: URLs, hosts, what an answer means.
 
+use bytes::Bytes;
+
 use super::call::{ApiCommand, CallError, SetUser};
 use super::code::Code;
 use super::redact::{SentSecrets, redact};
@@ -11,7 +13,7 @@ use super::usersig::Usersig;
 pub(super) struct ApiRequest<'a> {
     pub(super) command: ApiCommand,
     /// The JSON to send.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// The accounts that the request carries.
     pub(super) accounts: Vec<&'a str>,
     /// The users of a set call. Their values are removed from every text that comes back.

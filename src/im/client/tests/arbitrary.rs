@@ -106,7 +106,7 @@ fn read(body: &[u8]) -> Result<Accepted, CallError> {
     let users = ACCOUNTS.map(|account| user(account, &[("city", "Wuhan-Hidden")]));
     let request = ApiRequest {
         command: ApiCommand::SetAttr,
-        body: wire::set_attr(&users),
+        body: wire::set_attr(&users).into(),
         accounts: ACCOUNTS.to_vec(),
         set: &users,
     };
