@@ -90,11 +90,13 @@ pub(super) enum WaitResult {
 }
 
 impl DeliveryQueue {
-    /// `accounts_per_second`: accounts that IM accepts in a second. That many may be in flight, because a new change of an
-    /// account waits for an earlier one that is in flight.
+    /// `accounts_per_second`: accounts that IM accepts in a second. A third more may be in flight: calls that take half a second
+    /// and the record of their outcomes leave two thirds of a second to read the next page. No more than that, because a new
+    /// change of an account waits for an earlier one that is in flight.
     pub(super) fn new(accounts_per_second: usize) -> Self {
+        let capacity = accounts_per_second.saturating_add(accounts_per_second / 3);
         Self {
-            capacity: accounts_per_second.clamp(*CAPACITY.start(), *CAPACITY.end()),
+            capacity: capacity.clamp(*CAPACITY.start(), *CAPACITY.end()),
             deliveries: JoinSet::new(),
             in_flight: AccountsInFlight::default(),
             live_intents: LiveIntents::default(),
