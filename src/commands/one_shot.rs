@@ -63,7 +63,7 @@ impl LeasedEngine {
     /// Connects to the databases and takes the lease. Fails at once when another process holds it.
     pub(super) async fn start(config: &Arc<Config>, shutdown: &Shutdown) -> Result<Self, CommandFailure> {
         let metrics = Arc::new(Metrics::new(&config.name));
-        let mut resources = Resources::connect(config).await?;
+        let mut resources = Box::pin(Resources::connect(config)).await?;
         for warning in resources.warnings() {
             tracing::warn!("{warning}");
         }

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::clock::Shutdown;
 use crate::config::{self, Config};
 use crate::finding::Finding;
@@ -90,20 +92,32 @@ impl Connections {
         Ok(connections)
     }
 
-    /// As [`Connections::open`]. `prepare` works on the state while the source is examined. An error of the source is reported
+    /// As [`Connections::open`]. `prepare` works on the state while the source is examined. It must leave no settings in a
+    /// session and commit nothing, because the source may still show that there is a pooler. An error of the source is reported
     /// first, and then nothing waits for the state.
     async fn open_with<T>(
         config: &Arc<Config>,
         prepare: impl AsyncFnOnce(&State) -> Result<T, StateError>,
     ) -> Result<(Self, T), ConnectError> {
         let mapping = Arc::new(Mapping::new(config));
-        let connection = SourceConnection::open(config).await?;
         let columns = mapping.columns().to_vec();
+        let (no_pooler, shown) = oneshot::channel();
         // Boxed, because both together are large.
-        let mut examined = Box::pin(Source::of_connection(connection, config, &columns));
+        let mut examined = Box::pin(async {
+            let connection = SourceConnection::open(config).await?;
+            // Nobody receives it if the state has failed.
+            let _ = no_pooler.send(());
+            Source::of_connection(connection, config, &columns).await
+        });
         let mut opened = Box::pin(async {
             let state = State::open_probed(config, Access::ReadWrite, pooler_probe(config)).await?;
-            let prepared = prepare(&state).await?;
+            let open_pool = async {
+                if shown.await.is_ok() {
+                    state.open_pool().await;
+                }
+            };
+            let (prepared, ()) = tokio::join!(prepare(&state), open_pool);
+            let prepared = prepared?;
             Ok::<_, StateError>((state, prepared))
         });
         let mut early = None;

@@ -66,6 +66,7 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         changed_after,
         changed_after_watermark,
         all,
+        first_of_all,
         all_after,
         without_account,
         rows_of_accounts,
@@ -90,6 +91,7 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         far_future,
         far_future_after,
     ];
-    let pages = optional.into_iter().flatten().chain([all, all_after]).flat_map(|page| [&page.rows, &page.keys]);
+    let pages =
+        optional.into_iter().flatten().chain([all, first_of_all, all_after]).flat_map(|page| [&page.rows, &page.keys]);
     pages.chain([without_account, rows_of_accounts]).chain(stamped_since).chain(newest_counters).collect()
 }

@@ -27,13 +27,13 @@ impl Source {
         match self.session.page(&query, &self.statements.form).await {
             Ok(rows) => {
                 self.whole_scan.add(rows.len(), 0);
-                let (rows, last) = self.cut_page(rows, same_key);
+                let (rows, last) = self.cut_page(rows, statement.limit, same_key);
                 Ok(Page { end: end_of(&rows), rows, unreadable: Vec::new(), last })
             }
             Err(SourceError::Raised(_)) => {
                 let query = PageQuery { statement: statement.keys, ..query };
                 let keys = self.read_keys(&query).await?;
-                let (keys, last) = self.cut_page(keys, same_key);
+                let (keys, last) = self.cut_page(keys, statement.limit, same_key);
                 let end = end_of(&keys);
                 let mut accounts: Vec<String> = keys.iter().filter_map(|key| key.account).map(str::to_owned).collect();
                 accounts.dedup();
@@ -47,9 +47,10 @@ impl Source {
         }
     }
 
-    /// The rows without those of a last account that may go on in the next page, and whether there is no next page.
-    fn cut_page(&self, mut rows: Rows, same_key: SameKey) -> (Rows, bool) {
-        let last = (rows.len() as u64) < self.limit;
+    /// The rows without those of a last account that may go on in the next page, and whether there is no next page. `limit`: of
+    /// the page.
+    fn cut_page(&self, mut rows: Rows, limit: u64, same_key: SameKey) -> (Rows, bool) {
+        let last = (rows.len() as u64) < limit;
         if !last && !self.account_unique {
             drop_incomplete_key(&mut rows, same_key);
         }

@@ -206,7 +206,7 @@ impl Source {
     /// also has rows without an account, at most `page_size` of them.
     pub async fn all_after(&mut self, after: Option<&str>) -> Result<Page, SourceError> {
         let (statement, parameters) = match after {
-            None => (self.statements.all.clone(), Vec::new()),
+            None => (self.statements.first_of_all.clone(), Vec::new()),
             Some(account) => (self.statements.all_after.clone(), vec![Some(account.to_owned())]),
         };
         if after.is_none() {

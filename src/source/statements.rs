@@ -15,7 +15,9 @@ use super::watermark::NEWEST_ROWS;
 use crate::quote::{identifier, literal};
 
 /// Rows of a sample.
-const SAMPLE_ROWS: u32 = 1_000;
+const SAMPLE_ROWS: u64 = 1_000;
+/// Rows of the first page of a scan of the whole table, at most: enough for the first calls, which wait for no other page.
+const FIRST_PAGE_ROWS: u64 = 1_000;
 
 /// What the statements are made from.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(super) struct PageStatement {
     pub(super) rows: SqlStr,
     /// Its select list is account, watermark and FALSE.
     pub(super) keys: SqlStr,
+    /// At most so many rows.
+    pub(super) limit: u64,
 }
 
 /// The statements over the table. The optional ones are `None` without a watermark column of the type they need.
@@ -68,6 +72,8 @@ pub(super) struct Statements {
     pub(super) far_future_after: Option<PageStatement>,
     /// All rows in the order of the account column.
     pub(super) all: PageStatement,
+    /// As `all`, for the first page of a scan, which is small.
+    pub(super) first_of_all: PageStatement,
     /// Rows after account `$1`, in the same order.
     pub(super) all_after: PageStatement,
     /// The keys of rows without an account, which are not in that order. Nothing else of them is used.
@@ -169,6 +175,11 @@ impl StatementInputs<'_> {
         (RowForm::new(account_form, forms), stamps.map(list))
     }
 
+    fn select(&self, [list, keys]: [&str; 2], rest: &str, limit: u64) -> PageStatement {
+        let select = |list: &str| sql(format!("SELECT {list} FROM {} {rest} LIMIT {limit}", self.relation()));
+        PageStatement { rows: select(list), keys: select(keys), limit }
+    }
+
     /// All statements.
     pub(super) fn statements(&self) -> Statements {
         let relation = self.relation();
@@ -179,15 +190,12 @@ impl StatementInputs<'_> {
         // In the order of the account nobody needs the stamps, and their texts cost the server more than the other columns.
         let (form, [list, list_by_account]) = self.select_lists(&account, [&stamp, "NULL"]);
         let keys = format!("{account}::text, {stamp}::text, FALSE");
-        let page_of = |list: &str, condition: &str, order: &str| {
-            let rest = format!("FROM {relation} WHERE {condition} ORDER BY {order} LIMIT {}", self.limit);
-            PageStatement { rows: sql(format!("SELECT {list} {rest}")), keys: sql(format!("SELECT {keys} {rest}")) }
-        };
+        let of = |list: &str, rest: &str, limit: u64| self.select([list, &keys], rest, limit);
+        let ordered = |condition: &str, order: &str| format!("WHERE {condition} ORDER BY {order}");
+        let page_of = |list: &str, condition: &str, order: &str| of(list, &ordered(condition, order), self.limit);
         let page = |condition: &str, order: &str| page_of(&list, condition, order);
-        let sampled = |rest: &str| PageStatement {
-            rows: sql(format!("SELECT {list} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
-            keys: sql(format!("SELECT {keys} FROM {relation} {rest} LIMIT {SAMPLE_ROWS}")),
-        };
+        let sampled = |rest: &str| of(&list, rest, SAMPLE_ROWS);
+        let first = ordered(&format!("{account} IS NOT NULL"), &account);
         let changed = |condition: &dyn Fn(&str, WatermarkType) -> String| {
             let (column, kind) = watermark.as_ref()?;
             Some(page(&condition(column, *kind), &format!("{column}, {account}")))
@@ -219,6 +227,7 @@ impl StatementInputs<'_> {
             far_future_after: changed(&|column, kind| format!("{} AND {account} IS NOT NULL", after(column, kind)))
                 .filter(|_| is_split),
             all: page_of(&list_by_account, &format!("{account} IS NOT NULL"), &account),
+            first_of_all: of(&list_by_account, &first, self.limit.min(FIRST_PAGE_ROWS)),
             all_after: page_of(&list_by_account, &format!("{account} > $1::text::{account_type}"), &account),
             without_account: sql(format!("SELECT {keys} FROM {relation} WHERE {account} IS NULL LIMIT {}", self.limit)),
             rows_of_accounts: sql(format!(

@@ -136,6 +136,17 @@ impl State {
         &self.pool
     }
 
+    /// Opens the connections of the pool that the start of a pass needs. If that fails, the next statement reports why.
+    pub async fn open_pool(&self) {
+        let open = async {
+            let (one, other) = tokio::join!(self.pool.acquire(), self.pool.acquire());
+            for mut connection in [one, other].into_iter().flatten() {
+                connection.return_to_pool().await;
+            }
+        };
+        let _ = tokio::time::timeout(postgres::CONNECT_TIMEOUT, open).await;
+    }
+
     /// The name of the state schema, unquoted.
     pub fn schema(&self) -> &str {
         &self.schema
@@ -146,6 +157,23 @@ impl State {
         &self.name
     }
 
+    /// A connection outside the pool without any session settings: the first one, if nobody has it.
+    pub(super) async fn spare_connection(&self) -> Result<PgConnection, StateError> {
+        match self.take_spare() {
+            Some(connection) => Ok(connection),
+            None => self.plain_connection().await,
+        }
+    }
+
+    /// Keeps a connection for [`State::spare_connection`]. Its session settings are those with which it was opened.
+    pub(super) fn keep_spare(&self, connection: PgConnection) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
+
+    fn take_spare(&self) -> Option<PgConnection> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// A connection outside the pool without any session settings.
     pub(super) async fn plain_connection(&self) -> Result<PgConnection, StateError> {
         Ok(self.connector.connect().await?)
@@ -153,8 +181,7 @@ impl State {
 
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut connection) = spare
+        if let Some(mut connection) = self.take_spare()
             && set_up_session(&mut connection, &identifier(&self.schema), self.access).await.is_ok()
         {
             return Ok(connection);

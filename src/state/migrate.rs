@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{PgConnection, PgTransaction};
+use sqlx::PgConnection;
 
 use super::database::{State, run_script};
 use super::error::StateError;
@@ -60,7 +60,12 @@ COMMENT ON COLUMN migration.applied_at IS 'When it was applied.';
 impl State {
     /// The version of the state tables; `None` when they do not exist.
     pub async fn schema_version(&self) -> Result<Option<i32>, StateError> {
-        let read = async { applied_version(&mut *self.pool().acquire().await?).await };
+        let read = async {
+            let mut connection = self.pool().acquire().await?;
+            let version = applied_version(&mut connection).await;
+            connection.return_to_pool().await;
+            version
+        };
         self.pool().while_running(read).await
     }
 
@@ -83,23 +88,40 @@ impl State {
         self.pool().while_running(self.migrator().pending_sql()).await
     }
 
-    /// Creates the state tables in a transaction that is not committed, where there are none and `may_migrate` is true.
+    /// Creates the state tables in a transaction that is not committed, where there are none and `may_migrate` is true. Its
+    /// settings end with it, so that a pooler that is found out meanwhile hands none of them to another client.
     pub async fn begin_creation(&self, may_migrate: bool) -> Result<Option<CreatedTables>, StateError> {
-        let migrator = self.migrator();
+        if !may_migrate {
+            return Ok(None);
+        }
+        let mut connection = self.spare_connection().await?;
         let created = async {
-            if !may_migrate || migrator.supported_version().await?.is_some() {
+            let settings = format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {}; SET LOCAL synchronous_commit = on; \
+                 SET LOCAL statement_timeout = '2min'; SET LOCAL lock_timeout = '30s';",
+                identifier(self.schema())
+            );
+            run_script(&mut connection, settings).await?;
+            if applied_version(&mut connection).await?.is_some() {
+                run_script(&mut connection, "ROLLBACK".to_owned()).await?;
                 return Ok(None);
             }
-            let (transaction, before) = migrator.apply().await?;
-            Ok::<_, StateError>(Some(CreatedTables { transaction, before }))
+            Ok::<_, StateError>(Some(self.migrator().apply(&mut connection).await?))
         };
-        self.pool().while_running(created).await
+        if let Some(before) = self.pool().while_running(created).await? {
+            return Ok(Some(CreatedTables { connection, before }));
+        }
+        self.keep_spare(connection);
+        Ok(None)
     }
 
     /// Commits what [`State::begin_creation`] has created.
     pub async fn commit_creation(&self, created: CreatedTables) -> Result<(), StateError> {
-        let CreatedTables { transaction, before } = created;
-        self.pool().while_running(self.migrator().commit(transaction)).await?;
+        let CreatedTables { mut connection, before } = created;
+        let commit = async { Ok::<_, StateError>(run_script(&mut connection, "COMMIT".to_owned()).await?) };
+        self.pool().while_running(commit).await?;
+        crash::point("migration: committed");
+        self.keep_spare(connection);
         self.migrator().log(before);
         Ok(())
     }
@@ -114,10 +136,10 @@ impl State {
     }
 }
 
-/// State tables that are not committed yet. Dropped, they never existed.
+/// State tables that are not committed yet. If this is dropped, they never existed.
 #[derive(Debug)]
 pub struct CreatedTables {
-    transaction: PgTransaction<'static>,
+    connection: PgConnection,
     /// The version before, if another process was faster.
     before: Option<i32>,
 }
@@ -159,35 +181,30 @@ impl Migrator<'_> {
     }
 
     async fn migrate(&self) -> Result<(Option<i32>, i32), StateError> {
-        let (transaction, before) = self.apply().await?;
-        self.commit(transaction).await?;
+        let mut transaction = self.state.pool().begin().await?;
+        let before = self.apply(&mut transaction).await?;
+        transaction.commit().await?;
+        crash::point("migration: committed");
         Ok((before, self.latest()))
     }
 
-    async fn commit(&self, transaction: PgTransaction<'static>) -> Result<(), StateError> {
-        transaction.commit().await?;
-        crash::point("migration: committed");
-        Ok(())
-    }
-
     /// Applies the pending migrations in a transaction, and returns the version before.
-    async fn apply(&self) -> Result<(PgTransaction<'static>, Option<i32>), StateError> {
+    async fn apply(&self, transaction: &mut PgConnection) -> Result<Option<i32>, StateError> {
         let schema = self.state.schema();
-        let mut transaction = self.state.pool().begin().await?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('imsync migrate ' || $1, 0))")
             .bind(schema)
             .execute(&mut *transaction)
             .await?;
-        if !schema_exists(&mut transaction, schema).await? {
-            run_script(&mut transaction, format!("CREATE SCHEMA {};", identifier(schema))).await?;
+        if !schema_exists(transaction, schema).await? {
+            run_script(transaction, format!("CREATE SCHEMA {};", identifier(schema))).await?;
         }
-        let before = applied_version(&mut transaction).await?;
+        let before = applied_version(transaction).await?;
         self.refuse_newer(before)?;
         if before.is_none() {
-            run_script(&mut transaction, BOOKKEEPING.to_owned()).await?;
+            run_script(transaction, BOOKKEEPING.to_owned()).await?;
         }
         for migration in self.pending(before) {
-            run_script(&mut transaction, migration.sql.to_owned()).await?;
+            run_script(transaction, migration.sql.to_owned()).await?;
             crash::point("migration: tables created, not committed");
             sqlx::query("INSERT INTO migration (version, name) VALUES ($1, $2)")
                 .bind(migration.version)
@@ -195,7 +212,7 @@ impl Migrator<'_> {
                 .execute(&mut *transaction)
                 .await?;
         }
-        Ok((transaction, before))
+        Ok(before)
     }
 
     async fn pending_sql(&self) -> Result<String, StateError> {

@@ -96,7 +96,12 @@ impl StatePool {
         let mut connection = self.acquire().await?;
         let answer = postgres::while_running(&self.connector, statement(&mut connection), || {});
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                // Dropped, it would return in a task of its own, and the next statement would open another one meanwhile.
+                // The server may vanish before it is back; then it is closed.
+                let _ = postgres::while_running(&self.connector, connection.return_to_pool(), || {}).await;
+                result
+            }
             Ok(Err(lost)) => {
                 drop(connection.detach());
                 Err(lost)

@@ -143,11 +143,21 @@ impl State {
             }
             Some(_) => {}
         }
+        self.read_sync_row().await
+    }
+
+    async fn read_sync_row(&self) -> Result<Option<SyncRow>, StateError> {
         let row = sqlx::query(SELECT).bind(self.name()).fetch_optional(self.pool()).await?;
         row.as_ref().map(SyncRow::from_row).transpose()
     }
 
-    /// The row of this sync, which is created with this binding at first use.
+    fn check_bound(&self, row: Option<SyncRow>, binding: &Binding) -> Result<SyncRow, StateError> {
+        let row = row.ok_or(StateError::LeaseLost)?;
+        row.binding.check(self.name(), binding)?;
+        Ok(row)
+    }
+
+    /// The row of this sync, which is created with this binding at first use. The version of the tables was checked just now.
     ///
     /// # Errors
     ///
@@ -160,7 +170,7 @@ impl State {
             .execute(self.pool())
             .await?;
         crash::point("start: the sync row exists");
-        self.bound_row(binding).await
+        self.check_bound(self.read_sync_row().await?, binding)
     }
 
     /// The row of this sync, which exists.
@@ -169,8 +179,6 @@ impl State {
     ///
     /// [`StateError::Unsuitable`] when the sync is bound to something else.
     pub async fn bound_row(&self, binding: &Binding) -> Result<SyncRow, StateError> {
-        let row = self.sync_row().await?.ok_or(StateError::LeaseLost)?;
-        row.binding.check(self.name(), binding)?;
-        Ok(row)
+        self.check_bound(self.sync_row().await?, binding)
     }
 }
