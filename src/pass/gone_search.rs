@@ -88,9 +88,14 @@ impl GoneSearch {
             }
             Self::RejectedOrOwed { after } => {
                 let accounts = reader.rejected_or_owed_after(after.as_ref()).await?;
-                let Some(last) = accounts.last() else { return Ok(GoneStep::End) };
+                let Some((last, _)) = accounts.last() else { return Ok(GoneStep::End) };
                 *after = Some(last.clone());
-                reader.look_up_missing(accounts).await.map(GoneStep::LookedUp)
+                let apart: Vec<Account> =
+                    accounts.into_iter().filter(|(_, has_row)| !has_row).map(|(account, _)| account).collect();
+                if apart.is_empty() {
+                    return Ok(GoneStep::More);
+                }
+                reader.look_up_missing(apart).await.map(GoneStep::LookedUp)
             }
         }
     }

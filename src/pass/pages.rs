@@ -278,8 +278,12 @@ impl PageReader {
         Ok(self.state.accounts_with_values_after(sync_id, after, limit).await?)
     }
 
-    /// The next page of accounts after `after` that have a rejection or owe a removal.
-    pub(super) async fn rejected_or_owed_after(&self, after: Option<&Account>) -> Result<Vec<Account>, PassError> {
+    /// The next page of accounts after `after` that have a rejection or owe a removal, each with whether it has a row in
+    /// `account`.
+    pub(super) async fn rejected_or_owed_after(
+        &self,
+        after: Option<&Account>,
+    ) -> Result<Vec<(Account, bool)>, PassError> {
         let Some(sync_id) = self.sync_id else { return Ok(Vec::new()) };
         let after = after.map_or("", Account::as_str);
         Ok(self.state.rejected_or_owed_after(sync_id, after, self.page_limit()).await?)

@@ -139,26 +139,26 @@ impl State {
         Ok(accounts.unwrap_or_default())
     }
 
-    /// The next `limit` accounts after `after`, in ascending order, that have a rejection or owe a removal, and no value.
+    /// The next `limit` accounts after `after`, in ascending order, that have a rejection or owe a removal, each with whether
+    /// it has a row in `account`.
     pub async fn rejected_or_owed_after(
         &self,
         sync_id: i32,
         after: &str,
         limit: i64,
-    ) -> Result<Vec<Account>, StateError> {
-        let accounts: Vec<String> = sqlx::query_scalar(
-            "(SELECT account FROM rejection r WHERE sync_id = $1 AND account > $2 AND NOT EXISTS \
-             (SELECT FROM account a WHERE a.sync_id = $1 AND a.account = r.account) ORDER BY account LIMIT $3) UNION \
-             (SELECT account FROM owed_removal o WHERE sync_id = $1 AND account > $2 AND NOT EXISTS \
-             (SELECT FROM account a WHERE a.sync_id = $1 AND a.account = o.account) ORDER BY account LIMIT $3) \
-             ORDER BY account LIMIT $3",
+    ) -> Result<Vec<(Account, bool)>, StateError> {
+        let accounts: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT account, EXISTS (SELECT FROM account a WHERE a.sync_id = $1 AND a.account = step.account) FROM (\
+             (SELECT account FROM rejection WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) UNION \
+             (SELECT account FROM owed_removal WHERE sync_id = $1 AND account > $2 ORDER BY account LIMIT $3) \
+             ORDER BY account LIMIT $3) AS step ORDER BY account",
         )
         .bind(sync_id)
         .bind(after)
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        Ok(accounts.into_iter().map(Account::new).collect())
+        Ok(accounts.into_iter().map(|(account, has_row)| (Account::new(account), has_row)).collect())
     }
 
     /// Accounts with an acknowledged value, all of whose values are known and of which nothing is rejected, with their
