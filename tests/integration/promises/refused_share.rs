@@ -38,12 +38,9 @@ async fn most_of_ten_thousand_accounts_were_never_imported() {
 
     let ran = env.imsync(&["backfill"]).await.expect_code(1);
     let last = ran.stderr.lines().last().unwrap_or_default();
-    for part in ["70107", "accounts of this pass (", "im.max_rejected_share = 0.4", "Import it there"] {
+    for part in ["70107", "of this pass (90 %)", "im.max_rejected_share = 0.4", "Import it there"] {
         assert!(last.contains(part), "no {part:?} in {last:?}");
     }
-    // Nine in ten of the thousand accounts after which the pass stops; the answer of a call counts account by account.
-    let share = last.split("of this pass (").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
-    assert!(share.is_some_and(|share| (85..=95).contains(&share)), "{last}");
     let pass = status(&env).await["last_passes"][0].clone();
     assert_eq!(pass["outcome"], "failed");
     assert!(pass["error"].as_str().is_some_and(|error| error.contains("im.max_rejected_share")), "{pass}");
