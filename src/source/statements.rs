@@ -16,8 +16,9 @@ use crate::quote::{identifier, literal};
 
 /// Rows of a sample.
 const SAMPLE_ROWS: u64 = 1_000;
-/// Rows of the first page of a scan of the whole table, at most: enough for the first calls, which wait for no other page.
-const FIRST_PAGE_ROWS: u64 = 1_000;
+/// Rows of the first page of a scan of the whole table, at most: enough for the first calls, which wait for no other page. More
+/// than the thousand accounts after which the share of refusals is judged, so that they are answered within one delivery.
+const FIRST_PAGE_ROWS: u64 = 2_000;
 
 /// What the statements are made from.
 #[derive(Debug)]

@@ -118,7 +118,7 @@ impl State {
             .idle_timeout(IDLE_TIMEOUT)
             .after_connect(move |connection, _| {
                 let search_path = search_path.clone();
-                Box::pin(async move { set_up_session(connection, &search_path, access).await })
+                Box::pin(async move { apply_settings(connection, &search_path, access, SettingScope::Session).await })
             })
             .connect_lazy_with(connector.options());
         Ok(Self {
@@ -182,13 +182,15 @@ impl State {
     /// A connection outside the pool with the same session settings.
     pub(super) async fn dedicated_connection(&self) -> Result<PgConnection, StateError> {
         if let Some(mut connection) = self.take_spare()
-            && set_up_session(&mut connection, &identifier(&self.schema), self.access).await.is_ok()
+            && apply_settings(&mut connection, &identifier(&self.schema), self.access, SettingScope::Session)
+                .await
+                .is_ok()
         {
             return Ok(connection);
         }
         // There is none, or it was lost since.
         let mut connection = self.connector.connect().await?;
-        set_up_session(&mut connection, &identifier(&self.schema), self.access).await?;
+        apply_settings(&mut connection, &identifier(&self.schema), self.access, SettingScope::Session).await?;
         Ok(connection)
     }
 
@@ -198,23 +200,38 @@ impl State {
     }
 }
 
-async fn set_up_session(connection: &mut PgConnection, search_path: &str, access: Access) -> Result<(), sqlx::Error> {
+/// How long settings are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SettingScope {
+    Session,
+    /// Until the transaction that has begun ends.
+    Transaction,
+}
+
+/// Applies the settings on which the statements depend.
+pub(super) async fn apply_settings(
+    connection: &mut PgConnection,
+    search_path: &str,
+    access: Access,
+    scope: SettingScope,
+) -> Result<(), sqlx::Error> {
     let statement_timeout = if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT };
     sqlx::query(
-        "SELECT set_config('search_path', $1, false), set_config('synchronous_commit', 'on', false), \
-         set_config('TimeZone', 'UTC', false), set_config('bytea_output', 'hex', false), set_config('statement_timeout', $2, false), \
-         set_config('lock_timeout', $3, false), set_config('jit', 'off', false), \
-         set_config('default_transaction_isolation', 'read committed', false), \
-         CASE WHEN $4 THEN set_config('default_transaction_read_only', 'on', false) END, \
-         set_config('idle_in_transaction_session_timeout', '0', false), \
-         set_config('row_security', 'off', false), \
-         CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', false) END",
+        "SELECT set_config('search_path', $1, $5), set_config('synchronous_commit', 'on', $5), \
+         set_config('TimeZone', 'UTC', $5), set_config('bytea_output', 'hex', $5), set_config('statement_timeout', $2, $5), \
+         set_config('lock_timeout', $3, $5), set_config('jit', 'off', $5), \
+         set_config('default_transaction_isolation', 'read committed', $5), \
+         CASE WHEN $4 THEN set_config('default_transaction_read_only', 'on', $5) END, \
+         set_config('idle_in_transaction_session_timeout', '0', $5), \
+         set_config('row_security', 'off', $5), \
+         CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', $5) END",
     )
     .bind(search_path)
     .bind(format!("{}s", statement_timeout.as_secs()))
     .bind(LOCK_TIMEOUT)
     // What a provider or an administrator has made read-only stays so, also when that happens in an open session.
     .bind(access != Access::ReadWrite)
+    .bind(scope == SettingScope::Transaction)
     .execute(&mut *connection)
     .await?;
     Ok(())

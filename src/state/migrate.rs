@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use sqlx::PgConnection;
 
-use super::database::{State, run_script};
+use super::database::{Access, SettingScope, State, apply_settings, run_script};
 use super::error::StateError;
 use crate::crash;
 use crate::finding::Finding;
@@ -96,12 +96,9 @@ impl State {
         }
         let mut connection = self.spare_connection().await?;
         let created = async {
-            let settings = format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {}; SET LOCAL synchronous_commit = on; \
-                 SET LOCAL statement_timeout = '2min'; SET LOCAL lock_timeout = '30s';",
-                identifier(self.schema())
-            );
-            run_script(&mut connection, settings).await?;
+            run_script(&mut connection, "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned()).await?;
+            let search_path = identifier(self.schema());
+            apply_settings(&mut connection, &search_path, Access::ReadWrite, SettingScope::Transaction).await?;
             if applied_version(&mut connection).await?.is_some() {
                 run_script(&mut connection, "ROLLBACK".to_owned()).await?;
                 return Ok(None);
