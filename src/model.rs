@@ -82,9 +82,9 @@ pub type AttributeNames = Arc<[Arc<str>]>;
 
 /// What IM should hold for one attribute of one account, according to the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DesiredValue {
+pub enum Desired<T> {
     /// This value (1 to 50 bytes of UTF-8).
-    Value(Arc<str>),
+    Value(T),
     /// No value.
     Absent,
     /// Whatever IM holds now.
@@ -93,26 +93,19 @@ pub enum DesiredValue {
     Refused(LocalRefusal),
 }
 
-/// A [`DesiredValue`] whose text is that of the row or of the mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DesiredText<'a> {
-    /// This value.
-    Value(&'a str),
-    /// No value.
-    Absent,
-    /// Whatever IM holds now.
-    Keep,
-    /// The value cannot be sent.
-    Refused(LocalRefusal),
-}
+/// Its text is shared by the change, the call and the record.
+pub type DesiredValue = Desired<Arc<str>>;
+
+/// Its text is that of the row or of the mapping.
+pub type DesiredText<'a> = Desired<&'a str>;
 
 impl From<DesiredText<'_>> for DesiredValue {
     fn from(desired: DesiredText<'_>) -> Self {
         match desired {
-            DesiredText::Value(value) => Self::Value(value.into()),
-            DesiredText::Absent => Self::Absent,
-            DesiredText::Keep => Self::Keep,
-            DesiredText::Refused(refusal) => Self::Refused(refusal),
+            Desired::Value(value) => Self::Value(value.into()),
+            Desired::Absent => Self::Absent,
+            Desired::Keep => Self::Keep,
+            Desired::Refused(refusal) => Self::Refused(refusal),
         }
     }
 }

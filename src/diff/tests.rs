@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{DiffRules, DigestKey, PriorRejection, of_gone_account, of_present_account};
 use crate::model::{
-    Account, AcknowledgedValue, AttributeIndex, DesiredAccount, DesiredText, DesiredValue, LocalRefusal,
+    Account, AcknowledgedValue, AttributeIndex, Desired, DesiredAccount, DesiredText, DesiredValue, LocalRefusal,
 };
 
 fn rules(indexes: &[u16]) -> DiffRules {
@@ -204,10 +204,10 @@ fn by_index<'v>(
 ) -> impl Iterator<Item = (AttributeIndex, DesiredText<'v>)> {
     positions.iter().map(|(index, position)| {
         let desired = match &values[*position] {
-            DesiredValue::Value(value) => DesiredText::Value(value),
-            DesiredValue::Absent => DesiredText::Absent,
-            DesiredValue::Keep => DesiredText::Keep,
-            DesiredValue::Refused(refusal) => DesiredText::Refused(refusal.clone()),
+            Desired::Value(value) => Desired::Value(&**value),
+            Desired::Absent => Desired::Absent,
+            Desired::Keep => Desired::Keep,
+            Desired::Refused(refusal) => Desired::Refused(refusal.clone()),
         };
         (*index, desired)
     })

@@ -14,5 +14,5 @@ mod sample;
 mod tests;
 
 pub use fingerprint::MAPPING_VERSION;
-pub use row::{MappedRow, Mapping, RowOutline};
+pub use row::{AccountContent, MappedRow, Mapping, OutlinedAccount};
 pub use sample::{AccountProblem, Affected, SampleSummary, ValueProblem, similar_texts};

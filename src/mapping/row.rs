@@ -22,17 +22,24 @@ pub struct Mapping {
     max_account_bytes: usize,
 }
 
-/// What a row is, before its values are mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowOutline<'a> {
-    /// See [`MappedRow::NoAccount`].
-    NoAccount,
-    /// See [`MappedRow::Refused`].
-    Refused(Cow<'a, str>, LocalRefusal),
-    /// See [`MappedRow::Gone`].
-    Gone(Cow<'a, str>),
-    /// See [`MappedRow::Present`].
-    Present(Cow<'a, str>),
+/// An account before its values are mapped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlinedAccount<'a> {
+    /// The account.
+    pub account: Cow<'a, str>,
+    /// What is known of it.
+    pub content: AccountContent<'a>,
+}
+
+/// What an account is, before its values are mapped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccountContent<'a> {
+    /// It has this row, whose values can be mapped.
+    Present(Row<'a>),
+    /// Its row is gone, or it has none; see [`MappedRow::Gone`].
+    Gone,
+    /// It cannot be sent at all.
+    Refused(LocalRefusal),
 }
 
 /// The result of mapping a row.
@@ -86,26 +93,25 @@ impl Mapping {
         self.source.account_of(text)
     }
 
-    /// The account of a row, and whether it has values to map.
-    pub fn outline<'a>(&self, row: Row<'a>) -> RowOutline<'a> {
-        let Some(text) = row.account.filter(|text| !text.is_empty()) else {
-            return RowOutline::NoAccount;
-        };
+    /// The account of a row, and whether it has values to map; `None` for a row without an account, see
+    /// [`MappedRow::NoAccount`].
+    pub fn outline<'a>(&self, row: Row<'a>) -> Option<OutlinedAccount<'a>> {
+        let text = row.account.filter(|text| !text.is_empty())?;
         let account = self.source.account_text(text);
-        if account.len() > MAX_STORED_ACCOUNT_BYTES {
-            return RowOutline::NoAccount;
-        }
-        if row.gone {
-            return RowOutline::Gone(account);
-        }
-        if !self.source.is_in_format(&account) {
-            return RowOutline::Refused(account, LocalRefusal::NotUuid);
-        }
         let (bytes, allowed) = (account.len(), self.max_account_bytes);
-        if bytes > allowed {
-            return RowOutline::Refused(account, LocalRefusal::AccountTooLong { bytes, allowed });
+        if bytes > MAX_STORED_ACCOUNT_BYTES {
+            return None;
         }
-        RowOutline::Present(account)
+        let content = if row.gone {
+            AccountContent::Gone
+        } else if !self.source.is_in_format(&account) {
+            AccountContent::Refused(LocalRefusal::NotUuid)
+        } else if bytes > allowed {
+            AccountContent::Refused(LocalRefusal::AccountTooLong { bytes, allowed })
+        } else {
+            AccountContent::Present(row)
+        };
+        Some(OutlinedAccount { account, content })
     }
 
     /// What IM should hold of the attribute at this position of [`Mapping::names`], for a row that was read with
@@ -124,14 +130,26 @@ impl Mapping {
     /// For a row that was read with fewer columns: a missing column must not be mistaken for NULL, which removes the
     /// attribute.
     pub fn apply(&self, row: Row<'_>) -> MappedRow {
-        let account = match self.outline(row) {
-            RowOutline::NoAccount => return MappedRow::NoAccount,
-            RowOutline::Refused(account, refusal) => return MappedRow::Refused(Account::new(&*account), refusal),
-            RowOutline::Gone(account) => return MappedRow::Gone(Account::new(&*account)),
-            RowOutline::Present(account) => Account::new(&*account),
-        };
-        let values = (0..self.attributes.len()).map(|position| self.desired_text(row, position).into()).collect();
-        MappedRow::Present(DesiredAccount { account, values })
+        self.outline(row).map_or(MappedRow::NoAccount, |outlined| self.complete(outlined))
+    }
+
+    /// Maps the values of an account.
+    ///
+    /// # Panics
+    /// As [`Mapping::apply`].
+    pub fn complete(&self, outlined: OutlinedAccount<'_>) -> MappedRow {
+        let account = Account::new(&*outlined.account);
+        match outlined.content {
+            AccountContent::Gone => MappedRow::Gone(account),
+            AccountContent::Refused(refusal) => MappedRow::Refused(account, refusal),
+            AccountContent::Present(row) => {
+                let desired = |position| self.desired_text(row, position).into();
+                MappedRow::Present(DesiredAccount {
+                    account,
+                    values: (0..self.attributes.len()).map(desired).collect(),
+                })
+            }
+        }
     }
 
     /// SHA-256 in hex over everything that decides how a row is mapped: attributes, filter, deleted column, removal of

@@ -5,31 +5,31 @@
 
 use std::collections::HashMap;
 
-use super::page_account::{PageAccount, PageContent};
+use crate::mapping::{AccountContent, OutlinedAccount};
 use crate::model::LocalRefusal;
 
 /// Leaves one entry for each account.
 ///
 /// If several rows of an account are present, it cannot be decided which one counts: they are replaced by one refusal. If
 /// one row is present and the others are gone, the present row counts.
-pub(super) fn refuse_ambiguous_accounts(accounts: &mut Vec<PageAccount<'_>>) {
+pub(super) fn refuse_ambiguous_accounts(accounts: &mut Vec<OutlinedAccount<'_>>) {
     let (mut dropped, mut ambiguous) = (vec![false; accounts.len()], Vec::new());
     let mut kept: HashMap<&str, usize> = HashMap::with_capacity(accounts.len());
-    for (index, PageAccount { account, content }) in accounts.iter().enumerate() {
+    for (index, OutlinedAccount { account, content }) in accounts.iter().enumerate() {
         let Some(earlier) = kept.insert(account, index) else { continue };
         match (&accounts[earlier].content, content) {
-            (PageContent::Gone, PageContent::Present(_) | PageContent::Refused(_)) => dropped[earlier] = true,
+            (AccountContent::Gone, AccountContent::Present(_) | AccountContent::Refused(_)) => dropped[earlier] = true,
             (_, later) => {
                 kept.insert(account, earlier);
                 dropped[index] = true;
-                if !matches!(later, PageContent::Gone) {
+                if !matches!(later, AccountContent::Gone) {
                     ambiguous.push(earlier);
                 }
             }
         }
     }
     for index in ambiguous {
-        accounts[index].content = PageContent::Refused(LocalRefusal::DuplicateAccount);
+        accounts[index].content = AccountContent::Refused(LocalRefusal::DuplicateAccount);
     }
     let mut dropped = dropped.into_iter();
     accounts.retain(|_| !dropped.next().unwrap_or(false));
@@ -37,28 +37,25 @@ pub(super) fn refuse_ambiguous_accounts(accounts: &mut Vec<PageAccount<'_>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::*;
-    use crate::model::{Row, Rows};
+    use crate::model::Rows;
 
     fn shown(rows: &[(&str, bool)]) -> Vec<String> {
         let mut texts = Rows::default();
         for (account, gone) in rows {
             texts.push(Some(account), None, *gone, []);
         }
-        let of_row = |row: Row<'static>| PageAccount {
-            account: Cow::Borrowed(row.account.unwrap_or_default()),
-            content: if row.gone { PageContent::Gone } else { PageContent::Present(row) },
-        };
-        let texts: &'static Rows = Box::leak(Box::new(texts));
-        let mut accounts: Vec<_> = texts.iter().map(of_row).collect();
+        let outlined = texts.iter().map(|row| OutlinedAccount {
+            account: row.account.unwrap_or_default().into(),
+            content: if row.gone { AccountContent::Gone } else { AccountContent::Present(row) },
+        });
+        let mut accounts: Vec<_> = outlined.collect();
         refuse_ambiguous_accounts(&mut accounts);
-        let show = |PageAccount { account, content }: &PageAccount<'_>| match content {
-            PageContent::Present(_) => format!("{account} present"),
-            PageContent::Gone => format!("{account} gone"),
-            PageContent::Refused(LocalRefusal::DuplicateAccount) => format!("{account} twice"),
-            PageContent::Refused(_) => format!("{account} other"),
+        let show = |OutlinedAccount { account, content }: &OutlinedAccount<'_>| match content {
+            AccountContent::Present(_) => format!("{account} present"),
+            AccountContent::Gone => format!("{account} gone"),
+            AccountContent::Refused(LocalRefusal::DuplicateAccount) => format!("{account} twice"),
+            AccountContent::Refused(_) => format!("{account} other"),
         };
         accounts.iter().map(show).collect()
     }

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use super::ambiguous_accounts::refuse_ambiguous_accounts;
 use super::met_accounts::MetAccounts;
-use super::page_account::{PageAccount, PageContent};
 use super::page_diff::{
     Absent, AccountDiff, CompareOptions, PageDiff, PageRows, RemovalMode, RetryRejections, may_be_held,
 };
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
-use crate::mapping::{MappedRow, Mapping};
+use crate::mapping::{AccountContent, MappedRow, Mapping, OutlinedAccount};
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
 use crate::state::account::StoredAccount;
 use crate::state::other_syncs::OtherSyncs;
@@ -135,16 +134,18 @@ impl PageComparer {
     ) -> Result<PageDiff, StateError> {
         let PageRows { rows, missing, unreadable } = page;
         let mut page_diff = PageDiff::default();
-        let mut accounts: Vec<PageAccount<'_>> = Vec::with_capacity(rows.len() + missing.len() + unreadable.len());
-        accounts.extend(rows.iter().filter_map(|row| PageAccount::of_row(row, &self.mapping)));
+        let mut accounts: Vec<OutlinedAccount<'_>> = Vec::with_capacity(rows.len() + missing.len() + unreadable.len());
+        accounts.extend(rows.iter().filter_map(|row| self.mapping.outline(row)));
         page_diff.without_account = rows.len() - accounts.len();
-        page_diff.present = accounts.iter().filter(|row| matches!(row.content, PageContent::Present(_))).count();
-        accounts.extend(unreadable.into_iter().map(|(account, refusal)| PageAccount {
+        page_diff.present = accounts.iter().filter(|row| matches!(row.content, AccountContent::Present(_))).count();
+        accounts.extend(unreadable.into_iter().map(|(account, refusal)| OutlinedAccount {
             account: account.as_str().to_owned().into(),
-            content: PageContent::Refused(refusal),
+            content: AccountContent::Refused(refusal),
         }));
         accounts.extend(
-            missing.iter().map(|account| PageAccount { account: account.as_str().into(), content: PageContent::Gone }),
+            missing
+                .iter()
+                .map(|account| OutlinedAccount { account: account.as_str().into(), content: AccountContent::Gone }),
         );
         refuse_ambiguous_accounts(&mut accounts);
         if accounts.is_empty() {
@@ -162,7 +163,7 @@ impl PageComparer {
         let met = accounts.iter().zip(&stored).map(|(account, stored)| (&*account.account, stored.is_some()));
         self.met.note_compared(met, options.counts_repairs);
         for (account, stored) in accounts.into_iter().zip(stored) {
-            let standing = if standing.is_empty() { None } else { standing.remove(&*account.account) };
+            let standing = standing.remove(&*account.account);
             if standing.is_none() && matches!(stored, Some(StoredAccount::UpToDate)) {
                 continue;
             }
@@ -173,7 +174,7 @@ impl PageComparer {
                 held_by_others: held.remove(&*account.account).unwrap_or_default(),
                 is_forced,
             };
-            let mapped = account.mapped(&self.mapping);
+            let mapped = self.mapping.complete(account);
             page_diff.diffs.extend(self.compare_account(mapped, state, &rules[usize::from(is_forced)], options));
         }
         Ok(page_diff)
@@ -181,7 +182,7 @@ impl PageComparer {
 
     async fn read_state(
         &self,
-        accounts: &[PageAccount<'_>],
+        accounts: &[OutlinedAccount<'_>],
         needs_values: impl Fn(&str) -> bool,
         absent: Absent,
     ) -> Result<PageState, StateError> {
@@ -194,8 +195,8 @@ impl PageComparer {
             if absent.values {
                 return Ok(nothing());
             }
-            let digest = |PageAccount { account, content }: &PageAccount<'_>| match content {
-                PageContent::Present(row) if !needs_values(account) => self.digest(*row, digest_key),
+            let digest = |OutlinedAccount { account, content }: &OutlinedAccount<'_>| match content {
+                AccountContent::Present(row) if !needs_values(account) => self.digest(*row, digest_key),
                 _ => None,
             };
             let digests: Vec<Option<i64>> = accounts.iter().map(digest).collect();

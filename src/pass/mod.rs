@@ -51,7 +51,6 @@ mod incremental;
 mod long_read;
 mod met_accounts;
 mod owed_removals;
-mod page_account;
 mod page_diff;
 mod pages;
 mod predicted_removals;

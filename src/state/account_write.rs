@@ -82,7 +82,17 @@ async fn update_accounts(
          late_write_until = clock_timestamp() + make_interval(secs => n.late_write) \
          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::float8[], $7::float8[]) AS n (account, acknowledged, digest, due, late_write) \
          WHERE account.sync_id = $1 AND account.account = n.account";
-    expect_affected(execute_for_rows(connection, sql, writer, rows).await?, rows.accounts.len(), "update")
+    let done = sqlx::query(sql)
+        .bind(writer.sync_id())
+        .bind(writer.generation())
+        .bind(&rows.accounts)
+        .bind(&rows.acknowledged)
+        .bind(&rows.digests)
+        .bind(&rows.due)
+        .bind(&rows.late_write)
+        .execute(connection)
+        .await?;
+    expect_affected(done.rows_affected(), rows.accounts.len(), "update")
 }
 
 async fn insert_accounts(
@@ -164,27 +174,6 @@ impl CopyData {
         self.0.extend((-1_i16).to_be_bytes());
         self.0
     }
-}
-
-/// Executes a statement over the columns: $1 is the sync, $2 the generation, $3 to $7 are the arrays. Returns the number of
-/// affected rows.
-async fn execute_for_rows(
-    connection: &mut PgConnection,
-    sql: &'static str,
-    writer: &StateWriter,
-    rows: &AccountColumns<'_>,
-) -> Result<u64, StateError> {
-    let done = sqlx::query(sql)
-        .bind(writer.sync_id())
-        .bind(writer.generation())
-        .bind(&rows.accounts)
-        .bind(&rows.acknowledged)
-        .bind(&rows.digests)
-        .bind(&rows.due)
-        .bind(&rows.late_write)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected())
 }
 
 async fn delete_accounts(
