@@ -20,7 +20,9 @@ pub async fn create_database(server: &str, name: &str, template: &str) -> Result
     }
     let mut url = url::Url::parse(server).map_err(|error| sqlx::Error::Configuration(error.into()))?;
     let mut connection = PgConnection::connect(url.as_str()).await?;
-    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"))).await?;
+    // Copying files takes a third of the time of writing every page to the log, which PostgreSQL 15 does by default.
+    let strategy = if connection.server_version_num() >= Some(150_000) { "STRATEGY file_copy" } else { "" };
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}"))).await?;
     connection.close().await?;
     url.set_path(name);
     Ok(url.into())

@@ -60,7 +60,9 @@ impl TestDatabase {
         url.set_path(&name);
         let database = Self { server, url: url.to_string(), name };
         let mut admin = PgConnection::connect(&database.server).await.unwrap();
-        execute(&mut admin, &format!("CREATE DATABASE {} {options}", database.name)).await;
+        // As in the cluster: copying files is quicker.
+        let strategy = if admin.server_version_num() >= Some(150_000) { "STRATEGY file_copy" } else { "" };
+        execute(&mut admin, &format!("CREATE DATABASE {} {options} {strategy}", database.name)).await;
         database
     }
 
