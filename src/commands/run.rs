@@ -92,7 +92,11 @@ pub async fn once(global: GlobalOptions, json: bool) -> CommandResult {
     let progress = Arc::new(PassProgress::new(if full { PassKind::Full } else { PassKind::Incremental }));
     let _reads = engine.watch_long_reads(&progress);
     let pass = async {
-        if full { engine.full(FullOptions::default(), progress).await } else { engine.incremental(progress).await }
+        if full {
+            engine.full(FullOptions::default(), progress).await
+        } else {
+            engine.incremental(progress, None).await
+        }
     };
     let result = Box::pin(run_within_limits(lease, &shutdown, pass)).await?;
     leased.finish(result, json, "; the next pass resumes where this one stopped").await

@@ -1,6 +1,6 @@
 //! The beginning of a pass, and of one that cannot begin.
 //!
-//! Owns: what every pass does before its first page. Must not know: what a pass reads.
+//! Owns: what every pass does before its first page, and when a pass has nothing to do. Must not know: what a pass reads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use super::progress::PassProgress;
 use super::report::{PassKind, PassReport};
 use super::slow_calls::SlowCalls;
 use crate::crash;
+use crate::state::due_work::DueWork;
 
 impl Engine {
     /// Opens a push session, and makes the attributes of left-over intents unknown.
@@ -21,47 +22,80 @@ impl Engine {
         self.reader.source.forget_ahead().await;
         let context = self.delivery_context(progress);
         let is_idle = self.queue.is_empty();
-        let counts = self.state.account_counts(self.writer.sync_id()).await?;
+        self.due_work = self.resolve_abandoned_intents(&context).await?;
+        let DueWork { counts, abandoned_intents, released_values, .. } = self.due_work;
         self.owed_at_most = counts.owed_removals;
         self.writer.set_stored_accounts(counts.known.max(counts.in_doubt));
         if counts.rejected > 0 || is_idle {
             self.may_be_rejected.store(counts.rejected > 0, Ordering::SeqCst);
         }
-        let live_intents = self.queue.live_intents();
-        let live_intents = live_intents.lock().await;
-        let live: Vec<i64> = live_intents.iter().copied().collect();
-        let unrecorded = self.queue.take_unrecorded();
-        let accounts = match self.writer.mark_abandoned_intents_unknown(&live, context.late_write_window).await {
-            Ok(accounts) => accounts,
-            Err(error) => {
-                self.queue.keep_unrecorded(unrecorded);
-                return Err(error.into());
-            }
-        };
-        drop(live_intents);
         if context.progress.kind == PassKind::Full {
             self.only_met_are_stored = is_idle && counts.known == 0 && counts.in_doubt == 0;
         }
-        self.only_met_are_stored &= accounts == 0;
+        self.only_met_are_stored &= !abandoned_intents;
+        if released_values {
+            self.resend_released_values().await?;
+        }
+        Ok(Arc::new(context))
+    }
+
+    /// Makes the attributes of left-over intents unknown. Returns what else is to be done.
+    async fn resolve_abandoned_intents(&mut self, context: &DeliveryContext) -> Result<DueWork, PassError> {
+        let live_intents = self.queue.live_intents();
+        // Held, so that no delivery stores an intent meanwhile that would look left over.
+        let live_intents = live_intents.lock().await;
+        let live: Vec<i64> = live_intents.iter().copied().collect();
+        let unrecorded = self.queue.take_unrecorded();
+        let resolved = async {
+            let due_work = self.writer.due_work(&live).await?;
+            if due_work.abandoned_intents {
+                let accounts = self.writer.mark_abandoned_intents_unknown(&live, context.late_write_window).await?;
+                tracing::warn!(
+                    accounts,
+                    "found calls whose outcome was never recorded: their attributes count as unknown and are sent again"
+                );
+            }
+            Ok(due_work)
+        };
+        let due_work = match resolved.await {
+            Ok(due_work) => due_work,
+            Err(error) => {
+                self.queue.keep_unrecorded(unrecorded);
+                return Err(error);
+            }
+        };
+        drop(live_intents);
         self.queue.accounts_in_flight().remove(unrecorded.iter());
+        Ok(due_work)
+    }
+
+    async fn resend_released_values(&mut self) -> Result<(), PassError> {
         let in_flight = self.queue.accounts_in_flight();
         // A probe that a delivery of an earlier pass sends could record the values that it has read before.
         let no_probes = in_flight.pause_reservations().await;
-        let released = self.writer.mark_released_values_unknown(|account| !in_flight.contains(account)).await?;
+        let accounts = self.writer.mark_released_values_unknown(|account| !in_flight.contains(account)).await?;
         drop(no_probes);
-        if released > 0 {
+        if accounts > 0 {
             tracing::debug!(
-                accounts = released,
+                accounts,
                 "another sync of the app has set attributes of these accounts and given them up: they are sent again"
             );
         }
-        if accounts > 0 {
-            tracing::warn!(
-                accounts,
-                "found calls whose outcome was never recorded: their attributes count as unknown and are sent again"
-            );
-        }
-        Ok(Arc::new(context))
+        Ok(())
+    }
+
+    /// This incremental pass has found nothing to do so far, and nothing of earlier passes is in flight. So the state still
+    /// holds what [`DueWork`] says, and does not have to be asked again.
+    pub(super) fn is_idle(&self, context: &DeliveryContext) -> bool {
+        let progress = &context.progress;
+        let found = PassProgress::get(&progress.changed) + progress.recorded();
+        let sends_removals = self.owed_at_most > 0 && !self.guard.is_tripped();
+        progress.kind == PassKind::Incremental
+            && found == 0
+            && !sends_removals
+            && !self.due_work.has_unknown_outcomes()
+            && self.queue.is_at_rest()
+            && !self.deferrals.any_waits()
     }
 
     fn delivery_context(&mut self, progress: Arc<PassProgress>) -> DeliveryContext {

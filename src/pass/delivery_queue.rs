@@ -236,6 +236,11 @@ impl DeliveryQueue {
         }
     }
 
+    /// Whether nothing is pending or in flight, of whichever pass.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.outstanding.is_empty() && self.pending.is_none() && self.in_flight.len() == 0
+    }
+
     /// Whether a delivery of the pass is in flight.
     pub(super) fn has_outstanding(&self, pass: u64) -> bool {
         self.outstanding.values().any(|delivery| delivery.pass == pass)

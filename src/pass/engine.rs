@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::model::Account;
 use crate::push::Pusher;
 use crate::source::Source;
+use crate::state::due_work::DueWork;
 use crate::state::{State, StateWriter};
 
 /// Everything that the passes of one sync share while the lease is held.
@@ -63,6 +64,8 @@ pub struct Engine {
     pub(super) current_passes: CurrentPasses,
     /// After which account the next probe's account is searched.
     pub(super) probes_after: Arc<Mutex<Account>>,
+    /// What was to be done when the newest pass began.
+    pub(super) due_work: DueWork,
     /// At most so many removals are owed. Deliveries that end meanwhile make it fewer.
     pub(super) owed_at_most: u64,
     /// The state holds values of no account except those that the full pass under way has met.

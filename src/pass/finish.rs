@@ -15,12 +15,17 @@ use crate::state::sync_update::SyncUpdate;
 
 impl Engine {
     /// The outcome of a complete pass. `only`: the accounts that it was limited to.
-    pub(super) async fn complete_outcome(&self, only: Option<&[Account]>) -> Result<PassOutcome, PassError> {
+    pub(super) async fn complete_outcome(
+        &self,
+        context: &DeliveryContext,
+        only: Option<&[Account]>,
+    ) -> Result<PassOutcome, PassError> {
         if self.guard.is_tripped() {
             return Ok(PassOutcome::Guard);
         }
         let sync_id = self.writer.sync_id();
         let rejected = match only {
+            None if self.is_idle(context) => self.due_work.counts.rejected,
             None => self.state.account_counts(sync_id).await?.rejected,
             Some(only) => self.state.count_rejected_of(sync_id, only).await?,
         };
@@ -54,7 +59,8 @@ impl Engine {
         report.current_since = self.current_passes.advance(held_since);
         self.note_reported(context, &report, own_calls);
         let save = save || (was_held && report.current_since.is_some());
-        if let Err(save_error) = self.store_report(&mut report, update, save).await {
+        let counts = if error.is_none() && self.is_idle(context) { Some(self.due_work.counts) } else { None };
+        if let Err(save_error) = self.store_report(&mut report, counts, update, save).await {
             report.current_since = None;
             // The first error is the one that is reported.
             if error.is_none() {
@@ -66,14 +72,21 @@ impl Engine {
         (report, error)
     }
 
+    /// `counts`: the numbers of accounts where they are known already.
     async fn store_report(
         &mut self,
         report: &mut PassReport,
+        counts: Option<AccountCounts>,
         mut update: SyncUpdate,
         save: bool,
     ) -> Result<(), PassError> {
-        let counts = self.update_gauges().await?;
-        self.in_doubt_pending = counts.in_doubt > 0 && self.state.in_doubt_pending(self.writer.sync_id()).await?;
+        if let Some(counts) = counts {
+            self.set_gauges(counts);
+            self.in_doubt_pending = self.due_work.in_doubt_pending;
+        } else {
+            let counts = self.update_gauges().await?;
+            self.in_doubt_pending = counts.in_doubt > 0 && self.state.in_doubt_pending(self.writer.sync_id()).await?;
+        }
         let guard_changed = self.guard.differs_from_stored();
         if !save && !guard_changed && !report.is_notable() {
             return Ok(());
@@ -93,11 +106,15 @@ impl Engine {
     /// Sets the gauges of the numbers that the state keeps. Returns these.
     pub(super) async fn update_gauges(&self) -> Result<AccountCounts, PassError> {
         let counts = self.state.account_counts(self.writer.sync_id()).await?;
+        self.set_gauges(counts);
+        Ok(counts)
+    }
+
+    fn set_gauges(&self, counts: AccountCounts) {
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.accounts.set(gauge(counts.known));
         self.metrics.in_doubt_accounts.set(gauge(counts.in_doubt));
         self.metrics.rejected_accounts.set(gauge(counts.rejected));
-        Ok(counts)
     }
 
     /// What the sync row stores: read position, removal guard and the reason for a full pass.

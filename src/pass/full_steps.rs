@@ -133,7 +133,7 @@ impl Engine {
         full.context.check_im_answered()?;
         // In another order of the accounts, rows may have been skipped.
         self.reader.source.ensure_unchanged().await?;
-        self.complete_outcome(None).await
+        self.complete_outcome(&full.context, None).await
     }
 
     /// Advances the position and stores it with the progress, at most once a second.

@@ -20,6 +20,9 @@ impl Engine {
         context: &Arc<DeliveryContext>,
         scan: &mut PageScan,
     ) -> Result<(), PassError> {
+        if self.is_idle(context) {
+            return Ok(());
+        }
         let options = scan.compare_options(false);
         loop {
             self.queue.wait_for_capacity().await;

@@ -14,11 +14,17 @@ use super::removals::RemovalPolicy;
 use super::report::{PassOutcome, PassReport};
 use super::slow_calls::SlowCalls;
 use crate::crash;
-use crate::source::WatermarkPoint;
+use crate::source::{TransactionList, WatermarkPoint};
 
 impl Engine {
     /// Runs one incremental pass. Fails if there is no read position yet, see [`Engine::has_watermark`].
-    pub async fn incremental(&mut self, progress: Arc<PassProgress>) -> (PassReport, Option<PassError>) {
+    ///
+    /// `transactions`: a transaction list that was taken since the pass began.
+    pub async fn incremental(
+        &mut self,
+        progress: Arc<PassProgress>,
+        transactions: Option<TransactionList>,
+    ) -> (PassReport, Option<PassError>) {
         let context = match self.begin_pass(progress.clone()).await {
             Ok(begun) => begun,
             Err(error) => {
@@ -27,7 +33,7 @@ impl Engine {
             }
         };
         let newest_request = self.full_passes.newest_request();
-        let result = self.incremental_steps(&context).await;
+        let result = self.incremental_steps(&context, transactions).await;
         // After an error too: a pass that has failed leaves nothing behind without an intent.
         let settled = self.settle(&context).await;
         let mut result = result.and_then(|outcome| settled.map(|()| outcome));
@@ -53,8 +59,16 @@ impl Engine {
         self.finish(&context, result, update, save).await
     }
 
-    async fn incremental_steps(&mut self, context: &Arc<DeliveryContext>) -> Result<PassOutcome, PassError> {
-        let from = self.take_transaction_list().await?;
+    async fn incremental_steps(
+        &mut self,
+        context: &Arc<DeliveryContext>,
+        transactions: Option<TransactionList>,
+    ) -> Result<PassOutcome, PassError> {
+        let transactions = match transactions {
+            Some(transactions) => transactions,
+            None => self.reader.source.transactions().await?,
+        };
+        let from = self.observe(&transactions).await?;
         let [mut changed, _, _, mut in_doubt, _] = PageScan::incremental(from);
         self.enqueue_changes(context, &mut changed).await?;
         self.enqueue_outlying(context).await?;
@@ -65,15 +79,14 @@ impl Engine {
         self.settle(context).await?;
         context.check_im_answered()?;
         // The position may only rise over rows of the table for which it was stored.
-        self.reader.source.ensure_unchanged().await?;
-        self.complete_outcome(None).await
+        self.reader.source.ensure_reads_unchanged().await?;
+        self.complete_outcome(context, None).await
     }
 
-    /// Takes a transaction list, and returns from where the pass reads.
-    async fn take_transaction_list(&mut self) -> Result<WatermarkPoint, PassError> {
-        let transactions = self.reader.source.transactions().await?;
+    /// Takes in the transaction list of the pass, and returns from where the pass reads.
+    async fn observe(&mut self, transactions: &TransactionList) -> Result<WatermarkPoint, PassError> {
         // The daemon runs full passes until there is a position. Without a watermark column it runs nothing else.
-        let start = self.read_position.observe(&transactions).ok_or(PassError::NoWatermark)?;
+        let start = self.read_position.observe(transactions).ok_or(PassError::NoWatermark)?;
         crash::point("transaction list: read");
         if let Some((before, after)) = start.jumped {
             tracing::warn!(

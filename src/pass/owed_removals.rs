@@ -47,7 +47,7 @@ impl Engine {
         &self,
         accounts: &HashSet<Account>,
     ) -> Result<HashMap<Account, RemovalReason>, PassError> {
-        if self.owed_at_most == 0 {
+        if self.owed_at_most == 0 || accounts.is_empty() {
             return Ok(HashMap::new());
         }
         Ok(self.state.owed_removals_of(self.writer.sync_id(), accounts.iter()).await?)

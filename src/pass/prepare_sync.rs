@@ -29,6 +29,7 @@ use crate::model::Account;
 use crate::push::{Pusher, StopReason};
 use crate::source::Source;
 use crate::state::binding::Binding;
+use crate::state::due_work::DueWork;
 use crate::state::server::{is_identified, may_be_same_server};
 use crate::state::sync_row::SyncRow;
 use crate::state::{State, StateWriter};
@@ -113,6 +114,7 @@ impl Engine {
             guard: RemovalGuard::new(row.guard, config.removal.max_share),
             outlying: PageScan::outlying(),
             repairs: RepairCount::from_row(row.full_pass_repairs_so_far.as_ref()),
+            due_work: DueWork::default(),
             owed_at_most: 0,
             only_met_are_stored: false,
             may_be_rejected: Arc::new(AtomicBool::new(true)),

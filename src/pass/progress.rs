@@ -85,11 +85,16 @@ pub struct PassProgress {
 impl PassProgress {
     /// The progress of a pass that begins now.
     pub fn new(kind: PassKind) -> Self {
+        Self::since(kind, clock::monotonic())
+    }
+
+    /// The progress of a pass that began at this moment.
+    pub fn since(kind: PassKind, started: Instant) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             kind,
             started_at: clock::now_utc(),
-            started: clock::monotonic(),
+            started,
             rows_read: zero(),
             done: zero(),
             total: zero(),

@@ -34,6 +34,10 @@ impl Engine {
     /// Tries rejections again after the rows of the pass itself, in calls of their own. Each pass tries only some of them:
     /// changes of the next pass must not wait for thousands of accounts that are refused again.
     pub(super) async fn retry_rejections(&mut self, context: &Arc<DeliveryContext>) -> Result<(), PassError> {
+        let none_is_due = !self.due_work.rejections_due && self.retry_rejections_after.is_none();
+        if none_is_due && self.is_idle(context) {
+            return Ok(());
+        }
         self.go_on_making_rejections_due().await?;
         for of in [RetriedAccounts::Unknown, RetriedAccounts::Known] {
             self.retry_rejections_of(context, of).await?;

@@ -67,6 +67,6 @@ impl Engine {
             RemovalPolicy::Guarded { scope: GuardScope::PartOfTable, retry: RetryRejections::All }
         };
         self.send_removals_among(context, accounts, policy).await?;
-        self.complete_outcome(Some(accounts)).await
+        self.complete_outcome(context, Some(accounts)).await
     }
 }

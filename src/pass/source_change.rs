@@ -7,7 +7,7 @@ use super::engine::{Engine, watermark_column};
 use super::error::PassError;
 use super::pages::PageScan;
 use crate::crash;
-use crate::source::{Source, SourceChanges, SourceError, SourceFingerprint};
+use crate::source::{Source, SourceChanges, SourceError, SourceFingerprint, TransactionList};
 use crate::state::StateWriter;
 use crate::state::sync_row::SyncRow;
 use crate::state::sync_update::FullPassRequest;
@@ -51,15 +51,24 @@ pub(super) async fn check_source(source: &Source, writer: &StateWriter, row: Syn
 }
 
 impl Engine {
-    /// Notices between two passes that the table has been altered or replaced, and introspects it again.
-    pub async fn follow_source(&mut self) -> Result<(), PassError> {
-        match self.reader.source.ensure_unchanged().await {
+    /// Notices between two passes that the table has been altered or replaced, and introspects it again. Returns the
+    /// transaction list that it has read, for an incremental pass that has begun already.
+    pub async fn follow_source(&mut self) -> Result<Option<TransactionList>, PassError> {
+        let source = &mut self.reader.source;
+        // One statement reads the list and what shows a change.
+        let read = if self.read_position.is_known() && self.full_passes.due_now().is_none() {
+            source.transactions().await.map(Some)
+        } else {
+            source.ensure_unchanged().await.map(|()| None)
+        };
+        match read {
+            Ok(transactions) => Ok(transactions),
             Err(SourceError::Changed(_)) => {
                 let source = Source::connect(&self.config, self.comparer.mapping.columns()).await?;
-                self.replace_source(source).await
+                self.replace_source(source).await.map(|()| None)
             }
             // A lost connection is the matter of the pass, which reports it.
-            Ok(()) | Err(_) => Ok(()),
+            Err(_) => Ok(None),
         }
     }
 

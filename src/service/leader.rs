@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::connect::{ConnectError, Resources};
 use super::context::{DaemonContext, Ended, Wake};
 use super::lag::{CurrentSince, LagGauge};
@@ -18,7 +20,7 @@ use crate::mapping::Mapping;
 use crate::pass::{
     Engine, FullOptions, FullPass, FullPassStep, PassError, PassKind, PassOutcome, PassProgress, PassReport, SlowCalls,
 };
-use crate::source::Source;
+use crate::source::{Source, TransactionList};
 use crate::state::{Lease, StateWriter};
 
 /// The longest delay between passes while an error stands that only an operator can fix, such as wrong credentials. The
@@ -93,7 +95,7 @@ impl Leader<'_> {
             }
             let started = clock::monotonic();
             let end = match self.engine.follow_source().await {
-                Ok(()) => self.run_due_pass().await,
+                Ok(transactions) => self.run_due_pass(started, transactions).await,
                 Err(error) => PassEnd::Failed(error),
             };
             let error = match end {
@@ -120,17 +122,19 @@ impl Leader<'_> {
         }
     }
 
-    /// Runs the full pass if one is due, otherwise an incremental pass.
-    async fn run_due_pass(&mut self) -> PassEnd {
+    /// Runs the full pass if one is due, otherwise an incremental pass. `transactions`: a transaction list that was taken
+    /// after `started`.
+    async fn run_due_pass(&mut self, started: Instant, transactions: Option<TransactionList>) -> PassEnd {
+        let progress = || Arc::new(PassProgress::since(PassKind::Incremental, started));
         let full_because = self.engine.full_pass_due().or_else(|| {
             (!self.engine.has_watermark())
                 .then(|| "there is no watermark column: every pass compares the whole table".to_owned())
         });
-        let Some(why) = full_because else { return self.incremental().await.into() };
+        let Some(why) = full_because else { return self.incremental(progress(), transactions).await.into() };
         // While full passes fail again and again, changes are still sent by incremental passes.
         if self.full_pass_failed
             && self.engine.has_watermark()
-            && let Some(error) = self.incremental().await
+            && let Some(error) = self.incremental(progress(), transactions).await
         {
             return PassEnd::Failed(error);
         }
@@ -164,15 +168,22 @@ impl Leader<'_> {
         }
     }
 
-    async fn incremental(&mut self) -> Option<PassError> {
-        let progress = Arc::new(PassProgress::new(PassKind::Incremental));
+    async fn incremental(
+        &mut self,
+        progress: Arc<PassProgress>,
+        transactions: Option<TransactionList>,
+    ) -> Option<PassError> {
         let _reads = self.engine.watch_long_reads(&progress);
-        self.run_incremental(progress).await
+        self.run_incremental(progress, transactions).await
     }
 
-    async fn run_incremental(&mut self, progress: Arc<PassProgress>) -> Option<PassError> {
+    async fn run_incremental(
+        &mut self,
+        progress: Arc<PassProgress>,
+        transactions: Option<TransactionList>,
+    ) -> Option<PassError> {
         let watch = PassWatch::start(&self.context.readiness, &progress);
-        let (report, error) = self.engine.incremental(progress).await;
+        let (report, error) = self.engine.incremental(progress, transactions).await;
         drop(watch);
         self.publish(&report);
         error
@@ -207,7 +218,7 @@ impl Leader<'_> {
                 last_incremental = clock::monotonic();
                 // The long statements of this pass are watched as those of the full pass.
                 let progress = Arc::new(PassProgress::new(PassKind::Incremental));
-                if let Some(error) = self.run_incremental(progress).await {
+                if let Some(error) = self.run_incremental(progress, None).await {
                     // The error concerns the full pass too. No call of it may be in flight when connections are
                     // replaced.
                     let (report, _) = self.engine.interrupt_full(&mut full).await;

@@ -73,6 +73,11 @@ impl RowForm {
         Self { account, columns }
     }
 
+    /// The columns of the select list.
+    pub(super) fn width(&self) -> usize {
+        3 + self.columns.len()
+    }
+
     /// Keys alone, as texts.
     pub(super) fn of_keys() -> Self {
         Self::new(ColumnForm::Text, Vec::new())

@@ -6,6 +6,8 @@
 use super::advice::{AdviceQuestions, SourceAdvice};
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::list_transactions::list_statement;
+use super::page::PollState;
 use super::reader::Source;
 use super::requirements::{self, FoundColumns};
 use super::server::examine_server;
@@ -166,9 +168,7 @@ impl Source {
             warnings = questions.ask(&mut session, counts_stamps).await;
         }
         findings.extend(warnings.clone());
-        let Some((fingerprint_reader, fingerprint)) = fingerprint else {
-            return Ok((None, findings));
-        };
+        let Some((fingerprint_reader, fingerprint)) = fingerprint else { return Ok((None, findings)) };
         let examined = Self {
             qualified_name: table.qualified_name(),
             account_type,
@@ -177,9 +177,11 @@ impl Source {
             watermark: found.watermark.map(|(_, kind)| kind),
             session,
             config: source.clone(),
+            list: list_statement(statements.newest_counters.as_ref(), fingerprint_reader.statement()),
             statements,
             limit,
             is_indexed,
+            poll_state: PollState::default(),
             whole_scan: WholeScan::default(),
             warnings: warnings.0,
             stamp_remedy,
@@ -233,5 +235,6 @@ async fn read_fingerprint(
     );
     columns.push(source.account_column.clone());
     columns.extend(source.watermark_column.iter().chain(&source.deleted_column).chain(mapped).cloned());
-    FingerprintReader::prepare(session, (&table.schema, &table.name), source.watermark_column.as_deref(), columns).await
+    FingerprintReader::prepare(session, (&table.schema, &table.name), source.watermark_column.as_deref(), &columns)
+        .await
 }

@@ -7,11 +7,13 @@
 //! all names are the same. What leaves the meaning alone is not in the fingerprint: the file of the table (`VACUUM FULL`),
 //! its statistics, its indexes and partitions, columns that imsync does not read, a restart of the server.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr, SqlStr};
 
 use super::error::SourceError;
 use super::session::SourceSession;
+use crate::quote::literal;
 
 const SERVER: &str = "server";
 const TIMELINE: &str = "timeline of the server";
@@ -36,7 +38,8 @@ const IDENTITIES: [&str; 4] = [
     "NULL::text, NULL::text",
 ];
 
-/// One row for each column `$3`. The definition of a view consists of the rules of all views below it, without the places
+/// One row for each column `$3` of the table `$1` in the schema `$2`, whose names are put in as literals: without a parameter
+/// the statement is planned once for each session. The definition of a view consists of the rules of all views below it, without the places
 /// in their texts, of the bodies of the functions that they call, and of the expressions of the generated columns that they
 /// read. The type of a column is its chain of domains; the length of a text type does not change a text. The expression of a
 /// generated column can be replaced (PostgreSQL 17), which moves no stamp. Labels of an enum change a text when they are
@@ -69,7 +72,7 @@ body AS (
   JOIN pg_catalog.pg_attribute AS c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid AND c.attgenerated <> ''
   JOIN pg_catalog.pg_attrdef AS g ON g.adrelid = c.attrelid AND g.adnum = c.attnum)
 SELECT concat(relation.oid, ' ', relation.relkind),
-  (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()),
+  (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
   (SELECT pg_catalog.hashtextextended(string_agg(concat(kind, ' ', body.oid, ' ',
      regexp_replace(body, ':(location|stmt_location|stmt_len) -?[0-9]+', '', 'g')), E'\\n' ORDER BY kind, body.oid), 0)::text
    FROM body),
@@ -103,6 +106,11 @@ impl SourceFingerprint {
     /// The document to store.
     pub fn to_json(&self) -> Value {
         Value::Object(self.0.clone())
+    }
+
+    /// What the relation is: its number and its kind.
+    pub(super) fn relation(&self) -> Option<&str> {
+        self.0.get(TABLE).and_then(Value::as_str)
     }
 
     /// No part of the earlier fingerprint is missing.
@@ -153,14 +161,24 @@ impl std::fmt::Display for SourceChanges {
     }
 }
 
+/// One row of [`PARTS`].
+#[derive(Debug, Deserialize)]
+struct ColumnParts {
+    relation: Option<String>,
+    database: Option<String>,
+    definition: Option<String>,
+    column: String,
+    column_type: Option<String>,
+    labels: Option<String>,
+    server: Option<String>,
+    timeline: Option<String>,
+}
+
 /// Reads the fingerprint of one relation.
 #[derive(Debug)]
 pub(super) struct FingerprintReader {
     statement: SqlStr,
-    schema: String,
-    table: String,
     watermark: Option<String>,
-    columns: Vec<String>,
 }
 
 impl FingerprintReader {
@@ -169,22 +187,14 @@ impl FingerprintReader {
     /// Returns the reader with the fingerprint as it is now.
     pub(super) async fn prepare(
         session: &mut SourceSession,
-        (schema, table): (&str, &str),
+        table: (&str, &str),
         watermark: Option<&str>,
-        columns: Vec<String>,
+        columns: &[String],
     ) -> Result<(Self, SourceFingerprint), SourceError> {
-        let mut reader = Self {
-            statement: SqlStr::from_static(""),
-            schema: schema.to_owned(),
-            table: table.to_owned(),
-            watermark: watermark.map(str::to_owned),
-            columns,
-        };
         let mut refused = None;
         for identity in IDENTITIES {
-            // In front of the FROM that stands at the beginning of a line; subqueries are indented or in parentheses.
-            let text = PARTS.replacen("\nFROM relation JOIN", &format!(",\n  {identity}\nFROM relation JOIN"), 1);
-            reader.statement = AssertSqlSafe(text).into_sql_str();
+            let statement = statement(table, columns, identity);
+            let reader = Self { statement, watermark: watermark.map(str::to_owned) };
             match reader.read(session).await {
                 Ok(fingerprint) => return Ok((reader, fingerprint)),
                 Err(error @ SourceError::Unreachable(_)) => return Err(error),
@@ -194,29 +204,69 @@ impl FingerprintReader {
         Err(refused.unwrap_or_else(|| SourceError::Refused("the system catalogs cannot be read".to_owned())))
     }
 
+    /// The statement. It returns one text for [`FingerprintReader::parse`].
+    pub(super) fn statement(&self) -> &SqlStr {
+        &self.statement
+    }
+
     /// The fingerprint as it is now. Without any part, when the relation does not exist.
     pub(super) async fn read(&self, session: &mut SourceSession) -> Result<SourceFingerprint, SourceError> {
-        let query = sqlx::query(self.statement.clone()).bind(&self.table).bind(&self.schema).bind(&self.columns);
+        let row = session.row(sqlx::query(self.statement.clone())).await?;
+        self.parse(row.try_get(0)?)
+    }
+
+    /// The fingerprint that the statement has returned.
+    pub(super) fn parse(&self, returned: Option<&str>) -> Result<SourceFingerprint, SourceError> {
+        let unreadable = |_| SourceError::Refused("the system catalogs cannot be read".to_owned());
+        let columns: Vec<ColumnParts> = serde_json::from_str(returned.unwrap_or("[]")).map_err(unreadable)?;
         let mut parts = Map::new();
-        for row in session.rows(query).await? {
+        for ColumnParts { relation, database, definition, column, column_type, labels, server, timeline } in columns {
             let mut add = |name: String, text: Option<String>| {
                 text.map(|text| parts.insert(name, Value::String(text)));
             };
-            add(SERVER.to_owned(), row.try_get(6)?);
-            add(TIMELINE.to_owned(), row.try_get(7)?);
-            add(DATABASE.to_owned(), row.try_get(1)?);
-            add(TABLE.to_owned(), row.try_get(0)?);
-            add(DEFINITION.to_owned(), row.try_get(2)?);
-            let column: String = row.try_get(3)?;
+            add(SERVER.to_owned(), server);
+            add(TIMELINE.to_owned(), timeline);
+            add(DATABASE.to_owned(), database);
+            add(TABLE.to_owned(), relation);
+            add(DEFINITION.to_owned(), definition);
             let role = if self.watermark.as_ref() == Some(&column) { WATERMARK } else { COLUMN };
-            add(format!("{role}{column}"), row.try_get(4)?);
-            if let Some(labels) = row.try_get::<Option<String>, _>(5)? {
+            add(format!("{role}{column}"), column_type);
+            if let Some(labels) = labels {
                 let labels = serde_json::from_str(&labels).unwrap_or(Value::Null);
                 parts.insert(format!("{LABELS}{column}"), labels);
             }
         }
         Ok(SourceFingerprint(parts))
     }
+}
+
+/// Reads what a relation is, as [`SourceFingerprint::relation`] has it; no row when it does not exist. A statement that reads
+/// the relation too shows the one that it reads.
+pub(super) fn relation_statement(schema: &str, table: &str) -> String {
+    format!(
+        "SELECT concat(c.oid, ' ', c.relkind) FROM pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = {} AND n.nspname = {}",
+        literal(table),
+        literal(schema)
+    )
+}
+
+/// [`PARTS`] with one of [`IDENTITIES`], as one text.
+fn statement((schema, table): (&str, &str), columns: &[String], identity: &str) -> SqlStr {
+    let columns: Vec<String> = columns.iter().map(|column| literal(column)).collect();
+    // From the last place to the first, because a name may contain what stands for another one. The identity is put in front
+    // of the FROM that stands at the beginning of a line; subqueries are indented or in parentheses.
+    let parts = PARTS
+        .replacen("$3", &format!("ARRAY[{}]", columns.join(", ")), 1)
+        .replacen("\nFROM relation JOIN", &format!(",\n  {identity}\nFROM relation JOIN"), 1)
+        .replacen("$2", &literal(schema), 1)
+        .replacen("$1", &literal(table), 1);
+    AssertSqlSafe(format!(
+        "SELECT json_agg(part)::text FROM ({parts}) AS part \
+         (relation, database, definition, \"column\", column_type, labels, server, timeline)"
+    ))
+    .into_sql_str()
 }
 
 /// The columns of a table that a filter names, quoted or not. One too many only compares more.

@@ -9,6 +9,7 @@
 //! | `advice` | the questions that only serve warnings, and when they are asked |
 //! | `connect` | connects and examines table, columns, privileges; returns all problems |
 //! | `read_apart`, `whole_scan` | reads pages, and finds the rows that raise an error; when there are too many of them |
+//! | `poll` | reads the first pages of a poll in one statement |
 //! | `page` | [`Page`] and [`Cursor`]: rows in order, and where the next page begins |
 //! | `server` | what the server allows: functions, and engines over which a watermark is refused |
 //! | `session` | opens the connection and applies the session settings |
@@ -45,6 +46,7 @@ mod list_transactions;
 mod listed_texts;
 mod page;
 mod plan;
+mod poll;
 mod prove;
 mod read_apart;
 mod reader;

@@ -45,6 +45,17 @@ pub struct Page {
     pub(super) end: Option<Cursor>,
 }
 
+/// What the newest poll has read besides its changed rows.
+#[derive(Debug, Default)]
+pub(super) struct PollState {
+    /// The first pages of rows to which no read position leads. They are used by the same pass and once, and not after a later
+    /// page of changed rows: an account must not be compared with an older row than before.
+    pub(super) unstamped: Option<Page>,
+    pub(super) far_future: Option<Page>,
+    /// The poll has shown that it reads the relation that the connection was opened for, and nothing was read since.
+    pub(super) is_checked: bool,
+}
+
 impl Page {
     /// Where the next page of the same scan begins; `None` for a page without rows.
     pub fn cursor(&self) -> Option<Cursor> {

@@ -44,7 +44,7 @@ impl Source {
         let mut findings = Vec::new();
         let (account, watermark) = (self.config.account_column.clone(), self.config.watermark_column.clone());
         if let (Some(kind), Some(statement), Some(watermark)) =
-            (self.watermark, self.statements.changed_from.as_ref().map(|page| page.rows.clone()), watermark)
+            (self.watermark, self.statements.poll.clone(), watermark)
         {
             let bound = self.transactions().await?.taken_at;
             let bound = self.bound_text(kind, bound);

@@ -62,6 +62,7 @@ impl Source {
 fn all(statements: &Statements) -> Vec<&SqlStr> {
     let Statements {
         form: _,
+        poll,
         changed_from,
         changed_after,
         changed_after_watermark,
@@ -93,5 +94,5 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
     ];
     let pages =
         optional.into_iter().flatten().chain([all, first_of_all, all_after]).flat_map(|page| [&page.rows, &page.keys]);
-    pages.chain([without_account, rows_of_accounts]).chain(stamped_since).chain(newest_counters).collect()
+    pages.chain([without_account, rows_of_accounts]).chain(stamped_since).chain(newest_counters).chain(poll).collect()
 }

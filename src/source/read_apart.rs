@@ -23,6 +23,7 @@ impl Source {
         parameters: Vec<Option<String>>,
         same_key: SameKey,
     ) -> Result<Page, SourceError> {
+        self.poll_state.is_checked = false;
         let query = PageQuery { statement: statement.rows, parameters };
         match self.session.page(&query, &self.statements.form).await {
             Ok(rows) => {
@@ -49,7 +50,7 @@ impl Source {
 
     /// The rows without those of a last account that may go on in the next page, and whether there is no next page. `limit`: of
     /// the page.
-    fn cut_page(&self, mut rows: Rows, limit: u64, same_key: SameKey) -> (Rows, bool) {
+    pub(super) fn cut_page(&self, mut rows: Rows, limit: u64, same_key: SameKey) -> (Rows, bool) {
         let last = (rows.len() as u64) < limit;
         if !last && !self.account_unique {
             drop_incomplete_key(&mut rows, same_key);
@@ -70,6 +71,7 @@ impl Source {
 
     /// The rows of the accounts with these texts, and the accounts of which a row cannot be evaluated.
     pub(super) async fn read_apart(&mut self, accounts: Vec<String>) -> Result<AccountRows, SourceError> {
+        self.poll_state.is_checked = false;
         self.session.forget_ahead().await;
         let mut found = AccountRows::default();
         let (mut parts, mut is_compared) = (vec![accounts], false);

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::DateTime;
-use sqlx::Row as _;
+use sqlx::{Row as _, SqlStr};
 
 use super::activity::SourceActivity;
 use super::column_text::RowForm;
@@ -14,7 +14,7 @@ use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint};
 use super::list_transactions::list_transactions;
-use super::page::{AccountRows, Cursor, Page};
+use super::page::{AccountRows, Cursor, Page, PollState};
 use super::session::{PageQuery, SourceSession};
 use super::statements::{PageStatement, Statements};
 use super::table::Table;
@@ -70,6 +70,9 @@ pub struct Source {
     pub(super) stamp_remedy: String,
     pub(super) fingerprint_reader: FingerprintReader,
     pub(super) fingerprint: SourceFingerprint,
+    /// The statement of a transaction list.
+    pub(super) list: SqlStr,
+    pub(super) poll_state: PollState,
 }
 
 impl Source {
@@ -82,7 +85,16 @@ impl Source {
     /// another type, or another table has its name. One statement over the system catalogs.
     pub async fn ensure_unchanged(&mut self) -> Result<(), SourceError> {
         let now = self.fingerprint_reader.read(&mut self.session).await?;
-        if now == self.fingerprint {
+        self.compare_fingerprint(&now)
+    }
+
+    /// Like [`Source::ensure_unchanged`], for what was read since the last comparison.
+    pub async fn ensure_reads_unchanged(&mut self) -> Result<(), SourceError> {
+        if self.poll_state.is_checked { Ok(()) } else { self.ensure_unchanged().await }
+    }
+
+    fn compare_fingerprint(&self, now: &SourceFingerprint) -> Result<(), SourceError> {
+        if *now == self.fingerprint {
             return Ok(());
         }
         let changes = now.changes_since(&self.fingerprint);
@@ -142,9 +154,12 @@ impl Source {
     /// Reads the clock (or the counter), the running and the prepared transactions, in this order.
     ///
     /// # Errors
-    /// [`SourceError::Unsuitable`] behind a pooler in transaction mode, else that of the statement.
+    /// [`SourceError::Changed`] as [`Source::ensure_unchanged`], [`SourceError::Unsuitable`] behind a pooler in transaction
+    /// mode, else that of the statement.
     pub async fn transactions(&mut self) -> Result<TransactionList, SourceError> {
-        list_transactions(&mut self.session, self.statements.newest_counters.as_ref()).await
+        let listed = list_transactions(&mut self.session, &self.list).await?;
+        self.compare_fingerprint(&self.fingerprint_reader.parse(listed.fingerprint.as_deref())?)?;
+        Ok(listed.transactions)
     }
 
     /// The next page in the order (watermark, account): rows from `from` on, less the slack, and after the cursor
@@ -154,17 +169,29 @@ impl Source {
     /// since it has no counterpart in IM. Without a watermark column this is [`Source::all_after`], and `from` is
     /// ignored.
     pub async fn changed_since(&mut self, from: WatermarkPoint, after: Option<&Cursor>) -> Result<Page, SourceError> {
+        self.poll_state = PollState::default();
+        if let (None, Some(kind), Some(poll)) = (after, self.watermark, self.statements.poll.clone())
+            && let Some(page) = self.poll(poll, self.bound_text(kind, from)).await?
+        {
+            self.read_ahead(&page, from);
+            return Ok(page);
+        }
         let Some((statement, parameters)) = self.changed_query(from, after) else {
             return self.all_after(after.and_then(|cursor| cursor.account.as_deref())).await;
         };
         let page = self.read_page(statement, parameters, same_stamp_and_account).await?;
+        self.read_ahead(&page, from);
+        Ok(page)
+    }
+
+    /// Begins to read the page of changed rows after this one.
+    fn read_ahead(&mut self, page: &Page, from: WatermarkPoint) {
         // Else all rows of the page's accounts are read before the next page.
         if self.account_is_unique()
             && let Some((next, parameters)) = page.next_key().and_then(|end| self.changed_query(from, Some(end)))
         {
             self.session.read_ahead(PageQuery { statement: next.rows, parameters }, &self.statements.form);
         }
-        Ok(page)
     }
 
     /// The statement of [`Source::changed_since`] with its parameters; `None` without a watermark column.
@@ -189,6 +216,10 @@ impl Source {
     /// than a day ahead. `None` where there can be none, and where no index serves it: then [`Source::changed_since`] reads
     /// the latter, and the former wait for the full pass.
     pub async fn outlying(&mut self, rows: OutlyingRows, after: Option<&Cursor>) -> Result<Option<Page>, SourceError> {
+        let read = match rows {
+            OutlyingRows::Unstamped => self.poll_state.unstamped.take(),
+            OutlyingRows::FarFuture => self.poll_state.far_future.take(),
+        };
         let account = after.and_then(|cursor| cursor.account.clone());
         let (statement, parameters) = match (rows, after) {
             (OutlyingRows::Unstamped, None) => (&self.statements.unstamped, vec![]),
@@ -199,6 +230,9 @@ impl Source {
             }
         };
         let Some(statement) = statement.clone() else { return Ok(None) };
+        if after.is_none() && read.is_some() {
+            return Ok(read);
+        }
         self.read_page(statement, parameters, same_stamp_and_account).await.map(Some)
     }
 

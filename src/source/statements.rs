@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::column_text::{ColumnForm, RowForm, selected};
 use super::column_type::{AccountType, WatermarkType};
+use super::fingerprint::relation_statement;
 use super::watermark::NEWEST_ROWS;
 use crate::quote::{identifier, literal};
 
@@ -57,6 +58,9 @@ pub(super) struct PageStatement {
 pub(super) struct Statements {
     /// How the columns of the select list arrive.
     pub(super) form: RowForm,
+    /// The first pages of `changed_from`, `unstamped` and `far_future`, followed by a [`PollPart`] and, in a row of its own, what the
+    /// relation is.
+    pub(super) poll: Option<SqlStr>,
     /// Rows from `$1` (a time or a value, as text) on, in the order (watermark, account).
     pub(super) changed_from: Option<PageStatement>,
     /// Rows after the one with watermark `$1` and account `$2`, in the same order.
@@ -93,6 +97,16 @@ pub(super) struct Statements {
     pub(super) newest_counters: Option<SqlStr>,
     /// By how many seconds the newest finite stamp is ahead of the clock; negative when it is behind.
     pub(super) newest_stamp_offset: Option<SqlStr>,
+}
+
+/// Which part of the statement of a poll a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PollPart {
+    Changed,
+    Unstamped,
+    FarFuture,
+    /// One row, whose last column is the relation as the fingerprint has it.
+    Relation,
 }
 
 fn sql(text: String) -> SqlStr {
@@ -214,6 +228,7 @@ impl StatementInputs<'_> {
         };
         Statements {
             form,
+            poll: self.poll(&list),
             changed_from: changed(&|column, kind| format!("{column} >= {}{}", self.bound(kind), near(column, kind))),
             changed_after: changed(&|column, kind| format!("{}{}", after(column, kind), near(column, kind))),
             changed_after_watermark: changed(&|column, kind| {
@@ -250,6 +265,41 @@ impl StatementInputs<'_> {
             newest_counters: self.newest_counters(),
             newest_stamp_offset: self.newest_stamp_offset(),
         }
+    }
+
+    /// A bound in a sub-select is not known to the planner, which then takes the range between two of them for small. So it
+    /// uses the index whatever the statistics say, and does not read the newest rows in order to estimate.
+    fn poll(&self, list: &str) -> Option<SqlStr> {
+        let (name, kind) = self.watermark?;
+        let (relation, column, account) = (self.relation(), self.column(name), self.column(self.account.0));
+        let part = |part: PollPart, condition: String| {
+            format!(
+                "(SELECT {list}, {}, NULL FROM {relation} WHERE {condition} ORDER BY {column}, {account} LIMIT {})",
+                part as i32, self.limit
+            )
+        };
+        let bound = self.bound(kind);
+        let mut parts = Vec::new();
+        if self.is_indexed {
+            let largest = if kind == WatermarkType::Int8 { i64::MAX.to_string() } else { "'infinity'".to_owned() };
+            let largest = format!("{column} <= (SELECT {largest}::{})", kind.sql());
+            let horizon = self.horizon(kind);
+            let end = horizon.as_ref().map_or(largest.clone(), |horizon| format!("{column} < (SELECT {horizon})"));
+            parts.push(part(PollPart::Changed, format!("{column} >= (SELECT {bound}) AND {end}")));
+            if self.may_lack_stamps {
+                parts.push(part(PollPart::Unstamped, format!("{column} IS NULL AND {account} IS NOT NULL")));
+            }
+            if let Some(horizon) = horizon {
+                let condition = format!("{column} >= (SELECT {horizon}) AND {largest} AND {account} IS NOT NULL");
+                parts.push(part(PollPart::FarFuture, condition));
+            }
+        } else {
+            parts.push(part(PollPart::Changed, format!("{column} >= {bound}")));
+        }
+        let nulls = "NULL, ".repeat(self.columns.len());
+        let identity = relation_statement(self.schema, self.table);
+        parts.push(format!("(SELECT NULL, NULL, FALSE, {nulls}{}, ({identity}))", PollPart::Relation as i32));
+        Some(sql(parts.join(" UNION ALL ")))
     }
 
     fn newest_counters(&self) -> Option<SqlStr> {

@@ -139,16 +139,6 @@ impl StateWriter {
     ///
     /// `late_write` is the time for which the calls of an abandoned delivery may still be applied by IM.
     pub async fn mark_abandoned_intents_unknown(&self, live: &[i64], late_write: Duration) -> Result<u64, StateError> {
-        // Without this query, every idle poll would begin a transaction that locks the row of the sync.
-        let abandoned: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM intent WHERE sync_id = $1 AND id <> ALL ($2))")
-                .bind(self.sync_id())
-                .bind(live)
-                .fetch_one(self.pool())
-                .await?;
-        if !abandoned {
-            return Ok(0);
-        }
         let mut transaction = self.begin().await?;
         let touched = self.mark_intents_unknown(&mut transaction, live, late_write).await?;
         crash::point("intents: resolved, not committed");

@@ -17,6 +17,7 @@
 //! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `account_count` | the numbers of accounts, kept instead of counted |
 //! | `intent`, `rejection`, `owed_removal`, `recent_removals`, `deferred_account`, `passes` | one table each |
+//! | `due_work` | what is to be done when a pass begins, in one statement |
 //! | `rejection_steps` | statements over all rejections, in bounded steps |
 //! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
@@ -32,6 +33,7 @@ mod call_slots;
 mod database;
 mod dead_rows;
 pub mod deferred_account;
+pub mod due_work;
 mod error;
 pub mod generation;
 pub mod in_doubt;

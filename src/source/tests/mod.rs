@@ -20,6 +20,7 @@ mod errors;
 mod forced_schedules;
 mod pages;
 mod plans;
+mod polls;
 mod random_writers;
 mod row_texts;
 mod transaction_lists;

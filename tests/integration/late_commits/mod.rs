@@ -5,7 +5,7 @@
 //!
 //! `poller_comparison` compares imsync under load with four common kinds of pollers (`pollers`). `soak` adds failed
 //! passes and kills. Both use `writers`. `interleavings` holds single cases with a running daemon. `idle` covers a
-//! session that sits in a transaction, `held_back` the log message about it, `watermark_kinds` other watermark columns.
+//! session that sits in a transaction, `idle_poll` polls that find nothing, `held_back` the log message about it, `watermark_kinds` other watermark columns.
 //! `read_cost` counts the rows read, `restart` kills the server under prepared transactions, `replica` reads from a
 //! standby. `between_statements` interrupts a pass between two statements. `wrong_timestamps` covers the changes that
 //! only a full pass finds.
@@ -14,6 +14,7 @@ mod between_statements;
 mod daemon;
 mod held_back;
 mod idle;
+mod idle_poll;
 mod interleavings;
 mod poller_comparison;
 mod pollers;
