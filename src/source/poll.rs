@@ -60,7 +60,7 @@ impl Source {
         }
         let same_key: SameKey = |one, other| one.watermark == other.watermark && one.account == other.account;
         let page = |rows| {
-            let (rows, last) = self.cut_page(rows, same_key);
+            let (rows, last) = self.cut_page(rows, self.limit, same_key);
             Page { end: end_of(&rows), rows, unreadable: Vec::new(), last }
         };
         let changed = page(parts.changed);
