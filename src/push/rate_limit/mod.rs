@@ -20,8 +20,9 @@ pub(super) use cubic::RateCut;
 
 /// The span in which the vendor counts calls.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Added to the window, so that N + 1 calls never fit into a second whose both ends count.
-const MARGIN: Duration = Duration::from_micros(500);
+/// Added to the window. An earlier call may take this much longer to arrive than a later one, and still no second at IM holds
+/// N + 1 calls.
+const MARGIN: Duration = Duration::from_millis(2);
 /// How much earlier than its due time a call may start. Tokio's timers fire on whole milliseconds, and at thousands of calls a
 /// second a call must not wait for one of its own.
 const TOLERANCE: Duration = Duration::from_millis(2);

@@ -112,9 +112,10 @@ async fn idle_polls_write_at_most_once_a_minute() {
     daemon.stop().await;
 }
 
-/// A change of the table that the poll itself notices is followed without a failed pass.
+/// The daemon goes on with the table that now has the name. A pass that meets the change between two of its statements fails
+/// with it, and the next one follows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_replaced_fails_no_pass() {
+async fn a_table_that_is_replaced_is_compared_again() {
     let env = TestEnvironment::set_up(Setup { sql: format!("{USERS} {}", people(50)), ..setup("") }).await;
     let mut daemon = Daemon::start(&env);
     daemon.wait_until_idle().await;
@@ -127,6 +128,7 @@ async fn a_table_that_is_replaced_fails_no_pass() {
     env.converges(Duration::from_secs(20)).await;
     daemon.wait_for_full_passes(full_passes + 1).await;
     daemon.wait_for_polls(1).await;
-    assert!(daemon.passes().iter().all(|pass| pass.outcome != "failed"), "{}", daemon.log());
+    let failed = daemon.passes().iter().filter(|pass| pass.outcome == "failed").count();
+    assert!(failed <= 1, "{}", daemon.log());
     daemon.stop().await;
 }
