@@ -61,6 +61,11 @@ impl RecordBuilder {
         (OutcomeRecord { intent, ..self.record }, self.counts)
     }
 
+    /// Makes room for so many accounts.
+    pub(super) fn reserve(&mut self, accounts: usize) {
+        self.record.accounts.reserve(accounts);
+    }
+
     /// Adds an account for which nothing was sent: its local refusals, and rejections that no longer apply.
     pub(super) fn add_refusals(&mut self, diff: &AccountDiff) {
         for (attribute, refusal) in &diff.refused {

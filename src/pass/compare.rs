@@ -162,6 +162,7 @@ impl PageComparer {
         let (stored, mut standing, mut held) = self.read_state(&accounts, needs_values, options.absent).await?;
         let met = accounts.iter().zip(&stored).map(|(account, stored)| (&*account.account, stored.is_some()));
         self.met.note_compared(met, options.counts_repairs);
+        page_diff.diffs.reserve(stored.iter().filter(|stored| **stored != Some(StoredAccount::UpToDate)).count());
         for (account, stored) in accounts.into_iter().zip(stored) {
             let standing = standing.remove(&*account.account);
             if standing.is_none() && matches!(stored, Some(StoredAccount::UpToDate)) {

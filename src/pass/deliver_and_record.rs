@@ -85,8 +85,8 @@ impl QueuedDelivery {
         crash::point("intent: stored");
         *blocked = stored.blocked;
         // No intent stands for what is not sent. So it is recorded before the pass may stop waiting for the calls.
-        let (mut unsent, sent): (OpenDiffs, OpenDiffs) = stored.ready.into_iter().partition(|diff| !diff.sends());
-        *open = sent;
+        *open = stored.ready;
+        let mut unsent: OpenDiffs = open.extract_if(.., |diff| !diff.sends()).collect();
         let mut result =
             if unsent.is_empty() { Ok(()) } else { self.record(&mut unsent, HashMap::new(), None, false).await };
         // Those that are left here could not be recorded.
@@ -152,9 +152,7 @@ impl QueuedDelivery {
         intent: i64,
     ) -> Result<(), PassError> {
         let outcomes = by_account(outcomes);
-        let (mut settled, left): (OpenDiffs, OpenDiffs) =
-            std::mem::take(open).into_iter().partition(|diff| outcomes.contains_key(diff.account()));
-        *open = left;
+        let mut settled: OpenDiffs = open.extract_if(.., |diff| outcomes.contains_key(diff.account())).collect();
         let left = open.iter().filter(|diff| diff.sends()).map(|diff| &diff.change);
         let update = IntentUpdate::shrink_to(intent, left);
         let result = self.record(&mut settled, outcomes, Some(update), false).await;
@@ -175,6 +173,7 @@ impl QueuedDelivery {
     ) -> Result<(), PassError> {
         let context = &self.context;
         let mut builder = RecordBuilder::new(context.names.clone(), context.writer.digest_key().clone(), detached);
+        builder.reserve(outcomes.len());
         for diff in open.iter() {
             if diff.sends() {
                 let outcome = outcomes.remove(diff.account());

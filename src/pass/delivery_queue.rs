@@ -150,7 +150,7 @@ impl DeliveryQueue {
         first_pass: u64,
     ) {
         let mut groups = [
-            (origin, Vec::new()),
+            (origin, Vec::with_capacity(page_diff.diffs.len())),
             (ChangeOrigin::UnknownOutcome, Vec::new()),
             (ChangeOrigin::Unresponsive, Vec::new()),
         ];
@@ -178,6 +178,7 @@ impl DeliveryQueue {
         let pending =
             self.pending.get_or_insert_with(|| PendingDelivery { context, origin, first_pass, diffs: Vec::new() });
         pending.first_pass = pending.first_pass.min(first_pass);
+        pending.diffs.reserve(diffs.len());
         for diff in diffs.into_iter().filter(AccountDiff::needs_delivery) {
             self.in_flight.add(diff.account(), origin.is_in_doubt());
             pending.diffs.push(diff);

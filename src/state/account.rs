@@ -61,7 +61,7 @@ pub struct AccountRecord {
 }
 
 impl State {
-    /// What is stored for these accounts, in their order; `None` for an account without a row.
+    /// What is stored for these accounts, in their order; `None` for an account without a row. The accounts are distinct.
     ///
     /// Each account comes with the digest of its desired values, or `None` where it cannot be computed. A row with the same
     /// digest, in which nothing is in doubt, is not transferred.
@@ -72,10 +72,40 @@ impl State {
         accounts: &[&str],
         digests: &[Option<i64>],
     ) -> Result<Vec<Option<StoredAccount>>, StateError> {
+        let mut stored = vec![Some(StoredAccount::UpToDate); accounts.len()];
+        let mut differing: Vec<usize> = (0..accounts.len()).collect();
+        // Where no digest can be equal, each row is transferred anyway.
+        if digests.iter().any(Option::is_some)
+            && let Some(found) = self.digests_in_range(sync_id, generation, accounts).await?
+        {
+            for (stored, _) in stored.iter_mut().zip(&found).filter(|(_, found)| found.is_none()) {
+                *stored = None;
+            }
+            differing.retain(|position| found[*position].is_some() && found[*position] != digests[*position]);
+        }
+        let accounts: Vec<&str> = differing.iter().map(|position| accounts[*position]).collect();
+        let digests: Vec<Option<i64>> = differing.iter().map(|position| digests[*position]).collect();
+        for (number, account) in self.differing_accounts(sync_id, generation, &accounts, &digests).await? {
+            stored[differing[number]] = account;
+        }
+        Ok(stored)
+    }
+
+    /// What is stored for those of these accounts that differ from the digest, with their numbers.
+    async fn differing_accounts(
+        &self,
+        sync_id: i32,
+        generation: i32,
+        accounts: &[&str],
+        digests: &[Option<i64>],
+    ) -> Result<Vec<(usize, Option<StoredAccount>)>, StateError> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
         // LATERAL with LIMIT is always a look-up in the index. A join would read the whole table as long as it has never been
         // analyzed, which is so after the first pass.
         let rows = sqlx::query(
-            "SELECT w.n, a.generation, a.acknowledged::text, \
+            "SELECT w.n::int, a.generation, a.acknowledged::text, \
              extract(epoch FROM a.late_write_until - clock_timestamp())::float8, a.in_doubt_retry_at < 'infinity' \
              FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS w (account, digest, n) \
              LEFT JOIN LATERAL (SELECT * FROM account WHERE sync_id = $1 AND account = w.account LIMIT 1) AS a ON true \
@@ -87,13 +117,11 @@ impl State {
         .bind(generation)
         .fetch_all(self.pool())
         .await?;
-        let mut stored = vec![Some(StoredAccount::UpToDate); accounts.len()];
-        for row in &rows {
-            let position = usize::try_from(row.try_get::<i64, _>(0)? - 1).ok();
-            let Some(place) = position.and_then(|position| stored.get_mut(position)) else { continue };
-            *place = stored_account(row, generation)?;
-        }
-        Ok(stored)
+        let numbered = |row: &PgRow| {
+            let number = usize::try_from(row.try_get::<i32, _>(0)? - 1).unwrap_or_default();
+            Ok((number, stored_account(row, generation)?))
+        };
+        rows.iter().map(numbered).collect()
     }
 
     /// The next `limit` accounts after `after`, in ascending order, for which a value, a rejection or an owed removal is
@@ -204,7 +232,7 @@ impl State {
     }
 }
 
-/// A row of [`State::stored_accounts`]; `None` if the account has none.
+/// A row of [`State::differing_accounts`]; `None` if the account has none.
 fn stored_account(row: &PgRow, generation: i32) -> Result<Option<StoredAccount>, StateError> {
     let Some(text) = row.try_get::<Option<&str>, _>(2)? else { return Ok(None) };
     let mut known = decode(text);

@@ -12,6 +12,7 @@ use sqlx::{Executor, PgConnection};
 
 use super::error::{POOLER_MESSAGE, StateError};
 use super::pool::{STATEMENT_TIMEOUT, StatePool};
+use super::range_scans::RangeScans;
 use super::read_only::ensure_writable;
 use crate::config::Config;
 use crate::finding::Finding;
@@ -52,6 +53,7 @@ pub struct State {
     access: Access,
     /// The first connection, as it was opened, until somebody needs one outside the pool.
     spare: Arc<Mutex<Option<PgConnection>>>,
+    range_scans: Arc<RangeScans>,
 }
 
 /// Whether a pooler in transaction mode may be behind the URL of the state.
@@ -128,12 +130,18 @@ impl State {
             name: name.to_owned(),
             access,
             spare: Arc::new(Mutex::new(spare)),
+            range_scans: Arc::default(),
         })
     }
 
     /// The pool, for statements outside the lease.
     pub(super) fn pool(&self) -> &StatePool {
         &self.pool
+    }
+
+    /// When a page of accounts is read by range.
+    pub(super) fn range_scans(&self) -> &RangeScans {
+        &self.range_scans
     }
 
     /// Opens the connections of the pool that the start of a pass needs. If that fails, the next statement reports why.

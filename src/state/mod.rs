@@ -14,7 +14,7 @@
 //! | `prove` | what a configuration needs of the database |
 //! | `lease`, `writer` | the lease, and the [`StateWriter`] that only its holder has |
 //! | `call_budget`, `call_slots` | the call rate that the leaders of one app share |
-//! | `account`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
+//! | `account`, `account_range`, `range_scans`, `account_write`, `acknowledged_json`, `in_doubt` | the table `account` |
 //! | `account_count` | the numbers of accounts, kept instead of counted |
 //! | `intent`, `rejection`, `owed_removal`, `recent_removals`, `deferred_account`, `passes` | one table each |
 //! | `due_work` | what is to be done when a pass begins, in one statement |
@@ -24,6 +24,7 @@
 
 pub mod account;
 pub mod account_count;
+mod account_range;
 mod account_write;
 pub mod acknowledged_json;
 pub mod attribute_names;
@@ -47,6 +48,7 @@ pub mod owed_removal;
 pub mod passes;
 mod pool;
 mod prove;
+mod range_scans;
 mod read_only;
 pub mod recent_removals;
 pub mod rejection;

@@ -2,6 +2,7 @@
 //!
 //! Owns: the functions that these tests share. Must not know: how imsync keeps a guarantee.
 
+mod account_order;
 mod call_budget;
 mod call_order;
 mod clock;
