@@ -223,11 +223,12 @@ pub(super) async fn apply_settings(
     access: Access,
     scope: SettingScope,
 ) -> Result<(), sqlx::Error> {
+    // Until the first ANALYZE, a bitmap scan with a sort looks cheaper to the planner than the order of the key.
     let statement_timeout = if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT };
     sqlx::query(
         "SELECT set_config('search_path', $1, $5), set_config('synchronous_commit', 'on', $5), \
          set_config('TimeZone', 'UTC', $5), set_config('bytea_output', 'hex', $5), set_config('statement_timeout', $2, $5), \
-         set_config('lock_timeout', $3, $5), set_config('jit', 'off', $5), \
+         set_config('lock_timeout', $3, $5), set_config('jit', 'off', $5), set_config('enable_bitmapscan', 'off', $5), \
          set_config('default_transaction_isolation', 'read committed', $5), \
          CASE WHEN $4 THEN set_config('default_transaction_read_only', 'on', $5) END, \
          set_config('idle_in_transaction_session_timeout', '0', $5), \

@@ -56,6 +56,18 @@ async fn a_full_pass_that_finds_nobody_gone_reads_rows_once() {
     expect_truth(&env).await;
 }
 
+/// Until the first ANALYZE, PostgreSQL would rather sort half of the state for each page than follow the index.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pass_reads_a_state_without_statistics_once() {
+    let env = known_table().await;
+    let entries = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'account_pkey'";
+    let before = env.number(entries).await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    let read = async || env.number(entries).await - before;
+    env.eventually("the statistics are complete", async || read().await >= i64::from(ROWS)).await;
+    assert!(read().await < i64::from(ROWS) * 4, "{} entries of the key were read", read().await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_deleted_row_among_many_costs_few_look_ups() {
     let env = known_table().await;
