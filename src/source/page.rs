@@ -77,6 +77,11 @@ pub(super) fn end_of(rows: &Rows) -> Option<Cursor> {
 /// Whether two rows have one key, in the order of a scan.
 pub(super) type SameKey = fn(&Row<'_>, &Row<'_>) -> bool;
 
+/// The key of a scan in the order (watermark, account).
+pub(super) fn same_stamp_and_account(one: &Row<'_>, other: &Row<'_>) -> bool {
+    one.watermark == other.watermark && one.account == other.account
+}
+
 /// Removes the rows of the last key from a full page, so that the next page has all of them: several rows of one account
 /// must be seen together. A page of a single key keeps its rows, which shows the duplicate.
 pub(super) fn drop_incomplete_key(rows: &mut Rows, same_key: SameKey) {

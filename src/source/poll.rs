@@ -11,7 +11,7 @@ use sqlx::{Row as _, SqlStr};
 
 use super::column_text::RowForm;
 use super::error::SourceError;
-use super::page::{Page, PollState, SameKey, end_of};
+use super::page::{Page, PollState, end_of, same_stamp_and_account};
 use super::reader::Source;
 use super::statements::PollPart;
 use crate::model::Rows;
@@ -58,9 +58,8 @@ impl Source {
         if parts.relation.as_deref() != self.fingerprint.relation() {
             return Err(SourceError::Changed("table".to_owned()));
         }
-        let same_key: SameKey = |one, other| one.watermark == other.watermark && one.account == other.account;
         let page = |rows| {
-            let (rows, last) = self.cut_page(rows, self.limit, same_key);
+            let (rows, last) = self.cut_page(rows, self.limit, same_stamp_and_account);
             Page { end: end_of(&rows), rows, unreadable: Vec::new(), last }
         };
         let changed = page(parts.changed);

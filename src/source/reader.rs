@@ -14,7 +14,7 @@ use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
 use super::fingerprint::{FingerprintReader, SourceFingerprint};
 use super::list_transactions::list_transactions;
-use super::page::{AccountRows, Cursor, Page, PollState};
+use super::page::{AccountRows, Cursor, Page, PollState, same_stamp_and_account};
 use super::session::{PageQuery, SourceSession};
 use super::statements::{PageStatement, Statements};
 use super::table::Table;
@@ -23,7 +23,7 @@ use super::watermark::{TransactionList, WatermarkPoint};
 use super::whole_scan::WholeScan;
 use crate::config;
 use crate::finding::Finding;
-use crate::model::{Account, Row};
+use crate::model::Account;
 
 /// The minimum that is subtracted from a time. A session may be descheduled between taking `now()` and publishing its
 /// transaction; no transaction list contains it in that interval.
@@ -326,10 +326,6 @@ impl Source {
             WatermarkPoint::At(micros) => timestamp_text(micros),
         }
     }
-}
-
-fn same_stamp_and_account(one: &Row<'_>, other: &Row<'_>) -> bool {
-    one.watermark == other.watermark && one.account == other.account
 }
 
 /// A time as PostgreSQL reads it, exact to the microsecond and in UTC. Before the year 1, where everything is read, it is

@@ -6,6 +6,7 @@
 //! `owed_removal`. So they are right whoever writes: also the previous release beside an upgrade, or a restored backup.
 
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::database::State;
 use super::error::StateError;
@@ -23,6 +24,16 @@ pub struct AccountCounts {
     pub owed_removals: u64,
 }
 
+impl AccountCounts {
+    /// Of a row that begins with the four numbers, in the order of the fields.
+    pub(super) fn of_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let count = |index: usize| -> Result<u64, sqlx::Error> {
+            Ok(u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0))
+        };
+        Ok(Self { known: count(0)?, in_doubt: count(1)?, rejected: count(2)?, owed_removals: count(3)? })
+    }
+}
+
 impl State {
     /// The numbers of this sync.
     pub async fn account_counts(&self, sync_id: i32) -> Result<AccountCounts, StateError> {
@@ -30,10 +41,6 @@ impl State {
             .bind(sync_id)
             .fetch_optional(self.pool())
             .await?;
-        let Some(row) = row else { return Ok(AccountCounts::default()) };
-        let count = |index: usize| -> Result<u64, sqlx::Error> {
-            Ok(u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0))
-        };
-        Ok(AccountCounts { known: count(0)?, in_doubt: count(1)?, rejected: count(2)?, owed_removals: count(3)? })
+        Ok(row.as_ref().map(AccountCounts::of_row).transpose()?.unwrap_or_default())
     }
 }

@@ -223,8 +223,8 @@ pub(super) async fn apply_settings(
     access: Access,
     scope: SettingScope,
 ) -> Result<(), sqlx::Error> {
-    // Until the first ANALYZE, a bitmap scan with a sort looks cheaper to the planner than the order of the key.
     let statement_timeout = if access == Access::Status { STATUS_STATEMENT_TIMEOUT } else { STATEMENT_TIMEOUT };
+    // Without bitmap scans, because until the first ANALYZE one with a sort looks cheaper than the order of the key.
     sqlx::query(
         "SELECT set_config('search_path', $1, $5), set_config('synchronous_commit', 'on', $5), \
          set_config('TimeZone', 'UTC', $5), set_config('bytea_output', 'hex', $5), set_config('statement_timeout', $2, $5), \

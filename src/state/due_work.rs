@@ -53,16 +53,8 @@ impl StateWriter {
         .bind(live)
         .fetch_one(self.pool())
         .await?;
-        let count = |index: usize| -> Result<u64, sqlx::Error> {
-            Ok(u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0))
-        };
         Ok(DueWork {
-            counts: AccountCounts {
-                known: count(0)?,
-                in_doubt: count(1)?,
-                rejected: count(2)?,
-                owed_removals: count(3)?,
-            },
+            counts: AccountCounts::of_row(&row)?,
             abandoned_intents: row.try_get(4)?,
             released_values: row.try_get(5)?,
             in_doubt_due: row.try_get(6)?,
