@@ -39,7 +39,7 @@ lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000000 ROUNDS=3 CASES=first,full BASELINE=/path/imsync)
 	@$(BENCH)/bench.py
 
-bench-idle: bench-tools ## Measure a daemon that finds nothing to do (ROWS=1000000 INTERVAL=1s IDLE_SECONDS=60)
+bench-idle: bench-tools ## Measure a daemon that finds nothing to do (ROWS=1000000 INTERVALS=1s,100ms IDLE_SECONDS=60)
 	@$(BENCH)/idle.py
 
 bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=200000)

@@ -5,7 +5,7 @@
 
 use super::advice::{AdviceQuestions, SourceAdvice};
 use super::error::SourceError;
-use super::fingerprint::{FingerprintReader, SourceFingerprint, columns_in_filter};
+use super::fingerprint::{FingerprintReader, MarkedFingerprint, columns_in_filter};
 use super::list_transactions::list_statement;
 use super::page::PollState;
 use super::reader::Source;
@@ -168,7 +168,9 @@ impl Source {
             warnings = questions.ask(&mut session, counts_stamps).await;
         }
         findings.extend(warnings.clone());
-        let Some((fingerprint_reader, fingerprint)) = fingerprint else { return Ok((None, findings)) };
+        let Some((fingerprint_reader, MarkedFingerprint { fingerprint, mark })) = fingerprint else {
+            return Ok((None, findings));
+        };
         let examined = Self {
             qualified_name: table.qualified_name(),
             account_type,
@@ -177,7 +179,7 @@ impl Source {
             watermark: found.watermark.map(|(_, kind)| kind),
             session,
             config: source.clone(),
-            list: list_statement(statements.newest_counters.as_ref(), fingerprint_reader.statement()),
+            list: list_statement(statements.newest_counters.as_ref(), fingerprint_reader.query(mark.is_some())),
             statements,
             limit,
             is_indexed,
@@ -187,6 +189,7 @@ impl Source {
             stamp_remedy,
             fingerprint_reader,
             fingerprint,
+            mark,
             table,
         };
         Ok((Some(examined), findings))
@@ -227,7 +230,7 @@ async fn read_fingerprint(
     config: &config::Config,
     table: &Table,
     mapped: &[String],
-) -> Result<(FingerprintReader, SourceFingerprint), SourceError> {
+) -> Result<(FingerprintReader, MarkedFingerprint), SourceError> {
     let source = &config.source;
     let mut columns = columns_in_filter(
         source.filter.as_deref().unwrap_or_default(),

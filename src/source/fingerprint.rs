@@ -9,9 +9,10 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::error::SourceError;
+use super::fingerprint_mark::mark_query;
 use super::session::SourceSession;
 use crate::quote::literal;
 
@@ -113,6 +114,11 @@ impl SourceFingerprint {
         self.0.get(TABLE).and_then(Value::as_str)
     }
 
+    /// A mark shows every change: the relation is no view, and no column has labels.
+    pub(super) fn is_covered_by_mark(&self) -> bool {
+        !self.0.keys().any(|part| part == DEFINITION || part.starts_with(LABELS))
+    }
+
     /// No part of the earlier fingerprint is missing.
     pub(super) fn names_all_parts_of(&self, earlier: &Self) -> bool {
         earlier.0.keys().all(|name| self.0.contains_key(name))
@@ -174,10 +180,19 @@ struct ColumnParts {
     timeline: Option<String>,
 }
 
+/// A fingerprint, and the mark that was read in the same snapshot.
+#[derive(Debug)]
+pub(super) struct MarkedFingerprint {
+    pub(super) fingerprint: SourceFingerprint,
+    /// `None` where no mark shows every change of this fingerprint.
+    pub(super) mark: Option<String>,
+}
+
 /// Reads the fingerprint of one relation.
 #[derive(Debug)]
 pub(super) struct FingerprintReader {
-    statement: SqlStr,
+    parts: String,
+    mark: String,
     watermark: Option<String>,
 }
 
@@ -190,11 +205,14 @@ impl FingerprintReader {
         table: (&str, &str),
         watermark: Option<&str>,
         columns: &[String],
-    ) -> Result<(Self, SourceFingerprint), SourceError> {
+    ) -> Result<(Self, MarkedFingerprint), SourceError> {
         let mut refused = None;
         for identity in IDENTITIES {
-            let statement = statement(table, columns, identity);
-            let reader = Self { statement, watermark: watermark.map(str::to_owned) };
+            let reader = Self {
+                parts: parts_query(table, columns, identity),
+                mark: mark_query(table, columns, identity),
+                watermark: watermark.map(str::to_owned),
+            };
             match reader.read(session).await {
                 Ok(fingerprint) => return Ok((reader, fingerprint)),
                 Err(error @ SourceError::Unreachable(_)) => return Err(error),
@@ -204,15 +222,19 @@ impl FingerprintReader {
         Err(refused.unwrap_or_else(|| SourceError::Refused("the system catalogs cannot be read".to_owned())))
     }
 
-    /// The statement. It returns one text for [`FingerprintReader::parse`].
-    pub(super) fn statement(&self) -> &SqlStr {
-        &self.statement
+    /// The scalar query whose text shows whether the fingerprint is still the same: the mark, or else all parts, for
+    /// [`FingerprintReader::parse`].
+    pub(super) fn query(&self, is_marked: bool) -> &str {
+        if is_marked { &self.mark } else { &self.parts }
     }
 
     /// The fingerprint as it is now. Without any part, when the relation does not exist.
-    pub(super) async fn read(&self, session: &mut SourceSession) -> Result<SourceFingerprint, SourceError> {
-        let row = session.row(sqlx::query(self.statement.clone())).await?;
-        self.parse(row.try_get(0)?)
+    pub(super) async fn read(&self, session: &mut SourceSession) -> Result<MarkedFingerprint, SourceError> {
+        let statement = AssertSqlSafe(format!("SELECT ({}), ({})", self.parts, self.mark)).into_sql_str();
+        let row = session.row(sqlx::query(statement)).await?;
+        let fingerprint = self.parse(row.try_get(0)?)?;
+        let mark = if fingerprint.is_covered_by_mark() { row.try_get(1)? } else { None };
+        Ok(MarkedFingerprint { fingerprint, mark })
     }
 
     /// The fingerprint that the statement has returned.
@@ -253,7 +275,7 @@ pub(super) fn relation_statement(schema: &str, table: &str) -> String {
 }
 
 /// [`PARTS`] with one of [`IDENTITIES`], as one text.
-fn statement((schema, table): (&str, &str), columns: &[String], identity: &str) -> SqlStr {
+fn parts_query((schema, table): (&str, &str), columns: &[String], identity: &str) -> String {
     let columns: Vec<String> = columns.iter().map(|column| literal(column)).collect();
     // From the last place to the first, because a name may contain what stands for another one. The identity is put in front
     // of the FROM that stands at the beginning of a line; subqueries are indented or in parentheses.
@@ -262,11 +284,10 @@ fn statement((schema, table): (&str, &str), columns: &[String], identity: &str) 
         .replacen("\nFROM relation JOIN", &format!(",\n  {identity}\nFROM relation JOIN"), 1)
         .replacen("$2", &literal(schema), 1)
         .replacen("$1", &literal(table), 1);
-    AssertSqlSafe(format!(
+    format!(
         "SELECT json_agg(part)::text FROM ({parts}) AS part \
          (relation, database, definition, \"column\", column_type, labels, server, timeline)"
-    ))
-    .into_sql_str()
+    )
 }
 
 /// The columns of a table that a filter names, quoted or not. One too many only compares more.

@@ -70,17 +70,16 @@ type ListedRunning = (String, i32, Option<i64>, Option<String>, bool);
 type ListedPrepared = (String, String, i64);
 
 /// The statement. `newest_counters` selects the rows with the largest values of a counter: they are as the snapshot of the
-/// statement shows them, which is older than both lists. `fingerprint` is a scalar query over the system catalogs.
+/// statement shows them, which is older than both lists. `fingerprint` is a scalar query over the system catalogs, `FingerprintReader::query`.
 ///
 /// It has no parameter, so the server plans it once for each session.
-pub(super) fn list_statement(newest_counters: Option<&SqlStr>, fingerprint: &SqlStr) -> SqlStr {
+pub(super) fn list_statement(newest_counters: Option<&SqlStr>, fingerprint: &str) -> SqlStr {
     let newest = newest_counters.map_or("NULL::text".to_owned(), |newest| {
         format!(
             "(SELECT coalesce(json_agg(json_build_array(value, account)), '[]')::text FROM ({}) AS newest (value, account))",
             newest.as_str()
         )
     });
-    let fingerprint = fingerprint.as_str();
     AssertSqlSafe(format!(
         "SELECT began.clock, began.server_start, began.standby, began.pid, running.transactions, prepared.transactions, {newest}, ({fingerprint}){LISTS}"
     ))
@@ -114,6 +113,7 @@ fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, SourceError> 
 /// One answer of the statement.
 pub(super) struct Listed {
     pub(super) transactions: TransactionList,
+    /// Text of the query that the statement was made with.
     pub(super) fingerprint: Option<String>,
     /// Sessions are logging in, mostly to other databases.
     pub(super) has_logins: bool,

@@ -41,6 +41,7 @@ mod column_type;
 mod connect;
 mod error;
 mod fingerprint;
+mod fingerprint_mark;
 mod hidden_changes;
 mod list_transactions;
 mod listed_texts;

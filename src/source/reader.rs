@@ -70,6 +70,8 @@ pub struct Source {
     pub(super) stamp_remedy: String,
     pub(super) fingerprint_reader: FingerprintReader,
     pub(super) fingerprint: SourceFingerprint,
+    /// While the catalogs show this mark, the fingerprint is the same.
+    pub(super) mark: Option<String>,
     /// The statement of a transaction list.
     pub(super) list: SqlStr,
     pub(super) poll_state: PollState,
@@ -85,7 +87,11 @@ impl Source {
     /// another type, or another table has its name. One statement over the system catalogs.
     pub async fn ensure_unchanged(&mut self) -> Result<(), SourceError> {
         let now = self.fingerprint_reader.read(&mut self.session).await?;
-        self.compare_fingerprint(&now)
+        self.compare_fingerprint(&now.fingerprint)?;
+        if self.mark.is_some() {
+            self.mark = now.mark.or(self.mark.take());
+        }
+        Ok(())
     }
 
     /// Like [`Source::ensure_unchanged`], for what was read since the last comparison.
@@ -158,7 +164,11 @@ impl Source {
     /// mode, else that of the statement.
     pub async fn transactions(&mut self) -> Result<TransactionList, SourceError> {
         let listed = list_transactions(&mut self.session, &self.list).await?;
-        self.compare_fingerprint(&self.fingerprint_reader.parse(listed.fingerprint.as_deref())?)?;
+        match &self.mark {
+            None => self.compare_fingerprint(&self.fingerprint_reader.parse(listed.fingerprint.as_deref())?)?,
+            Some(mark) if listed.fingerprint.as_ref() == Some(mark) => {}
+            Some(_) => self.ensure_unchanged().await?,
+        }
         Ok(listed.transactions)
     }
 
