@@ -31,6 +31,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 const STATUS_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// `lock_timeout` of each session.
 const LOCK_TIMEOUT: &str = "30s";
+/// A transaction of a holder of the lease keeps the next holder waiting, so the server ends the session of one that is
+/// suspended or unplugged within a transaction as soon as that of the lease. Nothing waits for anything else than the
+/// server within a transaction.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "4s";
 
 /// Whether the sessions of a command may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +235,7 @@ pub(super) async fn apply_settings(
          set_config('lock_timeout', $3, $5), set_config('jit', 'off', $5), set_config('enable_bitmapscan', 'off', $5), \
          set_config('default_transaction_isolation', 'read committed', $5), \
          CASE WHEN $4 THEN set_config('default_transaction_read_only', 'on', $5) END, \
-         set_config('idle_in_transaction_session_timeout', '0', $5), \
+         set_config('idle_in_transaction_session_timeout', $6, $5), \
          set_config('row_security', 'off', $5), \
          CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', $5) END",
     )
@@ -241,6 +245,7 @@ pub(super) async fn apply_settings(
     // What a provider or an administrator has made read-only stays so, also when that happens in an open session.
     .bind(access != Access::ReadWrite)
     .bind(scope == SettingScope::Transaction)
+    .bind(IDLE_IN_TRANSACTION_TIMEOUT)
     .execute(&mut *connection)
     .await?;
     Ok(())

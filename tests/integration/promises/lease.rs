@@ -65,6 +65,38 @@ async fn a_suspended_leader_is_replaced_and_stands_by_afterwards() {
     expect_truth(&env).await;
 }
 
+/// A transaction that no client ends keeps its locks, so the server has to end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_suspended_within_a_transaction_is_replaced() {
+    let env = environment_of(100, Setup::default()).await;
+    let first = env.start("first", &["run"]);
+    env.converges(Duration::from_secs(20)).await;
+    let mut second = env.start("run", &["run"]);
+    env.eventually("the second daemon stands by", async || env.printed("run", "err").contains("standing by")).await;
+
+    let mut blocker = env.database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE imsync.account IN SHARE MODE")
+        .execute(&mut blocker)
+        .await
+        .expect("the table can be locked");
+    env.execute("UPDATE users SET city = 'work', updated_at = now()").await;
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'imsync.account'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    env.eventually("the first daemon records outcomes", async || env.number(waits).await > 0).await;
+    signal(&first, "STOP");
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.expect("the lock can be released");
+
+    let second_pid = second.id();
+    env.eventually("the second daemon holds the lease", async || pid_of_holder(&env).await == second_pid).await;
+    env.converges(Duration::from_secs(20)).await;
+    signal(&first, "CONT");
+    env.eventually("the first daemon stands by", async || env.printed("first", "err").contains("standing by:")).await;
+    signal(&second, "TERM");
+    assert_eq!(ended(&mut second).await, Some(0));
+    assert_eq!(in_flight_twice(&env), vec![]);
+    expect_truth(&env).await;
+}
+
 /// The epoch rises as if another process had taken the lease unnoticed. The writes of the former holder are rolled
 /// back, and it takes the lease again.
 #[tokio::test(flavor = "multi_thread")]
