@@ -169,9 +169,10 @@ pub fn of_present_account(
 ) -> AttributeDiff {
     let mut diff = AttributeDiff::unchanged(desired.account.clone());
     let account_rejection = rejections.iter().find(|rejection| rejection.attribute.is_none());
-    let desired_digest = rules.digest_key.of_desired_values(&desired.values);
-    let account_blocked = !rules.force
-        && account_rejection.is_some_and(|rejection| !rejection.due && rejection.desired_digest == desired_digest);
+    let is_same =
+        |rejection: &PriorRejection| rejection.desired_digest == rules.digest_key.of_desired_values(&desired.values);
+    let account_blocked =
+        !rules.force && account_rejection.is_some_and(|rejection| !rejection.due && is_same(rejection));
 
     for (desired, index) in desired.values.iter().zip(rules.attribute_indexes.iter().copied()) {
         diff.compare(&AttributeInput {

@@ -149,7 +149,7 @@ impl RecordBuilder {
             code: Some(refusal.code),
             reason: refusal.reason.clone(),
             desired_digest: if refusal.of_account {
-                diff.desired_digest
+                diff.desired_digest(&self.digest_key)
             } else {
                 self.digest_key.of_value(value.unwrap_or(REMOVAL))
             },

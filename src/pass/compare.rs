@@ -260,7 +260,7 @@ impl PageComparer {
             Some(StoredAccount::UpToDate) => StoredPart::default(),
             None => StoredPart { is_unsure: true, ..StoredPart::default() },
         };
-        let mut desired_digest = 0;
+        let mut values = Vec::new();
         let is_gone = matches!(mapped, MappedRow::Gone(_));
         let difference = match mapped {
             MappedRow::NoAccount => return None,
@@ -273,8 +273,9 @@ impl PageComparer {
                     }
                     known.acknowledged = self.as_acknowledged(&desired.values);
                 }
-                desired_digest = rules.digest_key.of_desired_values(&desired.values);
-                diff::of_present_account(&desired, &known.acknowledged, &rejected, rules)
+                let difference = diff::of_present_account(&desired, &known.acknowledged, &rejected, rules);
+                values = desired.values;
+                difference
             }
         };
         let AttributeDiff { mut change, mut refused, resolved, stays_in_doubt: unresolvable } = difference;
@@ -302,7 +303,7 @@ impl PageComparer {
             refused,
             resolved,
             standing: rejected.iter().map(|rejected| rejected.attribute).collect(),
-            desired_digest,
+            desired: values,
             unresolvable,
         };
         (diff.needs_delivery() || removal_waits || unresolvable).then_some(diff)

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, LocalRefusal, Rows};
+use crate::diff::DigestKey;
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change, DesiredValue, LocalRefusal, Rows};
 use crate::push::ChangeOrigin;
 use crate::state::owed_removal::RemovalReason;
 
@@ -36,8 +37,8 @@ pub struct AccountDiff {
     pub resolved: Vec<Option<AttributeIndex>>,
     /// Rejections that stood before this comparison.
     pub standing: Vec<Option<AttributeIndex>>,
-    /// The digest under which a rejection of the whole account is recorded.
-    pub desired_digest: i64,
+    /// What IM should hold of each configured attribute; empty without a row that is present.
+    pub desired: Vec<DesiredValue>,
     /// Attributes are in doubt, and no call can resolve that now.
     pub unresolvable: bool,
 }
@@ -51,6 +52,12 @@ impl AccountDiff {
     /// Whether there is something to send.
     pub fn sends(&self) -> bool {
         !self.change.set.is_empty() || !self.change.remove.is_empty()
+    }
+
+    /// The digest under which a rejection of the whole account is recorded. Few accounts are rejected, so it is not computed
+    /// for the others.
+    pub(super) fn desired_digest(&self, key: &DigestKey) -> i64 {
+        if self.desired.is_empty() { 0 } else { key.of_desired_values(&self.desired) }
     }
 
     /// Whether something differs, and neither a rejection nor an unknown outcome explains it: the row has changed.

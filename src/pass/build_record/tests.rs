@@ -9,7 +9,8 @@ use super::super::page_diff::AccountDiff;
 use super::{InDoubtDelays, OutcomeCounts, RecordBuilder};
 use crate::diff::DigestKey;
 use crate::model::{
-    Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, LocalRefusal, VendorRefusal,
+    Account, AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeOutcome, Change, DesiredValue, LocalRefusal,
+    VendorRefusal,
 };
 use crate::state::account::RetryDue;
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
@@ -38,7 +39,7 @@ fn diff() -> AccountDiff {
         refused: Vec::new(),
         resolved: Vec::new(),
         standing: Vec::new(),
-        desired_digest: 7,
+        desired: vec![DesiredValue::Value("Wien".into()), DesiredValue::Absent],
         unresolvable: false,
     }
 }
@@ -157,7 +158,8 @@ fn nothing_sent_changes_nothing() {
 fn a_refusal_of_an_account_is_recorded_once() {
     let (record, counts) = record(&diff(), refused(true), refused(true));
     assert_eq!(record.rejected.len(), 1);
-    assert_eq!((&record.rejected[0].attribute, record.rejected[0].desired_digest), (&None, 7));
+    let digest = DigestKey::new(b"a key of a sync").of_desired_values(&diff().desired);
+    assert_eq!((&record.rejected[0].attribute, record.rejected[0].desired_digest), (&None, digest));
     assert_eq!(record.accounts[0].acknowledged, [AcknowledgedValue::Unknown, AcknowledgedValue::Unknown]);
     assert_eq!(counts.rejected, 1);
 }
