@@ -32,8 +32,8 @@ const STATUS_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// `lock_timeout` of each session.
 const LOCK_TIMEOUT: &str = "30s";
 /// A transaction of a holder of the lease keeps the next holder waiting, so the server ends the session of one that is
-/// suspended or unplugged within a transaction as soon as that of the lease. Nothing waits for anything else than the
-/// server within a transaction.
+/// suspended or unplugged within a transaction as soon as that of the lease. A writer waits for nothing but the server within
+/// a transaction. The transaction that creates the tables waits until the source has been examined; no lease exists then.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "4s";
 
 /// Whether the sessions of a command may write.
@@ -245,7 +245,10 @@ pub(super) async fn apply_settings(
     // What a provider or an administrator has made read-only stays so, also when that happens in an open session.
     .bind(access != Access::ReadWrite)
     .bind(scope == SettingScope::Transaction)
-    .bind(IDLE_IN_TRANSACTION_TIMEOUT)
+    .bind(match scope {
+        SettingScope::Session => IDLE_IN_TRANSACTION_TIMEOUT,
+        SettingScope::Transaction => "0",
+    })
     .execute(&mut *connection)
     .await?;
     Ok(())

@@ -161,3 +161,18 @@ async fn a_transaction_pooler_is_refused_for_source_and_state() {
         assert!(!has_state_schema(&env).await, "nothing was created through the pooler");
     }
 }
+
+/// The tables of the state are created in a transaction that stays open until the source has been examined.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_waits_for_a_busy_source() {
+    let env = TestEnvironment::set_up(Setup::default()).await;
+    env.execute(&people(5)).await;
+    let mut blocker = env.database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").execute(&mut blocker).await.unwrap();
+    let mut backfill = env.start("backfill", &["backfill"]);
+    // Longer than the server lets a writer be idle within a transaction.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    sqlx::raw_sql("COMMIT").execute(&mut blocker).await.unwrap();
+    assert_eq!(ended(&mut backfill).await, Some(0), "{}", env.printed("backfill", "err"));
+    assert_eq!(env.handle().users().len(), 5);
+}
