@@ -4,7 +4,8 @@
 //!
 //! The fingerprint follows views, functions, domains and labels, which takes PostgreSQL about four times as long as the rest
 //! of a transaction list. The columns of a table depend on none of them except labels: the base of a domain never changes,
-//! and a type is replaced only with the column. So one row of `pg_class` and the rows of `pg_attribute` show every change.
+//! and a type is replaced only with the column. So one row of `pg_class`, the rows of `pg_attribute`, and the expressions of
+//! generated columns show every change.
 
 use crate::quote::literal;
 
