@@ -156,6 +156,22 @@ pub(super) enum CliCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Explain why an account has, or lacks, an attribute
+    ///
+    /// Shows the row, what the mapping makes of it, what IM acknowledged and holds now, and what happens next. ID is the IM account, or the text of the account column. Changes nothing. The exit code is 1 when neither the
+    /// table, the state nor IM knows the account.
+    #[command(after_long_help = help::EXPLAIN)]
+    Explain {
+        /// The account
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Do not ask IM what it holds
+        #[arg(long)]
+        no_im: bool,
+        /// Print the explanation as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List rejected accounts and values with their reasons, or retry them
     ///
     /// A rejection is an account or an attribute that imsync could not send, because its value is not valid or because
@@ -168,6 +184,17 @@ pub(super) enum CliCommand {
         #[arg(long)]
         all: bool,
         /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the attribute names of the app beside the mapping, or set missing names
+    ///
+    /// An app has ten slots for attribute names. imsync can set a value only where the app knows the name.
+    #[command(after_long_help = help::ATTRIBUTES, args_conflicts_with_subcommands = true)]
+    Attributes {
+        #[command(subcommand)]
+        action: Option<AttributesAction>,
+        /// Print the slots as JSON
         #[arg(long)]
         json: bool,
     },
@@ -214,6 +241,19 @@ pub(super) enum RejectedAction {
         /// Retry only this account (repeatable)
         #[arg(long = "account", value_name = "ID")]
         accounts: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AttributesAction {
+    /// Set the names that the mapping needs and the app does not know, in free slots
+    ///
+    /// Shows which name gets which slot, and asks. Never renames, moves or removes a name.
+    #[command(after_long_help = help::ATTRIBUTES_APPLY)]
+    Apply {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

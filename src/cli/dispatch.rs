@@ -2,7 +2,7 @@
 //!
 //! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
 
-use super::args::{Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
+use super::args::{AttributesAction, Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
 use crate::commands;
 use crate::commands::exit::CommandResult;
 use crate::commands::options::GlobalOptions;
@@ -25,9 +25,17 @@ impl Cli {
             CliCommand::Preview { full, limit, accounts, json } => {
                 commands::preview::run(global, commands::preview::PreviewArgs { full, limit, accounts, json }).await
             }
+            CliCommand::Explain { id, no_im, json } => {
+                let args = commands::explain::ExplainArgs { id, no_im, json };
+                Box::pin(commands::explain::run(global, args)).await
+            }
             CliCommand::Rejected { action: None, all, json } => commands::rejected::list(global, all, json).await,
             CliCommand::Rejected { action: Some(RejectedAction::Retry { accounts }), .. } => {
                 commands::rejected::retry(global, accounts).await
+            }
+            CliCommand::Attributes { action: None, json } => commands::attributes::list(global, json).await,
+            CliCommand::Attributes { action: Some(AttributesAction::Apply { yes }), .. } => {
+                commands::attributes::apply(global, yes).await
             }
             CliCommand::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
             CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),

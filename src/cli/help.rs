@@ -54,6 +54,12 @@ Examples:
   imsync preview --limit 20     Show the first 20 accounts of the next pass
   imsync preview --full --json  Show all that a backfill would send, as JSON";
 
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  imsync explain u42            Why this account has, or lacks, an attribute
+  imsync explain u42 --no-im    Without a call to IM
+  imsync explain u42 --json | jq -r .verdict";
+
 pub(super) const REJECTED: &str = "\
 Examples:
   imsync rejected               Group the rejections by reason
@@ -64,6 +70,22 @@ pub(super) const REJECTED_RETRY: &str = "\
 Examples:
   imsync rejected retry
   imsync rejected retry --account u42";
+
+pub(super) const ATTRIBUTES: &str = "\
+Examples:
+  imsync attributes             Show the ten slots of the app
+  imsync attributes apply       Set missing names in free slots, after a question
+  imsync attributes --json | jq .missing";
+
+pub(super) const ATTRIBUTES_APPLY: &str = "\
+Examples:
+  imsync attributes apply
+  imsync attributes apply --yes   Without a question, for scripts
+
+Exit codes:
+  0  The app knows every mapped name.
+  1  No slot is free, IM refused, or the names changed in the meantime.
+  2  Nobody can be asked and --yes is missing, or the configuration is wrong.";
 
 pub(super) const MIGRATE: &str = "\
 Examples:

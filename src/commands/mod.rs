@@ -5,10 +5,12 @@
 //! Shared files: `exit` (exit codes and failures), `options` (global options), `output` (printing and formatting),
 //! `one_shot` (a single pass with the lease), `progress` (the progress of a pass on stderr).
 
+pub mod attributes;
 pub mod backfill;
 pub mod check;
 pub mod demo;
 pub mod exit;
+pub mod explain;
 pub mod migrate;
 mod one_shot;
 pub mod options;

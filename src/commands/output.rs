@@ -3,7 +3,7 @@
 //! Owns: what every command prints in the same way. Must not know: what a command does.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use crate::pass::{PassOutcome, PassReport};
 
@@ -26,6 +26,11 @@ pub(super) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Whether results for a person are coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+pub(super) fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Escapes the characters of a text from the database that could send commands to a terminal or change the direction of

@@ -186,8 +186,15 @@ impl Client {
     }
 
     /// Defines the app's attribute names by number (0 to 9). Numbers that are not given do not change (assumed).
-    pub async fn set_attr_names(&self, names: &BTreeMap<u8, String>) -> Result<(), CallError> {
-        let body = wire::set_attr_names(names).into();
+    ///
+    /// `attribute_type`: what these attributes belong to, for `timpush` only: 0 for `UserIDs`, 1 for `RegistrationIDs`. IM
+    /// refuses another type than a number has.
+    pub async fn set_attr_names(
+        &self,
+        names: &BTreeMap<u8, String>,
+        attribute_type: Option<u8>,
+    ) -> Result<(), CallError> {
+        let body = wire::set_attr_names(names, attribute_type).into();
         let request = ApiRequest { command: ApiCommand::SetAttrName, body, accounts: Vec::new(), set: &[] };
         self.call(&request).await.map(|_| ())
     }

@@ -46,6 +46,8 @@ struct GetAttrBody<'a> {
 #[serde(rename_all = "PascalCase")]
 struct SetAttrNameBody<'a> {
     attr_names: &'a BTreeMap<u8, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attr_types: Option<BTreeMap<u8, u8>>,
 }
 
 #[derive(Serialize)]
@@ -92,8 +94,10 @@ pub(super) fn get_attr(accounts: &[&str]) -> Vec<u8> {
 }
 
 /// The body of a call that defines attribute names.
-pub(super) fn set_attr_names(names: &BTreeMap<u8, String>) -> Vec<u8> {
-    body(&SetAttrNameBody { attr_names: names })
+pub(super) fn set_attr_names(names: &BTreeMap<u8, String>, attribute_type: Option<u8>) -> Vec<u8> {
+    let attr_types =
+        attribute_type.map(|attribute_type| names.keys().map(|number| (*number, attribute_type)).collect());
+    body(&SetAttrNameBody { attr_names: names, attr_types })
 }
 
 /// The body of a call that checks which accounts exist.
@@ -243,7 +247,11 @@ mod tests {
         assert_eq!(text(remove_attr(&remove)), r#"{"UserAttrs":[{"To_Account":"xiaojun013","Attrs":["sex","city"]}]}"#);
         assert_eq!(text(get_attr(&["xiaojun012", "用户"])), r#"{"To_Account":["xiaojun012","用户"]}"#);
         let names = BTreeMap::from([(0, "sex".to_owned()), (1, "city".to_owned())]);
-        assert_eq!(text(set_attr_names(&names)), r#"{"AttrNames":{"0":"sex","1":"city"}}"#);
+        assert_eq!(text(set_attr_names(&names, None)), r#"{"AttrNames":{"0":"sex","1":"city"}}"#);
+        assert_eq!(
+            text(set_attr_names(&names, Some(1))),
+            r#"{"AttrNames":{"0":"sex","1":"city"},"AttrTypes":{"0":1,"1":1}}"#
+        );
         assert_eq!(text(empty()), "{}");
     }
 

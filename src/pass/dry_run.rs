@@ -64,9 +64,9 @@ pub struct DryRunSummary {
 /// Tries passes without changing anything.
 #[derive(Debug)]
 pub struct DryRun {
-    reader: PageReader,
-    row: Option<SyncRow>,
-    comparer: PageComparer,
+    pub(super) reader: PageReader,
+    pub(super) row: Option<SyncRow>,
+    pub(super) comparer: PageComparer,
 }
 
 /// The pass that is tried.
@@ -216,7 +216,7 @@ impl DryRun {
         }
     }
 
-    fn full_pass_schedule(&self, position: &ReadPosition) -> FullPassSchedule {
+    pub(super) fn full_pass_schedule(&self, position: &ReadPosition) -> FullPassSchedule {
         let Some(row) = &self.row else { return FullPassSchedule::of_new_sync() };
         let every = self.reader.config.schedule.full_every;
         FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())

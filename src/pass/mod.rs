@@ -21,6 +21,7 @@
 //! | `met_accounts`, `gone_search` | the stored accounts that a full pass has met, and the search for those that are gone |
 //! | `repairs`, `count_repairs` | changes that only a full pass has seen |
 //! | `dry_run`, `predicted_removals` | what a pass would do |
+//! | `explain` | what is known of one account |
 
 mod account_backoff;
 mod accounts_in_flight;
@@ -40,6 +41,7 @@ mod delivery_queue;
 pub mod dry_run;
 mod engine;
 mod error;
+pub mod explain;
 mod finish;
 mod full;
 mod full_pass_schedule;

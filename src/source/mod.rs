@@ -30,7 +30,7 @@
 //! | `statements` | the SQL over the customer's table |
 //! | `list_transactions` | reads the clock and the open transactions |
 //! | [`watermark`] | from which point on a row may not have been read yet |
-//! | `fingerprint` | what the stored watermark and values depend on |
+//! | `fingerprint`, `fingerprint_mark` | what the stored watermark and values depend on; a text that shows it unchanged |
 //! | `error` | [`SourceError`] |
 
 mod activity;
@@ -75,6 +75,6 @@ pub use connect::SourceConnection;
 pub use error::SourceError;
 pub use fingerprint::{SourceChanges, SourceFingerprint};
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};
-pub use reader::{OutlyingRows, Source};
+pub use reader::{OutlyingRows, Source, WhyGone};
 pub use sample::{RowSample, SampleMethod};
 pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

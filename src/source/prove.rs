@@ -77,8 +77,9 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         far_future,
         far_future_after,
         newest_counters,
-        // Only serve `check` and warnings.
+        // Only serve `check`, `explain` and warnings.
         newest_stamp_offset: _,
+        gone_reasons: _,
         keys_of_accounts: _,
         sample: _,
         first_rows: _,

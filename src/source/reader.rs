@@ -77,6 +77,15 @@ pub struct Source {
     pub(super) poll_state: PollState,
 }
 
+/// Why a row counts as gone. Both may be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhyGone {
+    /// The deleted column says so.
+    pub deleted: bool,
+    /// The filter is not true for it. Not evaluated for a row that is marked as deleted.
+    pub filtered: bool,
+}
+
 impl Source {
     /// What stored positions and values depend on, as it was when this connection was opened.
     pub fn fingerprint(&self) -> &SourceFingerprint {
@@ -293,6 +302,13 @@ impl Source {
             found.unreadable.extend(unreadable);
         }
         Ok(found)
+    }
+
+    /// Why the rows of this account count as gone.
+    pub async fn why_gone(&mut self, account: &Account) -> Result<WhyGone, SourceError> {
+        let texts: Vec<String> = account_texts(&self.config, self.account_type, account).collect();
+        let row = self.session.row(sqlx::query(self.statements.gone_reasons.clone()).bind(texts)).await?;
+        Ok(WhyGone { deleted: row.try_get(0)?, filtered: row.try_get(1)? })
     }
 
     /// Which of these accounts have a row whose watermark is at or after `from`, less the slack. Without a watermark column

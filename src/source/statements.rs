@@ -89,6 +89,9 @@ pub(super) struct Statements {
     pub(super) stamped_since: Option<SqlStr>,
     /// Account, watermark and whether the row is gone, of the rows whose account is one of the texts `$1`.
     pub(super) keys_of_accounts: SqlStr,
+    /// Whether one of the rows whose account is one of the texts `$1` is marked as deleted, and whether the filter leaves one
+    /// out.
+    pub(super) gone_reasons: SqlStr,
     /// Rows at random from `$1` percent of the blocks of the table.
     pub(super) sample: PageStatement,
     /// The first rows that the relation returns.
@@ -123,14 +126,19 @@ impl StatementInputs<'_> {
         format!("{}.{}", identifier(self.schema), identifier(self.table))
     }
 
-    /// The condition under which a row counts as gone.
-    fn gone_condition(&self) -> String {
+    /// The conditions under which a row counts as gone: that of the deleted column, and that of the filter.
+    fn gone_conditions(&self) -> [Option<String>; 2] {
         let deleted = self
             .deleted
             .map(|(name, boolean)| format!("{} IS {}", self.column(name), if boolean { "TRUE" } else { "NOT NULL" }));
         // On a line of its own, so that a comment at its end does not swallow the parenthesis.
         let filtered = self.filter.map(|filter| format!("(\n{filter}\n) IS NOT TRUE"));
-        let conditions: Vec<String> = deleted.into_iter().chain(filtered).collect();
+        [deleted, filtered]
+    }
+
+    /// The condition under which a row counts as gone.
+    fn gone_condition(&self) -> String {
+        let conditions: Vec<String> = self.gone_conditions().into_iter().flatten().collect();
         if conditions.is_empty() { "FALSE".to_owned() } else { conditions.join(" OR ") }
     }
 
@@ -260,6 +268,7 @@ impl StatementInputs<'_> {
                 "SELECT {account}::text, {stamp}::text, ({}) FROM {relation} WHERE {account} = ANY ($1::text[]::{account_type}[])",
                 self.gone_condition()
             )),
+            gone_reasons: self.gone_reasons(&account),
             sample: sampled("TABLESAMPLE SYSTEM ($1::text::pg_catalog.float4) ORDER BY pg_catalog.random()"),
             first_rows: sampled(""),
             newest_counters: self.newest_counters(),
@@ -300,6 +309,19 @@ impl StatementInputs<'_> {
         let identity = relation_statement(self.schema, self.table);
         parts.push(format!("(SELECT NULL, NULL, FALSE, {nulls}{}, ({identity}))", PollPart::Relation as i32));
         Some(sql(parts.join(" UNION ALL ")))
+    }
+
+    fn gone_reasons(&self, account: &str) -> SqlStr {
+        let [deleted, filtered] = self.gone_conditions().map(|condition| condition.unwrap_or("FALSE".to_owned()));
+        // The filter may raise an error for a row whose values were blanked when it was marked as deleted.
+        let filtered = format!("CASE WHEN {deleted} THEN FALSE ELSE {filtered} END");
+        let reasons = [deleted, filtered].map(|reason| format!("coalesce(pg_catalog.bool_or({reason}), FALSE)"));
+        sql(format!(
+            "SELECT {} FROM {} WHERE {account} = ANY ($1::text[]::{}[])",
+            reasons.join(", "),
+            self.relation(),
+            self.account.1.sql()
+        ))
     }
 
     fn newest_counters(&self) -> Option<SqlStr> {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -122,6 +123,29 @@ impl State {
             Ok((number, stored_account(row, generation)?))
         };
         rows.iter().map(numbered).collect()
+    }
+
+    /// When the newest outcome of this account was recorded; `None` without a row.
+    pub async fn acknowledged_at(&self, sync_id: i32, account: &Account) -> Result<Option<DateTime<Utc>>, StateError> {
+        Ok(sqlx::query_scalar("SELECT acknowledged_at FROM account WHERE sync_id = $1 AND account = $2")
+            .bind(sync_id)
+            .bind(account.as_str())
+            .fetch_optional(self.pool())
+            .await?)
+    }
+
+    /// Whether the next pass looks at this account whatever its row says: a value is unknown and its retry is due, or an
+    /// earlier pass left the account to it.
+    pub async fn is_retry_due(&self, sync_id: i32, account: &Account) -> Result<bool, StateError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM account WHERE sync_id = $1 AND account = $2 \
+             AND in_doubt_retry_at <= clock_timestamp()) \
+             OR EXISTS (SELECT FROM deferred_account WHERE sync_id = $1 AND account = $2)",
+        )
+        .bind(sync_id)
+        .bind(account.as_str())
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// The next `limit` accounts after `after`, in ascending order, for which a value, a rejection or an owed removal is

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::database::State;
@@ -147,21 +148,34 @@ impl State {
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ListedRejection {
-                    account: row.try_get(0)?,
-                    attribute: row.try_get(1)?,
-                    code: row.try_get(2)?,
-                    reason: row.try_get(3)?,
-                    first_at: row.try_get(4)?,
-                    last_at: row.try_get(5)?,
-                    attempts: row.try_get(6)?,
-                    next_at: row.try_get(7)?,
-                })
-            })
-            .collect()
+        rows.iter().map(listed).collect()
     }
+
+    /// The rejections of this account.
+    pub async fn rejections_of(&self, sync_id: i32, account: &Account) -> Result<Vec<ListedRejection>, StateError> {
+        let rows = sqlx::query(
+            "SELECT account, nullif(attribute, ''), code, reason, first_at, last_at, attempts, next_at FROM rejection \
+             WHERE sync_id = $1 AND account = $2 ORDER BY attribute",
+        )
+        .bind(sync_id)
+        .bind(account.as_str())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(listed).collect()
+    }
+}
+
+fn listed(row: &PgRow) -> Result<ListedRejection, StateError> {
+    Ok(ListedRejection {
+        account: row.try_get(0)?,
+        attribute: row.try_get(1)?,
+        code: row.try_get(2)?,
+        reason: row.try_get(3)?,
+        first_at: row.try_get(4)?,
+        last_at: row.try_get(5)?,
+        attempts: row.try_get(6)?,
+        next_at: row.try_get(7)?,
+    })
 }
 
 impl StateWriter {

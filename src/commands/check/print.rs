@@ -7,7 +7,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use crate::commands::output::{escape_for_terminal, ignore_broken_pipe, print_json, print_line};
+use crate::commands::output::{colours, escape_for_terminal, ignore_broken_pipe, print_json, print_line};
 use crate::finding::{Finding, Findings, Severity};
 
 pub(super) fn findings(findings: &Findings, json: bool) -> io::Result<()> {
@@ -16,7 +16,7 @@ pub(super) fn findings(findings: &Findings, json: bool) -> io::Result<()> {
         return ignore_broken_pipe(print_json(&serde_json::json!({ "ok": ok, "findings": findings.0 })));
     }
     let is_terminal = io::stdout().is_terminal();
-    let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = colours();
     let longest = findings.0.iter().map(|finding| finding.id().len()).max().unwrap_or_default();
     let width = if is_terminal { longest } else { 0 };
     for finding in &findings.0 {

@@ -5,12 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+mod attributes;
 mod backfill;
 mod binding;
 mod check;
 mod check_rows;
 mod connections;
 mod daemon;
+mod explain;
 mod finding_ids;
 mod hardened_servers;
 mod http;

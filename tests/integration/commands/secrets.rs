@@ -7,7 +7,7 @@ use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEY: &str = "key-Okapi-0815-distinctive";
 
-const EVERY_COMMAND: [&[&str]; 13] = [
+const EVERY_COMMAND: [&[&str]; 16] = [
     &["check", "--offline"],
     &["check"],
     &["migrate", "--print"],
@@ -18,12 +18,16 @@ const EVERY_COMMAND: [&[&str]; 13] = [
     &["status"],
     &["status", "--json"],
     &["preview", "--full"],
+    &["explain", "u0001"],
+    &["attributes"],
+    &["attributes", "apply", "--yes"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate", "--rebind"],
 ];
 
-const COMMANDS_THAT_CALL_IM: [&[&str]; 3] = [&["check"], &["backfill"], &["run", "--once"]];
+const COMMANDS_THAT_CALL_IM: [&[&str]; 5] =
+    [&["check"], &["backfill"], &["run", "--once"], &["explain", "u0001"], &["attributes"]];
 
 /// Everything that imsync has printed, logged, served or stored: a description and the text.
 type Outputs = Vec<(String, String)>;

@@ -29,7 +29,7 @@ async fn imsync(directory: &Path, arguments: &[&str]) -> CommandOutput {
     run(command).await
 }
 
-const EVERY_COMMAND: [&[&str]; 13] = [
+const EVERY_COMMAND: [&[&str]; 17] = [
     &["run"],
     &["run", "--once"],
     &["backfill"],
@@ -38,6 +38,10 @@ const EVERY_COMMAND: [&[&str]; 13] = [
     &["check", "--offline"],
     &["status"],
     &["preview"],
+    &["explain", "u1"],
+    &["explain", "u1", "--no-im"],
+    &["attributes"],
+    &["attributes", "apply"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate"],
@@ -69,7 +73,7 @@ impl ConnectionDetector {
 async fn a_wrong_command_line_exits_with_2() {
     let detector = ConnectionDetector::bind();
     let directory = configured(detector.port());
-    let wrong: [&[&str]; 12] = [
+    let wrong: [&[&str]; 14] = [
         &[],
         &["frobnicate"],
         &["run", "--json"],
@@ -79,6 +83,8 @@ async fn a_wrong_command_line_exits_with_2() {
         &["preview", "--limit", "many"],
         &["backfill", "--account"],
         &["rejected", "--all", "retry"],
+        &["attributes", "--json", "apply"],
+        &["explain"],
         &["status", "-q", "-v"],
         &["status", "--log-format", "xml"],
         &["simulate", "--fault", "explode"],
@@ -88,7 +94,7 @@ async fn a_wrong_command_line_exits_with_2() {
         assert!(ran.stdout.is_empty(), "errors go to stderr: {ran:?}");
         assert!(!ran.stderr.is_empty(), "imsync {arguments:?} prints no error");
     }
-    for later in ["explain", "verify", "attributes", "init", "history", "forget", "completions"] {
+    for later in ["verify", "init", "history", "forget", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
     detector.assert_unused();
@@ -123,15 +129,25 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     // Only commands that call IM read the secret key.
     std::fs::write(&file, right).unwrap();
     std::fs::remove_file(directory.path().join("secret_key")).unwrap();
-    let calling: [&[&str]; 5] = [&["run"], &["run", "--once"], &["backfill"], &["check"], &["check", "--offline"]];
+    let calling: [&[&str]; 8] = [
+        &["run"],
+        &["run", "--once"],
+        &["backfill"],
+        &["check"],
+        &["check", "--offline"],
+        &["explain", "u1"],
+        &["attributes"],
+        &["attributes", "apply"],
+    ];
     for arguments in calling {
         imsync(directory.path(), arguments).await.expect_code(2).expect_all(&["im.secret_key_file", "secret_key"]);
     }
     detector.assert_unused();
     drop(detector);
-    let reading: [&[&str]; 7] = [
+    let reading: [&[&str]; 8] = [
         &["status"],
         &["preview"],
+        &["explain", "u1", "--no-im"],
         &["backfill", "--dry-run"],
         &["rejected"],
         &["rejected", "retry"],
@@ -187,9 +203,9 @@ const HELP_WIDTH: usize = 100;
 
 /// The arguments that print a help text, and the file that pins the text.
 fn help_texts() -> Vec<(Vec<&'static str>, String)> {
-    let commands = ["", "run", "backfill", "check", "status", "preview", "rejected", "rejected retry", "migrate"];
+    let commands = ["", "run", "backfill", "check", "status", "preview", "explain", "rejected", "rejected retry"];
     let mut texts = Vec::new();
-    for command in commands.into_iter().chain(["simulate", "demo"]) {
+    for command in commands.into_iter().chain(["attributes", "attributes apply", "migrate", "simulate", "demo"]) {
         let name = if command.is_empty() { "imsync".to_owned() } else { command.replace(' ', "-") };
         for (flag, file) in [("--help", format!("{name}.txt")), ("-h", format!("{name}-short.txt"))] {
             texts.push((command.split_whitespace().chain([flag]).collect(), file));

@@ -11,7 +11,7 @@ async fn requests_have_the_documented_form() {
     assert_eq!(set(&client).await.unwrap().request_id.as_deref(), Some("r-1"));
     client.remove_attr(&[RemoveUser { account: "alice", names: vec!["city"] }]).await.unwrap();
     client.attr_names().await.unwrap();
-    client.set_attr_names(&BTreeMap::from([(0, "city".to_owned())])).await.unwrap();
+    client.set_attr_names(&BTreeMap::from([(0, "city".to_owned())]), None).await.unwrap();
     let received = server.received();
     let paths: Vec<&str> = received.iter().map(|request| request.path.as_str()).collect();
     assert_eq!(
