@@ -198,6 +198,16 @@ pub(super) enum CliCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Remove everything that imsync has set and stored for an account without a row
+    ///
+    /// Removes from IM what imsync has set for the account, also with `removal.gone = "keep"`, then every trace of it from
+    /// the state tables. Refused while the table has a row for the account. Needs the lease, so stop the daemon first.
+    #[command(after_long_help = help::FORGET)]
+    Forget {
+        /// The account: the IM account, or the text of the account column
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Create or upgrade the state tables
     #[command(after_long_help = help::MIGRATE)]
     Migrate {

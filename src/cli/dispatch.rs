@@ -37,6 +37,7 @@ impl Cli {
             CliCommand::Attributes { action: Some(AttributesAction::Apply { yes }), .. } => {
                 commands::attributes::apply(global, yes).await
             }
+            CliCommand::Forget { id } => Box::pin(commands::forget::run(global, id)).await,
             CliCommand::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
             CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),
             CliCommand::Simulate(flags) => commands::simulate::run(global, flags.into()).await,

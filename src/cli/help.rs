@@ -87,6 +87,15 @@ Exit codes:
   1  No slot is free, IM refused, or the names changed in the meantime.
   2  Nobody can be asked and --yes is missing, or the configuration is wrong.";
 
+pub(super) const FORGET: &str = "\
+Examples:
+  imsync forget u42             After the row of u42 was deleted
+
+Exit codes:
+  0  No trace is left.
+  1  The table has a row for the account, another imsync holds the lease, or IM
+     may still hold a value. Run the command again.";
+
 pub(super) const MIGRATE: &str = "\
 Examples:
   imsync migrate                Create or upgrade the state tables

@@ -11,6 +11,7 @@ pub mod check;
 pub mod demo;
 pub mod exit;
 pub mod explain;
+pub mod forget;
 pub mod migrate;
 mod one_shot;
 pub mod options;

@@ -92,6 +92,14 @@ impl GlobalOptions {
     }
 }
 
+/// The account that an argument names, as [`parse_accounts`] does.
+pub(super) fn parse_account(config: &Config, id: &str) -> Result<Account, CommandFailure> {
+    let named = parse_accounts(config, &[id.to_owned()]).pop();
+    named
+        .filter(|account| !account.as_str().is_empty())
+        .ok_or_else(|| CommandFailure::usage("the ID of an account is empty"))
+}
+
 /// The accounts that `--account` names, sorted and without duplicates.
 ///
 /// An ID is an IM account, or the text of the account column where it cannot be taken for an IM account.

@@ -21,7 +21,7 @@
 //! | `met_accounts`, `gone_search` | the stored accounts that a full pass has met, and the search for those that are gone |
 //! | `repairs`, `count_repairs` | changes that only a full pass has seen |
 //! | `dry_run`, `predicted_removals` | what a pass would do |
-//! | `explain` | what is known of one account |
+//! | `explain`, `forget` | what is known of one account; removing all of it |
 
 mod account_backoff;
 mod accounts_in_flight;
@@ -43,6 +43,7 @@ mod engine;
 mod error;
 pub mod explain;
 mod finish;
+mod forget;
 mod full;
 mod full_pass_schedule;
 mod full_steps;
@@ -75,6 +76,7 @@ mod source_change;
 pub use compare::PageComparer;
 pub use engine::Engine;
 pub use error::PassError;
+pub use forget::Forgotten;
 pub use full::{FullPass, FullPassStep};
 pub use full_pass_schedule::FullOptions;
 pub use long_read::LongReadWatch;

@@ -36,6 +36,7 @@ mod dead_rows;
 pub mod deferred_account;
 pub mod due_work;
 mod error;
+mod forget;
 pub mod generation;
 pub mod in_doubt;
 pub mod intent;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::exit::{CommandFailure, CommandResult, Exit};
-use super::options::{CommandKind, GlobalOptions, parse_accounts};
+use super::options::{CommandKind, GlobalOptions, parse_account};
 use super::output::{escape_for_terminal, print_json};
 use crate::config::Config;
 use crate::im::Code;
@@ -41,10 +41,7 @@ pub struct ExplainArgs {
 /// Prints what is known of the account. The exit code is 1 when nobody knows it, and when IM does not answer.
 pub async fn run(global: GlobalOptions, args: ExplainArgs) -> CommandResult {
     let config = global.load(!args.no_im, CommandKind::OneShot)?;
-    let named = parse_accounts(&config, std::slice::from_ref(&args.id)).pop();
-    let account = named
-        .filter(|account| !account.as_str().is_empty())
-        .ok_or_else(|| CommandFailure::usage("the ID of an account is empty"))?;
+    let account = parse_account(&config, &args.id)?;
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::reconnect(&config, mapping.columns()).await?;
     let _reads = LongReadWatch::of_dry_run(&source);

@@ -14,6 +14,7 @@ mod connections;
 mod daemon;
 mod explain;
 mod finding_ids;
+mod forget;
 mod hardened_servers;
 mod http;
 mod http_proxy;

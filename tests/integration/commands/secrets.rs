@@ -7,7 +7,7 @@ use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEY: &str = "key-Okapi-0815-distinctive";
 
-const EVERY_COMMAND: [&[&str]; 16] = [
+const EVERY_COMMAND: [&[&str]; 17] = [
     &["check", "--offline"],
     &["check"],
     &["migrate", "--print"],
@@ -21,6 +21,7 @@ const EVERY_COMMAND: [&[&str]; 16] = [
     &["explain", "u0001"],
     &["attributes"],
     &["attributes", "apply", "--yes"],
+    &["forget", "nobody"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate", "--rebind"],

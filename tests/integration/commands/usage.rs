@@ -29,7 +29,7 @@ async fn imsync(directory: &Path, arguments: &[&str]) -> CommandOutput {
     run(command).await
 }
 
-const EVERY_COMMAND: [&[&str]; 17] = [
+const EVERY_COMMAND: [&[&str]; 18] = [
     &["run"],
     &["run", "--once"],
     &["backfill"],
@@ -42,6 +42,7 @@ const EVERY_COMMAND: [&[&str]; 17] = [
     &["explain", "u1", "--no-im"],
     &["attributes"],
     &["attributes", "apply"],
+    &["forget", "u1"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate"],
@@ -94,7 +95,7 @@ async fn a_wrong_command_line_exits_with_2() {
         assert!(ran.stdout.is_empty(), "errors go to stderr: {ran:?}");
         assert!(!ran.stderr.is_empty(), "imsync {arguments:?} prints no error");
     }
-    for later in ["verify", "init", "history", "forget", "completions"] {
+    for later in ["verify", "init", "history", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
     detector.assert_unused();
@@ -129,7 +130,7 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     // Only commands that call IM read the secret key.
     std::fs::write(&file, right).unwrap();
     std::fs::remove_file(directory.path().join("secret_key")).unwrap();
-    let calling: [&[&str]; 8] = [
+    let calling: [&[&str]; 9] = [
         &["run"],
         &["run", "--once"],
         &["backfill"],
@@ -138,6 +139,7 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
         &["explain", "u1"],
         &["attributes"],
         &["attributes", "apply"],
+        &["forget", "u1"],
     ];
     for arguments in calling {
         imsync(directory.path(), arguments).await.expect_code(2).expect_all(&["im.secret_key_file", "secret_key"]);
@@ -205,7 +207,9 @@ const HELP_WIDTH: usize = 100;
 fn help_texts() -> Vec<(Vec<&'static str>, String)> {
     let commands = ["", "run", "backfill", "check", "status", "preview", "explain", "rejected", "rejected retry"];
     let mut texts = Vec::new();
-    for command in commands.into_iter().chain(["attributes", "attributes apply", "migrate", "simulate", "demo"]) {
+    for command in
+        commands.into_iter().chain(["attributes", "attributes apply", "forget", "migrate", "simulate", "demo"])
+    {
         let name = if command.is_empty() { "imsync".to_owned() } else { command.replace(' ', "-") };
         for (flag, file) in [("--help", format!("{name}.txt")), ("-h", format!("{name}-short.txt"))] {
             texts.push((command.split_whitespace().chain([flag]).collect(), file));
