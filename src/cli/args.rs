@@ -158,8 +158,9 @@ pub(super) enum CliCommand {
     },
     /// Explain why an account has, or lacks, an attribute
     ///
-    /// Shows the row, what the mapping makes of it, what IM acknowledged and holds now, and what happens next. ID is the IM account, or the text of the account column. Changes nothing. The exit code is 1 when neither the
-    /// table, the state nor IM knows the account.
+    /// Shows the row, what the mapping makes of it, what IM acknowledged and holds now, and what happens next. ID is the IM
+    /// account, or the text of the account column. Changes nothing. The exit code is 1 when neither the table, the state nor
+    /// IM knows the account.
     #[command(after_long_help = help::EXPLAIN)]
     Explain {
         /// The account

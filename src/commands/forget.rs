@@ -79,7 +79,7 @@ async fn is_used(config: &Arc<Config>, account: &Account) -> Result<bool, Comman
             "{table} has a row for {shown}{how}, and imsync forgets only accounts without a row; delete the row first"
         )))
     };
-    match dry_run.explain(account).await?.presence {
+    match dry_run.presence(account).await? {
         Presence::Missing => Ok(is_used),
         Presence::Present | Presence::Refused(_) => refused(""),
         Presence::Gone(why) if why.filtered => refused(", which source.filter leaves out"),

@@ -5,6 +5,8 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use crate::pass::{PassOutcome, PassReport};
 
 /// Prints one line of a result to stdout.
@@ -86,6 +88,11 @@ pub(super) fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A time to the second, in UTC.
+pub(super) fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// A duration in its two largest units, such as "2 h 1 min".

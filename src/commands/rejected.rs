@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CommandKind, GlobalOptions, parse_accounts};
-use super::output::{accounts, escape_for_terminal, print_json, print_line, thousands};
+use super::output::{accounts, escape_for_terminal, print_json, print_line, thousands, time};
 use crate::state::rejection::ListedRejection;
 use crate::state::{Access, State};
 
@@ -79,7 +79,7 @@ impl Listing {
         for ((code, attribute), group) in self.groups {
             let what = attribute.map_or_else(|| "whole account".to_owned(), |name| format!("attribute {name}"));
             print_line(format!("{} ({}, {what}): {}", thousands(group.count), origin(code), group.reason))?;
-            let next_at = group.next_at.map(shown).unwrap_or_default();
+            let next_at = group.next_at.map(time).unwrap_or_default();
             print_line(format!("    for example {}; next retry {next_at}", group.examples.join(", ")))?;
         }
         if !self.all {
@@ -125,7 +125,7 @@ fn line(rejection: &ListedRejection) -> String {
         rejection.attribute.as_deref().unwrap_or("(whole account)"),
         origin(rejection.code),
         rejection.attempts,
-        shown(rejection.next_at),
+        time(rejection.next_at),
         rejection.reason
     )
 }
@@ -133,10 +133,6 @@ fn line(rejection: &ListedRejection) -> String {
 /// What refused the value: IM with a code, or imsync itself without a call.
 fn origin(code: Option<i64>) -> String {
     code.map_or_else(|| "refused by imsync".to_owned(), |code| format!("code {code}"))
-}
-
-fn shown(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Makes the rejections of these accounts due, or all rejections when `ids` is empty. The next pass retries them.

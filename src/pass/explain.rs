@@ -166,6 +166,12 @@ impl DryRun {
         Ok(Explanation { account: account.clone(), presence, row, attributes, acknowledged_at, rejection, next })
     }
 
+    /// What the table has for an account.
+    pub async fn presence(&mut self, account: &Account) -> Result<Presence, PassError> {
+        let page = self.reader.look_up(vec![account.clone()]).await?;
+        Ok(self.examine(account, &page).await?.0)
+    }
+
     async fn stored(&self, account: &Account) -> Result<StoredFacts, PassError> {
         let Some(sync) = &self.row else { return Ok(StoredFacts::default()) };
         let state = &self.reader.state;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::error::SourceError;
-use super::fingerprint_mark::mark_query;
+use super::fingerprint_mark::{from_relation, mark_query};
 use super::session::SourceSession;
 use crate::quote::literal;
 
@@ -265,13 +265,7 @@ impl FingerprintReader {
 /// Reads what a relation is, as [`SourceFingerprint::relation`] has it; no row when it does not exist. A statement that reads
 /// the relation too shows the one that it reads.
 pub(super) fn relation_statement(schema: &str, table: &str) -> String {
-    format!(
-        "SELECT concat(c.oid, ' ', c.relkind) FROM pg_catalog.pg_class AS c \
-         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = {} AND n.nspname = {}",
-        literal(table),
-        literal(schema)
-    )
+    format!("SELECT concat(c.oid, ' ', c.relkind) {}", from_relation(schema, table))
 }
 
 /// [`PARTS`] with one of [`IDENTITIES`], as one text.

@@ -1,6 +1,6 @@
 //! A text that a poll reads instead of the fingerprint: where it is the same, so is the fingerprint.
 //!
-//! Owns: the query of the mark, and which fingerprints it covers. Must not know: what the parts of a fingerprint mean.
+//! Owns: the query of the mark, and how a relation is found by its name. Must not know: what the parts of a fingerprint mean.
 //!
 //! The fingerprint follows views, functions, domains and labels, which takes PostgreSQL about four times as long as the rest
 //! of a transaction list. The columns of a table depend on none of them except labels: the base of a domain never changes,
@@ -24,9 +24,17 @@ pub(super) fn mark_query((schema, table): (&str, &str), columns: &[String], iden
            FROM pg_catalog.pg_attribute AS a \
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY (ARRAY[{}]::text[]) \
            ORDER BY a.attnum))::text \
-         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = {} AND n.nspname = {}",
+         {}",
         columns.join(", "),
+        from_relation(schema, table)
+    )
+}
+
+/// `FROM … WHERE …`, whose row `c` of `pg_class` is the relation.
+pub(super) fn from_relation(schema: &str, table: &str) -> String {
+    format!(
+        "FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = {} AND n.nspname = {}",
         literal(table),
         literal(schema)
     )

@@ -70,7 +70,8 @@ type ListedRunning = (String, i32, Option<i64>, Option<String>, bool);
 type ListedPrepared = (String, String, i64);
 
 /// The statement. `newest_counters` selects the rows with the largest values of a counter: they are as the snapshot of the
-/// statement shows them, which is older than both lists. `fingerprint` is a scalar query over the system catalogs, `FingerprintReader::query`.
+/// statement shows them, which is older than both lists. `fingerprint` is a scalar query over the system catalogs,
+/// `FingerprintReader::query`.
 ///
 /// It has no parameter, so the server plans it once for each session.
 pub(super) fn list_statement(newest_counters: Option<&SqlStr>, fingerprint: &str) -> SqlStr {

@@ -5,8 +5,8 @@
 use std::io;
 
 use super::values::{ActualValues, others};
-use super::verdict::{shown, why_gone};
-use crate::commands::output::{colours, escape_for_terminal, print_line};
+use super::verdict::{refuser, why_gone};
+use crate::commands::output::{colours, escape_for_terminal, print_line, time};
 use crate::config::Config;
 use crate::model::{AcknowledgedValue, DesiredValue};
 use crate::pass::explain::{AttributeState, ExplainedAttribute, Explanation, Presence};
@@ -27,7 +27,7 @@ pub(super) fn print(
     for (column, text) in explanation.row.iter().flatten() {
         print_line(format!("              {}: {}", escape_for_terminal(column), quoted(text.as_deref())))?;
     }
-    let acknowledged_at = explanation.acknowledged_at.map_or("nothing yet".to_owned(), shown);
+    let acknowledged_at = explanation.acknowledged_at.map_or("nothing yet".to_owned(), time);
     print_line(format!("acknowledged  {acknowledged_at}"))?;
     print_table(explanation, actual)?;
     let of_attributes = explanation.attributes.iter().filter_map(|attribute| attribute.rejection.as_ref());
@@ -114,12 +114,12 @@ fn quoted(text: Option<&str>) -> String {
 
 fn rejection_line(rejection: &ListedRejection) -> String {
     let what = rejection.attribute.as_deref().map_or("the account".to_owned(), escape_for_terminal);
-    let by = rejection.code.map_or("imsync".to_owned(), |code| format!("IM with code {code}"));
     let times = if rejection.attempts == 1 { "once".to_owned() } else { format!("{} times", rejection.attempts) };
     format!(
-        "rejected      {what} by {by}, {times} since {}, next try {}: {}",
-        shown(rejection.first_at),
-        shown(rejection.next_at),
+        "rejected      {what} by {}, {times} since {}, next try {}: {}",
+        refuser(rejection),
+        time(rejection.first_at),
+        time(rejection.next_at),
         escape_for_terminal(&rejection.reason)
     )
 }

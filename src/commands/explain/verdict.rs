@@ -4,10 +4,8 @@
 //!
 //! A part begins with an ordinary word, never with a name, because the first letter becomes a capital.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-
 use super::values::{ActualValues, problem};
-use crate::commands::output::{duration, escape_for_terminal};
+use crate::commands::output::{duration, escape_for_terminal, time};
 use crate::config::Config;
 use crate::model::{AcknowledgedValue, DesiredValue};
 use crate::pass::explain::{AttributeState, ExplainedAttribute, Explanation, NextPass, Presence, Sends};
@@ -21,7 +19,9 @@ pub(super) fn verdict(config: &Config, explanation: &Explanation, actual: Option
         Presence::Refused(refusal) => {
             vec![format!("nothing is sent for the account, and what IM holds stays: {refusal}")]
         }
-        Presence::Missing => vec![format!("the table {} has no row for the account", shown_name(&config.source.table))],
+        Presence::Missing => {
+            vec![format!("the table {} has no row for the account", escape_for_terminal(&config.source.table))]
+        }
         Presence::Gone(why) => vec![why_gone(config, *why)],
     };
     parts.extend(refusals(explanation));
@@ -30,7 +30,7 @@ pub(super) fn verdict(config: &Config, explanation: &Explanation, actual: Option
     parts.extend(kept(explanation));
     if parts.is_empty() {
         parts.push(match explanation.acknowledged_at {
-            Some(at) => format!("IM acknowledged all that the table requires, the last time at {}", shown(at)),
+            Some(at) => format!("IM acknowledged all that the table requires, the last time at {}", time(at)),
             None => "the table requires no value, and imsync has set none".to_owned(),
         });
     } else if is_gone(explanation) && parts.len() == 1 {
@@ -54,12 +54,12 @@ fn refusals(explanation: &Explanation) -> Vec<String> {
         format!(
             "the account is refused by {} ({reason}), and the next try is at {}",
             refuser(rejection),
-            shown(rejection.next_at)
+            time(rejection.next_at)
         )
     });
     let rejected = explanation.attributes.iter().filter(|attribute| attribute.state == AttributeState::Rejected);
     let of_attributes = rejected.filter_map(|attribute| {
-        let name = shown_name(&attribute.name);
+        let name = escape_for_terminal(&attribute.name);
         if let Some(problem) = problem(attribute) {
             return Some(format!("attribute {name} is not sent ({problem})"));
         }
@@ -67,13 +67,14 @@ fn refusals(explanation: &Explanation) -> Vec<String> {
         Some(format!(
             "attribute {name} is refused by {}, and the next try is at {}",
             refuser(rejection),
-            shown(rejection.next_at)
+            time(rejection.next_at)
         ))
     });
     of_account.into_iter().chain(of_attributes).collect()
 }
 
-fn refuser(rejection: &ListedRejection) -> String {
+/// Who refused a value or an account.
+pub(super) fn refuser(rejection: &ListedRejection) -> String {
     rejection.code.map_or("imsync".to_owned(), |code| format!("IM with code {code}"))
 }
 
@@ -140,7 +141,7 @@ fn kept(explanation: &Explanation) -> Vec<String> {
         } else if attribute.column.is_none() {
             "the mapping no longer names it and removal.unmapped is \"keep\"".to_owned()
         } else if matches!(attribute.desired, Some(DesiredValue::Keep)) {
-            format!("attributes.{} says keep for the text of its column", shown_name(&attribute.name))
+            format!("attributes.{} says keep for the text of its column", escape_for_terminal(&attribute.name))
         } else if is_gone(explanation) {
             "removal.gone is \"keep\"".to_owned()
         } else {
@@ -151,8 +152,10 @@ fn kept(explanation: &Explanation) -> Vec<String> {
         attribute.state == AttributeState::Kept && attribute.acknowledged.may_be_held()
     };
     let kept = explanation.attributes.iter().filter(is_kept);
-    kept.map(|attribute| format!("attribute {} stays in IM because {}", shown_name(&attribute.name), why(attribute)))
-        .collect()
+    kept.map(|attribute| {
+        format!("attribute {} stays in IM because {}", escape_for_terminal(&attribute.name), why(attribute))
+    })
+    .collect()
 }
 
 /// What IM holds instead of what it acknowledged last.
@@ -179,7 +182,7 @@ fn drift(explanation: &Explanation, actual: Option<&ActualValues>) -> Option<Str
 
 /// Why a row counts as gone.
 pub(super) fn why_gone(config: &Config, why: WhyGone) -> String {
-    let column = shown_name(config.source.deleted_column.as_deref().unwrap_or_default());
+    let column = escape_for_terminal(config.source.deleted_column.as_deref().unwrap_or_default());
     match (why.deleted, why.filtered) {
         (true, false) => format!("the row is marked as deleted in {column}"),
         (false, true) => "the row is left out by source.filter".to_owned(),
@@ -190,11 +193,7 @@ pub(super) fn why_gone(config: &Config, why: WhyGone) -> String {
 
 fn names(explanation: &Explanation, is_meant: impl Fn(&ExplainedAttribute) -> bool) -> Vec<String> {
     let meant = explanation.attributes.iter().filter(|attribute| is_meant(attribute));
-    meant.map(|attribute| shown_name(&attribute.name)).collect()
-}
-
-fn shown_name(name: &str) -> String {
-    escape_for_terminal(name)
+    meant.map(|attribute| escape_for_terminal(&attribute.name)).collect()
 }
 
 /// The pass that sees the account next.
@@ -203,7 +202,7 @@ fn which_pass(explanation: &Explanation) -> String {
     match (full_because, sees_account, full_at) {
         (Some(reason), ..) => format!("the next pass, a full one ({}),", escape_for_terminal(reason)),
         (None, true, _) => "the next pass".to_owned(),
-        (None, false, Some(at)) => format!("the full pass that is due at {}", shown(*at)),
+        (None, false, Some(at)) => format!("the full pass that is due at {}", time(*at)),
         (None, false, None) => "no full pass is scheduled: `imsync backfill`".to_owned(),
     }
 }
@@ -218,8 +217,4 @@ fn when(config: &Config, next: &NextPass) -> String {
             format!(", which begins within {}{failed}", duration(config.schedule.interval.as_secs_f64()))
         }
     }
-}
-
-pub(super) fn shown(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
