@@ -25,7 +25,7 @@ pub enum ViolationKind {
     RandomRepeated,
     /// The call exceeded the rate limit and was answered with 60007.
     RateExceeded,
-    /// An account was in two calls in flight, of which at least one writes. Their order is undefined.
+    /// An account was in two writing calls in flight. Their order is undefined.
     AccountInFlightTwice,
     /// A writing call named an account twice.
     AccountTwiceInCall,

@@ -1,7 +1,9 @@
 //! The calls in flight and the accounts in them.
 //!
-//! Owns: detecting that an account is in two calls at the same time, or in one call twice. Must not know: the log, the
+//! Owns: detecting that an account is in two writing calls at the same time, or in one twice. Must not know: the log, the
 //! counters, HTTP.
+//!
+//! A call that only reads has no effect that depends on an order, so it may overlap with any other.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,19 +26,12 @@ struct CallInFlight {
     overlaps: Vec<(Instant, Violation)>,
 }
 
-/// A call in flight that contains a certain account.
-#[derive(Clone, Copy)]
-struct AccountUse {
-    call: u64,
-    writes: bool,
-}
-
 /// All calls in flight.
 #[derive(Default)]
 pub(super) struct CallsInFlight {
     hasher: RandomState,
-    /// By hash of the account.
-    accounts: HashMap<u64, AccountUse>,
+    /// The writing call that contains the account, by hash of the account.
+    accounts: HashMap<u64, u64>,
     /// By number of the call.
     calls: HashMap<u64, CallInFlight>,
 }
@@ -46,12 +41,11 @@ impl CallsInFlight {
         self.calls.insert(id, CallInFlight::default());
     }
 
-    /// Registers the accounts of a call, and its overlaps with other calls in flight. Returns a violation for each
-    /// account that a writing call names twice.
+    /// Registers the accounts of a writing call, and its overlaps with other calls in flight. Returns a violation for each
+    /// account that it names twice.
     pub(super) fn add_accounts<'a>(
         &mut self,
         id: u64,
-        writes: bool,
         accounts: impl Iterator<Item = &'a str>,
         now: Instant,
     ) -> Vec<Violation> {
@@ -59,26 +53,15 @@ impl CallsInFlight {
         let mut hashes = Vec::new();
         for account in accounts {
             let hash = self.hasher.hash_one(account);
-            match self.accounts.get(&hash).copied() {
-                Some(other) if other.call == id => {
-                    if writes {
-                        let text = format!("account {account} is in the call twice");
-                        violations.push(Violation { call: id, kind: ViolationKind::AccountTwiceInCall, text });
-                    }
+            match self.accounts.insert(hash, id) {
+                Some(other) if other == id => {
+                    let text = format!("account {account} is in the call twice");
+                    violations.push(Violation { call: id, kind: ViolationKind::AccountTwiceInCall, text });
                     continue;
                 }
-                Some(other) => {
-                    if writes || other.writes {
-                        self.add_overlap(other.call, id, account, now);
-                    }
-                    if other.writes && !writes {
-                        // The entry of the writing call stays, so that the next writing call is compared with it.
-                        continue;
-                    }
-                }
+                Some(other) => self.add_overlap(other, id, account, now),
                 None => {}
             }
-            self.accounts.insert(hash, AccountUse { call: id, writes });
             hashes.push(hash);
         }
         if let Some(call) = self.calls.get_mut(&id) {
@@ -98,7 +81,7 @@ impl CallsInFlight {
     pub(super) fn end(&mut self, id: u64, disconnected: bool, now: Instant) -> Option<Vec<Violation>> {
         let call = self.calls.remove(&id)?;
         for hash in call.accounts {
-            if self.accounts.get(&hash).is_some_and(|account_use| account_use.call == id) {
+            if self.accounts.get(&hash) == Some(&id) {
                 self.accounts.remove(&hash);
             }
         }

@@ -138,7 +138,7 @@ impl Recorder {
         }
     }
 
-    /// Records the accounts of a call, and its overlaps with calls in flight.
+    /// Records the accounts of a writing call, and its overlaps with others in flight.
     pub(super) fn record_accounts(
         &mut self,
         id: u64,
@@ -146,9 +146,10 @@ impl Recorder {
         request: &ParsedRequest<'_>,
         now: Instant,
     ) {
-        let writes = endpoint.command.writes_users();
-        for violation in self.in_flight.add_accounts(id, writes, request.accounts(), now) {
-            self.keep_violation(violation);
+        if endpoint.command.writes_users() {
+            for violation in self.in_flight.add_accounts(id, request.accounts(), now) {
+                self.keep_violation(violation);
+            }
         }
     }
 
