@@ -10,7 +10,7 @@ PYTHON ?= python3
 BENCH_VENV = $(or $(CARGO_TARGET_DIR),target)/bench-venv
 BENCH = $(BENCH_VENV)/bin/python benches
 
-.PHONY: help demo test test-postgres lint bench bench-idle bench-limit bench-plots bench-tests bench-tools soak
+.PHONY: help demo test test-postgres lint bench bench-idle bench-limit bench-plots bench-verify bench-tests bench-tools soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,9 @@ bench-idle: bench-tools ## Measure a daemon that finds nothing to do (ROWS=10000
 
 bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=200000)
 	@$(BENCH)/limit.py
+
+bench-verify: bench-tools ## Measure verify at the vendor's limit, and what it costs a pass beside it (USERS=100000)
+	@$(BENCH)/verify.py
 
 bench-plots: bench-tools ## Draw time and memory against size, pages, changes, latency and rejections (BIG=1 adds ten million rows)
 	@$(BENCH)/plots.py

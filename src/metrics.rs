@@ -35,6 +35,8 @@ pub struct Metrics {
     pub rejections: IntCounterVec,
     /// `imsync_rejected_accounts`.
     pub rejected_accounts: IntGauge,
+    /// `imsync_drifted_accounts`.
+    pub drifted_accounts: IntGauge,
     /// `imsync_full_pass_repairs_total`.
     pub repaired: IntCounter,
     /// `imsync_im_calls_total{command,code}`.
@@ -104,6 +106,10 @@ const REJECTIONS: MetricDescription = MetricDescription {
 };
 const REJECTED_ACCOUNTS: MetricDescription =
     MetricDescription { name: "imsync_rejected_accounts", help: "Accounts with a rejection that stands." };
+const DRIFTED_ACCOUNTS: MetricDescription = MetricDescription {
+    name: "imsync_drifted_accounts",
+    help: "Accounts for which IM did not hold what the table says at the end of the last verification.",
+};
 const REPAIRED: MetricDescription = MetricDescription {
     name: "imsync_full_pass_repairs_total",
     help: "Accounts with a change that a full pass found and no incremental pass had seen.",
@@ -174,6 +180,7 @@ impl Metrics {
             accounts_pushed: int_counters(&registry, &ACCOUNTS_PUSHED, &["op"]),
             rejections: int_counters(&registry, &REJECTIONS, &["code"]),
             rejected_accounts: int_gauge(&registry, &REJECTED_ACCOUNTS),
+            drifted_accounts: int_gauge(&registry, &DRIFTED_ACCOUNTS),
             repaired: int_counter(&registry, &REPAIRED),
             im_calls: int_counters(&registry, &IM_CALLS, &["command", "code"]),
             im_call_duration: histogram(&registry, &IM_CALL_DURATION, &["command"], CALL_BUCKETS),

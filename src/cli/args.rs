@@ -173,6 +173,27 @@ pub(super) enum CliCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Read attributes back from IM and compare them with the table
+    ///
+    /// Compares a random sample of the rows, or all of them. A change that is under way does not count as a difference. Passes
+    /// that run meanwhile go first. Without --repair nothing is changed.
+    #[command(after_long_help = help::VERIFY)]
+    Verify {
+        /// Compare this many rows, drawn at random
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+        sample: u32,
+        /// Compare all rows, and the accounts that have left the table
+        #[arg(long, conflicts_with = "sample")]
+        all: bool,
+        /// Send what the table says to accounts that differ
+        ///
+        /// Needs the lease, so stop the daemon first. The removal guard counts what is removed.
+        #[arg(long)]
+        repair: bool,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List rejected accounts and values with their reasons, or retry them
     ///
     /// A rejection is an account or an attribute that imsync could not send, because its value is not valid or because

@@ -29,6 +29,11 @@ impl Cli {
                 let args = commands::explain::ExplainArgs { id, no_im, json };
                 Box::pin(commands::explain::run(global, args)).await
             }
+            CliCommand::Verify { sample, all, repair, json } => {
+                let sample = (!all).then(|| usize::try_from(sample).unwrap_or(usize::MAX));
+                let args = commands::verify::VerifyArgs { sample, repair, json };
+                Box::pin(commands::verify::run(global, args)).await
+            }
             CliCommand::Rejected { action: None, all, json } => commands::rejected::list(global, all, json).await,
             CliCommand::Rejected { action: Some(RejectedAction::Retry { accounts }), .. } => {
                 commands::rejected::retry(global, accounts).await

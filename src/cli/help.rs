@@ -60,6 +60,18 @@ Examples:
   imsync explain u42 --no-im    Without a call to IM
   imsync explain u42 --json | jq -r .verdict";
 
+pub(super) const VERIFY: &str = "\
+Examples:
+  imsync verify                 Compare 1000 random rows with IM
+  imsync verify --all           Compare the whole table; 9,400 accounts a second
+  imsync verify --all --repair  Send what the table says where IM differs
+  imsync verify --json | jq '.drifted[]'
+
+Exit codes:
+  0  IM holds what the table says, or it was repaired.
+  1  The comparison could not finish.
+  3  Something differs and was not repaired.";
+
 pub(super) const REJECTED: &str = "\
 Examples:
   imsync rejected               Group the rejections by reason

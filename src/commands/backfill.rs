@@ -8,17 +8,15 @@ use serde_json::json;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::one_shot::{LeasedEngine, run_within_limits};
+use super::open_dry_run::{OpenDryRun, open_dry_run};
 use super::options::{CommandKind, GlobalOptions, parse_accounts};
 use super::output::{accounts, calls, duration, ignore_broken_pipe, print_json, print_line, thousands};
 use super::progress::ProgressDisplay;
 use crate::clock::Shutdown;
 use crate::config::Config;
-use crate::mapping::Mapping;
-use crate::pass::dry_run::{DryRun, DryRunScope, DryRunSummary};
-use crate::pass::{FullOptions, LongReadWatch, PassKind, PassProgress, guard};
+use crate::pass::dry_run::{DryRunScope, DryRunSummary};
+use crate::pass::{FullOptions, PassKind, PassProgress, guard};
 use crate::service::signals::{self, OnHangup};
-use crate::source::Source;
-use crate::state::{Access, State};
 
 /// The arguments of `imsync backfill`.
 #[derive(Clone, Debug, Default)]
@@ -65,11 +63,7 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
 }
 
 async fn dry_run(config: Arc<Config>, args: &BackfillArgs, options: FullOptions) -> CommandResult {
-    let mapping = Arc::new(Mapping::new(&config));
-    let source = Source::connect(&config, mapping.columns()).await?;
-    let _reads = LongReadWatch::of_dry_run(&source);
-    let state = State::open(&config, Access::ReadOnly).await?;
-    let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
+    let OpenDryRun { mut dry_run, reads: _reads, .. } = open_dry_run(&config, true).await?;
     let accounts = parse_accounts(&config, &args.accounts);
     let scope = if accounts.is_empty() { DryRunScope::Full } else { DryRunScope::Accounts(accounts) };
     let summary = dry_run.run(scope, options, |_, _| true).await?;

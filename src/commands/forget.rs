@@ -6,25 +6,22 @@ use std::sync::Arc;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::one_shot::{LeasedEngine, run_within_limits};
+use super::open_dry_run::{OpenDryRun, open_dry_run};
 use super::options::{CommandKind, GlobalOptions, parse_account};
 use super::output::{duration, escape_for_terminal, ignore_broken_pipe, print_line};
 use crate::clock::Shutdown;
 use crate::config::Config;
-use crate::mapping::Mapping;
 use crate::model::Account;
-use crate::pass::dry_run::DryRun;
 use crate::pass::explain::Presence;
 use crate::pass::{Forgotten, PassKind, PassOutcome, PassProgress};
 use crate::service::signals::{self, OnHangup};
-use crate::source::Source;
-use crate::state::{Access, State};
 
 /// Forgets the account. The exit code is 1 while the table has a row for it, and when IM may still hold a value.
 pub async fn run(global: GlobalOptions, id: String) -> CommandResult {
     let config = global.load(true, CommandKind::OneShot)?;
     let account = parse_account(&config, &id)?;
     let shown = escape_for_terminal(account.as_str());
-    if !is_used(&config, &account).await? {
+    if !Box::pin(is_used(&config, &account)).await? {
         print_line(format!("nothing is stored for {shown}: this sync has not run yet"))?;
         return Ok(Exit::Done);
     }
@@ -68,11 +65,8 @@ pub async fn run(global: GlobalOptions, id: String) -> CommandResult {
 
 /// Whether the sync has run at all. Fails while the table has a row for the account.
 async fn is_used(config: &Arc<Config>, account: &Account) -> Result<bool, CommandFailure> {
-    let mapping = Arc::new(Mapping::new(config));
-    let source = Source::reconnect(config, mapping.columns()).await?;
-    let state = State::open(config, Access::ReadOnly).await?;
+    let OpenDryRun { mut dry_run, state, reads: _reads } = open_dry_run(config, false).await?;
     let is_used = state.sync_row().await?.is_some();
-    let mut dry_run = DryRun::new(Arc::clone(config), mapping, source, state).await?;
     let (table, shown) = (&config.source.table, escape_for_terminal(account.as_str()));
     let refused = |how: &str| {
         Err(CommandFailure::failed(format!(

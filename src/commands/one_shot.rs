@@ -1,4 +1,5 @@
-//! What the commands share that write once and exit: `run --once`, `backfill`, `migrate --rebind`.
+//! What the commands share that write once and exit: `run --once`, `backfill`, `verify --repair`, `forget`,
+//! `migrate --rebind`.
 //!
 //! Owns: taking and releasing the lease, the limits on a single pass, the exit code of its result. Must not know: which
 //! pass runs.
@@ -80,6 +81,19 @@ impl LeasedEngine {
         Ok(Self { lease, engine, advice })
     }
 
+    /// Releases the lease. Returns the message of the removal guard while it is tripped.
+    pub(super) async fn close(self) -> Option<String> {
+        let Self { lease, engine, advice } = self;
+        // A failure only costs time: the next holder waits one second when it does not know the time of the last call.
+        let _ = engine.store_last_call().await;
+        let tripped = engine.guard().map(guard::message);
+        lease.release().await;
+        if let Some(advice) = advice {
+            advice.finish().await;
+        }
+        tripped
+    }
+
     /// Releases the lease, prints the report of the pass and returns the exit code.
     ///
     /// `resume_hint` completes the error message of an interrupted pass: it says how the work is resumed.
@@ -89,15 +103,8 @@ impl LeasedEngine {
         json: bool,
         resume_hint: &str,
     ) -> CommandResult {
-        let Self { lease, engine, advice } = self;
-        // A failure only costs time: the next holder waits one second when it does not know the time of the last call.
-        let _ = engine.store_last_call().await;
-        let tripped = engine.guard().map(guard::message);
-        let in_doubt = engine.in_doubt_pending();
-        lease.release().await;
-        if let Some(advice) = advice {
-            advice.finish().await;
-        }
+        let in_doubt = self.engine.in_doubt_pending();
+        let tripped = Box::pin(self.close()).await;
         if json {
             ignore_broken_pipe(print_json(&report.row))?;
         } else if error.is_none() {

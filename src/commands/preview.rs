@@ -3,21 +3,18 @@
 //! Owns: the listing. Must not know: how differences are found.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::exit::{CommandFailure, CommandResult, Exit};
+use super::open_dry_run::{OpenDryRun, open_dry_run};
 use super::options::{CommandKind, GlobalOptions, parse_accounts};
 use super::output::{accounts, calls, escape_for_terminal, print_line};
 use crate::diff;
-use crate::mapping::Mapping;
 use crate::model::{AcknowledgedValue, AttributeIndex};
-use crate::pass::dry_run::{DryRun, DryRunScope, DryRunSummary};
-use crate::pass::{AccountDiff, LongReadWatch, PageComparer};
+use crate::pass::dry_run::{DryRunScope, DryRunSummary};
+use crate::pass::{AccountDiff, PageComparer};
 use crate::pass::{FullOptions, guard};
-use crate::source::Source;
-use crate::state::{Access, State};
 
 /// The arguments of `imsync preview`.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +32,7 @@ pub struct PreviewArgs {
 /// Prints the listing. Notes about it go to stderr.
 pub async fn run(global: GlobalOptions, args: PreviewArgs) -> CommandResult {
     let config = global.load(false, CommandKind::OneShot)?;
-    let mapping = Arc::new(Mapping::new(&config));
-    let source = Source::connect(&config, mapping.columns()).await?;
-    let _reads = LongReadWatch::of_dry_run(&source);
-    let state = State::open(&config, Access::ReadOnly).await?;
-    let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
+    let OpenDryRun { mut dry_run, reads: _reads, .. } = open_dry_run(&config, true).await?;
     let selected = parse_accounts(&config, &args.accounts);
     let scope = match (selected.is_empty(), args.full) {
         (false, _) => DryRunScope::Accounts(selected),

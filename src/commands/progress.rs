@@ -1,17 +1,20 @@
-//! The progress of a pass on stderr: a bar on a terminal, a line every few seconds otherwise.
+//! The progress of a pass or of a verification on stderr: a bar on a terminal, a line every few seconds otherwise.
 //!
-//! Owns: the display. Must not know: how a pass works.
+//! Owns: the display. Must not know: how a pass or a verification works.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use super::output::{duration, thousands};
 use crate::clock::Shutdown;
 use crate::logging;
+use crate::pass::verify::VerifyProgress;
 use crate::pass::{PassPhase, PassProgress};
 
 /// The interval between two lines when stderr is not a terminal.
@@ -19,7 +22,55 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between two updates of the bar.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A task that shows the progress of a pass.
+/// Something whose progress can be shown.
+pub(super) trait Progress: Send + Sync + 'static {
+    /// What is counted.
+    fn unit(&self) -> &'static str;
+    /// How much is done, and of how much, about; 0 if that is unknown.
+    fn position(&self) -> (u64, u64);
+    /// When it began.
+    fn started(&self) -> Instant;
+    /// What else there is to say.
+    fn note(&self) -> String;
+}
+
+impl Progress for PassProgress {
+    fn unit(&self) -> &'static str {
+        "rows"
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (Self::get(&self.done), Self::get(&self.total))
+    }
+
+    fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn note(&self) -> String {
+        counts(self)
+    }
+}
+
+impl Progress for VerifyProgress {
+    fn unit(&self) -> &'static str {
+        "accounts"
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn note(&self) -> String {
+        format!("{} differ", thousands(self.drifted.load(Ordering::Relaxed)))
+    }
+}
+
+/// A task that shows the progress.
 pub(super) struct ProgressDisplay {
     stop: Shutdown,
     task: tokio::task::JoinHandle<()>,
@@ -27,7 +78,7 @@ pub(super) struct ProgressDisplay {
 
 impl ProgressDisplay {
     /// Starts the display.
-    pub(super) fn start(progress: Arc<PassProgress>) -> Self {
+    pub(super) fn start(progress: Arc<impl Progress>) -> Self {
         let stop = Shutdown::default();
         let task = if std::io::stderr().is_terminal() {
             tokio::spawn(show_bar(progress, stop.clone()))
@@ -45,43 +96,48 @@ impl ProgressDisplay {
     }
 }
 
-async fn show_bar(progress: Arc<PassProgress>, stop: Shutdown) {
+async fn show_bar(progress: Arc<impl Progress>, stop: Shutdown) {
     let bar = logging::progress_bars().add(ProgressBar::no_length());
-    let with_total = "{bar:30} {percent:>3}%  {human_pos} of {human_len} rows  {per_sec}  {eta} left  {msg}";
+    let unit = progress.unit();
+    let with_total = format!(
+        "{{bar:30}} {{percent:>3}}%  {{human_pos}} of {{human_len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}"
+    );
     let style =
         |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style("{spinner} {human_pos} rows  {per_sec}  {msg}"));
+    bar.set_style(style(&format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{msg}}")));
     let mut has_total = false;
     while !stop.requested() {
-        let (done, total) = (PassProgress::get(&progress.done), PassProgress::get(&progress.total));
+        let (done, total) = progress.position();
         if total > 0 {
             if !has_total {
-                bar.set_style(style(with_total));
+                bar.set_style(style(&with_total));
                 has_total = true;
             }
             // The total is the planner's estimate, and it can be too low.
             bar.set_length(total.max(done));
         }
         bar.set_position(done);
-        bar.set_message(counts(&progress));
+        bar.set_message(progress.note());
         stop.sleep(BAR_INTERVAL).await;
     }
     bar.finish_and_clear();
 }
 
-async fn print_lines(progress: Arc<PassProgress>, stop: Shutdown) {
+async fn print_lines(progress: Arc<impl Progress>, stop: Shutdown) {
     loop {
         stop.sleep(LINE_INTERVAL).await;
         if stop.requested() {
             return;
         }
-        let (done, total) = (PassProgress::get(&progress.done), PassProgress::get(&progress.total));
+        let (done, total) = progress.position();
         let of_total = if total > 0 { format!(" of about {}", thousands(total.max(done))) } else { String::new() };
-        let eta = progress.running()["eta_seconds"].as_f64();
-        let left = eta.map(|eta| format!(", about {} left", duration(eta))).unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "an approximate rate for people")]
-        let rate = done as f64 / progress.started.elapsed().as_secs_f64().max(0.001);
-        eprintln!("{} rows{of_total}, {rate:.0} rows/s{left}; {}", thousands(done), counts(&progress));
+        #[expect(clippy::cast_precision_loss, reason = "approximate numbers for people")]
+        let (rate, left) =
+            (done as f64 / progress.started().elapsed().as_secs_f64().max(0.001), total.saturating_sub(done) as f64);
+        let is_known = total > 0 && rate > 0.0;
+        let left = if is_known { format!(", about {} left", duration(left / rate)) } else { String::new() };
+        let unit = progress.unit();
+        eprintln!("{} {unit}{of_total}, {rate:.0} {unit}/s{left}; {}", thousands(done), progress.note());
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CommandKind, GlobalOptions};
-use super::output::{duration, print_json, print_line, thousands};
+use super::output::{duration, escape_for_terminal, print_json, print_line, thousands};
 use crate::clock::Shutdown;
 use crate::pass::{FoundRepairs, guard};
 use crate::service::signals::{self, OnHangup};
@@ -91,6 +91,7 @@ fn layout(document: &Value, watermark_column: &str) -> Vec<String> {
         lines.push(format!("guard       {}", guard::message(&document["guard"])));
     }
     lines.extend(full_pass_line(&document["full_pass"], watermark_column));
+    lines.extend(verification_line(&document["verification"]));
     if let Some(reason) = document["full_pass_due"].as_str() {
         lines.push(format!("full pass   due: {reason}"));
     }
@@ -124,6 +125,24 @@ fn full_pass_line(full_pass: &Value, watermark_column: &str) -> Option<String> {
     let ended = text(&full_pass["finished_at"], "?");
     Some(format!(
         "full pass   ended {ended} and found that {message}\n            `imsync check` shows the trigger that prevents it"
+    ))
+}
+
+/// What the last verification that was recorded has found.
+fn verification_line(verification: &Value) -> Option<String> {
+    let ended = verification["finished_at"].as_str()?;
+    let of = if verification["sample"] == true { "random rows" } else { "accounts" };
+    let checked = count(&verification["checked"]);
+    let drifted = verification["drifted"].as_u64().unwrap_or(0);
+    if drifted == 0 {
+        return Some(format!("verified    {checked} {of} at {ended}: IM holds what the table says"));
+    }
+    let examples = verification["examples"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let examples: Vec<String> = examples.iter().filter_map(Value::as_str).map(escape_for_terminal).collect();
+    Some(format!(
+        "verified    {checked} {of} at {ended}: {} differ in IM, for example {}\n            `imsync verify --repair` sends what the table says",
+        thousands(drifted),
+        examples.join(", ")
     ))
 }
 

@@ -36,11 +36,6 @@ impl Config {
                 self.schedule.notify_channel.is_some(),
                 "use LISTEN yet; the next poll finds the changes",
             ),
-            (
-                "schedule.verify_every",
-                self.schedule.verify_every.is_some(),
-                "verify on its own yet; nothing is read back from IM",
-            ),
             ("alerts.webhook", self.alerts.webhook.is_some(), "send alerts yet; nothing is posted"),
             ("history.keep", self.history.keep.is_some(), "keep a history yet; nothing is recorded"),
             ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),

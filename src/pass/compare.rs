@@ -14,7 +14,7 @@ use super::page_diff::{
 use crate::config::{Config, KeepOrRemove};
 use crate::diff::{self, AttributeDiff, DiffRules, DigestKey, PriorRejection};
 use crate::mapping::{AccountContent, MappedRow, Mapping, OutlinedAccount};
-use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row};
+use crate::model::{Account, AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue, LocalRefusal, Row, Rows};
 use crate::state::account::StoredAccount;
 use crate::state::other_syncs::OtherSyncs;
 use crate::state::owed_removal::RemovalReason;
@@ -64,7 +64,7 @@ struct AccountState {
 
 /// What the state holds of the accounts of a page: stored values in the order of the accounts, rejections, and what other
 /// syncs hold.
-type PageState =
+pub(super) type PageState =
     (Vec<Option<StoredAccount>>, HashMap<Account, Vec<StandingRejection>>, HashMap<Account, Vec<AttributeIndex>>);
 
 /// The part of a stored account that the diff needs.
@@ -138,16 +138,7 @@ impl PageComparer {
         accounts.extend(rows.iter().filter_map(|row| self.mapping.outline(row)));
         page_diff.without_account = rows.len() - accounts.len();
         page_diff.present = accounts.iter().filter(|row| matches!(row.content, AccountContent::Present(_))).count();
-        accounts.extend(unreadable.into_iter().map(|(account, refusal)| OutlinedAccount {
-            account: account.as_str().to_owned().into(),
-            content: AccountContent::Refused(refusal),
-        }));
-        accounts.extend(
-            missing
-                .iter()
-                .map(|account| OutlinedAccount { account: account.as_str().into(), content: AccountContent::Gone }),
-        );
-        refuse_ambiguous_accounts(&mut accounts);
+        complete_page(&mut accounts, &missing, unreadable);
         if accounts.is_empty() {
             return Ok(page_diff);
         }
@@ -181,7 +172,21 @@ impl PageComparer {
         Ok(page_diff)
     }
 
-    async fn read_state(
+    /// The accounts of a page, each once.
+    pub(super) fn outline_page<'p>(
+        &self,
+        rows: &'p Rows,
+        missing: &'p [Account],
+        unreadable: Vec<(Account, LocalRefusal)>,
+    ) -> Vec<OutlinedAccount<'p>> {
+        let mut accounts = rows.iter().filter_map(|row| self.mapping.outline(row)).collect();
+        complete_page(&mut accounts, missing, unreadable);
+        accounts
+    }
+
+    /// What the state holds of these accounts. `needs_values`: the accounts whose values are wanted also if their digest is
+    /// that of the row.
+    pub(super) async fn read_state(
         &self,
         accounts: &[OutlinedAccount<'_>],
         needs_values: impl Fn(&str) -> bool,
@@ -350,4 +355,20 @@ fn is_recorded(
 ) -> bool {
     let digest = key.of_value(&refusal.to_string());
     rejected.iter().any(|known| known.attribute == *attribute && known.desired_digest == digest && !known.due)
+}
+
+/// Adds the accounts of a page that have no readable row, and leaves one entry for each account.
+fn complete_page<'p>(
+    accounts: &mut Vec<OutlinedAccount<'p>>,
+    missing: &'p [Account],
+    unreadable: Vec<(Account, LocalRefusal)>,
+) {
+    accounts.extend(unreadable.into_iter().map(|(account, refusal)| OutlinedAccount {
+        account: account.as_str().to_owned().into(),
+        content: AccountContent::Refused(refusal),
+    }));
+    let gone =
+        |account: &'p Account| OutlinedAccount { account: account.as_str().into(), content: AccountContent::Gone };
+    accounts.extend(missing.iter().map(gone));
+    refuse_ambiguous_accounts(accounts);
 }

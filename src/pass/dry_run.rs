@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::binding::binding;
 use super::compare::{PageComparer, StateRef};
 use super::engine::watermark_column;
 use super::error::PassError;
@@ -14,7 +15,6 @@ use super::full_pass_schedule::{FullOptions, FullPassSchedule};
 use super::page_diff::{AccountDiff, CompareOptions, PageDiff, PageRows};
 use super::pages::{PageReader, PageScan, ReadPage};
 use super::predicted_removals::{PredictedPass, PredictedRemovals, StateOfSync};
-use super::prepare_sync::binding;
 use super::read_position::ReadPosition;
 use crate::config::Config;
 use crate::mapping::Mapping;
@@ -67,6 +67,16 @@ pub struct DryRun {
     pub(super) reader: PageReader,
     pub(super) row: Option<SyncRow>,
     pub(super) comparer: PageComparer,
+}
+
+/// What the next pass sees of some accounts.
+pub(super) struct NextPassView {
+    /// Why it is a full pass.
+    pub(super) full_because: Option<String>,
+    /// It reads the whole table.
+    pub(super) sees_all: bool,
+    /// The accounts whose stamp is at or after the read position.
+    pub(super) stamped: HashSet<Account>,
 }
 
 /// The pass that is tried.
@@ -220,6 +230,30 @@ impl DryRun {
         let Some(row) = &self.row else { return FullPassSchedule::of_new_sync() };
         let every = self.reader.config.schedule.full_every;
         FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())
+    }
+
+    /// Which of these accounts the next pass sees because of their stamps, with the state as it is now.
+    pub(super) async fn seen_by_next_pass(&mut self, accounts: &[Account]) -> Result<NextPassView, PassError> {
+        self.row = self.reader.state.sync_row().await?;
+        let column = watermark_column(&self.reader.source);
+        let mut position = ReadPosition::from_row(&self.reader.config, column, self.row.as_ref());
+        let full_because = self.full_pass_schedule(&position).due_now();
+        let sees_all = full_because.is_some() || !position.is_known();
+        let mut stamped = HashSet::new();
+        if !sees_all {
+            let transactions = self.reader.source.transactions().await?;
+            let start = position.observe(&transactions).ok_or(PassError::NoWatermark)?;
+            stamped = self.reader.source.stamped_since(start.from, accounts).await?;
+        }
+        Ok(NextPassView { full_because, sees_all, stamped })
+    }
+
+    /// Whether a process runs passes of this sync.
+    pub(super) async fn lease_is_held(&self) -> Result<bool, PassError> {
+        Ok(match &self.row {
+            Some(_) => self.reader.state.lease_is_held().await?,
+            None => false,
+        })
     }
 
     /// `before_guard`: the pass compares the page before it asks the removal guard.

@@ -110,6 +110,16 @@ impl Engine {
         self.guard.document()
     }
 
+    /// The push stage, with its rate limits.
+    pub fn pusher(&self) -> Arc<Pusher> {
+        self.pusher.clone()
+    }
+
+    /// The state, for reading.
+    pub fn state(&self) -> State {
+        self.state.clone()
+    }
+
     /// The source.
     pub fn source(&self) -> &Source {
         &self.reader.source

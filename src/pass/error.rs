@@ -21,6 +21,9 @@ pub enum PassError {
     /// The push stage stopped the pass, or a shutdown was requested.
     #[error("{0}")]
     Stop(StopReason),
+    /// IM was not read: why, and what to do.
+    #[error("{0}")]
+    NotRead(String),
     /// There is no read position yet, so that only a full pass can run.
     #[error("this sync has no watermark yet; its first pass must be a full one")]
     NoWatermark,
@@ -47,7 +50,7 @@ impl PassError {
         match self {
             Self::State(error) => matches!(**error, StateError::LeaseLost),
             Self::Stop(stop) => *stop == StopReason::LeaseLost,
-            Self::Source(_) | Self::NoWatermark => false,
+            Self::Source(_) | Self::NotRead(_) | Self::NoWatermark => false,
         }
     }
 

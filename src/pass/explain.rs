@@ -7,12 +7,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::dry_run::DryRun;
-use super::engine::watermark_column;
+use super::dry_run::{DryRun, NextPassView};
 use super::error::PassError;
 use super::page_diff::{AccountDiff, CompareOptions, PageRows};
 use super::pages::ReadPage;
-use super::read_position::ReadPosition;
 use crate::mapping::MappedRow;
 use crate::model::{
     Account, AcknowledgedValue, AttributeIndex, DesiredValue, LocalRefusal, MAX_STORED_ACCOUNT_BYTES, Row,
@@ -311,22 +309,12 @@ impl DryRun {
     }
 
     async fn next_pass(&mut self, account: &Account) -> Result<NextPass, PassError> {
-        let column = watermark_column(&self.reader.source);
-        let mut position = ReadPosition::from_row(&self.reader.config, column, self.row.as_ref());
-        let full_because = self.full_pass_schedule(&position).due_now();
-        let mut sees_account = full_because.is_some() || !position.is_known();
-        if !sees_account {
-            let transactions = self.reader.source.transactions().await?;
-            let start = position.observe(&transactions).ok_or(PassError::NoWatermark)?;
-            let accounts = [account.clone()];
-            sees_account = self.reader.source.stamped_since(start.from, &accounts).await?.contains(account);
-        }
+        let NextPassView { full_because, sees_all, stamped } =
+            self.seen_by_next_pass(std::slice::from_ref(account)).await?;
+        let sees_account = sees_all || stamped.contains(account);
         let every = self.reader.config.schedule.full_every.and_then(|every| TimeDelta::from_std(every).ok());
         let ended = self.row.as_ref().and_then(|row| row.full_pass_ended_at);
-        let is_running = match &self.row {
-            Some(_) => self.reader.state.lease_is_held().await?,
-            None => false,
-        };
+        let is_running = self.lease_is_held().await?;
         Ok(NextPass {
             is_running,
             full_because,

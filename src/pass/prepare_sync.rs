@@ -1,6 +1,6 @@
 //! Prepares a sync for its passes.
 //!
-//! Owns: what is checked and stored when a process takes the lease, and what the state is bound to.
+//! Owns: what is checked and stored when a process takes the lease.
 //! Must not know: the steps of a pass.
 
 use std::sync::atomic::AtomicBool;
@@ -20,15 +20,15 @@ use super::repairs::RepairCount;
 use super::save_times::SaveTimes;
 use super::slow_calls::SlowCalls;
 use super::source_change::check_source;
+use super::verify::StoredVerification;
 use crate::clock::Shutdown;
-use crate::config::{AccountFormat, Config};
+use crate::config::Config;
 use crate::crash;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::model::Account;
 use crate::push::{Pusher, StopReason};
 use crate::source::Source;
-use crate::state::binding::Binding;
 use crate::state::due_work::DueWork;
 use crate::state::server::{is_identified, may_be_same_server};
 use crate::state::sync_row::SyncRow;
@@ -59,21 +59,6 @@ pub struct EngineParts {
     pub row: SyncRow,
 }
 
-/// What the state of this configuration is bound to. The state of another binding is not used.
-pub fn binding(config: &Config, source: &Source) -> Binding {
-    Binding {
-        table: source.resolved_table().to_owned(),
-        account_column: config.source.account_column.clone(),
-        account_prefix: config.source.account_prefix.clone(),
-        account_format: match config.source.account_format {
-            AccountFormat::Text => "text".to_owned(),
-            AccountFormat::Hex => "hex".to_owned(),
-        },
-        sdk_app_id: config.im.sdk_app_id,
-        service: config.im.service.as_str().to_owned(),
-    }
-}
-
 impl Engine {
     /// Prepares a sync for its passes: stores new attribute names and the reason for a full pass, and begins a new
     /// generation if the state database is another server than before.
@@ -95,6 +80,8 @@ impl Engine {
         );
         let row = store_what_is_due(&writer, row, &full_passes, mapping.fingerprint()).await?;
 
+        let verified = StoredVerification::read(row.verification.as_ref());
+        metrics.drifted_accounts.set(verified.map_or(0, |verified| verified.drifted_now()));
         let sync_id = writer.sync_id();
         writer.read_other_syncs().await?;
         let state_ref = StateRef {

@@ -33,7 +33,7 @@ impl PushSession {
             if let Err(error) = &answer
                 && error.code.class() == CodeClass::SlowDown
             {
-                self.slow_down(Call::Read.command(), error.code, None);
+                self.pusher.slow_down(Call::Read.command(), error.code, None);
             }
             let is_alive = answer.map_or_else(|error| is_answer(error.code), |_| true);
             *last_read = Some((monotonic(), is_alive));

@@ -190,7 +190,7 @@ impl<'a> AnswerHandler<'a> {
         let Some(&(_, code)) = entries.first() else { return };
         let throttled = entries.iter().find(|(_, code)| Disposition::of(*code) == Disposition::RetryThrottled);
         if let Some((_, code)) = throttled {
-            session.slow_down(self.op.command(), *code, batch.attempts.last_at);
+            session.pusher.slow_down(self.op.command(), *code, batch.attempts.last_at);
         }
         batch.attempts.single_attempt = self.has_single_attempts();
         let pause = batch.attempts.next_pause(session.pusher.limits.retry_for, throttled.is_some(), None);

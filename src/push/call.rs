@@ -3,7 +3,7 @@
 //! Owns: plain data, built from changes. Must not know: how a call is sent, what an answer means, when a call may start.
 
 use super::batch::{BatchEntry, Operation};
-use crate::im::{Accepted, AccountStatus, ApiCommand, RemoveUser, SetUser};
+use crate::im::{Accepted, AccountStatus, ApiCommand, RemoveUser, SetUser, UsersRead};
 use crate::model::{AttributeNames, Change};
 
 /// The contents of a call.
@@ -15,6 +15,8 @@ pub(super) enum Call<'a> {
     Names,
     /// Reads the attributes of one account, to see whether IM answers.
     Read,
+    /// Reads the attributes of these accounts.
+    ReadAccounts(Vec<&'a str>),
     /// Asks which accounts exist in Chat.
     CheckAccounts(Vec<&'a str>),
     /// Creates accounts in Chat.
@@ -27,6 +29,8 @@ pub(super) enum CallReply {
     Users(Accepted),
     Names(Vec<String>),
     Read,
+    /// What IM holds of the accounts of the call.
+    Attributes(UsersRead),
     /// Of each account of the call, in its order.
     Statuses(Vec<AccountStatus>),
     /// The positions of the accounts that were not created.
@@ -63,7 +67,7 @@ impl<'a> Call<'a> {
             Self::Set(_) => ApiCommand::SetAttr,
             Self::Remove(_) => ApiCommand::RemoveAttr,
             Self::Names => ApiCommand::GetAttrName,
-            Self::Read => ApiCommand::GetAttr,
+            Self::Read | Self::ReadAccounts(_) => ApiCommand::GetAttr,
             Self::CheckAccounts(_) => ApiCommand::AccountCheck,
             Self::ImportAccounts(_) => ApiCommand::AccountImport,
         }
@@ -74,7 +78,7 @@ impl<'a> Call<'a> {
         match self {
             Self::Set(users) => users.len(),
             Self::Remove(users) => users.len(),
-            Self::Names | Self::Read | Self::CheckAccounts(_) | Self::ImportAccounts(_) => 0,
+            Self::Names | Self::Read | Self::ReadAccounts(_) | Self::CheckAccounts(_) | Self::ImportAccounts(_) => 0,
         }
     }
 

@@ -20,6 +20,7 @@
 //! | `call`, `send_once` | the contents of a call; one attempt to send it, with its metrics |
 //! | `probe` | an acknowledged value that is sent again, and where it comes from |
 //! | `pusher`, `session` | what passes share; what the deliveries of one pass share |
+//! | `read_attributes` | reading what IM holds of many accounts, beside the passes |
 //! | `permit`, `retry` | what a call waits for; the attempts of a call |
 //! | `send_probe` | a probe from the reservation of its account to the record of its outcome |
 //! | `unknown_accounts` | which accounts Chat does not know, and their creation |
@@ -50,6 +51,7 @@ mod permit;
 mod probe;
 mod pusher;
 mod rate_limit;
+mod read_attributes;
 mod refusal_stats;
 mod retry;
 mod send_once;
@@ -66,6 +68,7 @@ mod unusable_commands;
 pub use batch::ChangeOrigin;
 pub use probe::{Probe, ProbeFailed, ProbeSource, TakenProbe};
 pub use pusher::{PushLimits, Pusher};
+pub use read_attributes::{ReadAccount, ReadFailure};
 pub use session::PushSession;
 pub use stop::StopReason;
 pub use unknown_accounts::unknown_account_code;

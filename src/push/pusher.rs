@@ -10,12 +10,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::last_answers::LastAnswers;
-use super::rate_limit::RateLimiter;
+use super::rate_limit::{RateCut, RateLimiter};
 use super::send_once::{CallSender, ImTransport};
 use super::unusable_commands::CommandFaults;
 use crate::call_share::CallShare;
-use crate::clock::{Heartbeat, Shutdown};
-use crate::im::{ApiCommand, Client};
+use crate::clock::{Heartbeat, Shutdown, monotonic};
+use crate::im::{ApiCommand, Client, Code};
 use crate::metrics::Metrics;
 use crate::model::{ImAccountType, MAX_USERS_PER_CALL, UnknownAccounts};
 
@@ -148,5 +148,26 @@ impl Pusher {
     /// Updates the metric of the rate in force.
     pub(super) fn publish_rate(&self) {
         self.metrics.rate_limit.set(self.rate_limiters.of(ApiCommand::SetAttr).rate());
+    }
+
+    /// IM asked for fewer calls of this command, or of all commands where the code is about the whole app. `started`:
+    /// when the call started that was answered so.
+    pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
+        let started = started.unwrap_or_else(monotonic);
+        let rate_limiters = if code.limits_whole_app() {
+            self.rate_limiters.all()
+        } else {
+            std::slice::from_ref(self.rate_limiters.of(command))
+        };
+        for rate_limiter in rate_limiters {
+            let Some(RateCut { rate, is_notable }) = rate_limiter.slow_down(started) else { continue };
+            let command = command.label();
+            if is_notable {
+                tracing::warn!("IM asks for fewer calls ({code}): {command} is limited to {rate:.1} calls per second");
+            } else {
+                tracing::debug!(%code, command, rate, "the rate was lowered near the limit that is already known");
+            }
+        }
+        self.publish_rate();
     }
 }

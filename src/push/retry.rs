@@ -3,17 +3,14 @@
 //! Owns: when a call is sent again and when its attempts end, lowering the rate when IM asks for it.
 //! Must not know: what becomes of the accounts that the call carries.
 
-use tokio::time::Instant;
-
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
 use super::disposition::Disposition;
-use super::rate_limit::RateCut;
 use super::session::PushSession;
 use super::stop::StopReason;
 use crate::clock::monotonic;
 use crate::crash;
-use crate::im::{ApiCommand, CallError, Code, vendor_refusal};
+use crate::im::{CallError, Code, vendor_refusal};
 
 /// From so many attempts on, an answer in IM's place is not temporary if IM answers a read.
 const MIN_FOREIGN_ANSWERS: u32 = 5;
@@ -73,7 +70,7 @@ impl PushSession {
                 Disposition::RetryThrottled => true,
             };
             if throttled {
-                self.slow_down(call.command(), error.code, attempts.last_at);
+                self.pusher.slow_down(call.command(), error.code, attempts.last_at);
             }
             let retry_for = self.pusher.limits.retry_for;
             if let Some(retry_after) = error.retry_after {
@@ -144,26 +141,5 @@ impl PushSession {
             self.pusher.last_answers.note_failed_change();
         }
         Some(answer)
-    }
-
-    /// IM asked for fewer calls of this command, or of all commands where the code is about the whole app. `started`:
-    /// when the call started that was answered so.
-    pub(super) fn slow_down(&self, command: ApiCommand, code: Code, started: Option<Instant>) {
-        let started = started.unwrap_or_else(monotonic);
-        let rate_limiters = if code.limits_whole_app() {
-            self.pusher.rate_limiters.all()
-        } else {
-            std::slice::from_ref(self.pusher.rate_limiters.of(command))
-        };
-        for rate_limiter in rate_limiters {
-            let Some(RateCut { rate, is_notable }) = rate_limiter.slow_down(started) else { continue };
-            let command = command.label();
-            if is_notable {
-                tracing::warn!("IM asks for fewer calls ({code}): {command} is limited to {rate:.1} calls per second");
-            } else {
-                tracing::debug!(%code, command, rate, "the rate was lowered near the limit that is already known");
-            }
-        }
-        self.pusher.publish_rate();
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::call::{Call, CallReply};
 use crate::clock::monotonic;
-use crate::im::{Accepted, AccountStatus, CallError, Client, RemoveUser, SetUser};
+use crate::im::{Accepted, AccountStatus, CallError, Client, RemoveUser, SetUser, UsersRead};
 use crate::metrics::Metrics;
 
 /// Transmits calls to IM: the client, or the fake IM of a test.
@@ -20,6 +20,8 @@ pub(super) trait ImTransport: std::fmt::Debug + Send + Sync {
     fn attr_names(&self) -> BoxFuture<'_, Result<Vec<String>, CallError>>;
     /// Reads the attributes of some account.
     fn read(&self) -> BoxFuture<'_, Result<(), CallError>>;
+    /// Reads the attributes of these accounts.
+    fn get_attr<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<UsersRead, CallError>>;
     /// Whether each of these accounts exists.
     fn account_check<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<AccountStatus>, CallError>>;
     /// Creates these accounts. Returns the positions of those that could not be created.
@@ -40,7 +42,11 @@ impl ImTransport for Client {
     }
 
     fn read(&self) -> BoxFuture<'_, Result<(), CallError>> {
-        Box::pin(async { self.get_attr(&[self.administrator()]).await.map(|_| ()) })
+        Box::pin(async { Client::get_attr(self, &[self.administrator()]).await.map(|_| ()) })
+    }
+
+    fn get_attr<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<UsersRead, CallError>> {
+        Box::pin(self.get_attr(accounts))
     }
 
     fn account_check<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<AccountStatus>, CallError>> {
@@ -72,6 +78,7 @@ impl CallSender {
             Call::Remove(users) => self.transport.remove_attr(users).await.map(CallReply::Users),
             Call::Names => self.transport.attr_names().await.map(CallReply::Names),
             Call::Read => self.transport.read().await.map(|()| CallReply::Read),
+            Call::ReadAccounts(accounts) => self.transport.get_attr(accounts).await.map(CallReply::Attributes),
             Call::CheckAccounts(accounts) => self.transport.account_check(accounts).await.map(CallReply::Statuses),
             Call::ImportAccounts(accounts) => self.transport.account_import(accounts).await.map(CallReply::NotImported),
         };

@@ -62,9 +62,13 @@ impl BatchContext<'_> {
         };
         let answer = match session.send_with_retry(&call, &mut batch.attempts).await {
             Ok(CallReply::Users(accepted)) => Ok(accepted),
-            Ok(CallReply::Names(_) | CallReply::Read | CallReply::Statuses(_) | CallReply::NotImported(_)) => {
-                Ok(Accepted::default())
-            }
+            Ok(
+                CallReply::Names(_)
+                | CallReply::Read
+                | CallReply::Attributes(_)
+                | CallReply::Statuses(_)
+                | CallReply::NotImported(_),
+            ) => Ok(Accepted::default()),
             Err(failure) => Err(failure),
         };
         if let Err(SendFailure::RanOut(error)) = &answer

@@ -158,7 +158,7 @@ impl PushSession {
             let disposition = Disposition::of(error.code);
             let throttled = disposition == Disposition::RetryThrottled;
             if throttled {
-                self.slow_down(call.command(), error.code, attempts.last_at);
+                self.pusher.slow_down(call.command(), error.code, attempts.last_at);
             }
             let is_temporary = throttled || (disposition == Disposition::Retry && attempts.count < MAX_ATTEMPTS);
             let retry_for = self.pusher.limits.retry_for;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::clock::Shutdown;
+use crate::call_share::CallShare;
+use crate::clock::{Heartbeat, Shutdown};
 use crate::config::{self, Config};
 use crate::finding::Finding;
 use crate::im;
@@ -303,17 +304,34 @@ fn pusher(
     metrics: &Arc<Metrics>,
     shutdown: &Shutdown,
 ) -> Result<Arc<Pusher>, ConnectError> {
-    let limits = PushLimits {
+    let limits = push_limits(config, lease.share_calls(config.im.sdk_app_id, config.im.calls_per_second));
+    Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))
+}
+
+/// A push stage that only reads, for a process without the lease. The limit is that of each vendor command, and a daemon
+/// reads at most once a second, to see whether IM answers. So one call a second is left to it.
+///
+/// # Errors
+///
+/// [`ConnectError::Client`] when there is no secret key or it is not usable.
+pub fn reading_pusher(config: &Config, shutdown: &Shutdown) -> Result<Arc<Pusher>, ConnectError> {
+    let calls_per_second = config.im.calls_per_second.saturating_sub(1).max(1);
+    let limits = PushLimits { calls_per_second, ..push_limits(config, CallShare::new(calls_per_second)) };
+    let metrics = Arc::new(Metrics::new(&config.name));
+    Ok(Arc::new(Pusher::new(client(config)?, limits, metrics, Heartbeat::default(), shutdown.clone())))
+}
+
+fn push_limits(config: &Config, call_share: CallShare) -> PushLimits {
+    PushLimits {
         users_per_call: config.im.users_per_call,
         calls_per_second: config.im.calls_per_second,
-        call_share: lease.share_calls(config.im.sdk_app_id, config.im.calls_per_second),
+        call_share,
         max_in_flight: config.im.max_in_flight,
         retry_for: config.im.retry_for,
         max_rejected_share: config.im.max_rejected_share,
         unknown_accounts: config.im.unknown_accounts,
         account_type: config.im.account_type,
-    };
-    Ok(Arc::new(Pusher::new(client(config)?, limits, metrics.clone(), lease.heartbeat(), shutdown.clone())))
+    }
 }
 
 /// How this process appears as the holder of a lease: command, process id and host.

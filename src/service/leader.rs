@@ -15,6 +15,7 @@ use super::context::{DaemonContext, Ended, Wake};
 use super::lag::{CurrentSince, LagGauge};
 use super::pass_watch::PassWatch;
 use super::systemd;
+use super::verification::ScheduledVerification;
 use crate::clock;
 use crate::mapping::Mapping;
 use crate::pass::{
@@ -51,6 +52,7 @@ pub(super) async fn lead(
     writer: StateWriter,
 ) -> Ended {
     let current = CurrentSince::from_row(&resources.row);
+    let verification = ScheduledVerification::from_row(&context.config, &resources.row);
     resources.slow_calls = SlowCalls::LeaveBehind;
     let engine = match resources.engine(lease, writer, &context.metrics, &context.shutdown).await {
         Ok(engine) => engine,
@@ -58,7 +60,7 @@ pub(super) async fn lead(
         Err(error) => return Ended::Retry(error.to_string()),
     };
     let gauge = LagGauge::start(context.metrics.clone(), current.clone());
-    let mut leader = Leader { context, engine, lease, current, full_pass_failed: false };
+    let mut leader = Leader { context, engine, lease, current, verification, full_pass_failed: false };
     let ended = leader.run_passes().await;
     // The next engine must not send an account that this one still waits for.
     leader.engine.wait_for_deliveries().await;
@@ -75,6 +77,7 @@ struct Leader<'a> {
     engine: Engine,
     lease: &'a Lease,
     current: CurrentSince,
+    verification: ScheduledVerification,
     /// The last full pass failed.
     full_pass_failed: bool,
 }
@@ -101,7 +104,7 @@ impl Leader<'_> {
             let error = match end {
                 PassEnd::Reloaded => return Ended::Reload,
                 PassEnd::Failed(error) => Some(error),
-                PassEnd::Finished => None,
+                PassEnd::Finished => self.verification.advance(&self.engine).await.err(),
             };
             if let Some(error) = &error
                 && let Some(ended) = self.recover(error).await
@@ -164,7 +167,7 @@ impl Leader<'_> {
                 }
             }
             PassError::State(error) => Some(Ended::Retry(error.to_string())),
-            PassError::Stop(_) | PassError::NoWatermark => None,
+            PassError::Stop(_) | PassError::NotRead(_) | PassError::NoWatermark => None,
         }
     }
 

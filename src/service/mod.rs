@@ -30,3 +30,4 @@ pub mod signals;
 mod standby;
 pub mod status_source;
 pub mod systemd;
+mod verification;

@@ -77,11 +77,12 @@ fn all(statements: &Statements) -> Vec<&SqlStr> {
         far_future,
         far_future_after,
         newest_counters,
-        // Only serve `check`, `explain` and warnings.
+        // Only serve `check`, `explain`, `verify` and warnings.
         newest_stamp_offset: _,
         gone_reasons: _,
         keys_of_accounts: _,
         sample: _,
+        at_positions: _,
         first_rows: _,
     } = statements;
     let optional = [

@@ -94,6 +94,8 @@ pub(super) struct Statements {
     pub(super) gone_reasons: SqlStr,
     /// Rows at random from `$1` percent of the blocks of the table.
     pub(super) sample: PageStatement,
+    /// The accounts of the rows at the positions `$1` (`ctid`, as texts). Only for relations that store rows themselves.
+    pub(super) at_positions: SqlStr,
     /// The first rows that the relation returns.
     pub(super) first_rows: PageStatement,
     /// The largest values of a counter with 16 bits of a hash of their accounts, the largest first.
@@ -270,6 +272,7 @@ impl StatementInputs<'_> {
             )),
             gone_reasons: self.gone_reasons(&account),
             sample: sampled("TABLESAMPLE SYSTEM ($1::text::pg_catalog.float4) ORDER BY pg_catalog.random()"),
+            at_positions: self.at_positions(&account),
             first_rows: sampled(""),
             newest_counters: self.newest_counters(),
             newest_stamp_offset: self.newest_stamp_offset(),
@@ -309,6 +312,13 @@ impl StatementInputs<'_> {
         let identity = relation_statement(self.schema, self.table);
         parts.push(format!("(SELECT NULL, NULL, FALSE, {nulls}{}, ({identity}))", PollPart::Relation as i32));
         Some(sql(parts.join(" UNION ALL ")))
+    }
+
+    fn at_positions(&self, account: &str) -> SqlStr {
+        let (relation, position) = (self.relation(), self.column("ctid"));
+        sql(format!(
+            "SELECT {account}::text FROM {relation} WHERE {position} = ANY ($1::text[]::pg_catalog.tid[]) AND {account} IS NOT NULL"
+        ))
     }
 
     fn gone_reasons(&self, account: &str) -> SqlStr {

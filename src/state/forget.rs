@@ -39,6 +39,7 @@ impl StateWriter {
             "UPDATE sync SET \
              full_pass_position = CASE WHEN full_pass_position->>'after' = ANY ($3) THEN NULL ELSE full_pass_position END, \
              retry_rejections_after = CASE WHEN retry_rejections_after = $2 THEN '' ELSE retry_rejections_after END, \
+             verification = verification || jsonb_build_object('examples', (verification->'examples') - $2), \
              full_pass_repairs = full_pass_repairs || jsonb_build_object('examples', (full_pass_repairs->'examples') - $2), \
              full_pass_repairs_so_far = CASE WHEN full_pass_repairs_so_far->>'after' = ANY ($3) THEN NULL \
                ELSE full_pass_repairs_so_far || jsonb_build_object('examples', (full_pass_repairs_so_far->'examples') - $2) END \

@@ -40,6 +40,7 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0003_full_pass_repairs.sql"),
     },
     Migration { version: 4, name: "room_for_updates", sql: include_str!("../../migrations/0004_room_for_updates.sql") },
+    Migration { version: 5, name: "verification", sql: include_str!("../../migrations/0005_verification.sql") },
 ];
 
 /// The version of the schema that this binary uses.

@@ -59,6 +59,7 @@ pub mod shared_account;
 pub mod shared_intent;
 pub mod sync_row;
 pub mod sync_update;
+pub mod verification;
 mod writer;
 
 pub use database::{Access, PoolerProbe, State};

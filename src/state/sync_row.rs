@@ -58,6 +58,8 @@ pub struct SyncRow {
     pub full_pass_repairs: Option<Value>,
     /// The same of a full pass that has not ended.
     pub full_pass_repairs_so_far: Option<Value>,
+    /// What the last verification found.
+    pub verification: Option<Value>,
     /// The removal guard while it is tripped.
     pub guard: Option<Value>,
     /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
@@ -82,6 +84,7 @@ const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, sta
     to_jsonb(sync)->>'source_fingerprint' AS source_fingerprint, \
     to_jsonb(sync)->>'full_pass_repairs' AS full_pass_repairs, \
     to_jsonb(sync)->>'full_pass_repairs_so_far' AS full_pass_repairs_so_far, \
+    to_jsonb(sync)->>'verification' AS verification, \
     to_jsonb(sync)->>'retry_rejections_after' AS retry_rejections_after, \
     coalesce((to_jsonb(sync)->>'delete_rejections')::boolean, false) AS delete_rejections, \
     decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
@@ -118,6 +121,7 @@ impl SyncRow {
             full_pass_ended_at: row.try_get("full_pass_ended_at")?,
             full_pass_repairs: json(row, "full_pass_repairs")?,
             full_pass_repairs_so_far: json(row, "full_pass_repairs_so_far")?,
+            verification: json(row, "verification")?,
             guard: json(row, "guard")?,
             retry_rejections_after: row.try_get("retry_rejections_after")?,
             delete_rejections: row.try_get("delete_rejections")?,

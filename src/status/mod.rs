@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::pass::FoundRepairs;
+use crate::pass::verify::StoredVerification;
 use crate::state::sync_row::SyncRow;
 use crate::state::{State, StateError};
 
@@ -30,6 +31,17 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         let FoundRepairs { repaired, examples } = FoundRepairs::stored(row.full_pass_repairs.as_ref());
         json!({ "finished_at": ended, "repaired": repaired, "examples": examples })
     });
+    let verification = StoredVerification::read(row.verification.as_ref()).map(|stored| {
+        json!({
+            "finished_at": stored.ended_at,
+            "sample": stored.sample,
+            "checked": stored.checked,
+            "drifted": stored.drifted_now(),
+            "repaired": stored.repaired,
+            "attributes": stored.attributes,
+            "examples": stored.examples,
+        })
+    });
     let SyncRow { watermark, held_back_by, guard, lease_holder, lease_taken_at, running_pass, full_pass_due, .. } = row;
     Ok(json!({
         "name": state.name(),
@@ -41,6 +53,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "in_doubt": counts.in_doubt,
         "guard": guard,
         "full_pass": full_pass,
+        "verification": verification,
         "schema_version": schema_version,
         "lease": lease_is_held.then(|| json!({ "holder": lease_holder, "since": lease_taken_at })),
         // A killed process leaves its progress in the row.
@@ -62,6 +75,7 @@ fn unused_sync(name: &str, schema_version: Option<i32>) -> Value {
         "in_doubt": 0,
         "guard": null,
         "full_pass": null,
+        "verification": null,
         "schema_version": schema_version,
         "lease": null,
         "running": null,

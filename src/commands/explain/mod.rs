@@ -7,24 +7,19 @@ mod layout;
 mod values;
 mod verdict;
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
 use super::exit::{CommandFailure, CommandResult, Exit};
+use super::open_dry_run::{OpenDryRun, open_dry_run};
 use super::options::{CommandKind, GlobalOptions, parse_account};
 use super::output::{escape_for_terminal, print_json};
 use crate::config::Config;
 use crate::im::Code;
-use crate::mapping::Mapping;
 use crate::model::{Account, DesiredValue};
-use crate::pass::LongReadWatch;
 use crate::pass::dry_run::DryRun;
 use crate::pass::explain::{ExplainedAttribute, Explanation, Presence};
 use crate::service::connect;
-use crate::source::Source;
 use crate::state::rejection::ListedRejection;
-use crate::state::{Access, State};
 use values::{ActualValues, others, problem};
 
 /// The arguments of `imsync explain`.
@@ -42,11 +37,7 @@ pub struct ExplainArgs {
 pub async fn run(global: GlobalOptions, args: ExplainArgs) -> CommandResult {
     let config = global.load(!args.no_im, CommandKind::OneShot)?;
     let account = parse_account(&config, &args.id)?;
-    let mapping = Arc::new(Mapping::new(&config));
-    let source = Source::reconnect(&config, mapping.columns()).await?;
-    let _reads = LongReadWatch::of_dry_run(&source);
-    let state = State::open(&config, Access::ReadOnly).await?;
-    let mut dry_run = DryRun::new(config.clone(), mapping, source, state).await?;
+    let OpenDryRun { mut dry_run, reads: _reads, .. } = open_dry_run(&config, false).await?;
     let explanation = dry_run.explain(&account).await?;
     let asked = if args.no_im || !may_be_in_im(&config, &account) {
         Ok(None)

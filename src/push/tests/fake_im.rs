@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::fake_probes::FakeProbes;
 use crate::call_share::CallShare;
 use crate::clock::{Heartbeat, Shutdown, monotonic};
-use crate::im::{Accepted, AccountStatus, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser};
+use crate::im::{
+    Accepted, AccountStatus, ApiCommand, CallError, Code, CodeClass, FailedAccount, RemoveUser, SetUser, UserAttrs,
+    UsersRead,
+};
 use crate::metrics::Metrics;
 use crate::model::{
     Account, AccountOutcome, AttributeIndex, AttributeNames, AttributeOutcome, Change, UnknownAccounts,
@@ -274,6 +277,14 @@ impl ImTransport for FakeIm {
                 }
             }
             Ok(failed)
+        })
+    }
+
+    fn get_attr<'a>(&'a self, accounts: &'a [&'a str]) -> BoxFuture<'a, Result<UsersRead, CallError>> {
+        Box::pin(async {
+            self.call(about(ApiCommand::GetAttr, accounts)).await?;
+            let of = |account: &&str| UserAttrs { account: (*account).to_owned(), attrs: Vec::new() };
+            Ok(UsersRead { users: accounts.iter().map(of).collect(), failed: Vec::new() })
         })
     }
 

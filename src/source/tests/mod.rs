@@ -21,6 +21,7 @@ mod forced_schedules;
 mod pages;
 mod plans;
 mod polls;
+mod random_accounts;
 mod random_writers;
 mod row_texts;
 mod transaction_lists;

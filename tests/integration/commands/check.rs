@@ -3,7 +3,7 @@
 //! Owns: the findings as a user sees them. Must not know: how a check is carried out.
 
 use super::{Role, free_port, has_state_schema, people};
-use crate::support::{ATTRIBUTES, Setup, TestEnvironment};
+use crate::support::{Setup, TestEnvironment};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_valid_configuration_passes_every_check() {
@@ -141,15 +141,11 @@ async fn one_problem_does_not_hide_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_later_versions_produce_warnings() {
     let env = TestEnvironment::set_up(Setup {
-        attributes: format!("{ATTRIBUTES}[history]\nkeep = \"30d\"\n"),
-        more: "[schedule]\nnotify_channel = \"imsync\"\nverify_every = \"1h\"\n".to_owned(),
+        more: "[schedule]\nnotify_channel = \"imsync\"\n[alerts]\nwebhook = \"https://alerts.example.com\"\n"
+            .to_owned(),
         ..Setup::default()
     })
     .await;
     let check = env.imsync(&["check", "--offline"]).await.expect_code(0);
-    check.expect_all(&[
-        "warn  configuration.implemented: schedule.notify_channel",
-        "schedule.verify_every",
-        "history.keep",
-    ]);
+    check.expect_all(&["warn  configuration.implemented: schedule.notify_channel", "alerts.webhook"]);
 }

@@ -32,6 +32,7 @@ mod signals;
 mod slow_view;
 mod status;
 mod usage;
+mod verify;
 
 use std::collections::BTreeMap;
 

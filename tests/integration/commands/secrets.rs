@@ -7,7 +7,7 @@ use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEY: &str = "key-Okapi-0815-distinctive";
 
-const EVERY_COMMAND: [&[&str]; 17] = [
+const EVERY_COMMAND: [&[&str]; 18] = [
     &["check", "--offline"],
     &["check"],
     &["migrate", "--print"],
@@ -19,6 +19,7 @@ const EVERY_COMMAND: [&[&str]; 17] = [
     &["status", "--json"],
     &["preview", "--full"],
     &["explain", "u0001"],
+    &["verify"],
     &["attributes"],
     &["attributes", "apply", "--yes"],
     &["forget", "nobody"],
@@ -27,8 +28,8 @@ const EVERY_COMMAND: [&[&str]; 17] = [
     &["migrate", "--rebind"],
 ];
 
-const COMMANDS_THAT_CALL_IM: [&[&str]; 5] =
-    [&["check"], &["backfill"], &["run", "--once"], &["explain", "u0001"], &["attributes"]];
+const COMMANDS_THAT_CALL_IM: [&[&str]; 6] =
+    [&["check"], &["backfill"], &["run", "--once"], &["explain", "u0001"], &["verify"], &["attributes"]];
 
 /// Everything that imsync has printed, logged, served or stored: a description and the text.
 type Outputs = Vec<(String, String)>;

@@ -29,7 +29,7 @@ async fn imsync(directory: &Path, arguments: &[&str]) -> CommandOutput {
     run(command).await
 }
 
-const EVERY_COMMAND: [&[&str]; 18] = [
+const EVERY_COMMAND: [&[&str]; 20] = [
     &["run"],
     &["run", "--once"],
     &["backfill"],
@@ -40,6 +40,8 @@ const EVERY_COMMAND: [&[&str]; 18] = [
     &["preview"],
     &["explain", "u1"],
     &["explain", "u1", "--no-im"],
+    &["verify"],
+    &["verify", "--all", "--repair"],
     &["attributes"],
     &["attributes", "apply"],
     &["forget", "u1"],
@@ -95,7 +97,7 @@ async fn a_wrong_command_line_exits_with_2() {
         assert!(ran.stdout.is_empty(), "errors go to stderr: {ran:?}");
         assert!(!ran.stderr.is_empty(), "imsync {arguments:?} prints no error");
     }
-    for later in ["verify", "init", "history", "completions"] {
+    for later in ["init", "history", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
     detector.assert_unused();
@@ -130,13 +132,14 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     // Only commands that call IM read the secret key.
     std::fs::write(&file, right).unwrap();
     std::fs::remove_file(directory.path().join("secret_key")).unwrap();
-    let calling: [&[&str]; 9] = [
+    let calling: [&[&str]; 10] = [
         &["run"],
         &["run", "--once"],
         &["backfill"],
         &["check"],
         &["check", "--offline"],
         &["explain", "u1"],
+        &["verify"],
         &["attributes"],
         &["attributes", "apply"],
         &["forget", "u1"],
@@ -207,9 +210,15 @@ const HELP_WIDTH: usize = 100;
 fn help_texts() -> Vec<(Vec<&'static str>, String)> {
     let commands = ["", "run", "backfill", "check", "status", "preview", "explain", "rejected", "rejected retry"];
     let mut texts = Vec::new();
-    for command in
-        commands.into_iter().chain(["attributes", "attributes apply", "forget", "migrate", "simulate", "demo"])
-    {
+    for command in commands.into_iter().chain([
+        "verify",
+        "attributes",
+        "attributes apply",
+        "forget",
+        "migrate",
+        "simulate",
+        "demo",
+    ]) {
         let name = if command.is_empty() { "imsync".to_owned() } else { command.replace(' ', "-") };
         for (flag, file) in [("--help", format!("{name}.txt")), ("-h", format!("{name}-short.txt"))] {
             texts.push((command.split_whitespace().chain([flag]).collect(), file));
