@@ -9,13 +9,11 @@ use sqlx::PgConnection;
 
 use super::account::{AccountRecord, RetryDue};
 use super::acknowledged_json::encode;
+use super::copy_format::{CopyData, pg_micros};
 use super::error::StateError;
 use super::writer::StateWriter;
 use crate::diff::DigestKey;
 use crate::model::AcknowledgedValue;
-
-/// 2000-01-01 in microseconds since the Unix epoch.
-const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// The columns of the rows to write.
 #[derive(Default)]
@@ -104,25 +102,15 @@ async fn insert_accounts(
         return Ok(());
     }
     let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
-    let data = copy_data(writer, rows, now);
-    let mut copy = connection
-        .copy_in_raw(
-            "COPY account (sync_id, generation, account, acknowledged, digest, acknowledged_at, in_doubt_retry_at, late_write_until) FROM STDIN (FORMAT binary)",
-        )
-        .await?;
-    if let Err(error) = copy.send(data).await {
-        // The server says why, if it still answers.
-        copy.abort("the rows could not be sent").await?;
-        return Err(error.into());
-    }
-    copy.finish().await?;
-    Ok(())
+    let statement = "COPY account (sync_id, generation, account, acknowledged, digest, acknowledged_at, in_doubt_retry_at, late_write_until) \
+         FROM STDIN (FORMAT binary)";
+    copy_data(writer, rows, now).copy(connection, statement).await
 }
 
-/// The rows in the binary format of COPY (PostgreSQL manual, COPY, "Binary Format"). `now`: the clock of the server.
-fn copy_data(writer: &StateWriter, rows: &AccountColumns<'_>, now: DateTime<Utc>) -> Vec<u8> {
+/// `now`: the clock of the server.
+fn copy_data(writer: &StateWriter, rows: &AccountColumns<'_>, now: DateTime<Utc>) -> CopyData {
     let mut data = CopyData::with_capacity(200 * rows.accounts.len());
-    let from_now = |seconds: Option<f64>| seconds.map(|seconds| pg_micros(now, seconds));
+    let from_now = |seconds: Option<f64>| seconds.map(|seconds| micros_after(now, seconds));
     for (index, account) in rows.accounts.iter().enumerate() {
         data.begin_row(8);
         data.field(Some(&writer.sync_id().to_be_bytes()));
@@ -130,50 +118,21 @@ fn copy_data(writer: &StateWriter, rows: &AccountColumns<'_>, now: DateTime<Utc>
         data.field(Some(account.as_bytes()));
         data.field(Some(rows.acknowledged[index].as_bytes()));
         data.field(Some(&rows.digests[index].to_be_bytes()));
-        data.field(Some(&pg_micros(now, 0.0).to_be_bytes()));
+        data.field(Some(&pg_micros(now).to_be_bytes()));
         data.field(from_now(rows.due[index]).map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         data.field(from_now(rows.late_write[index]).map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
     }
-    data.end()
+    data
 }
 
-/// A `timestamptz` in PostgreSQL's binary format: microseconds since 2000. The largest number is `infinity`.
-fn pg_micros(now: DateTime<Utc>, seconds: f64) -> i64 {
+/// A `timestamptz` so many seconds from now. The largest number is `infinity`.
+fn micros_after(now: DateTime<Utc>, seconds: f64) -> i64 {
     if seconds == f64::INFINITY {
         return i64::MAX;
     }
     let after = std::time::Duration::try_from_secs_f64(seconds).ok().and_then(|after| TimeDelta::from_std(after).ok());
     let time = after.and_then(|after| now.checked_add_signed(after));
-    time.map_or(i64::MAX, |time| time.timestamp_micros() - PG_EPOCH_MICROS)
-}
-
-/// A buffer in the binary format of COPY.
-struct CopyData(Vec<u8>);
-
-impl CopyData {
-    fn with_capacity(bytes: usize) -> Self {
-        let mut data = Vec::with_capacity(bytes);
-        data.extend(b"PGCOPY\n\xff\r\n\0");
-        // No flags, no extension of the header.
-        data.extend([0; 8]);
-        Self(data)
-    }
-
-    fn begin_row(&mut self, fields: i16) {
-        self.0.extend(fields.to_be_bytes());
-    }
-
-    /// `None` is NULL. No field is longer than a row of the state, which is far below 2 GiB.
-    fn field(&mut self, value: Option<&[u8]>) {
-        let length = value.map_or(-1, |value| i32::try_from(value.len()).unwrap_or(i32::MAX));
-        self.0.extend(length.to_be_bytes());
-        self.0.extend(value.unwrap_or_default());
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.0.extend((-1_i16).to_be_bytes());
-        self.0
-    }
+    time.map_or(i64::MAX, pg_micros)
 }
 
 async fn delete_accounts(

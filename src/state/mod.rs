@@ -20,6 +20,7 @@
 //! | `due_work` | what is to be done when a pass begins, in one statement |
 //! | `rejection_steps` | statements over all rejections, in bounded steps |
 //! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
+//! | `copy_format` | the binary format of COPY |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
 pub mod account;
@@ -31,6 +32,7 @@ pub mod attribute_names;
 pub mod binding;
 pub mod call_budget;
 mod call_slots;
+mod copy_format;
 mod database;
 mod dead_rows;
 pub mod deferred_account;
