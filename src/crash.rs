@@ -87,6 +87,7 @@ mod armed {
         "pass: outcomes are recorded",
         "pass: the watermark is stored",
         "pass: added to the history",
+        "history: old rows are deleted",
         "last call: about to be stored",
         "last call: stored",
     ];

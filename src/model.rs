@@ -147,6 +147,11 @@ impl AcknowledgedValue {
 
     /// The value that IM acknowledged last; `None` without one, and when the outcome of a call is unknown.
     pub fn value(&self) -> Option<&str> {
+        self.shared_value().map(|value| &**value)
+    }
+
+    /// [`AcknowledgedValue::value`], to be shared.
+    pub fn shared_value(&self) -> Option<&Arc<str>> {
         match self {
             Self::Value(value) | Self::Provisional(Some(value)) => Some(value),
             Self::Absent | Self::Unknown | Self::Provisional(None) => None,

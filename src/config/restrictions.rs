@@ -37,7 +37,6 @@ impl Config {
                 "use LISTEN yet; the next poll finds the changes",
             ),
             ("alerts.webhook", self.alerts.webhook.is_some(), "send alerts yet; nothing is posted"),
-            ("history.keep", self.history.keep.is_some(), "keep a history yet; nothing is recorded"),
             ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),
         ]
         .into_iter()

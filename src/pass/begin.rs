@@ -14,6 +14,7 @@ use super::report::{PassKind, PassReport};
 use super::slow_calls::SlowCalls;
 use crate::crash;
 use crate::state::due_work::DueWork;
+use crate::state::history::SendingPass;
 
 impl Engine {
     /// Opens a push session, and makes the attributes of left-over intents unknown.
@@ -103,6 +104,9 @@ impl Engine {
         let urgent = progress.kind == PassKind::Incremental;
         let late_write_window = self.config.im.timeout * 2;
         let failure = FirstError::default();
+        let keeps_history = self.config.history.keep.is_some();
+        let pass = SendingPass { kind: progress.kind.label(), started_at: progress.started_at };
+        let history = keeps_history.then_some(pass);
         let probes = AcknowledgedAccounts {
             state: self.state.clone(),
             writer: self.writer.clone(),
@@ -111,6 +115,7 @@ impl Engine {
             backoff: self.backoff.clone(),
             late_write_window,
             retry_after: self.config.schedule.rejected_retry,
+            history,
             search_after: self.probes_after.clone(),
             failure: failure.clone(),
         };
@@ -126,6 +131,7 @@ impl Engine {
             metrics: self.metrics.clone(),
             may_be_rejected: self.may_be_rejected.clone(),
             met: self.met.clone(),
+            history,
             retry_after: self.config.schedule.rejected_retry,
             late_write_window,
             backoff: self.backoff.clone(),

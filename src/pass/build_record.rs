@@ -11,6 +11,7 @@ use crate::model::{
     AccountOutcome, AcknowledgedValue, AttributeIndex, AttributeNames, AttributeOutcome, VendorRefusal,
 };
 use crate::state::account::{AccountRecord, RetryDue};
+use crate::state::history::{HistoryRecord, NewHistoryRow, SendingPass, SentOutcome};
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 use crate::state::rejection::NewRejection;
 
@@ -56,6 +57,12 @@ impl RecordBuilder {
         Self { names, detached, digest_key, record: OutcomeRecord::default(), counts: OutcomeCounts::default() }
     }
 
+    /// Adds a row to the history for everything that was sent. `None`: no history is kept.
+    pub(super) fn with_history(mut self, pass: Option<SendingPass>) -> Self {
+        self.record.history = pass.map(HistoryRecord::by);
+        self
+    }
+
     /// The record with what becomes of its intent, and the counts.
     pub(super) fn finish(self, intent: Option<IntentUpdate>) -> (OutcomeRecord, OutcomeCounts) {
         (OutcomeRecord { intent, ..self.record }, self.counts)
@@ -96,6 +103,7 @@ impl RecordBuilder {
             // Outcomes come in the order of the change: first what is set, then what is removed.
             let value = diff.change.set.get(index).map(|(_, value)| value);
             update.apply(*attribute, value, outcome, delays);
+            self.add_to_history(diff, *attribute, value, sent_outcome(outcome, update.known(*attribute)));
             if let AttributeOutcome::Refused(refusal) = outcome {
                 self.add_vendor_refusal(diff, *attribute, value.map(|value| &**value), refusal);
             }
@@ -135,6 +143,21 @@ impl RecordBuilder {
         }
     }
 
+    /// `outcome`: `None` for what was not sent.
+    fn add_to_history(
+        &mut self,
+        diff: &AccountDiff,
+        attribute: AttributeIndex,
+        value: Option<&Arc<str>>,
+        outcome: Option<SentOutcome>,
+    ) {
+        if let (Some(history), Some(outcome)) = (&mut self.record.history, outcome) {
+            let old = diff.acknowledged.get(attribute.index()).and_then(AcknowledgedValue::shared_value).cloned();
+            let account = diff.account().clone();
+            history.rows.push(NewHistoryRow { account, attribute, old, new: value.cloned(), outcome });
+        }
+    }
+
     /// Several attributes of an account may carry one refusal of the whole account: it is recorded once.
     fn add_vendor_refusal(
         &mut self,
@@ -170,6 +193,17 @@ impl RecordBuilder {
     }
 }
 
+/// What the history says of an attribute, of which this is known now. `None`: it was in no call that IM can have applied.
+fn sent_outcome(outcome: &AttributeOutcome, known: &AcknowledgedValue) -> Option<SentOutcome> {
+    match outcome {
+        AttributeOutcome::NotSent => None,
+        AttributeOutcome::Refused(_) => Some(SentOutcome::Rejected),
+        AttributeOutcome::Unknown => Some(SentOutcome::InDoubt),
+        AttributeOutcome::Done | AttributeOutcome::Provisional if known.in_doubt() => Some(SentOutcome::InDoubt),
+        AttributeOutcome::Done | AttributeOutcome::Provisional => Some(SentOutcome::Acknowledged),
+    }
+}
+
 /// The state of one account while the outcomes of its attributes are applied.
 struct AccountUpdate {
     acknowledged: Vec<AcknowledgedValue>,
@@ -200,6 +234,11 @@ impl AccountUpdate {
             remove_done: false,
             done: Vec::new(),
         }
+    }
+
+    /// What is known of an attribute whose outcome was applied.
+    fn known(&self, attribute: AttributeIndex) -> &AcknowledgedValue {
+        &self.acknowledged[attribute.index()]
     }
 
     /// `value`: the value that was set; `None` for a removal.

@@ -172,7 +172,8 @@ impl QueuedDelivery {
         detached: bool,
     ) -> Result<(), PassError> {
         let context = &self.context;
-        let mut builder = RecordBuilder::new(context.names.clone(), context.writer.digest_key().clone(), detached);
+        let builder = RecordBuilder::new(context.names.clone(), context.writer.digest_key().clone(), detached);
+        let mut builder = builder.with_history(context.history);
         builder.reserve(outcomes.len());
         for diff in open.iter() {
             if diff.sends() {

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::model::{AccountOutcome, AttributeNames, AttributeOutcome};
 use crate::push::{ChangeOrigin, PushSession};
 use crate::state::StateWriter;
+use crate::state::history::SendingPass;
 
 /// What a pass and its deliveries share.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct DeliveryContext {
     pub(super) names: AttributeNames,
     pub(super) writer: StateWriter,
     pub(super) metrics: Arc<Metrics>,
+    /// What the history names as the pass; `None` when no history is kept.
+    pub(super) history: Option<SendingPass>,
     /// The delay before a rejection is tried again.
     pub(super) retry_after: Duration,
     /// IM is assumed to apply a call no later than this after it was sent: twice `im.timeout`. An unknown outcome is

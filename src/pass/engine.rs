@@ -16,6 +16,7 @@ use super::delivery_queue::DeliveryQueue;
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
+use super::history_trim::HistoryTrim;
 use super::met_accounts::MetAccounts;
 use super::pages::{PageReader, PageScan};
 use super::progress::PassProgress;
@@ -53,6 +54,7 @@ pub struct Engine {
     /// The scans of rows to which no read position leads, and where the next pass goes on.
     pub(super) outlying: [PageScan; 2],
     pub(super) saves: SaveTimes,
+    pub(super) history_trim: HistoryTrim,
     /// The progress of the full pass that is under way, possibly beside incremental passes.
     pub(super) full_under_way: Option<Arc<PassProgress>>,
     /// The stored accounts that this full pass has met. The comparer and the deliveries share it.

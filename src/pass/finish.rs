@@ -69,6 +69,9 @@ impl Engine {
             }
         }
         report.count(&self.metrics);
+        if error.is_none() {
+            self.history_trim.trim(&self.writer, &self.shutdown, report.started.elapsed()).await;
+        }
         (report, error)
     }
 

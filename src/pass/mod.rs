@@ -17,7 +17,7 @@
 //! | `probe` | the accounts of probes |
 //! | `source_change` | what follows when the source is another one than before |
 //! | `in_doubt`, `owed_removals`, `removals`, `rejection_retry` | what a pass does after its new changes |
-//! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times` | what lasts |
+//! | `read_position`, `full_pass_schedule`, `recorded_pages`, `guard`, `account_backoff`, `save_times`, `history_trim` | what lasts |
 //! | `met_accounts`, `gone_search` | the stored accounts that a full pass has met, and the search for those that are gone |
 //! | `repairs`, `count_repairs` | changes that only a full pass has seen |
 //! | `dry_run`, `predicted_removals` | what a pass would do |
@@ -50,6 +50,7 @@ mod full_pass_schedule;
 mod full_steps;
 mod gone_search;
 pub mod guard;
+mod history_trim;
 mod in_doubt;
 mod incremental;
 mod long_read;

@@ -14,6 +14,7 @@ use super::engine::{Engine, watermark_column};
 use super::error::PassError;
 use super::full_pass_schedule::FullPassSchedule;
 use super::guard::RemovalGuard;
+use super::history_trim::HistoryTrim;
 use super::pages::{PageReader, PageScan};
 use super::read_position::ReadPosition;
 use super::repairs::RepairCount;
@@ -109,6 +110,7 @@ impl Engine {
             read_position,
             full_passes,
             saves: SaveTimes::default(),
+            history_trim: HistoryTrim::new(config.history.keep),
             full_under_way: None,
             deferrals: Deferrals::stored(state.deferred_accounts(sync_id).await?),
             slow_calls,

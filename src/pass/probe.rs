@@ -17,9 +17,10 @@ use super::accounts_in_flight::{AccountReservation, AccountsInFlight, LiveIntent
 use super::error::{FirstError, PassError};
 use crate::crash;
 use crate::model::{Account, AcknowledgedValue, AttributeIndex, Change};
-use crate::push::{Probe, ProbeFailed, ProbeSource, TakenProbe};
+use crate::push::{Probe, ProbeAnswer, ProbeFailed, ProbeSource, TakenProbe};
 use crate::state::IntendedChange;
 use crate::state::account::{AccountRecord, RetryDue, StoredAccount};
+use crate::state::history::{HistoryRecord, NewHistoryRow, SendingPass, SentOutcome};
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 use crate::state::{State, StateWriter};
 
@@ -35,6 +36,8 @@ pub(super) struct AcknowledgedAccounts {
     pub(super) late_write_window: Duration,
     /// The delay before a rejection is tried again. A probe records none.
     pub(super) retry_after: Duration,
+    /// What the history names as the pass; `None` when no history is kept.
+    pub(super) history: Option<SendingPass>,
     /// After which account the next search begins, so that not always the same account is taken. Shared by all passes.
     pub(super) search_after: Arc<Mutex<Account>>,
     pub(super) failure: FirstError,
@@ -159,11 +162,16 @@ impl TakenProbe for ReservedProbe {
         &self.probe
     }
 
-    fn end(self: Box<Self>, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>> {
+    fn end(
+        self: Box<Self>,
+        answer: ProbeAnswer,
+        may_be_applied_later: bool,
+    ) -> BoxFuture<'static, Result<(), ProbeFailed>> {
         Box::pin(async move {
             let Self { accounts, probe, acknowledged, intent, reservation } = *self;
-            let record =
+            let mut record =
                 outcome(&probe, acknowledged, intent, may_be_applied_later.then_some(accounts.late_write_window));
+            record.history = accounts.history.and_then(|pass| sent(pass, &probe, answer, may_be_applied_later));
             let recorded = accounts.writer.record(&record, accounts.retry_after).await;
             // Either the outcome is recorded, or the next pass makes the attribute unknown.
             accounts.live_intents.lock().await.remove(&intent);
@@ -196,6 +204,21 @@ fn outcome(
     record
 }
 
+/// The row of a probe in the history: the value that IM holds was sent again. `None` if it was in no call that IM can have
+/// applied.
+fn sent(pass: SendingPass, probe: &Probe, answer: ProbeAnswer, may_be_applied_later: bool) -> Option<HistoryRecord> {
+    let outcome = match answer {
+        ProbeAnswer::Refused => SentOutcome::Rejected,
+        ProbeAnswer::Accepted if !may_be_applied_later => SentOutcome::Acknowledged,
+        ProbeAnswer::Accepted => SentOutcome::InDoubt,
+        ProbeAnswer::None if may_be_applied_later => SentOutcome::InDoubt,
+        ProbeAnswer::None => return None,
+    };
+    let Probe { account, attribute, value } = probe.clone();
+    let row = NewHistoryRow { account, attribute, old: Some(value.clone()), new: Some(value), outcome };
+    Some(HistoryRecord { pass, rows: vec![row] })
+}
+
 /// The value of the wanted attribute, or of the first one that has a value.
 fn value_of(acknowledged: &[AcknowledgedValue], wanted: Option<AttributeIndex>) -> Option<(AttributeIndex, &str)> {
     acknowledged.iter().zip(0..).find_map(|(known, index)| match known {
@@ -223,6 +246,21 @@ mod tests {
         let index =
             |wanted: Option<u16>| value_of(&acknowledged(), wanted.map(AttributeIndex)).map(|(found, _)| found.0);
         assert_eq!((index(None), index(Some(2)), index(Some(0)), index(Some(7))), (Some(1), Some(2), None, None));
+    }
+
+    #[test]
+    fn a_probe_is_in_the_history_unless_it_was_never_sent() {
+        let pass = SendingPass { kind: "full", started_at: chrono::DateTime::UNIX_EPOCH };
+        let outcome = |answer, later| {
+            let row = sent(pass, &probe(), answer, later)?.rows.remove(0);
+            assert_eq!((row.old.as_deref(), row.new.as_deref()), (Some("Rome"), Some("Rome")));
+            Some(row.outcome)
+        };
+        assert_eq!(outcome(ProbeAnswer::Accepted, false), Some(SentOutcome::Acknowledged));
+        assert_eq!(outcome(ProbeAnswer::Accepted, true), Some(SentOutcome::InDoubt));
+        assert_eq!(outcome(ProbeAnswer::Refused, false), Some(SentOutcome::Rejected));
+        assert_eq!(outcome(ProbeAnswer::None, true), Some(SentOutcome::InDoubt));
+        assert_eq!(outcome(ProbeAnswer::None, false), None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ mod unknown_accounts;
 mod unusable_commands;
 
 pub use batch::ChangeOrigin;
-pub use probe::{Probe, ProbeFailed, ProbeSource, TakenProbe};
+pub use probe::{Probe, ProbeAnswer, ProbeFailed, ProbeSource, TakenProbe};
 pub use pusher::{PushLimits, Pusher};
 pub use read_attributes::{ReadAccount, ReadFailure};
 pub use session::PushSession;

@@ -21,6 +21,17 @@ pub struct Probe {
     pub value: Arc<str>,
 }
 
+/// What IM has answered to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// It accepted the value.
+    Accepted,
+    /// It, or a gateway before it, refused the value.
+    Refused,
+    /// There is no answer that tells.
+    None,
+}
+
 /// The state could not be read or written. The source of the probe has recorded why, and the pass stops.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeFailed;
@@ -44,5 +55,9 @@ pub trait TakenProbe: std::fmt::Debug + Send + Sync {
 
     /// Records the outcome, deletes the intent and releases the account. `may_be_applied_later`: IM may still apply one of
     /// the attempts, after whatever is sent for the account next.
-    fn end(self: Box<Self>, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>>;
+    fn end(
+        self: Box<Self>,
+        answer: ProbeAnswer,
+        may_be_applied_later: bool,
+    ) -> BoxFuture<'static, Result<(), ProbeFailed>>;
 }

@@ -5,7 +5,7 @@
 use super::attempts::Attempts;
 use super::call::{Call, CallReply};
 use super::disposition::Disposition;
-use super::probe::{Probe, ProbeFailed};
+use super::probe::{Probe, ProbeAnswer, ProbeFailed};
 use super::retry::SendFailure;
 use super::session::PushSession;
 use crate::crash;
@@ -46,7 +46,12 @@ impl PushSession {
         crash::point("push: a probe has ended");
         attempts.may_be_applied |=
             matches!(&answer, Err(SendFailure::RanOut(error) | SendFailure::Stalled(error)) if error.maybe_applied);
-        let ended = taken.end(attempts.may_be_applied).await;
+        let said = match &answer {
+            Ok(()) => ProbeAnswer::Accepted,
+            Err(SendFailure::Refused(_)) => ProbeAnswer::Refused,
+            Err(_) => ProbeAnswer::None,
+        };
+        let ended = taken.end(said, attempts.may_be_applied).await;
         if ended.is_err() {
             self.halt();
             return ProbeResult::Halted;

@@ -8,7 +8,8 @@ use super::writer::StateWriter;
 use crate::model::Account;
 
 /// The tables with a row for each account, all with the columns `sync_id` and `account`.
-const TABLES: [&str; 6] = ["account", "rejection", "removal", "owed_removal", "deferred_account", "overwritten_value"];
+const TABLES: [&str; 7] =
+    ["account", "rejection", "removal", "owed_removal", "deferred_account", "overwritten_value", "history"];
 
 impl State {
     /// Whether a call with this account is under way, or was when a process died.

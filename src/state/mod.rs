@@ -20,6 +20,7 @@
 //! | `due_work` | what is to be done when a pass begins, in one statement |
 //! | `rejection_steps` | statements over all rejections, in bounded steps |
 //! | `other_syncs`, `shared_account`, `shared_intent`, `overwritten_value` | other syncs of the app with the same attributes |
+//! | `history`, `history_listing` | the table `history`: what was sent, and its listing |
 //! | `copy_format` | the binary format of COPY |
 //! | `outcome_record` | the transaction that records the outcomes of a delivery |
 
@@ -40,6 +41,8 @@ pub mod due_work;
 mod error;
 mod forget;
 pub mod generation;
+pub mod history;
+pub mod history_listing;
 pub mod in_doubt;
 pub mod intent;
 pub mod lease;

@@ -1,5 +1,5 @@
-//! The transaction that records the outcomes of a delivery: accounts, rejections, owed removals and the end of its intent
-//! together.
+//! The transaction that records the outcomes of a delivery: accounts, rejections, owed removals, the history and the end of
+//! its intent together.
 //!
 //! Owns: [`OutcomeRecord`] and its transaction. Must not know: how an outcome came about.
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::account::AccountRecord;
 use super::account_write::write_accounts;
 use super::error::StateError;
+use super::history::{HistoryRecord, write_history};
 pub use super::intent::IntentUpdate;
 use super::intent::update_intent;
 use super::owed_removal::delete_owed_removals;
@@ -32,6 +33,8 @@ pub struct OutcomeRecord {
     pub resolved: Vec<(Account, Option<String>)>,
     /// Accounts whose removal was sent: none is owed any more.
     pub removal_sent: Vec<Account>,
+    /// What was sent, for the history; `None` when no history is kept.
+    pub history: Option<HistoryRecord>,
 }
 
 impl OutcomeRecord {
@@ -42,6 +45,7 @@ impl OutcomeRecord {
             && self.rejected.is_empty()
             && self.resolved.is_empty()
             && self.removal_sent.is_empty()
+            && self.history.as_ref().is_none_or(|history| history.rows.is_empty())
     }
 }
 
@@ -66,12 +70,15 @@ impl StateWriter {
     }
 
     async fn try_record(&self, record: &OutcomeRecord, retry_after: Duration) -> Result<(), StateError> {
-        let OutcomeRecord { intent, accounts, rejected, resolved, removal_sent } = record;
+        let OutcomeRecord { intent, accounts, rejected, resolved, removal_sent, history } = record;
         let mut transaction = self.begin().await?;
         write_accounts(&mut transaction, self, accounts).await?;
         delete_rejections(&mut transaction, self.sync_id(), resolved).await?;
         upsert_rejections(&mut transaction, self.sync_id(), rejected, retry_after).await?;
         delete_owed_removals(&mut transaction, self.sync_id(), removal_sent).await?;
+        if let Some(history) = history {
+            write_history(&mut transaction, self, history).await?;
+        }
         if let Some(intent) = intent {
             update_intent(&mut transaction, intent).await?;
         }

@@ -10,7 +10,7 @@ use crate::finding::Finding;
 use crate::quote::{identifier, shown};
 
 /// The tables that a pass reads and writes, with what it does besides SELECT and INSERT.
-const TABLES: [(&str, &[&str]); 10] = [
+const TABLES: [(&str, &[&str]); 11] = [
     ("sync", &["UPDATE"]),
     ("account", &["UPDATE", "DELETE"]),
     ("intent", &["UPDATE", "DELETE"]),
@@ -21,6 +21,7 @@ const TABLES: [(&str, &[&str]); 10] = [
     ("deferred_account", &["DELETE"]),
     ("account_count", &["UPDATE"]),
     ("overwritten_value", &["UPDATE", "DELETE"]),
+    ("history", &["DELETE"]),
 ];
 
 impl State {

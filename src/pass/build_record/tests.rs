@@ -13,6 +13,7 @@ use crate::model::{
     VendorRefusal,
 };
 use crate::state::account::RetryDue;
+use crate::state::history::{SendingPass, SentOutcome};
 use crate::state::outcome_record::{IntentUpdate, OutcomeRecord};
 use crate::state::owed_removal::RemovalReason;
 
@@ -76,6 +77,43 @@ fn accepted_values_are_acknowledged() {
     assert_eq!(record.accounts[0].acknowledged, [value("Wien"), AcknowledgedValue::Absent]);
     assert_eq!(record.accounts[0].due, RetryDue::OnChange);
     assert_eq!(counts, OutcomeCounts { pushed: 1, removed: 1, ..OutcomeCounts::default() });
+}
+
+#[test]
+fn the_history_has_a_row_for_everything_that_was_sent() {
+    let pass = SendingPass { kind: "incremental", started_at: chrono::DateTime::UNIX_EPOCH };
+    let rows = |acknowledged: Vec<AcknowledgedValue>, late_write, city: &AttributeOutcome, plan: &AttributeOutcome| {
+        let diff = AccountDiff { acknowledged, late_write, ..diff() };
+        let names = [Arc::from("city"), Arc::from("plan")].into();
+        let mut builder = RecordBuilder::new(names, DigestKey::new(b"a key of a sync"), true).with_history(Some(pass));
+        let attributes = vec![(CITY, city.clone()), (PLAN, plan.clone())];
+        let account = diff.account().clone();
+        let outcome = AccountOutcome { account, attributes, may_be_overwritten: false, unanswered_alone: false };
+        builder.add_outcome(&diff, &outcome, DELAYS);
+        let rows = builder.finish(None).0.history.expect("a history is kept").rows;
+        rows.into_iter()
+            .map(|row| (row.attribute, row.old.as_deref().map(str::to_owned), row.outcome))
+            .collect::<Vec<_>>()
+    };
+    let known = || vec![value("Graz"), value("pro")];
+    let (done, not_sent) = (AttributeOutcome::Done, AttributeOutcome::NotSent);
+    let (graz, pro) = (Some("Graz".to_owned()), Some("pro".to_owned()));
+    for (city, expected) in [
+        (done.clone(), SentOutcome::Acknowledged),
+        (refused(false), SentOutcome::Rejected),
+        (AttributeOutcome::Unknown, SentOutcome::InDoubt),
+        (AttributeOutcome::Provisional, SentOutcome::InDoubt),
+    ] {
+        assert_eq!(rows(known(), None, &city, &not_sent), [(CITY, graz.clone(), expected)]);
+        assert_eq!(rows(known(), None, &not_sent, &city), [(PLAN, pro.clone(), expected)]);
+    }
+    assert_eq!(rows(known(), None, &not_sent, &not_sent), []);
+    // An earlier call may still be applied after this one.
+    let in_doubt = vec![AcknowledgedValue::Unknown, AcknowledgedValue::Provisional(Some("pro".into()))];
+    let late_write = Some(Duration::from_secs(5));
+    let expected = [(CITY, None, SentOutcome::InDoubt), (PLAN, pro, SentOutcome::InDoubt)];
+    assert_eq!(rows(in_doubt, late_write, &done, &done), expected);
+    assert!(record(&diff(), done.clone(), done).0.history.is_none(), "without a history nothing is collected");
 }
 
 #[test]

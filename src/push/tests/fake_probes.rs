@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 
 use crate::model::{Account, AttributeIndex};
-use crate::push::{Probe, ProbeFailed, ProbeSource, TakenProbe};
+use crate::push::{Probe, ProbeAnswer, ProbeFailed, ProbeSource, TakenProbe};
 
 /// Accounts for probes, each with an acknowledged value of every attribute, and what was recorded of the probes.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,7 @@ impl TakenProbe for FakeTakenProbe {
         &self.probe
     }
 
-    fn end(self: Box<Self>, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>> {
+    fn end(self: Box<Self>, _: ProbeAnswer, may_be_applied_later: bool) -> BoxFuture<'static, Result<(), ProbeFailed>> {
         let mut ended = self.ended.lock().expect("no test panics while it holds the lock");
         ended.push((self.probe.account.clone(), may_be_applied_later));
         Box::pin(async { Ok(()) })

@@ -32,7 +32,7 @@ async fn expect_forgotten(env: &TestEnvironment) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_an_account_is_left() {
-    let env = environment("", "[removal]\ngone = \"keep\"\n").await;
+    let env = environment("", "[removal]\ngone = \"keep\"\n[history]\nkeep = \"30d\"\n").await;
     // A rejection, an example of a change that only a full pass has seen, and a value that the mapping no longer names.
     env.execute("UPDATE users SET updated_at = now() - interval '1 day'").await;
     env.imsync(&["backfill"]).await.expect_code(0);
@@ -41,7 +41,7 @@ async fn nothing_of_an_account_is_left() {
     env.execute(&format!("UPDATE users SET gender = 'x', updated_at = now() WHERE id = '{ACCOUNT}'")).await;
     env.imsync(&["run", "--once"]).await.expect_code(3);
     env.edit("plan = \"plan\"\n", "");
-    assert!(traces(&env).await.len() >= 3, "{:?}", traces(&env).await);
+    assert!(traces(&env).await.len() >= 6, "{:?}", traces(&env).await);
     env.execute(&format!("DELETE FROM users WHERE id = '{ACCOUNT}'")).await;
     env.imsync(&["forget", ACCOUNT]).await.expect_code(0).expect_all(&["no trace of distinctive-4711 is left"]);
     expect_forgotten(&env).await;

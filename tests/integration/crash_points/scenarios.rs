@@ -174,6 +174,7 @@ pub(super) const WALK: &[CrashCase] = &[
     at(Scenario::Incremental, "pass: outcomes are recorded", 1),
     at(Scenario::Incremental, "pass: the watermark is stored", 1),
     at(Scenario::Incremental, "pass: added to the history", 1),
+    at(Scenario::Incremental, "history: old rows are deleted", 1),
     at(Scenario::Incremental, "last call: about to be stored", 1),
     at(Scenario::Incremental, "last call: stored", 1),
 ];

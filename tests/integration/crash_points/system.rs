@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::scenarios::{self, CrashCase, PEOPLE, REFUSED, Scenario, TOO_LONG};
 use super::sent_calls;
-use crate::promises::state_truth::{expect_truth, false_claims};
+use crate::promises::state_truth::{HISTORY_CONTRADICTIONS, expect_truth, false_claims};
 use crate::support::{Setup, TestEnvironment, ended, signal};
 
 /// The message of a one-shot pass that leaves attributes in doubt.
@@ -49,7 +49,8 @@ impl CrashSystem {
         let setup = Setup {
             source: format!("{}page_size = 25\n", setup.source),
             im: "timeout = \"2s\"\nretry_for = \"3s\"\nusers_per_call = 10\nunknown_accounts = \"import\"\n".to_owned(),
-            more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n".to_owned(),
+            more: "[schedule]\ninterval = \"200ms\"\n[removal]\nmax_share = 1.0\n[history]\nkeep = \"30d\"\n"
+                .to_owned(),
             ..setup
         };
         let env = TestEnvironment::set_up(setup).await;
@@ -290,6 +291,11 @@ impl CrashSystem {
             let mut connection = self.connection.lock().await;
             let claims = false_claims(&mut connection, self.env.handle()).await.expect("the state tables can be read");
             assert_eq!(claims, Vec::<String>::new(), "{}", self.current_case);
+            let contradictions: i64 = sqlx::query_scalar(HISTORY_CONTRADICTIONS)
+                .fetch_one(&mut *connection)
+                .await
+                .expect("the query succeeds");
+            assert_eq!(contradictions, 0, "{}", self.current_case);
         }
     }
 

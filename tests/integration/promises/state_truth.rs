@@ -64,6 +64,20 @@ pub(crate) async fn false_claims(
     Ok(found)
 }
 
+/// What a history that was kept from the beginning and the state say differently of an attribute: the state holds a value that
+/// the newest row did not set, or the newest row sets one that the state does not hold. A refused value that IM holds already
+/// was that of a probe.
+pub(crate) const HISTORY_CONTRADICTIONS: &str = "
+    SELECT count(*) FROM (SELECT DISTINCT ON (sync_id, account, attribute) * FROM imsync.history
+        WHERE outcome <> 'rejected' OR old_value IS DISTINCT FROM new_value ORDER BY sync_id, account, attribute, at DESC) AS newest
+    FULL JOIN (SELECT sync_id, account, attribute, json_typeof(acknowledged->(n::int - 1)) AS type, acknowledged->>(n::int - 1) AS value
+        FROM imsync.account JOIN imsync.sync ON sync.id = sync_id, unnest(attribute_names) WITH ORDINALITY AS a (attribute, n)
+        WHERE account.generation = sync.generation) AS stored USING (sync_id, account, attribute)
+    WHERE EXISTS (SELECT FROM imsync.history) AND (
+        (type = 'string' AND (outcome IS DISTINCT FROM 'acknowledged' OR new_value IS DISTINCT FROM value))
+        OR (outcome = 'acknowledged' AND coalesce(type IN ('string', 'null'), NOT EXISTS (SELECT FROM imsync.account AS a
+                WHERE (a.sync_id, a.account) = (newest.sync_id, newest.account))) AND new_value IS DISTINCT FROM value))";
+
 /// Asserts that the state claims only what is true.
 pub(crate) async fn expect_truth(env: &TestEnvironment) {
     let found =
@@ -76,6 +90,7 @@ pub(crate) async fn expect_truth(env: &TestEnvironment) {
             (SELECT count(DISTINCT account) FROM imsync.rejection r WHERE r.sync_id = c.sync_id),
             (SELECT count(*) FROM imsync.owed_removal o WHERE o.sync_id = c.sync_id))";
     assert_eq!(env.number(miscounted).await, 0, "the numbers of accounts are those of the rows");
+    assert_eq!(env.number(HISTORY_CONTRADICTIONS).await, 0, "the history and the state agree");
 }
 
 /// Checks the state continuously in the background, until it is stopped.

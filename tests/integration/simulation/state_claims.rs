@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::table::Users;
+use crate::promises::state_truth::HISTORY_CONTRADICTIONS;
 
 /// What the state claims about one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +134,14 @@ pub(super) async fn false_claims(connection: &mut PgConnection, im: &SimulatorHa
     }
     if after.names.is_empty() && !users.is_empty() {
         found.push(format!("IM holds something before the state has any attribute: {users:?}"));
+    }
+    let has_history: bool =
+        sqlx::query_scalar("SELECT to_regclass('imsync.history') IS NOT NULL").fetch_one(&mut *connection).await?;
+    if has_history {
+        let differing: i64 = sqlx::query_scalar(HISTORY_CONTRADICTIONS).fetch_one(&mut *connection).await?;
+        if differing > 0 {
+            found.push(format!("the history says something else of {differing} attributes"));
+        }
     }
     Ok(found)
 }

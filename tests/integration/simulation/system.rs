@@ -44,7 +44,8 @@ fn configuration(settings: &Settings, version: ConfigVersion) -> Setup {
         attributes: table::attributes(version),
         more: format!(
             "[removal]\ngone = \"{}\"\nunmapped = \"{}\"\nmax_share = {}.{:02}\n[schedule]\n\
-             interval = \"100ms\"\nfull_every = \"{full_every}s\"\nrejected_retry = \"{rejected_retry}s\"\n",
+             interval = \"100ms\"\nfull_every = \"{full_every}s\"\nrejected_retry = \"{rejected_retry}s\"\n\
+             [history]\nkeep = \"30d\"\n",
             policy(settings.keep_gone),
             policy(settings.keep_unmapped),
             max_share / 100,
