@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::help;
+use crate::commands::history::Since;
 use crate::config::durations;
 
 /// Keep the user attributes of a Tencent Cloud Chat (IM) app equal to columns of a PostgreSQL table
@@ -217,6 +218,25 @@ pub(super) enum CliCommand {
         #[command(subcommand)]
         action: Option<AttributesAction>,
         /// Print the slots as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what was sent: when, account, attribute, old → new, outcome and pass
+    ///
+    /// The newest row is the last. The history is kept while `[history] keep` is set. Without --account, --since, --limit
+    /// and --json, the newest 1,000 rows are listed.
+    #[command(after_long_help = help::HISTORY)]
+    History {
+        /// List only this account (repeatable)
+        #[arg(long = "account", value_name = "ID")]
+        accounts: Vec<String>,
+        /// List what was sent since: a duration before now, such as 1d, or a time in RFC 3339
+        #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+        since: Option<Since>,
+        /// List at most the newest N rows
+        #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },

@@ -42,6 +42,9 @@ impl Cli {
             CliCommand::Attributes { action: Some(AttributesAction::Apply { yes }), .. } => {
                 commands::attributes::apply(global, yes).await
             }
+            CliCommand::History { accounts, since, limit, json } => {
+                commands::history::run(global, commands::history::HistoryArgs { accounts, since, limit, json }).await
+            }
             CliCommand::Forget { id } => Box::pin(commands::forget::run(global, id)).await,
             CliCommand::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
             CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),

@@ -99,6 +99,12 @@ Exit codes:
   1  No slot is free, IM refused, or the names changed in the meantime.
   2  Nobody can be asked and --yes is missing, or the configuration is wrong.";
 
+pub(super) const HISTORY: &str = "\
+Examples:
+  imsync history                             The newest 1,000 rows
+  imsync history --account u42 --since 1d    What was sent for u42 since yesterday
+  imsync history --since 2026-11-28T12:00:00Z --json | jq -r .account";
+
 pub(super) const FORGET: &str = "\
 Examples:
   imsync forget u42             After the row of u42 was deleted

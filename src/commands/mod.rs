@@ -12,6 +12,7 @@ pub mod demo;
 pub mod exit;
 pub mod explain;
 pub mod forget;
+pub mod history;
 pub mod migrate;
 mod one_shot;
 mod open_dry_run;

@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::source::WhyGone;
 use crate::state::account::StoredAccount;
+use crate::state::history_listing::LastAcknowledged;
 use crate::state::rejection::ListedRejection;
 
 /// The facts about one account.
@@ -63,6 +64,8 @@ pub struct ExplainedAttribute {
     pub desired: Option<DesiredValue>,
     /// What IM acknowledged last.
     pub acknowledged: AcknowledgedValue,
+    /// When IM acknowledged it, from the history where one is kept, else when the newest outcome of the account was recorded.
+    pub acknowledged_at: Option<DateTime<Utc>>,
     /// What is the case.
     pub state: AttributeState,
     /// What the next pass that sees the account would do: set or remove it.
@@ -136,6 +139,8 @@ pub struct NextPass {
 struct StoredFacts {
     acknowledged: Vec<AcknowledgedValue>,
     acknowledged_at: Option<DateTime<Utc>>,
+    /// By attribute name.
+    from_history: HashMap<String, LastAcknowledged>,
     of_account: Option<ListedRejection>,
     of_attributes: Vec<ListedRejection>,
     /// The state tells the next pass to look at the account: a value is unknown and its retry is due.
@@ -183,6 +188,7 @@ impl DryRun {
                 Some(StoredAccount::UpToDate) | None => Vec::new(),
             },
             acknowledged_at: state.acknowledged_at(sync.id, account).await?,
+            from_history: state.last_acknowledged(sync.id, account).await?,
             is_due: state.is_retry_due(sync.id, account).await?,
             of_account: of_account.map(|index| of_attributes.swap_remove(index)),
             of_attributes,
@@ -258,7 +264,7 @@ impl DryRun {
         diff: Option<&AccountDiff>,
         account_is_refused: bool,
     ) -> Vec<ExplainedAttribute> {
-        let StoredFacts { acknowledged, of_attributes: rejections, .. } = stored;
+        let StoredFacts { acknowledged, acknowledged_at, from_history, of_attributes: rejections, .. } = stored;
         let configured = &self.reader.config.attributes;
         let mapped: Vec<AttributeIndex> = self.comparer.rules.attribute_indexes.clone();
         let others = (0..acknowledged.len()).filter_map(|index| u16::try_from(index).ok().map(AttributeIndex));
@@ -294,11 +300,16 @@ impl DryRun {
                 _ => AttributeState::Absent,
             };
             let column = configured.get(position).map(|attribute| attribute.column.clone());
+            // A history that was switched off meanwhile may not have the newest value.
+            let kept = from_history.remove(&name).filter(|kept| kept.value.as_deref() == acknowledged.value());
+            let acknowledged_at =
+                kept.map(|kept| kept.at).or(*acknowledged_at).filter(|_| acknowledged.value().is_some());
             attributes.push(ExplainedAttribute {
                 name,
                 column,
                 desired,
                 acknowledged,
+                acknowledged_at,
                 state,
                 sends,
                 held_by_other_sync,

@@ -142,15 +142,14 @@ fn document(explanation: &Explanation, actual: Option<&ActualValues>, verdict: &
         .attributes
         .iter()
         .map(|attribute| {
-            let acknowledged = attribute.acknowledged.value();
             json!({
                 "name": attribute.name,
                 "column": attribute.column,
                 "desired": desired_value(attribute),
                 "problem": problem(attribute),
-                "acknowledged": acknowledged,
+                "acknowledged": attribute.acknowledged.value(),
                 "state": attribute.state.label(),
-                "acknowledged_at": explanation.acknowledged_at.filter(|_| acknowledged.is_some()),
+                "acknowledged_at": attribute.acknowledged_at,
                 "actual": actual.and_then(|actual| actual.get(&attribute.name)),
                 "rejection": attribute.rejection.as_ref().map(rejection),
             })

@@ -16,6 +16,7 @@ mod explain;
 mod finding_ids;
 mod forget;
 mod hardened_servers;
+mod history;
 mod http;
 mod http_proxy;
 mod lease;

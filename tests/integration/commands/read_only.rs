@@ -21,6 +21,7 @@ async fn read_only_commands_work_before_the_first_use() {
     assert_eq!(env.imsync(&["preview", "--account", "u0002", "--json"]).await.expect_code(0).json_lines().len(), 1);
     env.imsync(&["explain", "u0002", "--json"]).await.expect_code(0).expect_all(&["\"pending\""]);
     assert_eq!(env.imsync(&["verify", "--json"]).await.expect_code(3).json()["checked"], 30);
+    assert_eq!(env.imsync(&["history"]).await.expect_code(0).expect_all(&["nothing was sent"]).stdout, "");
     env.imsync(&["rejected"]).await.expect_code(0);
     assert_eq!(env.imsync(&["rejected", "--json"]).await.expect_code(0).stdout, "");
     assert_eq!(env.imsync(&["backfill", "--dry-run", "--json"]).await.expect_code(0).json()["set"], 30);

@@ -23,6 +23,7 @@ const EVERY_COMMAND: [&[&str]; 18] = [
     &["attributes"],
     &["attributes", "apply", "--yes"],
     &["forget", "nobody"],
+    &["history"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate", "--rebind"],

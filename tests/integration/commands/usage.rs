@@ -29,7 +29,7 @@ async fn imsync(directory: &Path, arguments: &[&str]) -> CommandOutput {
     run(command).await
 }
 
-const EVERY_COMMAND: [&[&str]; 20] = [
+const EVERY_COMMAND: [&[&str]; 21] = [
     &["run"],
     &["run", "--once"],
     &["backfill"],
@@ -45,6 +45,7 @@ const EVERY_COMMAND: [&[&str]; 20] = [
     &["attributes"],
     &["attributes", "apply"],
     &["forget", "u1"],
+    &["history"],
     &["rejected"],
     &["rejected", "retry"],
     &["migrate"],
@@ -76,7 +77,7 @@ impl ConnectionDetector {
 async fn a_wrong_command_line_exits_with_2() {
     let detector = ConnectionDetector::bind();
     let directory = configured(detector.port());
-    let wrong: [&[&str]; 14] = [
+    let wrong: [&[&str]; 16] = [
         &[],
         &["frobnicate"],
         &["run", "--json"],
@@ -88,6 +89,8 @@ async fn a_wrong_command_line_exits_with_2() {
         &["rejected", "--all", "retry"],
         &["attributes", "--json", "apply"],
         &["explain"],
+        &["history", "--since", "yesterday"],
+        &["history", "--limit", "0"],
         &["status", "-q", "-v"],
         &["status", "--log-format", "xml"],
         &["simulate", "--fault", "explode"],
@@ -97,7 +100,7 @@ async fn a_wrong_command_line_exits_with_2() {
         assert!(ran.stdout.is_empty(), "errors go to stderr: {ran:?}");
         assert!(!ran.stderr.is_empty(), "imsync {arguments:?} prints no error");
     }
-    for later in ["init", "history", "completions"] {
+    for later in ["init", "completions"] {
         imsync(directory.path(), &[later]).await.expect_code(2).expect_all(&["unrecognized subcommand", later]);
     }
     detector.assert_unused();
@@ -149,11 +152,12 @@ async fn a_wrong_configuration_exits_with_2_and_lists_all_problems() {
     }
     detector.assert_unused();
     drop(detector);
-    let reading: [&[&str]; 8] = [
+    let reading: [&[&str]; 9] = [
         &["status"],
         &["preview"],
         &["explain", "u1", "--no-im"],
         &["backfill", "--dry-run"],
+        &["history"],
         &["rejected"],
         &["rejected", "retry"],
         &["migrate"],
@@ -215,6 +219,7 @@ fn help_texts() -> Vec<(Vec<&'static str>, String)> {
         "attributes",
         "attributes apply",
         "forget",
+        "history",
         "migrate",
         "simulate",
         "demo",
