@@ -10,7 +10,7 @@ PYTHON ?= python3
 BENCH_VENV = $(or $(CARGO_TARGET_DIR),target)/bench-venv
 BENCH = $(BENCH_VENV)/bin/python benches
 
-.PHONY: help demo test test-postgres lint bench bench-idle bench-limit bench-plots bench-verify bench-tests bench-tools soak
+.PHONY: help demo test test-postgres lint bench bench-history bench-idle bench-limit bench-plots bench-verify bench-tests bench-tools soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,9 @@ bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000
 
 bench-idle: bench-tools ## Measure a daemon that finds nothing to do (ROWS=1000000 INTERVALS=1s,100ms IDLE_SECONDS=60)
 	@$(BENCH)/idle.py
+
+bench-history: bench-tools ## Measure what the history costs, and show its plans on many rows (ROWS=1000000 HISTORY_ROWS=10000000)
+	@$(BENCH)/history.py
 
 bench-limit: bench-tools ## Measure the share of the vendor's limit at several latencies, and the size of the state (USERS=200000)
 	@$(BENCH)/limit.py
