@@ -85,7 +85,7 @@ impl SecretFile {
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         if text.is_empty() {
-            return Err(format!("{shown} is empty"));
+            return Err(format!("{shown} is empty; write the secret into it"));
         }
         let world_readable = metadata.is_file() && world_readable(metadata.permissions().mode());
         Ok(SecretContent { text: SecretString::from(text), world_readable })
@@ -102,12 +102,14 @@ pub fn world_readable_warning(path: impl fmt::Display) -> String {
     format!("is readable by every user of this machine; run: chmod o= {path}")
 }
 
-/// A system error without its number.
+/// A system error without its number, and what to do about it.
 pub fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::NotFound => "no such file or directory; correct the path, or create the file".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; let the user that runs imsync read the file and enter its folders".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "it is a directory; name a file in it".to_owned(),
         kind => kind.to_string(),
     }
 }

@@ -35,12 +35,34 @@ pub(super) fn attributes(document: &mut ConfigDocument<'_>) -> Option<Vec<Attrib
     if names.len() > MAX_ATTRIBUTES {
         document.problem(
             SECTION,
-            format!("found {} attributes; an IM app has at most {MAX_ATTRIBUTES} attribute names", names.len()),
+            format!(
+                "found {} attributes; an IM app has at most {MAX_ATTRIBUTES} attribute names, so remove {}",
+                names.len(),
+                names.len() - MAX_ATTRIBUTES
+            ),
         );
     }
     // All attributes are read before the first `None` ends the collection, so that all problems are found.
     let attributes: Vec<_> = names.iter().take(MAX_ATTRIBUTES).map(|name| attribute(document, name)).collect();
-    attributes.into_iter().collect()
+    let attributes: Vec<AttributeConfig> = attributes.into_iter().collect::<Option<_>>()?;
+    warn_about_copies(document, &attributes);
+    Some(attributes)
+}
+
+/// An attribute whose column and settings are those of another one may be a line that was copied and not finished.
+fn warn_about_copies(document: &mut ConfigDocument<'_>, attributes: &[AttributeConfig]) {
+    for (index, attribute) in attributes.iter().enumerate() {
+        let is_copy = |other: &&AttributeConfig| {
+            AttributeConfig { name: attribute.name.clone(), ..(*other).clone() } == *attribute
+        };
+        if let Some(other) = attributes[..index].iter().find(is_copy) {
+            let message = format!(
+                "column and settings are those of the attribute {:?}, so both always have the same value; correct the column if that is not intended",
+                other.name
+            );
+            document.warning(&[SECTION, &attribute.name], &message);
+        }
+    }
 }
 
 fn attribute(document: &mut ConfigDocument<'_>, name: &str) -> Option<AttributeConfig> {

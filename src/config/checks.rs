@@ -86,7 +86,7 @@ fn string<'v>(value: &'v DeValue<'_>, value_type: &ValueType) -> Result<&'v str,
 /// A string within the limits of [`ValueType::Text`].
 pub(super) fn text(value: &DeValue<'_>, value_type: &ValueType) -> Result<String, String> {
     let text = string(value, value_type)?;
-    let &ValueType::Text { min_bytes, max_bytes } = value_type else {
+    let &ValueType::Text { min_bytes, max_bytes, .. } = value_type else {
         return Err(mismatch(describe(value), value_type));
     };
     if text.chars().any(char::is_control) {

@@ -40,8 +40,14 @@ const DAY: Duration = Duration::from_hours(24);
 const YEAR: Duration = Duration::from_hours(365 * 24);
 const TEN_YEARS: Duration = Duration::from_hours(3650 * 24);
 
-/// A name in the database. PostgreSQL would truncate a longer one without an error.
-const IDENTIFIER: ValueType = text(1, MAX_IDENTIFIER_BYTES);
+const COLUMN: ValueType = identifier("a column name");
+/// An account has at least one byte from the column.
+const PREFIX: ValueType = ValueType::Text {
+    min_bytes: 0,
+    max_bytes: MAX_ACCOUNT_BYTES - 1,
+    what: "a string",
+    remark: "IM accepts accounts of at most 32 bytes, with their prefix",
+};
 const POSTGRES_URL: ValueType = Secret("a URL such as \"postgres://user:password@host:5432/database\"");
 const FILE: ValueType = Secret("the path of a file that contains the value");
 const WEBHOOK: ValueType = Secret("a URL such as \"https://alerts.example.com/imsync\"");
@@ -56,7 +62,12 @@ const CALLS_PER_SECOND: ValueType =
     integer(1, 100_000, "at most 100 without im.base_url, because IM accepts no more for each command");
 
 const fn text(min_bytes: usize, max_bytes: usize) -> ValueType {
-    ValueType::Text { min_bytes, max_bytes }
+    ValueType::Text { min_bytes, max_bytes, what: "a string", remark: "" }
+}
+
+/// A name in the database. PostgreSQL would truncate a longer one without an error.
+const fn identifier(what: &'static str) -> ValueType {
+    ValueType::Text { min_bytes: 1, max_bytes: MAX_IDENTIFIER_BYTES, what, remark: "" }
 }
 
 const fn integer(min: u64, max: u64, remark: &'static str) -> ValueType {
@@ -81,21 +92,20 @@ pub(super) static KEYS: &[Key] = &[
     key("source.url", POSTGRES_URL, Optional),
     key("source.url_file", FILE, Optional),
     key("source.table", Custom("a table name such as \"users\", \"public.users\" or 'public.\"Users\"'"), Required),
-    key("source.account_column", IDENTIFIER, Required),
-    // An account has at least one byte from the column, and IM accepts at most 32 bytes.
-    key("source.account_prefix", text(0, MAX_ACCOUNT_BYTES - 1), Toml("\"\"")),
+    key("source.account_column", COLUMN, Required),
+    key("source.account_prefix", PREFIX, Toml("\"\"")),
     key("source.account_format", Choice(&["text", "hex"]), Toml("\"text\"")),
-    key("source.watermark_column", IDENTIFIER, Optional),
+    key("source.watermark_column", COLUMN, Optional),
     key("source.watermark_timezone", text(1, 100), Toml("\"UTC\"")),
     // A transaction takes its start time a moment before its id becomes visible. Less than a second would not cover
     // that.
     key("source.watermark_grace", duration(SECOND, DAY, "5s"), Toml("\"5s\"")),
-    key("source.deleted_column", IDENTIFIER, Optional),
+    key("source.deleted_column", COLUMN, Optional),
     key("source.filter", Custom("an SQL condition without the keyword WHERE"), Optional),
     key("source.page_size", integer(1, 100_000, ""), Toml("5000")),
     key("state.url", POSTGRES_URL, Optional),
     key("state.url_file", FILE, Optional),
-    key("state.schema", IDENTIFIER, Toml("\"imsync\"")),
+    key("state.schema", identifier("a schema name"), Toml("\"imsync\"")),
     key("state.migrate", Boolean, Toml("true")),
     key("im.region", REGIONS, Optional),
     key("im.base_url", BASE_URL, Optional),
@@ -120,7 +130,7 @@ pub(super) static KEYS: &[Key] = &[
     key("im.max_rejected_share", Share, Toml("0.4")),
     key("attributes", Custom("a section with one line per attribute, such as city = \"city\""), Required),
     key("attributes.NAME", Custom("a column name in quotes, or a table with the key `column`"), Optional),
-    key("attributes.NAME.column", IDENTIFIER, Required),
+    key("attributes.NAME.column", COLUMN, Required),
     key("attributes.NAME.values", Custom("a table of strings, such as { m = \"male\", f = \"female\" }"), Optional),
     key("attributes.NAME.unlisted", Choice(&["reject", "send", "keep", "remove"]), Toml("\"reject\"")),
     key("attributes.NAME.too_long", Choice(&["reject", "truncate"]), Toml("\"reject\"")),
@@ -129,7 +139,7 @@ pub(super) static KEYS: &[Key] = &[
     key("removal.unmapped", Choice(&["keep", "remove"]), Toml("\"keep\"")),
     key("removal.max_share", Share, Toml("0.2")),
     key("schedule.interval", duration(Duration::from_millis(100), DAY, "10s"), Toml("\"10s\"")),
-    key("schedule.notify_channel", IDENTIFIER, Optional),
+    key("schedule.notify_channel", identifier("a channel name"), Optional),
     key("schedule.full_every", duration_or_never(SECOND, YEAR, "24h"), Toml("\"24h\"")),
     key("schedule.rejected_retry", duration(SECOND, YEAR, "1h"), Toml("\"1h\"")),
     key("schedule.verify_every", duration_or_never(MINUTE, YEAR, "7d"), Toml("\"never\"")),

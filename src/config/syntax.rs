@@ -42,7 +42,11 @@ fn message(text: &str, line: usize, offset: usize, parser_message: &str) -> Stri
     let content = text.split('\n').nth(line - 1).unwrap_or_default().trim_end_matches('\r');
     let before = text.get(..offset).unwrap_or_default();
     let column = 1 + before[before.rfind('\n').map_or(0, |at| at + 1)..].chars().count();
-    let message = format!("invalid TOML at column {column}: {parser_message}");
+    let explained = match parser_message {
+        "duplicate key" => "this key or section stands above already; remove one of the two",
+        other => other,
+    };
+    let message = format!("invalid TOML at column {column}: {explained}");
     match missing_quotes(content) {
         Some((key, value)) => format!("invalid TOML: a string needs quotes, as in {key} = \"{value}\""),
         None if may_be_shown(content) => format!("{message}, in `{}`", content.trim()),

@@ -16,6 +16,10 @@ pub(super) enum ValueType {
     Text {
         min_bytes: usize,
         max_bytes: usize,
+        /// What the text is, such as "a column name".
+        what: &'static str,
+        /// The reason for the limits; may be empty.
+        remark: &'static str,
     },
     Integer {
         min: u64,
@@ -45,11 +49,16 @@ pub(super) enum ValueType {
 impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text { min_bytes: 0, max_bytes } => write!(f, "a string of at most {max_bytes} bytes"),
-            Self::Text { min_bytes, max_bytes } => write!(f, "a string of {min_bytes} to {max_bytes} bytes"),
+            Self::Text { min_bytes, max_bytes, what, remark } => {
+                match min_bytes {
+                    0 => write!(f, "{what} of at most {max_bytes} bytes")?,
+                    _ => write!(f, "{what} of {min_bytes} to {max_bytes} bytes")?,
+                }
+                write_remark(f, remark)
+            }
             Self::Integer { min, max, remark } => {
                 write!(f, "an integer from {min} to {max}")?;
-                if remark.is_empty() { Ok(()) } else { write!(f, " ({remark})") }
+                write_remark(f, remark)
             }
             Self::Share => f.write_str("a number from 0 to 1, such as 0.2 for 20 percent"),
             Self::Boolean => f.write_str("true or false"),
@@ -62,4 +71,8 @@ impl fmt::Display for ValueType {
             Self::Custom(phrase) | Self::Secret(phrase) => f.write_str(phrase),
         }
     }
+}
+
+fn write_remark(f: &mut fmt::Formatter<'_>, remark: &str) -> fmt::Result {
+    if remark.is_empty() { Ok(()) } else { write!(f, " ({remark})") }
 }

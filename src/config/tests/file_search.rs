@@ -70,12 +70,12 @@ fn a_missing_file_is_reported_with_what_to_do() {
     fixture.put("imsync.toml");
     assert_eq!(
         fixture.error(Some("gone.toml")),
-        "gone.toml: cannot read the configuration file given with -c: no such file or directory"
+        "gone.toml: cannot read the configuration file given with -c: no such file or directory; correct the path, or create the file"
     );
     fixture.environment.push(("IMSYNC_CONFIG", "gone.toml".to_owned()));
     assert_eq!(
         fixture.error(None),
-        "gone.toml: cannot read the configuration file given in IMSYNC_CONFIG: no such file or directory"
+        "gone.toml: cannot read the configuration file given in IMSYNC_CONFIG: no such file or directory; correct the path, or create the file"
     );
     fixture.environment = vec![("IMSYNC_CONFIG", String::new())];
     assert_eq!(
@@ -88,7 +88,10 @@ fn a_missing_file_is_reported_with_what_to_do() {
 fn what_is_not_a_text_file_is_refused() {
     let fixture = SearchFixture::new();
     fs::create_dir(fixture.path("imsync.toml")).unwrap();
-    assert_eq!(fixture.error(None), "imsync.toml: cannot read the configuration file: it is a directory");
+    assert_eq!(
+        fixture.error(None),
+        "imsync.toml: cannot read the configuration file: it is a directory; name a file in it"
+    );
     fs::write(fixture.path("bytes.toml"), b"a = 1\nb = \"\xff\"\n").unwrap();
     assert_eq!(fixture.error(Some("bytes.toml")), "bytes.toml:2: the file is not UTF-8; save it in that encoding");
     if Path::new("/dev/zero").exists() {

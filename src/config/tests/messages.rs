@@ -39,7 +39,7 @@ fn a_missing_key_has_exactly_this_message() {
         ),
         (
             plus("attributes.sex", "values = { m = \"male\" }"),
-            "imsync.toml:13: attributes.sex.column: this key is required; expected a string of 1 to 63 bytes".to_owned(),
+            "imsync.toml:13: attributes.sex.column: this key is required; expected a column name of 1 to 63 bytes".to_owned(),
         ),
     ]);
 }
@@ -233,7 +233,7 @@ fn a_wrong_attribute_has_exactly_this_message() {
         (plus("attributes", "\"\" = \"x\""), "imsync.toml:12: attributes.\"\": the attribute name is empty; IM accepts names of 1 to 50 bytes".to_owned()),
         (
             plus("attributes", &one_letter_attributes('j')),
-            "imsync.toml:11: attributes: found 11 attributes; an IM app has at most 10 attribute names".to_owned(),
+            "imsync.toml:11: attributes: found 11 attributes; an IM app has at most 10 attribute names, so remove 1".to_owned(),
         ),
         (
             plus("attributes.sex", &format!("column = \"sex\"\nvalues = {{ m = \"{value}\" }}")),

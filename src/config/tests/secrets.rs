@@ -112,7 +112,7 @@ fn a_credentials_directory_holds_all_relative_secret_files() {
     fs::remove_file(&credentials).unwrap();
     assert_eq!(
         fixture.error(&text),
-        "imsync.toml:10: im.secret_key_file: cannot read DIR/credentials/key: no such file or directory"
+        "imsync.toml:10: im.secret_key_file: cannot read DIR/credentials/key: no such file or directory; correct the path, or create the file"
     );
     let absolute = fixture.dir.path().join("key").display().to_string();
     assert_eq!(fixture.key(&with(KEY, &format!("secret_key_file = \"{absolute}\""))), "beside");
@@ -127,18 +127,21 @@ fn an_invalid_secret_is_reported_with_its_key_and_line() {
     for (text, expected) in [
         (
             with(KEY, "secret_key_file = \"gone\""),
-            "imsync.toml:10: im.secret_key_file: cannot read DIR/gone: no such file or directory",
+            "imsync.toml:10: im.secret_key_file: cannot read DIR/gone: no such file or directory; correct the path, or create the file",
         ),
         (
             with(KEY, "secret_key_file = \"~/key\""),
-            "imsync.toml:10: im.secret_key_file: cannot read DIR/~/key: no such file or directory; ~ is not expanded, write the full path",
+            "imsync.toml:10: im.secret_key_file: cannot read DIR/~/key: no such file or directory; correct the path, or create the file; ~ is not expanded, write the full path",
         ),
-        (with(KEY, "secret_key_file = \"empty\""), "imsync.toml:10: im.secret_key_file: DIR/empty is empty"),
+        (
+            with(KEY, "secret_key_file = \"empty\""),
+            "imsync.toml:10: im.secret_key_file: DIR/empty is empty; write the secret into it",
+        ),
         (with(KEY, "secret_key_file = \"bytes\""), "imsync.toml:10: im.secret_key_file: DIR/bytes is not UTF-8"),
         (with(KEY, "secret_key_file = \"\""), "imsync.toml:10: im.secret_key_file: the path is empty"),
         (
             with(KEY, "secret_key_file = \".\""),
-            "imsync.toml:10: im.secret_key_file: cannot read DIR/.: it is a directory",
+            "imsync.toml:10: im.secret_key_file: cannot read DIR/.: it is a directory; name a file in it",
         ),
         (
             with(KEY, "secret_key = \"\""),

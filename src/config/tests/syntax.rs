@@ -20,7 +20,7 @@ fn syntax_errors_are_reported_with_line_and_column() {
         (with("[im]", "[im"), "imsync.toml:6: invalid TOML at column 4: unclosed table, expected `]`, in `[im`"),
         (
             with("name = \"users\"", "name = \"users\"\nname = \"again\""),
-            "imsync.toml:2: invalid TOML at column 1: duplicate key, in `name = \"again\"`",
+            "imsync.toml:2: invalid TOML at column 1: this key or section stands above already; remove one of the two, in `name = \"again\"`",
         ),
     ] {
         assert_eq!(problems(&text), expected, "\n{text}");

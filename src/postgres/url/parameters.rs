@@ -108,6 +108,15 @@ pub(super) const PARAMETERS: [Parameter; 56] = [
     of("ssl-key", "", Honoured),
 ];
 
+/// The name that is probably meant by a name that libpq does not know.
+pub(super) fn similar(name: &str) -> Option<&'static str> {
+    let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+    let wanted = plain(name);
+    let distance = |known: &str| strsim::osa_distance(&wanted, &plain(known));
+    let known = PARAMETERS.iter().map(Parameter::canonical).filter(|known| distance(known) <= known.len() / 5);
+    known.min_by_key(|known| distance(known))
+}
+
 /// The parameter of this name.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.iter().find(|parameter| parameter.name == name)

@@ -164,7 +164,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("postgres://h/app?user=u&password=a=hunter2", "parameter 2 after the question mark does not have exactly one ="),
     (
         "postgres://h/app?passwrod=hunter2",
-        "parameter 1 after the question mark has a name that PostgreSQL does not know",
+        "parameter 1 after the question mark has a name that PostgreSQL does not know; correct it or leave it out; did you mean password?",
     ),
     ("postgres://h/app?hunter2=x", "parameter 1 after the question mark has a name that PostgreSQL does not know"),
     ("postgres://h/app?pgbouncer=true", "parameter 1 after the question mark has a name that PostgreSQL does not know"),

@@ -55,7 +55,9 @@ impl Values {
         for Pair { name, value, place } in pairs {
             // The name may be part of a password, so it is not shown.
             let parameter = parameters::find(&name).ok_or_else(|| {
-                format!("{place} has a name that PostgreSQL does not know; correct it or leave it out")
+                let meant =
+                    parameters::similar(&name).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+                format!("{place} has a name that PostgreSQL does not know; correct it or leave it out{meant}")
             })?;
             if let Some(refusal) = parameter.refusal(parameter.name, &value) {
                 return Err(refusal);
