@@ -10,6 +10,8 @@ use secrecy::ExposeSecret as _;
 use sqlx::error::DatabaseError;
 
 use super::login_failure::{LoginFailure, Target};
+use super::url::PgSettings;
+use crate::quote::identifier;
 use crate::sqlstate::{described, login_text};
 
 /// The longest text of a server that is shown, in characters.
@@ -27,7 +29,19 @@ pub(super) fn of_server(refused: &dyn DatabaseError, target: Option<Target<'_>>)
     let code = refused.code().unwrap_or_default();
     // Too many connections; a server that starts or stops.
     let may_be_secret = !["53", "57"].iter().any(|class| code.starts_with(class));
-    LoginFailure { answered: true, refused: may_be_secret, ..sentence_of(refused, target) }
+    let failure = sentence_of(refused, target);
+    let remedy = target.map_or_else(|| failure.remedy.clone(), |target| with_names(&failure.remedy, target));
+    LoginFailure { answered: true, refused: may_be_secret, remedy, ..failure }
+}
+
+/// A statement with the names of the role and the database.
+fn with_names(remedy: &str, target: Target<'_>) -> String {
+    let PgSettings { user, database, .. } = target.settings;
+    let (role, database) = (identifier(user), identifier(database.as_ref().unwrap_or(user)));
+    remedy
+        .replace("ROLE …", &format!("ROLE {role}"))
+        .replace("DATABASE …", &format!("DATABASE {database}"))
+        .replace("TO …", &format!("TO {role}"))
 }
 
 /// One cause: texts of which one occurs in lower case, and the remedy. Each text decides, whatever the code is.
