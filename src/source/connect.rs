@@ -150,7 +150,7 @@ impl Source {
         let limit = page_limit(source.page_size, account_unique);
         let is_indexed = is_indexed(&mut session, &table, found, account).await;
         let Some(inputs) = found.statement_inputs(source, limit, is_indexed) else { return Ok((None, findings)) };
-        keep_problems(&mut findings, requirements::check_expressions(&mut session, &inputs).await)?;
+        keep_problems(&mut findings, requirements::check_expressions(&mut session, &table, &inputs).await)?;
         let read = read_fingerprint(&mut session, config, &table, &found.mapped);
         let fingerprint = keep_problems(&mut findings, read.await)?.filter(|_| findings.worst() != Severity::Error);
         let statements = inputs.statements();

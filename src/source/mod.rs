@@ -40,6 +40,7 @@ mod column_text;
 mod column_type;
 mod connect;
 mod error;
+mod filter_check;
 mod fingerprint;
 mod fingerprint_mark;
 mod hidden_changes;

@@ -6,6 +6,7 @@ use sqlx::Row as _;
 
 use super::column_type::{AccountType, WatermarkType};
 use super::error::SourceError;
+use super::filter_check::check_filter;
 use super::row_security::HiddenRows;
 use super::session::SourceSession;
 use super::similar_names::similar_names;
@@ -15,9 +16,6 @@ use crate::config::{self, AccountFormat};
 use crate::finding::{Finding, Findings};
 use crate::model::ImAccountType;
 use crate::quote::{identifier, shown};
-
-/// The number of columns that a message lists.
-const MAX_LISTED_COLUMNS: usize = 20;
 
 /// Names of zones are compared as PostgreSQL does.
 const KNOWN_TIMEZONE: &str =
@@ -123,12 +121,7 @@ fn column_not_found(table: &Table, key: &str, name: &str) -> Finding {
     let quoted: Vec<String> = table.columns.iter().map(|column| shown(&column.name)).collect();
     let known = table.columns.iter().zip(&quoted).map(|(column, quoted)| (column.name.as_str(), quoted.as_str()));
     let hint = match similar_names(name, known).as_slice() {
-        [] => {
-            let more = quoted.len().saturating_sub(MAX_LISTED_COLUMNS);
-            let list = quoted.iter().take(MAX_LISTED_COLUMNS).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("its columns are {list}{more}")
-        }
+        [] => format!("its columns are {}", table.column_list()),
         similar if table.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase()) => {
             format!("similar: {} (upper and lower case differ)", similar.join(", "))
         }
@@ -270,10 +263,11 @@ pub(super) async fn check_watermark_relation(session: &mut SourceSession, table:
 /// Lets the server check the filter and the time zone.
 pub(super) async fn check_expressions(
     session: &mut SourceSession,
+    table: &Table,
     inputs: &StatementInputs<'_>,
 ) -> Result<(), SourceError> {
     if let (Some(check), Some(filter)) = (inputs.filter_check(), inputs.filter) {
-        check_filter(session, check, filter).await?;
+        check_filter(session, table, check, filter).await?;
     }
     if inputs.watermark.is_some_and(|(_, kind)| kind == WatermarkType::Timestamp) {
         check_timezone(session, inputs).await?;
@@ -303,26 +297,5 @@ async fn check_timezone(session: &mut SourceSession, inputs: &StatementInputs<'_
         )
         .into()),
         Some(true) | None => Ok(()),
-    }
-}
-
-async fn check_filter(session: &mut SourceSession, check: sqlx::SqlStr, filter: &str) -> Result<(), SourceError> {
-    let refused = |reason: &str| {
-        let finding = Finding::error("source.filter", format!("source.filter = {filter:?}: {reason}"));
-        SourceError::from(
-            finding.remedy("correct source.filter; it is one SQL condition over the columns of the table"),
-        )
-    };
-    match session.count_parameters(check).await {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(refused("parameters such as $1 are not allowed here")),
-        Err(error) => {
-            let message = error.as_database_error().map(|error| error.message().to_owned());
-            Err(match (SourceError::from(error), message) {
-                (SourceError::Unreachable(reason), _) => SourceError::Unreachable(reason),
-                (_, Some(message)) => refused(&message),
-                (other, None) => other,
-            })
-        }
     }
 }

@@ -80,6 +80,9 @@ pub(super) struct Table {
     pub(super) hidden_rows: Option<HiddenRows>,
 }
 
+/// The number of columns that a message lists.
+const MAX_LISTED_COLUMNS: usize = 20;
+
 const FIND_RELATION: &str = "
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, current_user::text,
        has_schema_privilege(n.oid, 'USAGE')
@@ -233,6 +236,15 @@ impl Table {
     /// `schema.table`, quoted where needed.
     pub(super) fn qualified_name(&self) -> String {
         format!("{}.{}", shown(&self.schema), shown(&self.name))
+    }
+
+    /// The names of its columns, for messages.
+    pub(super) fn column_list(&self) -> String {
+        let names: Vec<String> =
+            self.columns.iter().take(MAX_LISTED_COLUMNS).map(|column| shown(&column.name)).collect();
+        let more = self.columns.len().saturating_sub(MAX_LISTED_COLUMNS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", names.join(", "))
     }
 
     /// `"schema"."table"`, for statements.
