@@ -58,7 +58,7 @@ pub(super) const POOLER_MESSAGE: &str = "source.url leads to a connection pooler
 impl From<LoginFailure> for SourceError {
     fn from(failure: LoginFailure) -> Self {
         if failure.away {
-            return Self::Unreachable(failure.to_string());
+            return Self::Unreachable(format!("{failure} (source.url)"));
         }
         let message = format!("cannot connect to the source database (source.url): {}", failure.sentence);
         Finding::error("source.reachable", message).remedy(failure.remedy).into()

@@ -85,7 +85,8 @@ impl StampColumn<'_> {
             count if count >= i64::from(MAX_COUNTED) => format!("{count} or more rows"),
             count => format!("{count} rows"),
         };
-        format!("{rows} of {} have", self.inputs.table.qualified_name())
+        let have = if count == 1 { "has" } else { "have" };
+        format!("{rows} of {} {have}", self.inputs.table.qualified_name())
     }
 
     async fn missing(&self, session: &mut SourceSession) -> Option<Finding> {
@@ -109,14 +110,14 @@ impl StampColumn<'_> {
                 let condition = format!("{quoted} >= {horizon}");
                 let remedy = self.correction("Correct them", &condition);
                 let message = format!(
-                    "a {stamp} more than a day ahead or infinity: polls read them a page at a time, so a change of one may wait"
+                    "{stamp} more than a day ahead or infinity: polls read them a page at a time, so a change of one may wait"
                 );
                 (condition, message, remedy)
             }
             None => (
                 format!("{quoted} >= {LARGEST_COUNTER}"),
                 format!(
-                    "a {stamp} near the largest bigint: rows with smaller values that come later are missed, and {}",
+                    "{stamp} near the largest bigint: rows with smaller values that come later are missed, and {}",
                     self.inputs.full_pass()
                 ),
                 "give these rows values of the counter".to_owned(),
@@ -134,7 +135,7 @@ impl StampColumn<'_> {
             return Some(Finding::unchecked("source.infinite_past_stamps", NOT_COUNTED));
         };
         let message = format!(
-            "{} a {} of -infinity: a row that comes with it is missed, and {}",
+            "{} {} = -infinity: a row that comes with it is missed, and {}",
             self.rows_have(count),
             shown(&self.column.name),
             self.inputs.full_pass()

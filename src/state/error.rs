@@ -62,7 +62,7 @@ impl StateError {
 impl From<LoginFailure> for StateError {
     fn from(failure: LoginFailure) -> Self {
         if failure.away {
-            return Self::Unreachable(failure.to_string());
+            return Self::Unreachable(format!("{failure} (state.url, without it source.url)"));
         }
         let message =
             format!("cannot connect to the state database (state.url, without it source.url): {}", failure.sentence);
@@ -126,7 +126,7 @@ fn from_sqlstate(code: &str, text: Option<&str>, places: &str) -> StateError {
     match code {
         // insufficient_privilege
         "42501" => StateError::Unsuitable(format!(
-            "the state database denies access: {}; grant the privilege to the role in [state] url, or run `imsync migrate` as the owner of the schema",
+            "the state database denies access: {}; grant the privilege to the role in [state] url (`imsync check` prints the statement), or run `imsync migrate` as the owner of the schema",
             text.unwrap_or(&meaning)
         )),
         // read_only_sql_transaction

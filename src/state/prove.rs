@@ -56,7 +56,7 @@ impl State {
         });
         let (tables, privileges): (Vec<String>, Vec<String>) = needed.unzip();
         let denied: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT name, string_agg(privilege, ', '), current_user::text FROM unnest($1::text[], $2::text[]) AS n (name, privilege) \
+            "SELECT name, string_agg(privilege, ', ' ORDER BY privilege), current_user::text FROM unnest($1::text[], $2::text[]) AS n (name, privilege) \
              WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege) GROUP BY name ORDER BY name",
         )
         .bind(tables)
