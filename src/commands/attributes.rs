@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::attribute_slots::{AttributeSlots, SLOTS};
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CommandKind, GlobalOptions};
 use super::output::{escape_for_terminal, ignore_broken_pipe, print_json, print_line};
@@ -21,62 +22,25 @@ use crate::model::{ImAccountType, Service};
 use crate::quote::quoted_list;
 use crate::service::connect;
 
-/// The slots of an app, numbered from 0: the vendor's documentation of the attribute names.
-const SLOTS: u8 = 10;
-
-/// The names of the app by slot, and what the mapping wants of them.
-struct Slots {
-    config: Arc<Config>,
-    names: BTreeMap<u8, String>,
+/// The column of an attribute that the mapping names.
+fn column_of<'a>(slots: &'a AttributeSlots, name: &str) -> Option<&'a str> {
+    let attribute = slots.config.attributes.iter().find(|attribute| attribute.name == name)?;
+    Some(&attribute.column)
 }
 
-impl Slots {
-    async fn read(config: &Arc<Config>, client: &Client) -> Result<Self, CommandFailure> {
-        let names = client.attr_names().await.map_err(|error| refused(&error))?;
-        Ok(Self { config: Arc::clone(config), names })
+/// Which slot each missing name gets: the lowest free ones, in the order of the configuration.
+fn plan(slots: &AttributeSlots) -> Result<BTreeMap<u8, String>, CommandFailure> {
+    let missing = slots.missing();
+    let plan: BTreeMap<u8, String> = slots.free().zip(missing.iter().map(|name| (*name).to_owned())).collect();
+    if plan.len() == missing.len() {
+        return Ok(plan);
     }
-
-    fn has(&self, name: &str) -> bool {
-        self.names.values().any(|known| known == name)
-    }
-
-    /// The mapped names that the app does not know, in the order of the configuration.
-    fn missing(&self) -> Vec<&str> {
-        let mapped = self.config.attributes.iter().map(|attribute| attribute.name.as_str());
-        mapped.filter(|name| !self.has(name)).collect()
-    }
-
-    fn free(&self) -> impl Iterator<Item = u8> {
-        (0..SLOTS).filter(|slot| !self.names.contains_key(slot))
-    }
-
-    /// The column of an attribute that the mapping names.
-    fn column_of(&self, name: &str) -> Option<&str> {
-        let attribute = self.config.attributes.iter().find(|attribute| attribute.name == name)?;
-        Some(&attribute.column)
-    }
-
-    /// `slot 0: "sex", slot 1: "city"`.
-    fn described(&self) -> String {
-        let described: Vec<String> =
-            self.names.iter().map(|(slot, name)| format!("slot {slot}: \"{}\"", escape_for_terminal(name))).collect();
-        if described.is_empty() { "no name is set".to_owned() } else { described.join(", ") }
-    }
-
-    /// Which slot each missing name gets: the lowest free ones, in the order of the configuration.
-    fn plan(&self) -> Result<BTreeMap<u8, String>, CommandFailure> {
-        let missing = self.missing();
-        let plan: BTreeMap<u8, String> = self.free().zip(missing.iter().map(|name| (*name).to_owned())).collect();
-        if plan.len() == missing.len() {
-            return Ok(plan);
-        }
-        Err(CommandFailure::failed(format!(
-            "the app has no free slot for {}: {} of its {SLOTS} slots have a name ({}). imsync renames none; map an attribute that is there, or rename one in the console if nobody uses it",
-            quoted_list(&missing[plan.len()..]),
-            self.names.len(),
-            self.described()
-        )))
-    }
+    Err(CommandFailure::failed(format!(
+        "the app has no free slot for {}: {} of its {SLOTS} slots have a name ({}). imsync renames none; map an attribute that is there, or rename one in the console if nobody uses it",
+        quoted_list(&missing[plan.len()..]),
+        slots.names.len(),
+        slots.described()
+    )))
 }
 
 fn not_set(error: &CallError) -> CommandFailure {
@@ -92,18 +56,22 @@ fn not_set(error: &CallError) -> CommandFailure {
 }
 
 fn refused(error: &CallError) -> CommandFailure {
-    CommandFailure::failed(format!("{error}; {}", error.code.advice()))
+    CommandFailure::failed(format!("{error}. {}; {}", error.code.meaning(), error.code.remedy()))
+}
+
+async fn read(config: &Arc<Config>, client: &Client) -> Result<AttributeSlots, CommandFailure> {
+    AttributeSlots::read(config, client).await.map_err(|error| refused(&error))
 }
 
 /// Prints the slots of the app.
 pub async fn list(global: GlobalOptions, json: bool) -> CommandResult {
     let config = global.load(true, CommandKind::OneShot)?;
-    let slots = Slots::read(&config, &*connect::client(&config)?).await?;
+    let slots = read(&config, &*connect::client(&config)?).await?;
     let missing = slots.missing();
     if json {
         let of_slot = |slot: u8| {
             let name = slots.names.get(&slot);
-            json!({ "slot": slot, "name": name, "mapped": name.is_some_and(|name| slots.column_of(name).is_some()) })
+            json!({ "slot": slot, "name": name, "mapped": name.is_some_and(|name| column_of(&slots, name).is_some()) })
         };
         let document = json!({ "slots": (0..SLOTS).map(of_slot).collect::<Vec<_>>(), "missing": missing });
         print_json(&document)?;
@@ -114,7 +82,7 @@ pub async fn list(global: GlobalOptions, json: bool) -> CommandResult {
     for slot in 0..SLOTS {
         let line = match slots.names.get(&slot) {
             Some(name) => {
-                let column = slots.column_of(name).map_or("(not mapped)".to_owned(), escape_for_terminal);
+                let column = column_of(&slots, name).map_or("(not mapped)".to_owned(), escape_for_terminal);
                 format!("{slot:4}  {:width$}  {column}", escape_for_terminal(name))
             }
             None => format!("{slot:4}  (free)"),
@@ -134,8 +102,8 @@ pub async fn list(global: GlobalOptions, json: bool) -> CommandResult {
 pub async fn apply(global: GlobalOptions, yes: bool) -> CommandResult {
     let config = global.load(true, CommandKind::OneShot)?;
     let client = connect::client(&config)?;
-    let shown = Slots::read(&config, &client).await?;
-    let plan = shown.plan()?;
+    let shown = read(&config, &client).await?;
+    let plan = plan(&shown)?;
     if plan.is_empty() {
         print_line(format!("the app knows all {} mapped attributes; nothing is to be set", config.attributes.len()))?;
         return Ok(Exit::Done);
@@ -147,7 +115,7 @@ pub async fn apply(global: GlobalOptions, yes: bool) -> CommandResult {
         return Err(CommandFailure::failed("nothing was set"));
     }
     // The answer may have taken long.
-    let before = Slots::read(&config, &client).await?;
+    let before = read(&config, &client).await?;
     if before.names != shown.names {
         return Err(CommandFailure::failed(format!(
             "the names of the app have changed in the meantime ({}); nothing was set. Run the command again",
@@ -155,7 +123,7 @@ pub async fn apply(global: GlobalOptions, yes: bool) -> CommandResult {
         )));
     }
     client.set_attr_names(&plan, attribute_type(&config)).await.map_err(|error| not_set(&error))?;
-    let after = Slots::read(&config, &client).await?;
+    let after = read(&config, &client).await?;
     let expected: BTreeMap<u8, String> = before.names.into_iter().chain(plan.clone()).collect();
     if after.names != expected {
         return Err(CommandFailure::failed(format!(
@@ -169,10 +137,8 @@ pub async fn apply(global: GlobalOptions, yes: bool) -> CommandResult {
     Ok(Exit::Done)
 }
 
-/// A name that differs from one of the app in case only may be a slip, and its slot cannot be freed again.
-fn similar_name(slots: &Slots, name: &str) -> String {
-    let similar = slots.names.values().find(|known| known.to_lowercase() == name.to_lowercase());
-    similar.map_or(String::new(), |known| {
+fn similar_name(slots: &AttributeSlots, name: &str) -> String {
+    slots.similar(name).map_or(String::new(), |known| {
         format!("   (the app already has \"{}\"; case matters)", escape_for_terminal(known))
     })
 }

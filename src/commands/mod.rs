@@ -3,8 +3,10 @@
 //! Owns: what a command prints, and its exit code. Must not know: clap, SQL, HTTP bodies.
 //!
 //! Shared files: `exit` (exit codes and failures), `options` (global options), `output` (printing and formatting),
-//! `one_shot` (a single pass with the lease), `progress` (the progress of a pass on stderr).
+//! `one_shot` (a single pass with the lease), `progress` (the progress of a pass on stderr), `attribute_slots` (the attribute
+//! names of the app).
 
+mod attribute_slots;
 pub mod attributes;
 pub mod backfill;
 pub mod check;

@@ -72,6 +72,18 @@ impl Code {
         format!("{meaning} {remedy}")
     }
 
+    /// What the code means, in a sentence or two without the last full stop.
+    pub fn meaning(self) -> &'static str {
+        self.facts().meaning.trim_end_matches('.')
+    }
+
+    /// What the operator should do, as a clause that can follow a semicolon.
+    pub fn remedy(self) -> String {
+        let text = self.facts().remedy.trim_end_matches('.');
+        let mut rest = text.chars();
+        rest.next().map_or(String::new(), |first| first.to_lowercase().chain(rest).collect())
+    }
+
     /// The value of the metrics' label `code`: a listed vendor code by its number, else `timeout`, `connect`,
     /// `malformed`, `http_4xx`, `http_5xx` or `other`. The number of different labels is bounded, whatever IM answers.
     pub fn label(self) -> &'static str {

@@ -227,7 +227,9 @@ fn root_cause(error: reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    let cause = cause.to_string();
+    // What rustls says about an answer in plain text.
+    if cause.contains("InvalidContentType") { "it does not speak TLS (https)".to_owned() } else { cause }
 }
 
 /// The vendor's service of a command. Accounts have a service of their own, whichever push service is used.

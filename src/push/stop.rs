@@ -120,7 +120,7 @@ impl StopReason {
             code,
             attribute: missing.first().map(|name| (*name).to_owned()),
             message: format!(
-                "the app does not know the attribute{plural} {} ({code}): add {pronoun} to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; {defined}",
+                "the app does not know the attribute{plural} {} ({code}): set {pronoun} with `imsync attributes apply`, or correct [attributes]; {defined}",
                 quoted_list(missing),
             ),
         }
@@ -158,10 +158,10 @@ mod tests {
         let one = StopReason::undefined_attributes(CODE, &["vip"], &["city".to_owned(), "sex".to_owned()]);
         assert_eq!(
             one.to_string(),
-            "the app does not know the attribute \"vip\" (code 90033): add it to the app's attribute names (console, or the vendor's set_attr_name), or correct [attributes]; the app's names are \"city\", \"sex\""
+            "the app does not know the attribute \"vip\" (code 90033): set it with `imsync attributes apply`, or correct [attributes]; the app's names are \"city\", \"sex\""
         );
         let two = StopReason::undefined_attributes(CODE, &["plan", "vip"], &[]).to_string();
-        assert!(two.contains("the attributes \"plan\", \"vip\"") && two.contains("add them"), "{two}");
+        assert!(two.contains("the attributes \"plan\", \"vip\"") && two.contains("set them with"), "{two}");
         assert!(two.ends_with("the app has no attribute names yet"), "{two}");
     }
 

@@ -49,7 +49,7 @@ async fn each_problem_is_reported_with_a_fix() {
         "FAIL  attributes.known:",
         "\"plan\", \"sex\"",
         "it knows: \"city\", \"age\"",
-        "console",
+        "run `imsync attributes apply`",
         "[attributes]",
     ]);
     env.handle().set_names(&["city", "plan", "sex"].map(str::to_owned));
