@@ -15,7 +15,7 @@ use super::progress::ProgressDisplay;
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::pass::dry_run::{DryRunScope, DryRunSummary};
-use crate::pass::{FullOptions, PassKind, PassProgress, guard};
+use crate::pass::{FullOptions, PassKind, PassProgress, PassReport, guard};
 use crate::service::signals::{self, OnHangup};
 
 /// The arguments of `imsync backfill`.
@@ -59,6 +59,14 @@ pub async fn run(global: GlobalOptions, args: BackfillArgs) -> CommandResult {
     };
     let result = Box::pin(run_within_limits(lease, &shutdown, pass)).await;
     display.stop().await;
+    if let Ok((PassReport { row, .. }, None)) = &result
+        && kind == PassKind::Selected
+        && row.rows_read + row.pushed + row.removed + row.rejected == 0
+    {
+        eprintln!(
+            "the table has no row for the named accounts, and imsync has set nothing for them; `imsync explain ID` shows what is known of one"
+        );
+    }
     leased.finish(result?, args.json, "; `imsync backfill` with the same flags resumes where it stopped").await
 }
 

@@ -70,7 +70,7 @@ impl LeasedEngine {
         }
         let (lease, writer) = resources.take_lease().await?.map_err(|holder| {
             CommandFailure::failed(format!(
-                "{holder} holds the lease of sync \"{}\", and only the holder may write; stop \
+                "another process holds the lease of sync \"{}\", and only the holder may write: {holder}; stop \
                  it, or let it run the sync",
                 config.name
             ))

@@ -34,6 +34,7 @@ pub async fn run(global: GlobalOptions, args: PreviewArgs) -> CommandResult {
     let config = global.load(false, CommandKind::OneShot)?;
     let OpenDryRun { mut dry_run, reads: _reads, .. } = open_dry_run(&config, true).await?;
     let selected = parse_accounts(&config, &args.accounts);
+    let are_named = !selected.is_empty();
     let scope = match (selected.is_empty(), args.full) {
         (false, _) => DryRunScope::Accounts(selected),
         (true, true) => DryRunScope::Full,
@@ -58,6 +59,9 @@ pub async fn run(global: GlobalOptions, args: PreviewArgs) -> CommandResult {
     }
     if !args.json {
         print_notes(&summary, printed, limit);
+        if are_named && printed == 0 && limit > 0 {
+            eprintln!("the next pass sends nothing for the named accounts; `imsync explain ID` says why");
+        }
     }
     Ok(Exit::Done)
 }

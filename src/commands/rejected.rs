@@ -154,5 +154,8 @@ pub async fn retry(global: GlobalOptions, ids: Vec<String>) -> CommandResult {
         count = state.retry_rejections_of(row.id, &selected).await?;
     }
     print_line(format!("the next pass retries the rejections of {}", accounts(count)))?;
+    if count == 0 && !selected.is_empty() {
+        eprintln!("the named accounts have no rejection; `imsync rejected --all` lists the accounts that have one");
+    }
     Ok(Exit::Done)
 }

@@ -43,7 +43,11 @@ pub(super) async fn check(config: &Arc<Config>, source: &mut Source, findings: &
 
 fn about_rows(of_sample: &str, summary: &SampleSummary, unreadable: &[String]) -> Findings {
     let message = format!("a sample of {of_sample}: {} present, {} gone", summary.present, summary.gone);
-    let mut findings = Findings::from(Finding::ok("sample.rows", message));
+    let mut findings = Findings::from(match summary.present {
+        0 if summary.gone > 0 => Finding::warning("sample.rows", message)
+            .remedy("nothing would be sent; correct source.filter or source.deleted_column if that is not intended"),
+        _ => Finding::ok("sample.rows", message),
+    });
     let mut raised: BTreeMap<&str, usize> = BTreeMap::new();
     for text in unreadable {
         *raised.entry(text).or_default() += 1;
@@ -66,7 +70,10 @@ fn about_values(config: &Config, summary: &SampleSummary) -> Findings {
         let (problem, remedy) = match problem {
             ValueProblem::TooLong => (
                 "they have more than 50 bytes",
-                format!("shorten them, map them with `values`, or set attributes.{}.too_long", shown(name)),
+                format!(
+                    "shorten them, map them with `values`, or set attributes.{}.too_long = \"truncate\"",
+                    shown(name)
+                ),
             ),
             ValueProblem::Unlisted => (
                 "`values` does not list them",
@@ -92,7 +99,7 @@ fn about_accounts(summary: &SampleSummary, looked_up: bool) -> Findings {
                 "give the rows an account",
             ),
             AccountProblem::TooLong => (
-                "account(s) have more bytes than IM accepts: their rows are rejected",
+                "account(s) have more bytes than IM accepts (32, and 36 for devices): their rows are rejected",
                 "use a shorter account column or prefix; for uuids set account_format = \"hex\"",
             ),
             AccountProblem::NotUuid => (

@@ -18,6 +18,7 @@ use crate::im::Code;
 use crate::model::{Account, DesiredValue};
 use crate::pass::dry_run::DryRun;
 use crate::pass::explain::{ExplainedAttribute, Explanation, Presence};
+use crate::quote::shown;
 use crate::service::connect;
 use crate::state::rejection::ListedRejection;
 use values::{ActualValues, others, problem};
@@ -99,7 +100,7 @@ async fn not_found(
     let hint = if similar.is_empty() {
         let prefix = &config.source.account_prefix;
         let with = if prefix.is_empty() { String::new() } else { format!(" with the prefix \"{prefix}\"") };
-        format!("an ID is the text of {}{with}", config.source.account_column)
+        format!("an ID is the text of the column {}{with}", shown(&config.source.account_column))
     } else {
         format!("did you mean {}?", similar.join(" or "))
     };
