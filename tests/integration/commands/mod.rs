@@ -23,6 +23,7 @@ mod lease;
 mod login_failures;
 mod login_routes;
 mod migrate;
+mod mistakes;
 mod notify;
 mod preview;
 mod read_only;
