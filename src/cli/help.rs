@@ -4,6 +4,26 @@
 //!
 //! The lines have at most 80 columns: clap wraps longer ones on a narrow terminal, and a wrapped table is hard to read.
 
+/// The keys of the report of a pass.
+macro_rules! pass_keys {
+    () => {
+        "\
+JSON keys:
+  kind         incremental, full or selected
+  outcome      ok, rejected, failed, guard or interrupted
+  started_at   When it began
+  finished_at  When it ended
+  rows_read    Rows of the table
+  changed      Accounts whose values differed from those that IM acknowledged
+  pushed       Accounts for which IM acknowledged a set
+  removed      Accounts for which IM acknowledged a removal
+  rejected     Accounts that were rejected in this pass
+  calls        Calls to IM, retries included
+  error        Why the pass failed, or null
+  repaired     Accounts with a change that no incremental pass had seen"
+    };
+}
+
 pub(super) const IMSYNC: &str = "\
 Examples:
   imsync demo                   See imsync work; needs no configuration
@@ -22,43 +42,138 @@ Exit codes:
 Configuration file:
   -c FILE, else $IMSYNC_CONFIG, else ./imsync.toml, else /etc/imsync/imsync.toml";
 
-pub(super) const RUN: &str = "\
+pub(super) const RUN: &str = concat!(
+    "\
 Examples:
   imsync run -c /etc/imsync/imsync.toml
   imsync run --once             Run one pass, for cron (exit code 3: rejections)
 
 Signals:
   SIGTERM, SIGINT   Finish the calls in flight, record them and exit (up to 25 s)
-  SIGHUP            Read the configuration again";
+  SIGHUP            Read the configuration again
 
-pub(super) const BACKFILL: &str = "\
+Exit codes:
+  0  It was stopped, or with --once: the pass is done.
+  1  With --once: it could not finish, or another process holds the lease.
+  2  The usage or the configuration is wrong. Nothing was touched.
+  3  With --once: the pass is done, and accounts are rejected.
+
+",
+    pass_keys!()
+);
+
+pub(super) const BACKFILL: &str = concat!(
+    "\
 Examples:
   imsync backfill --dry-run      Print counts, calls and time; send nothing
   imsync backfill                Resume an interrupted full pass, or start one
   imsync backfill --account u42  Push this account only
-  imsync backfill --force        Send every attribute again";
+  imsync backfill --force        Send every attribute again
+
+Exit codes:
+  0  The pass is done.
+  1  A database, IM or the removal guard prevented it, it was interrupted, or
+     another process holds the lease. The same command resumes it.
+  2  The usage or the configuration is wrong. Nothing was touched.
+  3  The pass is done, and accounts are rejected.
+
+",
+    pass_keys!(),
+    "
+
+JSON keys with --dry-run:
+  dry_run          true
+  rows_read        Rows of the table
+  changed          Accounts that would change
+  set              Accounts of which attributes would be set
+  removed          Accounts of which attributes would be removed
+  rejected         Accounts with a value that cannot be sent
+  without_account  Rows without an account, which are skipped
+  calls            Calls that the pass needs
+  seconds_at_rate  The time of these calls at im.calls_per_second
+  guard            What the removal guard would hold back, or null"
+);
 
 pub(super) const CHECK: &str = "\
 Examples:
   imsync check                  Check everything
-  imsync check --offline        Validate the configuration only; no network";
+  imsync check --offline        Validate the configuration only; no network
+
+Exit codes:
+  0  imsync can run. Warnings say what could be better.
+  1  A database, the table, the state or IM has to be corrected first.
+  2  The arguments, the configuration or a file that it names is wrong.
+
+JSON keys:
+  ok        Whether no finding is an error
+  findings  One object each: id (stable, as in source.watermark_index), what,
+            verdict (ok, warning or error), message, and remedy or null";
 
 pub(super) const STATUS: &str = "\
 Examples:
   imsync status
   imsync status --watch
-  imsync status --json | jq .lag_seconds";
+  imsync status --json | jq .lag_seconds
+
+Exit codes:
+  0  The status is shown.
+  1  The state database could not be read.
+  2  The usage or the configuration is wrong. Nothing was touched.
+
+JSON keys:
+  name            The name of the sync
+  watermark       Up to where all changes are read, or null
+  lag_seconds     Everything committed that long ago is in IM, or null
+  held_back_by    The transaction that holds the watermark back, or null: pid or
+                  prepared, application, since
+  accounts        Accounts that hold an attribute that imsync has set
+  rejected        Accounts with a rejection
+  in_doubt        Accounts for which the outcome of a call is not known
+  guard           What the removal guard holds back, or null
+  full_pass       The last full pass, or null: finished_at, repaired, examples
+  schema_version  The version of the state tables, or null
+  lease           Who sends, or null: holder, since
+  running         The pass under way, or null
+  full_pass_due   Why the next pass is a full pass, or null
+  last_passes     The last passes, each as run --once --json prints one";
 
 pub(super) const PREVIEW: &str = "\
 Examples:
   imsync preview --limit 20     Show the first 20 accounts of the next pass
-  imsync preview --full --json  Show all that a backfill would send, as JSON";
+  imsync preview --full --json  Show all that a backfill would send, as JSON
+
+Exit codes:
+  0  The listing is complete, or --limit ended it.
+  1  A database could not be read, or the table cannot be used.
+  2  The usage or the configuration is wrong. Nothing was touched.
+
+JSON keys of each line:
+  account  The IM account
+  set      The values that would be set, by attribute
+  remove   The attributes that would be removed
+  was      What IM acknowledged before, by attribute; null: nothing";
 
 pub(super) const EXPLAIN: &str = "\
 Examples:
   imsync explain u42            Why this account has, or lacks, an attribute
   imsync explain u42 --no-im    Without a call to IM
-  imsync explain u42 --json | jq -r .verdict";
+  imsync explain u42 --json | jq -r .verdict
+
+Exit codes:
+  0  The account is explained.
+  1  Nobody knows the account, or a database or IM could not be read.
+  2  The usage or the configuration is wrong. Nothing was touched.
+
+JSON keys:
+  account     The IM account
+  in_table    Whether the table has a row that is not gone
+  row         The texts of its columns, or null
+  attributes  One object each: name, column, desired, problem, acknowledged,
+              state (current, pending, rejected, in_doubt, kept or absent),
+              acknowledged_at, actual (what IM holds), rejection or null
+  rejection   The rejection of the whole account, or null
+  others      Attributes in IM that the mapping does not name; null: not asked
+  verdict     What is the case and what happens next, in one sentence";
 
 pub(super) const VERIFY: &str = "\
 Examples:
@@ -76,18 +191,47 @@ pub(super) const REJECTED: &str = "\
 Examples:
   imsync rejected               Group the rejections by reason
   imsync rejected --all         List every rejection
-  imsync rejected retry         Retry all of them in the next pass";
+  imsync rejected retry         Retry all of them in the next pass
+
+Exit codes:
+  0  The rejections are listed.
+  1  The state database could not be read.
+  2  The usage or the configuration is wrong. Nothing was touched.
+
+JSON keys of each line:
+  account     The IM account
+  attribute   The attribute, or null: the whole account
+  code        The code of IM, or null: imsync refused the value
+  reason      Why, without the value
+  first_at    When it was rejected first
+  last_at     When it was rejected last
+  attempts    How often it was tried
+  next_at     When it is tried next";
 
 pub(super) const REJECTED_RETRY: &str = "\
 Examples:
   imsync rejected retry
-  imsync rejected retry --account u42";
+  imsync rejected retry --account u42
+
+Exit codes:
+  0  The rejections are due.
+  1  The state database could not be written, or the sync has not run yet.
+  2  The usage or the configuration is wrong. Nothing was touched.";
 
 pub(super) const ATTRIBUTES: &str = "\
 Examples:
   imsync attributes             Show the ten slots of the app
   imsync attributes apply       Set missing names in free slots, after a question
-  imsync attributes --json | jq .missing";
+  imsync attributes --json | jq .missing
+
+Exit codes:
+  0  The slots are shown, also when names are missing.
+  1  IM refused, or could not be reached.
+  2  The usage or the configuration is wrong. Nothing was touched.
+
+JSON keys:
+  slots    The ten slots, one object each: slot, name or null, mapped
+  missing  The names of the mapping that the app does not know";
 
 pub(super) const ATTRIBUTES_APPLY: &str = "\
 Examples:
@@ -118,7 +262,12 @@ pub(super) const MIGRATE: &str = "\
 Examples:
   imsync migrate                Create or upgrade the state tables
   imsync migrate --print        Print the SQL that is missing; change nothing
-  imsync migrate --rebind       Bind this sync to another app";
+  imsync migrate --rebind       Bind this sync to another app
+
+Exit codes:
+  0  The state tables are up to date, or the SQL is printed.
+  1  The state database prevented it, or there is nothing to rebind.
+  2  The usage or the configuration is wrong. Nothing was touched.";
 
 pub(super) const SIMULATE: &str = "\
 Examples:
@@ -135,9 +284,19 @@ With the default flags, imsync.toml needs:
   secret_key = \"simulator-secret-key\"
 
 To print the attributes that the simulator holds:
-  curl http://127.0.0.1:8089/_simulator/users";
+  curl http://127.0.0.1:8089/_simulator/users
+
+Exit codes:
+  0  It was stopped.
+  1  It cannot listen at the address.
+  2  The usage is wrong.";
 
 pub(super) const DEMO: &str = "\
 Examples:
   imsync demo
-  imsync demo --users 100000 --seconds 60";
+  imsync demo --users 100000 --seconds 60
+
+Exit codes:
+  0  Table and IM are equal at the end.
+  1  They differ, or the demo could not run.
+  2  The usage is wrong.";

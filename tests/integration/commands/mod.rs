@@ -27,6 +27,7 @@ mod mistakes;
 mod notify;
 mod preview;
 mod read_only;
+mod reference;
 mod rejected;
 mod reload;
 mod secrets;
