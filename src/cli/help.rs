@@ -131,6 +131,8 @@ JSON keys:
   in_doubt        Accounts for which the outcome of a call is not known
   guard           What the removal guard holds back, or null
   full_pass       The last full pass, or null: finished_at, repaired, examples
+  verification    The last verification that was recorded, or null: finished_at,
+                  sample, checked, drifted, repaired, attributes, examples
   schema_version  The version of the state tables, or null
   lease           Who sends, or null: holder, since
   running         The pass under way, or null
@@ -185,7 +187,22 @@ Examples:
 Exit codes:
   0  IM holds what the table says, or it was repaired.
   1  The comparison could not finish.
-  3  Something differs and was not repaired.";
+  3  Something differs and was not repaired.
+
+JSON keys:
+  checked           Compared
+  matching          IM holds what the table says
+  drifted           One object for each value that differs: account, attribute,
+                    expected (by the table), acknowledged and actual (in IM), or
+                    null; the first 10,000
+  repaired          They differed, and hold what the table says now
+  drifted_accounts  They differ
+  attributes        They differ, by attribute
+  pending           The next pass sends the change
+  in_flight         They changed each time they were read
+  in_doubt          A call had no known outcome
+  rejected          A value cannot be sent, or IM refused it
+  unreadable        IM refuses to read them";
 
 pub(super) const REJECTED: &str = "\
 Examples:
@@ -247,7 +264,21 @@ pub(super) const HISTORY: &str = "\
 Examples:
   imsync history                             The newest 1,000 rows
   imsync history --account u42 --since 1d    What was sent for u42 since yesterday
-  imsync history --since 2026-11-28T12:00:00Z --json | jq -r .account";
+  imsync history --since 2026-11-28T12:00:00Z --json | jq -r .account
+
+Exit codes:
+  0  The history was read, also when it is empty.
+  1  The state database could not be read.
+
+JSON keys of each line:
+  at               When the outcome was recorded
+  account          The IM account
+  attribute        The name of the attribute
+  old              What IM acknowledged before, or null
+  new              What was sent; null for a removal
+  pass             incremental, full or selected
+  pass_started_at  When the pass began
+  outcome          acknowledged, rejected or in_doubt";
 
 pub(super) const FORGET: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use crate::support::{Setup, TestEnvironment, ended, signal};
 
 const KEY: &str = "key-Okapi-0815-distinctive";
 
-const EVERY_COMMAND: [&[&str]; 18] = [
+const EVERY_COMMAND: [&[&str]; 19] = [
     &["check", "--offline"],
     &["check"],
     &["migrate", "--print"],
