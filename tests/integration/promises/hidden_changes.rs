@@ -45,7 +45,7 @@ async fn unusual_stamps_are_counted_and_corrected() {
     expect(&without_index, "", "source.null_stamps", "no index leads to them").await;
     for stamp in ["'infinity'", "'9999-12-31'", "now() + interval '3 years'"] {
         let sql = format!("UPDATE users SET updated_at = {stamp} WHERE id = 'u00001'");
-        expect(&sql, "", "source.future_stamps", "1 row of public.users have a updated_at more than a day ahead").await;
+        expect(&sql, "", "source.future_stamps", "1 row of public.users has updated_at more than a day ahead").await;
     }
     let past = "UPDATE users SET updated_at = '-infinity'";
     expect(past, "", "source.infinite_past_stamps", "10 rows of public.users").await;

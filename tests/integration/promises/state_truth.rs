@@ -15,8 +15,10 @@ use crate::support::TestEnvironment;
 /// By account: the time of the record and the acknowledged attributes. `None` means that IM holds no value.
 type AcknowledgedValues = BTreeMap<String, (String, BTreeMap<String, Option<String>>)>;
 
-/// Returns what the state claims, and the accounts that have an intent.
+/// Returns what the state claims, and the accounts that have an intent, of one moment: between two statements a record could
+/// be committed, which changes the row and deletes the intent.
 async fn claims(connection: &mut PgConnection) -> sqlx::Result<(AcknowledgedValues, HashSet<String>)> {
+    let mut connection = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let rows: Vec<(String, String, Vec<String>, String)> = sqlx::query_as(
         "SELECT account, acknowledged_at::text, attribute_names, CASE WHEN account.generation = sync.generation \
          THEN acknowledged::text ELSE '[]' END FROM imsync.account JOIN imsync.sync ON sync.id = sync_id",
