@@ -71,6 +71,11 @@ impl Environment {
         self.own.get(name).map(OsString::as_os_str)
     }
 
+    /// Whether the variable is set, empty or not.
+    pub fn contains(&self, name: &str) -> bool {
+        self.own.contains_key(name)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.own.keys().map(String::as_str)
     }

@@ -91,17 +91,29 @@ struct ConfigFile {
     world_readable: bool,
 }
 
-fn find(request: &LoadRequest, system_file: &Path) -> Result<ConfigFile, Problem> {
-    let chosen = match (&request.path, request.environment.get(environment::CONFIG)) {
-        (Some(path), _) => Some((path.clone(), "given with -c")),
+/// The file that `imsync init` writes: that of `-c`, else that of `$IMSYNC_CONFIG`, else `imsync.toml` in the working directory.
+///
+/// # Errors
+/// When the variable is set but empty.
+pub fn file_to_write(path: Option<&Path>, environment: &Environment) -> Result<PathBuf, Problems> {
+    Ok(given(path, environment)?.map_or_else(|| PathBuf::from(LOCAL_FILE), |(path, _)| path))
+}
+
+/// The file that `-c` or the environment names, and which of them does.
+fn given(path: Option<&Path>, environment: &Environment) -> Result<Option<(PathBuf, &'static str)>, Problem> {
+    match (path, environment.get(environment::CONFIG)) {
+        (Some(path), _) => Ok(Some((path.to_owned(), "given with -c"))),
         (None, Some(path)) if path.is_empty() => {
             let message = "the variable is set but empty; set it to the path of the configuration file or unset it";
-            return Err(problem(environment::PROBLEM_FILE, Some(environment::CONFIG), message));
+            Err(problem(environment::PROBLEM_FILE, Some(environment::CONFIG), message))
         }
-        (None, Some(path)) => Some((PathBuf::from(path), "given in IMSYNC_CONFIG")),
-        (None, None) => None,
-    };
-    if let Some((path, origin)) = chosen {
+        (None, Some(path)) => Ok(Some((PathBuf::from(path), "given in IMSYNC_CONFIG"))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn find(request: &LoadRequest, system_file: &Path) -> Result<ConfigFile, Problem> {
+    if let Some((path, origin)) = given(request.path.as_deref(), &request.environment)? {
         return read(&request.working_dir, &path).map_err(|error| match error {
             ReadError::Io(error) => {
                 let reason = describe_io_error(&error);

@@ -19,6 +19,7 @@ mod problems;
 mod restrictions;
 mod secrets;
 mod sections;
+mod source_url;
 mod suggestion;
 mod syntax;
 mod table_name;
@@ -31,11 +32,12 @@ mod value_type;
 pub use crate::model::{LogFormat, LogLevel};
 pub use crate::postgres::{PgUrl, PgVariables};
 pub use environment::Environment;
-pub use load::{LoadRequest, LoadedConfig, load, parse};
+pub use load::{LoadRequest, LoadedConfig, file_to_write, load, parse};
 pub use model::{
     AccountFormat, AlertsConfig, AttributeConfig, Config, HistoryConfig, HttpConfig, ImAddress, ImConfig, KeepOrRemove,
     LogConfig, Null, RemovalConfig, ScheduleConfig, SourceConfig, StateConfig, TooLong, Unlisted,
 };
 pub use problems::{Problem, Problems};
 pub use restrictions::changed_fixed_keys;
+pub use source_url::{SourceUrl, UrlOrigin, source_url};
 pub use table_name::{TableName, parse_table_name};

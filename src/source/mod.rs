@@ -17,6 +17,7 @@
 //! | `table` | finds the relation, its columns and indexes in the system catalogs |
 //! | `row_security` | whether row-level security hides rows, also through views |
 //! | `listed_texts` | compares `values` with the texts that a column can have |
+//! | `introspect` | [`Introspection`]: describes tables for `imsync init`, before there is a configuration |
 //! | `sample` | a sample of rows for `check` |
 //! | `similar_names` | suggestions for a table or column that was not found |
 //! | `plan` | judges the plans of the passes |
@@ -44,6 +45,7 @@ mod filter_check;
 mod fingerprint;
 mod fingerprint_mark;
 mod hidden_changes;
+mod introspect;
 mod list_transactions;
 mod listed_texts;
 mod page;
@@ -76,8 +78,13 @@ pub use advice::SourceAdvice;
 pub use connect::SourceConnection;
 pub use error::SourceError;
 pub use fingerprint::{SourceChanges, SourceFingerprint};
+pub use introspect::{
+    ColumnKind, ColumnSample, ColumnStatistics, IntrospectedColumn, IntrospectedTable, Introspection, RelationFacts,
+    WatermarkDetails,
+};
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};
 pub use random_accounts::AccountSample;
 pub use reader::{OutlyingRows, Source, WhyGone};
 pub use sample::{RowSample, SampleMethod};
+pub use stamp_triggers::FoundTrigger;
 pub use watermark::{TransactionList, WatermarkKind, WatermarkPoint};

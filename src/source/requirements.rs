@@ -117,7 +117,8 @@ fn keep_typed<'a, T>(
     }
 }
 
-fn column_not_found(table: &Table, key: &str, name: &str) -> Finding {
+/// `key`: what names the column.
+pub(super) fn column_not_found(table: &Table, key: &str, name: &str) -> Finding {
     let quoted: Vec<String> = table.columns.iter().map(|column| shown(&column.name)).collect();
     let known = table.columns.iter().zip(&quoted).map(|(column, quoted)| (column.name.as_str(), quoted.as_str()));
     let hint = match similar_names(name, known).as_slice() {

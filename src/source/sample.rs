@@ -14,7 +14,8 @@ use super::column_text::RowForm;
 use super::error::SourceError;
 use super::page::AccountRows;
 use super::reader::Source;
-use super::table::RelationKind;
+use super::session::SourceSession;
+use super::table::{RelationKind, Table};
 use crate::model::Rows;
 
 /// Blocks that are read of a table, about. Each may be a random access to a disk.
@@ -59,21 +60,29 @@ pub struct RowSample {
     pub method: SampleMethod,
 }
 
+/// How the rows of a relation are chosen, and the percentage of its blocks that is read; `None` where it has no blocks.
+pub(super) async fn sample_method(
+    session: &mut SourceSession,
+    table: &Table,
+) -> Result<(SampleMethod, Option<String>), SourceError> {
+    match table.kind {
+        RelationKind::View | RelationKind::Foreign => Ok((SampleMethod::First, None)),
+        RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView => {
+            let blocks = session.advice_or_error(sqlx::query(BLOCKS).bind(table.oid)).await?;
+            let blocks: f64 = blocks.first().map_or(Ok(0.0), |row| row.try_get(0))?;
+            let method = if blocks <= SAMPLE_BLOCKS { SampleMethod::Whole } else { SampleMethod::Blocks };
+            Ok((method, Some((SAMPLE_BLOCKS / blocks.max(SAMPLE_BLOCKS) * 100.0).to_string())))
+        }
+    }
+}
+
 impl Source {
     /// Reads a sample of at most 1,000 rows.
     ///
     /// # Errors
     /// When it cannot be read within five seconds. The connection stays usable, unless it was lost.
     pub async fn sample(&mut self) -> Result<RowSample, SourceError> {
-        let (method, percentage) = match self.table.kind {
-            RelationKind::View | RelationKind::Foreign => (SampleMethod::First, None),
-            RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView => {
-                let blocks = self.session.advice_or_error(sqlx::query(BLOCKS).bind(self.table.oid)).await?;
-                let blocks: f64 = blocks.first().map_or(Ok(0.0), |row| row.try_get(0))?;
-                let method = if blocks <= SAMPLE_BLOCKS { SampleMethod::Whole } else { SampleMethod::Blocks };
-                (method, Some((SAMPLE_BLOCKS / blocks.max(SAMPLE_BLOCKS) * 100.0).to_string()))
-            }
-        };
+        let (method, percentage) = sample_method(&mut self.session, &self.table).await?;
         let statements = if percentage.is_some() { &self.statements.sample } else { &self.statements.first_rows };
         let [rows, keys] = [&statements.rows, &statements.keys].map(|sql| {
             let query = sqlx::query(sql.clone());

@@ -168,7 +168,11 @@ impl SourceSession {
     /// Opens a session, and a second one that is idle; `None` where the server permits only one.
     pub(super) async fn open(config: &Config) -> Result<(Self, Option<IdleSession>), SourceError> {
         let source = &config.source;
-        let connector = Connector::new(&source.url, source.url_file.as_ref(), &config.application_name());
+        Self::open_with(Connector::new(&source.url, source.url_file.as_ref(), &config.application_name())).await
+    }
+
+    /// As [`SourceSession::open`], without a configuration.
+    pub(super) async fn open_with(connector: Connector) -> Result<(Self, Option<IdleSession>), SourceError> {
         let mut connection = connector.connect().await?;
         // A pooler in transaction mode runs each statement in another server session: the settings are lost, and the
         // transaction list would contain our own session or lack another one.

@@ -98,6 +98,30 @@ impl HiddenChangeInputs<'_> {
     }
 }
 
+/// The trigger that sets a column, as far as its text tells: `schema.table` and the name. Of several, one that fires for
+/// every UPDATE.
+pub(super) async fn stamping_trigger(session: &mut SourceSession, oid: i64, column: &str) -> Option<FoundTrigger> {
+    let rows = session.advice(sqlx::query(STAMP_TRIGGERS).bind(oid)).await?;
+    let triggers = rows.iter().filter_map(|row| StampTrigger::from_row(row, column));
+    let found = triggers.map(|trigger| FoundTrigger {
+        sets_every_update: trigger.stamps_updates(&[]) && trigger.columns.is_empty(),
+        name: trigger.name,
+        table: trigger.table,
+    });
+    found.max_by_key(|trigger| trigger.sets_every_update)
+}
+
+/// A trigger that sets a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundTrigger {
+    /// Its name.
+    pub name: String,
+    /// Its table, as SQL.
+    pub table: String,
+    /// It fires for every UPDATE of those who write to the table.
+    pub sets_every_update: bool,
+}
+
 /// A row trigger that sets the watermark column, as far as its text tells.
 struct StampTrigger {
     /// As SQL.

@@ -1,4 +1,4 @@
-//! The SQL over the customer's table. Only this file puts statements together.
+//! The SQL over the customer's table. Only this file puts statements together, apart from the sample of `introspect`.
 //!
 //! Owns: select list, keyset conditions, order. Must not know: connections, the state of a scan.
 //!
@@ -16,7 +16,7 @@ use super::watermark::NEWEST_ROWS;
 use crate::quote::{identifier, literal};
 
 /// Rows of a sample.
-const SAMPLE_ROWS: u64 = 1_000;
+pub(super) const SAMPLE_ROWS: u64 = 1_000;
 /// Rows of the first page of a scan of the whole table, at most: enough for the first calls, which wait for no other page. More
 /// than the thousand accounts after which the share of refusals is judged, so that they are answered within one delivery.
 const FIRST_PAGE_ROWS: u64 = 2_000;

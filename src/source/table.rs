@@ -111,10 +111,11 @@ SELECT a.attname::text, a.attnum, format_type(a.atttypid, a.atttypmod),
        a.attnotnull AND NOT EXISTS (
          SELECT FROM pg_catalog.pg_constraint AS k
          WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)),
-       coalesce(l.collisdeterministic, true), has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attgenerated = 'v'
+       coalesce(l.collisdeterministic, true), has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attgenerated = 'v',
+       a.attrelid::int8
 FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
-WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum";
+WHERE a.attrelid = ANY ($1::int8[]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum";
 
 /// A unique index over one column and all rows. The index of an inheritance parent (not a partitioned table) does not
 /// cover the rows of its children.
@@ -186,7 +187,7 @@ WITH RECURSIVE part (oid) AS (
 SELECT sum(c.reltuples)::int8 FROM part JOIN pg_catalog.pg_class AS c USING (oid)
 WHERE c.relkind IN ('r', 'm', 'f') AND c.reltuples >= 0";
 
-fn relation_kind(relkind: &str) -> RelationKind {
+pub(super) fn relation_kind(relkind: &str) -> RelationKind {
     match relkind {
         "p" => RelationKind::Partitioned,
         "v" => RelationKind::View,
@@ -194,6 +195,25 @@ fn relation_kind(relkind: &str) -> RelationKind {
         "f" => RelationKind::Foreign,
         _ => RelationKind::Table,
     }
+}
+
+/// The columns of these relations in their order, each with the oid of its relation.
+pub(super) async fn columns_of(session: &mut SourceSession, oids: Vec<i64>) -> Result<Vec<(i64, Column)>, SourceError> {
+    let mut columns = Vec::new();
+    for column in session.rows(sqlx::query(COLUMNS).bind(oids)).await? {
+        let found = Column {
+            name: column.try_get(0)?,
+            attnum: column.try_get(1)?,
+            type_name: column.try_get(2)?,
+            base_type: column.try_get::<Option<String>, _>(3)?.unwrap_or_default(),
+            not_null: column.try_get(4)?,
+            deterministic: column.try_get(5)?,
+            readable: column.try_get(6)?,
+            is_virtual: column.try_get(7)?,
+        };
+        columns.push((column.try_get(8)?, found));
+    }
+    Ok(columns)
 }
 
 impl Table {
@@ -208,19 +228,7 @@ impl Table {
         let relation = session.rows(sqlx::query(FIND_RELATION).bind(&name).bind(schema.as_deref())).await?.pop();
         let Some(row) = relation else { return Err(not_found(session, configured, &name).await?) };
         let oid: i64 = row.try_get(0)?;
-        let mut columns = Vec::new();
-        for column in session.rows(sqlx::query(COLUMNS).bind(oid)).await? {
-            columns.push(Column {
-                name: column.try_get(0)?,
-                attnum: column.try_get(1)?,
-                type_name: column.try_get(2)?,
-                base_type: column.try_get::<Option<String>, _>(3)?.unwrap_or_default(),
-                not_null: column.try_get(4)?,
-                deterministic: column.try_get(5)?,
-                readable: column.try_get(6)?,
-                is_virtual: column.try_get(7)?,
-            });
-        }
+        let columns = columns_of(session, vec![oid]).await?.into_iter().map(|(_, column)| column).collect();
         Ok(Self {
             oid,
             schema: row.try_get(1)?,

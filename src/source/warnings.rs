@@ -114,23 +114,12 @@ impl WarningInputs<'_> {
     /// A missing index over these columns. No index can contain a virtual generated column.
     fn index_finding(&self, id: &'static str, message: &str, unique: &str, columns: &[&Column]) -> Finding {
         match columns.iter().find(|column| column.is_virtual) {
-            None => Finding::warning(id, message).sql(self.create_index(unique, columns)),
+            None => Finding::warning(id, message).sql(create_index(self.table, unique, columns)),
             Some(column) => Finding::warning(id, message).remedy(format!(
                 "column {} is a virtual generated column, which no index can contain: use a column that is GENERATED ALWAYS AS (...) STORED instead",
                 shown(&column.name)
             )),
         }
-    }
-
-    /// `unique` is `UNIQUE ` or empty.
-    fn create_index(&self, unique: &str, columns: &[&Column]) -> String {
-        let columns: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
-        format!(
-            "CREATE {unique}INDEX{} ON {} ({});",
-            self.table.concurrently(),
-            self.table.identifier(),
-            columns.join(", ")
-        )
     }
 
     /// A newest stamp far from the clock, which suggests a wrong clock or time zone.
@@ -164,6 +153,12 @@ impl WarningInputs<'_> {
             None
         }
     }
+}
+
+/// `unique` is `UNIQUE ` or empty.
+pub(super) fn create_index(table: &Table, unique: &str, columns: &[&Column]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
+    format!("CREATE {unique}INDEX{} ON {} ({});", table.concurrently(), table.identifier(), columns.join(", "))
 }
 
 async fn encoding(session: &mut SourceSession) -> Option<Finding> {

@@ -47,6 +47,9 @@ pub const MIGRATIONS: &[Migration] = &[
 /// The version of the schema that this binary uses.
 pub const LATEST_VERSION: i32 = latest(MIGRATIONS);
 
+/// A schema with all of these tables is that of a state, whatever its name.
+pub const TABLES_OF_EVERY_STATE: [&str; 4] = ["migration", "sync", "intent", "rejection"];
+
 const BOOKKEEPING: &str = "\
 CREATE TABLE IF NOT EXISTS migration (
     version int PRIMARY KEY,
