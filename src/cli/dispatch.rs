@@ -2,7 +2,9 @@
 //!
 //! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
 
-use super::args::{AttributesAction, Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
+use super::args::{
+    AttributesAction, Cli, CliCommand, GlobalArgs, InitFlags, LogFormatArg, RejectedAction, SimulateFlags,
+};
 use crate::commands;
 use crate::commands::exit::CommandResult;
 use crate::commands::options::GlobalOptions;
@@ -46,6 +48,7 @@ impl Cli {
                 commands::history::run(global, commands::history::HistoryArgs { accounts, since, limit, json }).await
             }
             CliCommand::Forget { id } => Box::pin(commands::forget::run(global, id)).await,
+            CliCommand::Init(flags) => Box::pin(commands::init::run(global, flags.into())).await,
             CliCommand::Migrate { print, rebind } => commands::migrate::run(global, print, rebind).await,
             CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),
             CliCommand::Simulate(flags) => commands::simulate::run(global, flags.into()).await,
@@ -95,5 +98,13 @@ impl From<SimulateFlags> for commands::simulate::SimulateArgs {
             help_faults: _,
         } = flags;
         Self { listen, app, key, identifier, attributes, latency, rate, imported_accounts, faults }
+    }
+}
+
+impl From<InitFlags> for commands::init::InitArgs {
+    fn from(flags: InitFlags) -> Self {
+        let InitFlags { url, table, attributes, region, base_url, sdk_app_id, identifier, secret_key_file } = flags;
+        let im = commands::init::ImOptions { region, base_url, sdk_app_id, identifier, secret_key_file };
+        Self { positional: url.into_iter().chain(table).collect(), attributes, im }
     }
 }

@@ -289,6 +289,19 @@ Exit codes:
   1  The table has a row for the account, another imsync holds the lease, or IM
      may still hold a value. Run the command again.";
 
+pub(super) const INIT: &str = "\
+Examples:
+  imsync init postgres://localhost/app         List the tables that may hold the users
+  imsync init postgres://localhost/app users   Write ./imsync.toml for this table
+  imsync init users                            With the URL of IMSYNC_SOURCE_URL
+  imsync init users --attributes city,sex=gender
+
+Exit codes:
+  0  The file is written, and nothing that check examined is wrong. Lines that
+     end with \"# <-\" may be left to fill in.
+  1  The database, the table or IM prevented it, or check found an error.
+  2  The usage is wrong, or the file exists. Nothing was touched.";
+
 pub(super) const MIGRATE: &str = "\
 Examples:
   imsync migrate                Create or upgrade the state tables

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod explain;
 pub mod forget;
 pub mod history;
+pub mod init;
 pub mod migrate;
 mod one_shot;
 mod open_dry_run;

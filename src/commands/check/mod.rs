@@ -13,16 +13,29 @@ mod state;
 mod urls;
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
 use super::exit::{CommandFailure, CommandResult, Exit};
 use super::options::{CheckedConfig, CommandKind, GlobalOptions};
+use crate::config::Config;
 use crate::finding::{Finding, Findings, Severity};
+
+/// What is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckScope {
+    /// The configuration alone; no network.
+    Configuration,
+    /// Everything but IM, because `[im]` is not complete.
+    Databases,
+    /// Everything.
+    Everything,
+}
 
 /// Checks the configuration, and without `offline` also the databases and IM. The exit code is 1 when a finding is an
 /// error, and 2 when it is one of the configuration.
 pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandResult {
     let mut findings = Findings::default();
-    let CheckedConfig { config, warnings } = match global.load_checked(CommandKind::OneShot) {
+    let checked = match global.load_checked(CommandKind::OneShot) {
         Ok(checked) => checked,
         Err(problems) => {
             let failure = CommandFailure::usage(&problems);
@@ -39,24 +52,45 @@ pub async fn run(global: GlobalOptions, offline: bool, json: bool) -> CommandRes
             return Err(if seen_twice { CommandFailure::usage("the configuration is not valid") } else { failure });
         }
     };
-    findings.push(Finding::ok("configuration.valid", format!("{} is complete and consistent", config.path.display())));
-    findings.extend(warnings.into_iter().map(|warning| Finding::warning("configuration.intended", warning)));
+    let path = checked.config.path.display();
+    findings.push(Finding::ok("configuration.valid", format!("{path} is complete and consistent")));
+    examine(&checked, if offline { CheckScope::Configuration } else { CheckScope::Everything }, &mut findings).await;
+    conclude(&findings, json)
+}
+
+/// Adds what is found about a valid configuration.
+pub(super) async fn examine(checked: &CheckedConfig, scope: CheckScope, findings: &mut Findings) {
+    let CheckedConfig { config, warnings } = checked;
+    findings.extend(warnings.iter().map(|warning| Finding::warning("configuration.intended", warning)));
     findings.extend(config.unimplemented_key_warnings().into_iter().map(|warning| {
         Finding::warning("configuration.implemented", warning).remedy("remove the key, or ignore this warning")
     }));
-    urls::check(&config, &mut findings);
-    if !offline {
-        let mut source = source::check(&config, &mut findings).await;
-        state::check(&config, source.as_ref(), &mut findings).await;
-        im::check(&config, &mut findings).await;
-        match &mut source {
-            Some(source) => sample::check(&config, source, &mut findings).await,
-            None => findings.extend(
-                ["sample.rows", "sample.rejected_values", "sample.accounts"]
-                    .map(|id| Finding::unchecked(id, "the source cannot be used")),
-            ),
-        }
+    urls::check(config, findings);
+    if scope != CheckScope::Configuration {
+        examine_servers(config, scope, findings).await;
     }
-    print::findings(&findings, json)?;
+}
+
+async fn examine_servers(config: &Arc<Config>, scope: CheckScope, findings: &mut Findings) {
+    let mut source = source::check(config, findings).await;
+    state::check(config, source.as_ref(), findings).await;
+    if scope == CheckScope::Everything {
+        im::check(config, findings).await;
+    } else {
+        let because = "[im] is not complete";
+        findings.extend(["credentials.accepted", "attributes.known"].map(|id| Finding::unchecked(id, because)));
+    }
+    match &mut source {
+        Some(source) => sample::check(config, source, findings).await,
+        None => findings.extend(
+            ["sample.rows", "sample.rejected_values", "sample.accounts"]
+                .map(|id| Finding::unchecked(id, "the source cannot be used")),
+        ),
+    }
+}
+
+/// Prints the findings. The exit code is 1 when one of them is an error.
+pub(super) fn conclude(findings: &Findings, json: bool) -> CommandResult {
+    print::findings(findings, json)?;
     Ok(if findings.worst() == Severity::Error { Exit::Failed } else { Exit::Done })
 }
