@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::help;
+use super::init_flags::InitFlags;
 use crate::commands::history::Since;
 use crate::config::durations;
 
@@ -252,8 +253,8 @@ pub(super) enum CliCommand {
     },
     /// Write a commented configuration for a database and a table
     ///
-    /// Reads the catalogs, pg_stats and a sample of rows, and proposes account, watermark, deleted column and up to ten
-    /// attributes, each with what was found. Writes the file of -c, $IMSYNC_CONFIG or ./imsync.toml with mode 0600, never over
+    /// Reads the catalogs, statistics and a sample of rows, and proposes account, watermark, deleted column and up to ten
+    /// attributes, each with what was found. Writes the file of -c, `$IMSYNC_CONFIG` or ./imsync.toml with mode 0600, never over
     /// another file, and ends with `check`. Without a table it lists those that may hold the users. Changes nothing in the
     /// database.
     #[command(after_long_help = help::INIT)]
@@ -315,45 +316,6 @@ pub(super) enum AttributesAction {
         #[arg(long)]
         yes: bool,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InitFlags {
-    /// URL of the database, as psql takes it (default: $IMSYNC_SOURCE_URL)
-    ///
-    /// Every user of this machine can read the arguments of a process, so keep a password out of it: use ~/.pgpass,
-    /// IMSYNC_SOURCE_URL, or IMSYNC_SOURCE_URL_FILE, the path of a file with the URL.
-    #[arg(value_name = "URL")]
-    pub(super) url: Option<String>,
-    /// Table, view or materialized view with the users
-    ///
-    /// As in SQL, a name with capital letters needs double quotes: 'public."Users"'. If it is the only argument, the URL
-    /// comes from the environment.
-    #[arg(value_name = "TABLE")]
-    pub(super) table: Option<String>,
-    /// Columns that become attributes, at most ten
-    ///
-    /// An attribute has the name of its column; write name=column for another one. A named column is taken whatever its name
-    /// or its values look like.
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
-    pub(super) attributes: Vec<String>,
-    /// Data centre of the app, such as singapore
-    #[arg(long, value_name = "REGION", conflicts_with = "base_url")]
-    pub(super) region: Option<String>,
-    /// URL of a proxy or of the simulator, instead of a data centre
-    #[arg(long, value_name = "URL")]
-    pub(super) base_url: Option<String>,
-    /// SDKAppID of the app
-    #[arg(long, value_name = "ID", value_parser = value_parser!(u32).range(1..))]
-    pub(super) sdk_app_id: Option<u32>,
-    /// UserID of an administrator of the app (default: administrator)
-    #[arg(long, value_name = "NAME")]
-    pub(super) identifier: Option<String>,
-    /// File with the secret key of the app
-    ///
-    /// A relative path starts in the directory of the configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub(super) secret_key_file: Option<String>,
 }
 
 #[derive(Debug, Args)]

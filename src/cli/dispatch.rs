@@ -2,9 +2,8 @@
 //!
 //! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
 
-use super::args::{
-    AttributesAction, Cli, CliCommand, GlobalArgs, InitFlags, LogFormatArg, RejectedAction, SimulateFlags,
-};
+use super::args::{AttributesAction, Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
+use super::init_flags::InitFlags;
 use crate::commands;
 use crate::commands::exit::CommandResult;
 use crate::commands::options::GlobalOptions;

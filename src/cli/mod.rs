@@ -7,5 +7,6 @@
 mod args;
 mod dispatch;
 mod help;
+mod init_flags;
 
 pub use args::Cli;

@@ -216,7 +216,7 @@ fn describe(table: &IntrospectedTable, column: &IntrospectedColumn) -> String {
     match (column.kind, variety(table, column)) {
         (ColumnKind::Enum(labels), _) => parts.push(format!("{labels} labels")),
         (ColumnKind::Boolean, _) => {
-            parts.push("IM gets \"true\" and \"false\", or what `values` maps them to".to_owned())
+            parts.push("IM gets \"true\" and \"false\", or what `values` maps them to".to_owned());
         }
         (_, Some(Variety { distinct: 1, .. })) => parts.push("one value so far".to_owned()),
         (_, Some(variety)) => parts.push(format!("about {} different values", thousands(variety.distinct))),

@@ -2,12 +2,10 @@
 //!
 //! Owns: its lines. Must not know: what the other sections contain.
 
-use super::toml_text::{comment, string};
+use super::toml_text::{TO_FILL_IN, comment, entry, gap};
 use crate::config::Environment;
 use crate::config::environment::{SECRET_KEY, SECRET_KEY_FILE};
 
-/// The mark of a line to fill in.
-pub(super) const TO_FILL_IN: &str = "# <-";
 /// The administrator that the console of the vendor creates.
 const ADMINISTRATOR: &str = "administrator";
 /// The file of the secret key, beside the configuration.
@@ -41,34 +39,32 @@ impl ImOptions {
 
     /// The lines of the section.
     pub(super) fn lines(&self, environment: &Environment) -> String {
-        let mut text = String::from("[im]\n");
-        text.push_str(&match (&self.region, &self.base_url) {
-            (Some(region), _) => format!("# The data centre of the app.\nregion = {}\n", string(region)),
-            (None, Some(url)) => {
-                format!("# A proxy or the simulator. Replaces `region`.\nbase_url = {}\n", string(url))
+        let address = match (&self.region, &self.base_url) {
+            (Some(region), _) => comment("The data centre of the app.") + &entry("region", region),
+            (None, Some(url)) => comment("A proxy or the simulator. Replaces `region`.") + &entry("base_url", url),
+            (None, None) => {
+                comment(
+                    "The data centre of the app: china singapore seoul tokyo frankfurt mumbai silicon-valley jakarta ksa.",
+                ) + &gap("region", "\"singapore\"")
             }
-            (None, None) => format!(
-                "# The data centre of the app: china singapore seoul tokyo frankfurt mumbai silicon-valley jakarta ksa.\n# region = \"singapore\" {TO_FILL_IN}\n"
-            ),
-        });
-        text.push_str("# The SDKAppID of the app, from the console.\n");
-        text.push_str(&match self.sdk_app_id {
-            Some(id) => format!("sdk_app_id = {id}\n"),
-            None => format!("# sdk_app_id = 1400000000 {TO_FILL_IN}\n"),
-        });
-        text.push_str("# The UserID of an administrator of the app, from the console.\n");
-        let identifier = self.identifier.as_deref().unwrap_or(ADMINISTRATOR);
-        text.push_str(&format!("identifier = {}\n", string(identifier)));
-        text.push_str(&self.key(environment));
-        text
+        };
+        let app = self.sdk_app_id.map_or_else(|| gap("sdk_app_id", "1400000000"), |id| format!("sdk_app_id = {id}\n"));
+        [
+            "[im]\n".to_owned(),
+            address,
+            comment("The SDKAppID of the app, from the console."),
+            app,
+            comment("The UserID of an administrator of the app, from the console."),
+            entry("identifier", self.identifier.as_deref().unwrap_or(ADMINISTRATOR)),
+            self.key(environment),
+        ]
+        .concat()
     }
 
     fn key(&self, environment: &Environment) -> String {
         let variable = [SECRET_KEY, SECRET_KEY_FILE].into_iter().find(|name| environment.contains(name));
         match (&self.secret_key_file, variable) {
-            (Some(file), _) => {
-                format!("# The file with the secret key of the app.\nsecret_key_file = {}\n", string(file))
-            }
+            (Some(file), _) => comment("The file with the secret key of the app.") + &entry("secret_key_file", file),
             (None, Some(variable)) => {
                 comment(&format!("The secret key of the app comes from {variable}, which every command then needs."))
                     + &format!("# secret_key_file = \"{KEY_FILE}\"\n")

@@ -5,7 +5,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `request` | arguments and environment, checked before anything is touched |
-//! | `names` | what the name of a table or a column suggests |
+//! | `names`, `name_lists` | what the name of a table or a column suggests |
 //! | `proposal`, `attributes` | the choice of the columns, with reasons. Pure |
 //! | `candidates` | the listing without a table |
 //! | `render`, `im_section`, `toml_text` | the file as text |
@@ -14,6 +14,7 @@
 mod attributes;
 mod candidates;
 mod im_section;
+mod name_lists;
 mod names;
 mod proposal;
 mod render;
@@ -77,7 +78,7 @@ pub async fn run(global: GlobalOptions, args: InitArgs) -> CommandResult {
             let exit = check_databases(&request, filled.as_deref(), findings).await?;
             eprintln!(
                 "next: fill in the lines of {path} that end with \"{}\", then run `imsync check{option}`",
-                im_section::TO_FILL_IN
+                toml_text::TO_FILL_IN
             );
             Ok(exit)
         }

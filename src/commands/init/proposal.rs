@@ -78,11 +78,10 @@ pub(super) fn account(table: &IntrospectedTable) -> Result<ProposedAccount, Stri
     for column in usable(table) {
         match judge_account(table, column) {
             Ok(score) if score >= PLAUSIBLE_NAME || column.is_unique => fitting.push((score, column)),
-            Ok(_) => {}
             Err(reason) if column.is_unique || account_score(&table.relation.name, &column.name) > 0 => {
                 refused.push(format!("{} {reason}", shown(&column.name)));
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
     // The first of equal ones: columns are in their order.
@@ -93,18 +92,14 @@ pub(super) fn account(table: &IntrospectedTable) -> Result<ProposedAccount, Stri
         .take(4)
         .map(|(_, column)| format!("{} ({})", shown(&column.name), column.type_name))
         .collect();
-    let mut why = format!("{}, {}.", chosen.type_name, evidence(table, chosen));
     let is_hex = is_hex(chosen);
-    if is_hex {
-        why.push_str(
-            " A uuid has 36 bytes with its hyphens, and IM takes at most 32, so account_format = \"hex\" leaves them out: the app must log in with the same 32 digits in lower case.",
-        );
+    let values = if is_hex {
+        "A uuid has 36 bytes with its hyphens, and IM takes at most 32, so account_format = \"hex\" leaves them out: the app must log in with the same 32 digits in lower case."
     } else {
-        why.push_str(" The values must be the UserIDs with which the app logs in to IM.");
-    }
-    if !others.is_empty() {
-        why.push_str(&format!(" Also possible: {}.", others.join(", ")));
-    }
+        "The values must be the UserIDs with which the app logs in to IM."
+    };
+    let others = if others.is_empty() { String::new() } else { format!(" Also possible: {}.", others.join(", ")) };
+    let why = format!("{}, {}. {values}{others}", chosen.type_name, evidence(table, chosen));
     Ok(ProposedAccount { column: chosen.name.clone(), is_hex, why })
 }
 
@@ -132,7 +127,7 @@ fn judge_account(table: &IntrospectedTable, column: &IntrospectedColumn) -> Resu
         }
     }
     let key = match (column.is_primary_key, column.is_unique) {
-        (true, _) => 20,
+        (true, _) => 18,
         (false, true) => 15,
         (false, false) => 0,
     };
@@ -263,7 +258,7 @@ pub(super) fn deletion(table: &IntrospectedTable, taken: &[&str]) -> ProposedDel
         .filter(|(score, _)| *score > 0)
         .collect();
     columns.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    let mut proposed = ProposedDeletion::default();
+    let (mut proposed, mut refused) = (ProposedDeletion::default(), Vec::new());
     for (_, column) in columns {
         let name = shown(&column.name);
         match judge_deletion(column) {
@@ -278,11 +273,11 @@ pub(super) fn deletion(table: &IntrospectedTable, taken: &[&str]) -> ProposedDel
                 if column.kind.is_integer() && proposed.filter.is_none() {
                     proposed.filter = Some(format!("{name} IS NOT DISTINCT FROM 0"));
                 }
-                proposed.why.push_str(&format!("{name} is not proposed: {reason}. "));
+                refused.push(format!("{name} is not proposed: {reason}."));
             }
         }
     }
-    proposed
+    ProposedDeletion { why: refused.join(" "), ..proposed }
 }
 
 fn judge_deletion(column: &IntrospectedColumn) -> Result<String, String> {

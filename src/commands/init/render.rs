@@ -3,9 +3,9 @@
 //! Owns: the order and the words of the file. Must not know: how a proposal is made, where the file is.
 
 use super::attributes::{OmittedColumn, ProposedAttribute};
-use super::im_section::{ImOptions, TO_FILL_IN};
+use super::im_section::ImOptions;
 use super::proposal::{ProposedAccount, ProposedDeletion, ProposedWatermark};
-use super::toml_text::{comment, key, string, verbatim};
+use super::toml_text::{TO_FILL_IN, comment, entry, gap, verbatim};
 use crate::commands::output::thousands;
 use crate::config::{Environment, UrlOrigin};
 use crate::quote::shown;
@@ -46,7 +46,7 @@ impl ConfigProposal<'_> {
         let mut text = self.text(&im.filled());
         if self.attributes.is_empty() {
             // The section is the last one.
-            text.push_str(&format!("account = {}\n", string(&account.column)));
+            text.push_str(&entry("account", &account.column));
         }
         Some(text)
     }
@@ -58,13 +58,13 @@ impl ConfigProposal<'_> {
             "Written by `imsync init` for {} ({kind}{rows}).\nA line that ends with \"{TO_FILL_IN}\" is to be filled in. `imsync check` verifies the file, and `imsync backfill --dry-run` counts what would be sent. Keys that are not here have their defaults; config.example.toml documents all of them.",
             self.relation.qualified_name()
         );
-        let name = format!("\n# The name of this sync in the state tables.\nname = {}\n", string(&self.name()));
+        let name = comment("The name of this sync in the state tables.") + &entry("name", &self.name());
         let unsampled = self.unsampled.as_ref().map_or(String::new(), |reason| {
             comment(&format!(
                 "No sample of rows could be read, so the proposals rest on names, types and pg_stats: {reason}."
             ))
         });
-        comment(&about) + &unsampled + &name
+        [comment(&about), unsampled, "\n".to_owned(), name].concat()
     }
 
     fn name(&self) -> String {
@@ -76,7 +76,8 @@ impl ConfigProposal<'_> {
     fn source(&self) -> String {
         let mut text = String::from("[source]\n");
         text.push_str(&self.url_lines());
-        text.push_str(&format!("table = {}\n\n", string(&self.relation.qualified_name())));
+        text.push_str(&entry("table", &self.relation.qualified_name()));
+        text.push('\n');
         text.push_str(&self.account_lines());
         text.push('\n');
         text.push_str(&self.watermark_lines());
@@ -86,19 +87,20 @@ impl ConfigProposal<'_> {
             text.push_str(&comment(deletion.why.trim_end()));
         }
         if let Some(column) = &deletion.column {
-            text.push_str(&format!("deleted_column = {}\n", string(column)));
+            text.push_str(&entry("deleted_column", column));
         } else if let Some(filter) = &deletion.filter {
-            text.push_str(&format!("# filter = {}\n", string(filter)));
+            text.push_str("# ");
+            text.push_str(&entry("filter", filter));
         }
         text
     }
 
     fn url_lines(&self) -> String {
         match (self.url, self.origin) {
-            (Some(url), _) => format!("url = {}\n", string(url)),
+            (Some(url), _) => entry("url", url),
             (None, UrlOrigin::File(name)) => {
                 comment("The file with the URL of the database. IMSYNC_SOURCE_URL_FILE named it.")
-                    + &format!("url_file = {}\n", string(name))
+                    + &entry("url_file", name)
             }
             (None, UrlOrigin::Argument | UrlOrigin::Variable) => {
                 comment(
@@ -113,9 +115,10 @@ impl ConfigProposal<'_> {
             Ok(account) => {
                 let format = if account.is_hex { "account_format = \"hex\"\n" } else { "" };
                 comment(&format!("The account. {} is {}", shown(&account.column), account.why))
-                    + &format!("account_column = {}\n{format}", string(&account.column))
+                    + &entry("account_column", &account.column)
+                    + format
             }
-            Err(why) => comment(why) + &format!("# account_column = \"\" {TO_FILL_IN}\n"),
+            Err(why) => comment(why) + &gap("account_column", "\"\""),
         }
     }
 
@@ -141,12 +144,12 @@ impl ConfigProposal<'_> {
                 text.push_str(&remedy(&details.trigger_remedy));
             }
         }
-        text.push_str(&format!("watermark_column = {}\n", string(&watermark.column)));
+        text.push_str(&entry("watermark_column", &watermark.column));
         if let Some(zone) = &watermark.timezone {
             text.push_str(&comment(
                 "A `timestamp` has no time zone: this must be the zone in which the writers write it. A wrong one loses changes. Proposed is that of the database:",
             ));
-            text.push_str(&format!("watermark_timezone = {}\n", string(zone)));
+            text.push_str(&entry("watermark_timezone", zone));
         }
         text
     }
@@ -177,11 +180,11 @@ impl ConfigProposal<'_> {
         text.push_str("[attributes]\n");
         for ProposedAttribute { name, column, note } in &self.attributes {
             text.push_str(&comment(note));
-            text.push_str(&format!("{} = {}\n", key(name), string(column)));
+            text.push_str(&entry(name, column));
         }
         if self.attributes.is_empty() {
             text.push_str(&comment("No column suits by itself. At least one attribute is required:"));
-            text.push_str(&format!("# city = \"city\" {TO_FILL_IN}\n"));
+            text.push_str(&gap("city", "\"city\""));
         }
         text
     }

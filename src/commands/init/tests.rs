@@ -125,7 +125,7 @@ fn without_a_suitable_account_the_reasons_are_given() {
         ),
         (vec![text("city", 5)], "no column has a unique index of its own"),
     ] {
-        let error = account_of(columns).unwrap_err();
+        let error = account_of(columns).expect_err("nothing suits");
         assert!(error.contains(reason) && error.contains("read from a view"), "{error}");
     }
 }
@@ -284,7 +284,7 @@ fn written(table: &IntrospectedTable) -> (String, config::Config) {
     };
     let text = proposal.text(&ImOptions::default());
     assert!(config::parse(&text, Path::new("imsync.toml"), &environment, true).is_err(), "lines are left to fill in");
-    let filled = proposal.filled(&ImOptions::default()).unwrap();
+    let filled = proposal.filled(&ImOptions::default()).expect("there is an account");
     let loaded = config::parse(&filled, Path::new("imsync.toml"), &environment, false);
     (text, loaded.unwrap_or_else(|problems| panic!("{problems}\n{filled}")).config)
 }
@@ -301,7 +301,7 @@ fn the_file_is_read_as_it_was_meant_whatever_the_names_are() {
         (table.relation.schema, table.relation.name) = (format!("s{odd}"), odd.to_owned());
         let (text, config) = written(&table);
         let source = &config.source;
-        let name = source.table_name().unwrap();
+        let name = source.table_name().expect("the name is valid");
         assert_eq!((name.schema.as_deref(), name.table.as_str()), (Some(format!("s{odd}").as_str()), odd), "{text}");
         assert_eq!((source.account_column.as_str(), source.account_format), (odd, AccountFormat::Hex));
         assert_eq!(source.watermark_column.as_deref(), Some("updated_at"));

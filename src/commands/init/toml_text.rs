@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 
 use crate::commands::output::escape_for_terminal;
 
+/// The mark of a line to fill in.
+pub(super) const TO_FILL_IN: &str = "# <-";
 /// The longest line of a comment in characters, unless one word is longer.
 const WIDTH: usize = 118;
 
@@ -38,6 +40,16 @@ pub(super) fn string(text: &str) -> String {
 pub(super) fn key(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { string(name) }
+}
+
+/// A line with a key and its string.
+pub(super) fn entry(name: &str, text: &str) -> String {
+    format!("{} = {}\n", key(name), string(text))
+}
+
+/// A line that is to be uncommented and filled in. `example`: a value as TOML.
+pub(super) fn gap(name: &str, example: &str) -> String {
+    format!("# {name} = {example} {TO_FILL_IN}\n")
 }
 
 /// A comment over as many lines as it needs. Each line of `text` begins a new one.
@@ -86,7 +98,7 @@ mod tests {
             let text = format!("{}{} = {}\n{}", comment(&note), key(&name), string(&value), comment(&note));
             let table = DeTable::parse(&text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
             prop_assert_eq!(table.get_ref().len(), 1);
-            let (found, held) = table.get_ref().iter().next().unwrap();
+            let (found, held) = table.get_ref().iter().next().expect("there is one");
             prop_assert_eq!(found.get_ref().to_string(), name);
             prop_assert_eq!(held.get_ref().as_str(), Some(value.as_str()));
         }

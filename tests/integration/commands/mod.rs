@@ -19,6 +19,8 @@ mod hardened_servers;
 mod history;
 mod http;
 mod http_proxy;
+mod init;
+mod init_file;
 mod lease;
 mod login_failures;
 mod login_routes;
