@@ -77,7 +77,7 @@ impl ConnectionDetector {
 async fn a_wrong_command_line_exits_with_2() {
     let detector = ConnectionDetector::bind();
     let directory = configured(detector.port());
-    let wrong: [&[&str]; 16] = [
+    let wrong: [&[&str]; 18] = [
         &[],
         &["frobnicate"],
         &["run", "--json"],
