@@ -291,8 +291,8 @@ Exit codes:
 
 pub(super) const INIT: &str = "\
 Examples:
-  imsync init postgres://localhost/app         List the tables that may hold the users
-  imsync init postgres://localhost/app users   Write ./imsync.toml for this table
+  imsync init postgres://localhost/app         List the candidates
+  imsync init postgres://localhost/app users   Write ./imsync.toml
   imsync init users                            With the URL of IMSYNC_SOURCE_URL
   imsync init users --attributes city,sex=gender
 
