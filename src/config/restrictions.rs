@@ -31,11 +31,6 @@ impl Config {
     /// after a reload, and `check` reports them.
     pub fn unimplemented_key_warnings(&self) -> Vec<String> {
         [
-            (
-                "schedule.notify_channel",
-                self.schedule.notify_channel.is_some(),
-                "use LISTEN yet; the next poll finds the changes",
-            ),
             ("alerts.webhook", self.alerts.webhook.is_some(), "send alerts yet; nothing is posted"),
             ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),
         ]

@@ -21,7 +21,7 @@ use crate::mapping::Mapping;
 use crate::pass::{
     Engine, FullOptions, FullPass, FullPassStep, PassError, PassKind, PassOutcome, PassProgress, PassReport, SlowCalls,
 };
-use crate::source::{Source, TransactionList};
+use crate::source::{Notifications, Source, TransactionList};
 use crate::state::{Lease, StateWriter};
 
 /// The longest delay between passes while an error stands that only an operator can fix, such as wrong credentials. The
@@ -59,8 +59,9 @@ pub(super) async fn lead(
         Err(ConnectError::Pass(error)) if error.lease_lost() => return Ended::LeaseLost,
         Err(error) => return Ended::Retry(error.to_string()),
     };
+    let notifications = Notifications::listen(&context.config);
     let gauge = LagGauge::start(context.metrics.clone(), current.clone());
-    let mut leader = Leader { context, engine, lease, current, verification, full_pass_failed: false };
+    let mut leader = Leader { context, engine, lease, current, verification, notifications, full_pass_failed: false };
     let ended = leader.run_passes().await;
     // The next engine must not send an account that this one still waits for.
     leader.engine.wait_for_deliveries().await;
@@ -78,6 +79,8 @@ struct Leader<'a> {
     lease: &'a Lease,
     current: CurrentSince,
     verification: ScheduledVerification,
+    /// `None` without a channel.
+    notifications: Option<Notifications>,
     /// The last full pass failed.
     full_pass_failed: bool,
 }
@@ -117,12 +120,27 @@ impl Leader<'_> {
             let delay_left = next.saturating_duration_since(clock::monotonic());
             let wake = match error {
                 Some(_) => self.context.sleep_after_error(delay_left).await,
-                None => self.context.sleep(delay_left).await,
+                None => self.sleep_until_notified(delay_left).await,
             };
             if wake == Wake::Reloaded {
                 return Ended::Reload;
             }
         }
+    }
+
+    /// Sleeps until the next poll is due or the source notifies.
+    async fn sleep_until_notified(&mut self, delay: Duration) -> Wake {
+        let Some(notifications) = &mut self.notifications else { return self.context.sleep(delay).await };
+        tokio::select! {
+            biased;
+            wake = self.context.sleep(delay) => wake,
+            () = notifications.notified() => Wake::Elapsed,
+        }
+    }
+
+    /// Whether the source has notified since the last pass.
+    fn take_notification(&mut self) -> bool {
+        self.notifications.as_mut().is_some_and(Notifications::take)
     }
 
     /// Runs the full pass if one is due, otherwise an incremental pass. `transactions`: a transaction list that was taken
@@ -217,7 +235,7 @@ impl Leader<'_> {
                 self.interrupt(&mut full).await;
                 return PassEnd::Reloaded;
             }
-            if self.engine.has_watermark() && last_incremental.elapsed() >= self.interval() {
+            if self.engine.has_watermark() && (last_incremental.elapsed() >= self.interval() || self.take_notification()) {
                 last_incremental = clock::monotonic();
                 // The long statements of this pass are watched as those of the full pass.
                 let progress = Arc::new(PassProgress::new(PassKind::Incremental));

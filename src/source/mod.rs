@@ -48,6 +48,7 @@ mod hidden_changes;
 mod introspect;
 mod list_transactions;
 mod listed_texts;
+mod notifications;
 mod page;
 mod plan;
 mod poll;
@@ -82,6 +83,7 @@ pub use introspect::{
     ColumnKind, ColumnSample, ColumnStatistics, IntrospectedColumn, IntrospectedTable, Introspection, RelationFacts,
     WatermarkDetails,
 };
+pub use notifications::Notifications;
 pub use page::{AccountRows, Cursor, Page, UnreadableRow};
 pub use random_accounts::AccountSample;
 pub use reader::{OutlyingRows, Source, WhyGone};

@@ -36,11 +36,6 @@ fn keys_without_effect_cause_a_warning() {
     assert!(config(MINIMAL).unimplemented_key_warnings().is_empty());
     for (section, line, sentence) in [
         (
-            "schedule",
-            "notify_channel = \"imsync\"",
-            "schedule.notify_channel is set, but this version does not use LISTEN yet; the next poll finds the changes",
-        ),
-        (
             "alerts",
             "webhook = \"https://alerts.example.com\"",
             "alerts.webhook is set, but this version does not send alerts yet; nothing is posted",

@@ -68,7 +68,7 @@ async fn a_daemon_without_a_table_reports_why_it_is_not_ready() {
     assert!(metrics.lines().any(|line| line == "imsync_ready 0"));
     assert!(!metrics.contains("imsync_lag_seconds"), "the daemon does not hold the lease yet");
     let log = env.printed("run", "err");
-    for key in ["schedule.notify_channel", "http.show_accounts", "alerts.webhook"] {
+    for key in ["http.show_accounts", "alerts.webhook"] {
         assert!(log.contains(&format!("{key} is set, but this version does not")), "no warning for {key}:\n{log}");
     }
     assert!(log.contains("imsync.toml"), "the log contains the path of the configuration:\n{log}");

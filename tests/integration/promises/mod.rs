@@ -15,6 +15,7 @@ mod late_writes;
 mod lease;
 mod many_rejections;
 mod mapping;
+mod notifications;
 mod outages;
 mod owed_removals;
 mod probes;
