@@ -34,6 +34,7 @@ mod source_changes;
 mod stamps_not_moved;
 pub(crate) mod state_truth;
 mod systemic;
+mod takeovers;
 mod throttling;
 mod two_syncs;
 mod unknown_accounts;

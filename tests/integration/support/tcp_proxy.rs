@@ -2,7 +2,7 @@
 //!
 //! Owns: forwarding bytes, counting connections, and when forwarding stops. Must not know: what the bytes mean.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,6 +16,8 @@ struct ProxyState {
     silent: AtomicBool,
     /// Text of a client after which nothing is forwarded any more.
     until: Option<&'static str>,
+    /// The local ports of the connections to the server.
+    server_ports: Mutex<Vec<u16>>,
     connections: AtomicUsize,
     packets: AtomicUsize,
 }
@@ -40,6 +42,7 @@ impl TcpProxy {
         let state = Arc::new(ProxyState {
             silent: AtomicBool::new(false),
             until,
+            server_ports: Mutex::default(),
             connections: AtomicUsize::new(0),
             packets: AtomicUsize::new(0),
         });
@@ -55,6 +58,11 @@ impl TcpProxy {
     /// From now on nothing is forwarded, on open connections and on new ones; `false` lets new connections through.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// The ports by which the server knows the connections that were accepted so far.
+    pub(crate) fn server_ports(&self) -> Vec<u16> {
+        self.state.server_ports.lock().expect("no panic while it is held").clone()
     }
 
     /// How many connections were accepted so far.
@@ -81,6 +89,8 @@ async fn accept(listener: TcpListener, server: (String, u16), state: Arc<ProxySt
         let (server, state) = (server.clone(), state.clone());
         connections.spawn(async move {
             let Ok(server) = TcpStream::connect(server).await else { return };
+            let port = server.local_addr().map_or(0, |address| address.port());
+            state.server_ports.lock().expect("no panic while it is held").push(port);
             let (client_reads, client_writes) = client.into_split();
             let (server_reads, server_writes) = server.into_split();
             tokio::select! {
