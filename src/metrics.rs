@@ -236,6 +236,11 @@ impl Metrics {
         let _ = self.registry.register(Box::new(self.lag.clone()));
     }
 
+    /// Calls to IM that have ended so far, however.
+    pub fn ended_calls(&self) -> u64 {
+        COMMANDS.iter().map(|command| self.im_call_duration.with_label_values(&[*command]).get_sample_count()).sum()
+    }
+
     /// All metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut buffer = Vec::new();

@@ -13,6 +13,7 @@ use super::readiness::Readiness;
 use super::reload::Reloader;
 use super::standby::{LEASE_RETRY_INTERVAL, wait_for_lease};
 use super::systemd;
+use super::watchdog::Watchdog;
 use crate::clock::{self, Shutdown};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -74,6 +75,7 @@ impl Daemon {
     /// Runs until a shutdown is requested. A graceful stop that takes longer than [`GRACEFUL_STOP_LIMIT`] is cut short;
     /// the outcomes of calls in flight are then unknown, and the next start resolves them.
     pub async fn run(mut self) {
+        let _watchdog = Watchdog::start(&self.context.readiness, &self.context.metrics);
         let shutdown = self.context.shutdown.clone();
         let limit = async {
             shutdown.wait().await;

@@ -40,10 +40,15 @@ impl CurrentSince {
 
     /// Sets the gauge. Before the first complete pass there is no lag to show.
     pub(super) fn show(&self, metrics: &Metrics) {
-        let current = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(moment) = current {
-            metrics.show_lag(moment.elapsed().as_secs_f64());
+        if let Some(lag) = self.lag() {
+            metrics.show_lag(lag.as_secs_f64());
         }
+    }
+
+    /// The time since then; `None` before the first complete pass.
+    pub(super) fn lag(&self) -> Option<Duration> {
+        let current = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.map(|moment| moment.elapsed())
     }
 }
 

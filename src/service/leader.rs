@@ -235,7 +235,9 @@ impl Leader<'_> {
                 self.interrupt(&mut full).await;
                 return PassEnd::Reloaded;
             }
-            if self.engine.has_watermark() && (last_incremental.elapsed() >= self.interval() || self.take_notification()) {
+            if self.engine.has_watermark()
+                && (last_incremental.elapsed() >= self.interval() || self.take_notification())
+            {
                 last_incremental = clock::monotonic();
                 // The long statements of this pass are watched as those of the full pass.
                 let progress = Arc::new(PassProgress::new(PassKind::Incremental));
@@ -256,6 +258,22 @@ impl Leader<'_> {
         self.publish(&report);
     }
 
+    /// One line for `systemctl status`.
+    fn summary(&self, report: &PassReport) -> String {
+        let metrics = &self.context.metrics;
+        let lag = self
+            .current
+            .lag()
+            .map_or("no complete pass yet".to_owned(), |lag| format!("lag {:.1} s", lag.as_secs_f64()));
+        format!(
+            "leading; {lag}, {} accounts in IM, {} rejected; last pass: {} {}",
+            metrics.accounts.get(),
+            metrics.rejected_accounts.get(),
+            report.row.kind,
+            report.row.outcome
+        )
+    }
+
     /// Shows the end of a pass in the log, the lag, systemd's status line and readiness.
     fn publish(&self, report: &PassReport) {
         report.log();
@@ -266,7 +284,7 @@ impl Leader<'_> {
         }
         match &error {
             Some(error) => systemd::status(&format!("the last pass failed: {error}")),
-            None => systemd::status(&format!("leading; last pass: {} {}", report.row.kind, report.row.outcome)),
+            None => systemd::status(&self.summary(report)),
         }
         self.context.readiness.pass_finished(error);
     }

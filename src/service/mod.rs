@@ -31,3 +31,4 @@ mod standby;
 pub mod status_source;
 pub mod systemd;
 mod verification;
+mod watchdog;

@@ -73,6 +73,8 @@ struct ReadinessInputs {
     running_passes: u32,
     /// When a running pass last recorded outcomes.
     recorded: Option<Instant>,
+    /// When a pass last began or recorded something.
+    progressed: Instant,
     finished: Option<FinishedPass>,
     problem: Option<String>,
 }
@@ -92,6 +94,7 @@ impl Readiness {
             since: clock::monotonic(),
             running_passes: 0,
             recorded: None,
+            progressed: clock::monotonic(),
             finished: None,
             problem: None,
         }))
@@ -99,12 +102,22 @@ impl Readiness {
 
     /// A pass has started.
     pub fn pass_started(&self) {
-        self.inputs().running_passes += 1;
+        let mut inputs = self.inputs();
+        inputs.running_passes += 1;
+        inputs.progressed = clock::monotonic();
+    }
+
+    /// For how long a running pass has recorded nothing; `None` while no pass runs, also because a database is away.
+    pub fn pass_without_progress(&self) -> Option<Duration> {
+        let inputs = self.inputs();
+        (inputs.running_passes > 0 && inputs.problem.is_none()).then(|| inputs.progressed.elapsed())
     }
 
     /// A running pass has committed outcomes to the state tables.
     pub fn pass_recorded_outcomes(&self) {
-        self.inputs().recorded = Some(clock::monotonic());
+        let mut inputs = self.inputs();
+        inputs.progressed = clock::monotonic();
+        inputs.recorded = Some(inputs.progressed);
     }
 
     /// A pass has ended. `error`: why it failed; `None` for every outcome but `failed`, so for `rejected` and `guard`

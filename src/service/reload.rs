@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::connect::Connections;
 use super::proof::prove;
+use super::systemd;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -77,6 +78,7 @@ impl Reloader {
         while self.hangups.recv().await.is_some() {
             let next = clock::monotonic() + MIN_PROOF_INTERVAL;
             tracing::debug!("SIGHUP: the configuration is read and proved");
+            systemd::reloading();
             let result = match (self.read_config)() {
                 Ok(new) => prove(&current, new).await,
                 Err(problems) => Err(problems),
@@ -88,6 +90,8 @@ impl Reloader {
                 }
                 Err(why) => proved.refuse(&why),
             }
+            // Refused ones too: the service runs on, and the log has the reason.
+            systemd::ready();
             tokio::time::sleep_until(next).await;
         }
     }

@@ -1,15 +1,16 @@
-//! Notifications to systemd: READY, STATUS, STOPPING. Without systemd they do nothing.
+//! Notifications to systemd: READY, STATUS, RELOADING, WATCHDOG, STOPPING. Without systemd they do nothing.
 //!
-//! Owns: the notification socket, and that a notification is one assignment and never waits. Must not know: when a state
+//! Owns: the notification socket, and that a notification never waits. Must not know: when a state
 //! changes.
 //!
-//! Source: systemd manual, `sd_notify(3)`. A datagram to a socket whose reader is behind would block the thread that runs
+//! Source: systemd manual, `sd_notify(3)`, `sd_watchdog_enabled(3)`. A datagram to a socket whose reader is behind would block the thread that runs
 //! the passes, so it is dropped; the next one replaces it.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The longest status line in bytes. systemd shows one line.
 const MAX_STATUS_BYTES: usize = 500;
@@ -22,6 +23,26 @@ pub fn ready() {
 /// The status line of `systemctl status`.
 pub fn status(line: &str) {
     notify(&format!("STATUS={}", one_line(line)));
+}
+
+/// A reload has begun. It ends with [`ready`]. With `Type=notify-reload` (systemd 253) `systemctl reload` waits for that, and
+/// the time tells systemd which signal is answered.
+pub fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
+/// The service is alive. systemd restarts it if that is not heard for `WatchdogSec`.
+pub fn alive() {
+    notify("WATCHDOG=1");
+}
+
+/// `WatchdogSec` of the unit; `None` without one, or if it is for another process.
+pub fn watchdog_limit() -> Option<Duration> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    number("WATCHDOG_USEC").filter(|micros| is_ours && *micros > 0).map(Duration::from_micros)
 }
 
 /// A graceful shutdown has begun.

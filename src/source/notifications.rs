@@ -87,9 +87,12 @@ async fn open(connector: &Connector, channel: &str) -> Result<PgListener, String
     let connection = connector.connect().await.map_err(|failure| failure.to_string())?;
     postgres::close(connection).await;
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(connector.options());
-    let text = |error: sqlx::Error| error.as_database_error().map_or_else(|| error.to_string(), |refused| {
-        format!("the server refuses LISTEN ({})", refused.code().unwrap_or_default())
-    });
+    let text = |error: sqlx::Error| {
+        error.as_database_error().map_or_else(
+            || error.to_string(),
+            |refused| format!("the server refuses LISTEN ({})", refused.code().unwrap_or_default()),
+        )
+    };
     let mut listener = PgListener::connect_with(&pool).await.map_err(text)?;
     listener.ignore_pool_close_event(true);
     listener.listen(channel).await.map_err(text)?;

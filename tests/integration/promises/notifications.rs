@@ -2,7 +2,13 @@
 //!
 //! Owns: the trigger that notifies, the times from commit to IM. Must not know: how imsync listens.
 
-use std::time::Duration;
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use imsync::simulator::AttributeChange;
+use tokio::sync::broadcast;
 
 use super::environment_of;
 use crate::support::latencies::{Latencies, now};
@@ -42,8 +48,10 @@ async fn listening(env: &TestEnvironment) -> i64 {
 async fn arrival(env: &TestEnvironment, account: &str, city: &str) -> Duration {
     env.execute(&format!("UPDATE users SET city = '{city}', updated_at = now() WHERE id = '{account}'")).await;
     let committed = now();
-    env.eventually("the change is in IM", async || env.handle().user(account).get("city").is_some_and(|held| held == city))
-        .await;
+    env.eventually("the change is in IM", async || {
+        env.handle().user(account).get("city").is_some_and(|held| held == city)
+    })
+    .await;
     committed.elapsed()
 }
 
@@ -72,6 +80,7 @@ async fn a_burst_of_notifications_makes_few_passes() {
     let before = passes().await;
     env.execute("DO $$ BEGIN FOR n IN 1..500 LOOP PERFORM pg_notify('imsync', n::text); END LOOP; END $$").await;
     arrival(&env, "u00007", "after the burst").await;
+    env.eventually("the pass has ended", async || passes().await > before).await;
     let made = passes().await - before;
     assert!((1..=10).contains(&made), "{made} passes for a burst of 500 notifications and one change");
     stop(daemon).await;
@@ -97,6 +106,19 @@ async fn a_lost_session_listens_again() {
     stop(daemon).await;
 }
 
+/// When each of so many cities that begin with `r` arrived in IM.
+async fn arrivals(mut changes: broadcast::Receiver<AttributeChange>, count: usize) -> HashMap<String, Instant> {
+    let mut at = HashMap::new();
+    while at.len() < count
+        && let Ok(Ok(change)) = tokio::time::timeout(Duration::from_secs(20), changes.recv()).await
+    {
+        if let Some(city) = change.new.filter(|city| city.starts_with('r')) {
+            at.entry(city).or_insert_with(now);
+        }
+    }
+    at
+}
+
 /// The time from commit to IM at several rates.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a benchmark, run by `make bench-tests`"]
@@ -104,24 +126,10 @@ async fn bench_time_from_commit_to_im() {
     let env = environment(5_000).await;
     let daemon = started(&env, 5_000).await;
     for (rate, changes) in [(1_u32, 30_u32), (10, 300), (100, 2_000)] {
-        let mut arrived = env.handle().subscribe();
         let mut connection = env.database.connect().await;
-        let mut committed = std::collections::HashMap::new();
+        let mut committed = HashMap::new();
         let begun = now();
-        let receive = tokio::spawn(async move {
-            let mut at = std::collections::HashMap::new();
-            while at.len() < changes as usize {
-                match tokio::time::timeout(Duration::from_secs(20), arrived.recv()).await {
-                    Ok(Ok(change)) => {
-                        if let Some(city) = change.new.filter(|city| city.starts_with('r')) {
-                            at.entry(city).or_insert_with(now);
-                        }
-                    }
-                    _ => break,
-                }
-            }
-            at
-        });
+        let receive = tokio::spawn(arrivals(env.handle().subscribe(), changes as usize));
         for number in 0..changes {
             let due = begun + Duration::from_secs(1) * number / rate;
             tokio::time::sleep(due.saturating_duration_since(now())).await;
@@ -136,8 +144,10 @@ async fn bench_time_from_commit_to_im() {
             committed.insert(city, now());
         }
         let at = receive.await.unwrap();
-        let times: Vec<Duration> =
-            committed.iter().filter_map(|(city, since)| Some(at.get(city)?.saturating_duration_since(*since))).collect();
+        let times: Vec<Duration> = committed
+            .iter()
+            .filter_map(|(city, since)| Some(at.get(city)?.saturating_duration_since(*since)))
+            .collect();
         let latencies = Latencies::of(times);
         println!(
             "{rate} changes a second: {} of {changes} arrived, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",

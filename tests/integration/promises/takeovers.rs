@@ -2,6 +2,8 @@
 //!
 //! Owns: what happens to leaders, and the times. Must not know: how the lease is taken.
 
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
+
 use std::time::Duration;
 
 use tokio::process::Child;
@@ -46,7 +48,11 @@ impl Daemon {
     }
 
     fn spawn(env: &TestEnvironment, name: &str) -> Child {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(env.directory().join(format!("{name}.log"))).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(env.directory().join(format!("{name}.log")))
+            .unwrap();
         let mut command = binary(env.directory());
         command.arg("-c").arg(env.directory().join(name).with_extension("toml")).arg("run");
         command.stdout(std::process::Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap()
@@ -87,6 +93,8 @@ async fn take_over(rounds: usize) -> Vec<(Event, Duration)> {
     let env = environment_of(300, Setup { im: "users_per_call = 10\n".to_owned(), ..Setup::default() }).await;
     fault(&env, "slow:20ms");
     let mut leader = Daemon::start(&env, "one").await;
+    let created = "SELECT count(*) FROM pg_tables WHERE schemaname = 'imsync' AND tablename = 'sync'";
+    env.eventually("the state tables exist", async || env.number(created).await == 1).await;
     env.eventually("the first daemon leads", async || holder(&env).await == leader.pid()).await;
     let mut standby = Daemon::start(&env, "two").await;
     let mut times = Vec::new();

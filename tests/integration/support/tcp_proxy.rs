@@ -2,8 +2,8 @@
 //!
 //! Owns: forwarding bytes, counting connections, and when forwarding stops. Must not know: what the bytes mean.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -82,6 +82,6 @@ pub(super) const TOPIC: Topic = Topic {
         Mistake::new("A schema that PostgreSQL reserves", "The state tables cannot be there.", "check --offline")
             .keys(&[("state", "schema", "\"pg_imsync\"")]),
         Mistake::new("A key of a later version", "The key is accepted, and has no effect yet.", "check --offline")
-            .keys(&[("schedule", "notify_channel", "\"imsync\"")]),
+            .keys(&[("http", "show_accounts", "true")]),
     ],
 };
