@@ -232,15 +232,20 @@ impl DryRun {
         FullPassSchedule::from_row(every, row, self.comparer.mapping.fingerprint(), position.fingerprint())
     }
 
-    /// Which of these accounts the next pass sees because of their stamps, with the state as it is now.
-    pub(super) async fn seen_by_next_pass(&mut self, accounts: &[Account]) -> Result<NextPassView, PassError> {
+    /// Reads the row of the sync again.
+    pub(super) async fn refresh(&mut self) -> Result<(), PassError> {
         self.row = self.reader.state.sync_row().await?;
+        Ok(())
+    }
+
+    /// Which of these accounts the next pass sees because of their stamps, as of the row of the sync that was read last.
+    pub(super) async fn seen_by_next_pass(&mut self, accounts: &[Account]) -> Result<NextPassView, PassError> {
         let column = watermark_column(&self.reader.source);
         let mut position = ReadPosition::from_row(&self.reader.config, column, self.row.as_ref());
         let full_because = self.full_pass_schedule(&position).due_now();
         let sees_all = full_because.is_some() || !position.is_known();
         let mut stamped = HashSet::new();
-        if !sees_all {
+        if position.is_known() {
             let transactions = self.reader.source.transactions().await?;
             let start = position.observe(&transactions).ok_or(PassError::NoWatermark)?;
             stamped = self.reader.source.stamped_since(start.from, accounts).await?;

@@ -13,8 +13,7 @@ use super::call::{Call, CallReply};
 use super::disposition::Disposition;
 use super::pusher::Pusher;
 use crate::clock::monotonic;
-use crate::im::{AccountStatus, CallError, Code, UsersRead};
-use crate::model::ImAccountType;
+use crate::im::{CallError, Code, UsersRead};
 
 /// What IM holds of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +46,6 @@ impl Pusher {
     pub async fn read_attributes(&self, accounts: &[&str]) -> Result<Vec<ReadAccount>, ReadFailure> {
         let mut read: Vec<ReadAccount> = vec![ReadAccount::Held(BTreeMap::new()); accounts.len()];
         let mut parts: Vec<Vec<usize>> = vec![(0..accounts.len()).collect()];
-        let mut has_asked = false;
         while let Some(mut part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -66,31 +64,12 @@ impl Pusher {
                 if !error.code.means_unknown_account() {
                     read[part[0]] = ReadAccount::Refused(error.code.to_string());
                 }
-            } else if error.code.means_unknown_account() && !std::mem::replace(&mut has_asked, true) {
-                parts.push(self.known_of(accounts, part).await?);
             } else {
                 let second = part.split_off(part.len().div_ceil(2));
                 parts.extend([second, part]);
             }
         }
         Ok(read)
-    }
-
-    /// Those of these accounts that Chat knows, as far as it tells.
-    async fn known_of(&self, accounts: &[&str], mut part: Vec<usize>) -> Result<Vec<usize>, ReadFailure> {
-        if self.limits.account_type == ImAccountType::UserId {
-            let carried = part.iter().map(|position| accounts[*position]).collect();
-            match self.read_with_retry(&Call::CheckAccounts(carried)).await {
-                Ok(ReadEnd::Reply(CallReply::Statuses(statuses))) => {
-                    let mut statuses = statuses.into_iter();
-                    part.retain(|_| statuses.next() != Some(AccountStatus::NotImported));
-                }
-                Err(ReadFailure::Stopped) => return Err(ReadFailure::Stopped),
-                // The call can be split without this service.
-                Ok(_) | Err(ReadFailure::Failed(_)) => {}
-            }
-        }
-        Ok(part)
     }
 
     /// Sends the call until IM answers, or its attempts have run out.
@@ -128,9 +107,9 @@ impl Pusher {
     async fn read_once(&self, call: &Call<'_>, attempts: &mut Attempts) -> Result<CallReply, CallError> {
         tokio::time::sleep(attempts.pause).await;
         let limiter = self.rate_limiters.of(call.command());
-        let position = limiter.wait_for_turn(false).await;
+        let start = limiter.wait_for_turn(false).await.wait_for_start().await;
+        // Last, so that no place is taken from the calls of a pass while this one waits for its own limit.
         let _place = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        let start = position.wait_for_start().await;
         attempts.record_start(start.at);
         limiter.record_call(start.at);
         self.sender.send_once(call).await

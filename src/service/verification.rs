@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::pass::dry_run::DryRun;
-use crate::pass::verify::{StoredVerification, Verifier, VerifyReport, VerifyScope};
+use crate::pass::verify::{PassesRun, StoredVerification, Verifier, VerifyReport, VerifyScope};
 use crate::pass::{Engine, PassError};
 use crate::push::Pusher;
 use crate::source::Source;
@@ -52,7 +52,10 @@ impl ScheduledVerification {
             && let Some(task) = self.task.take()
         {
             let every = self.config.schedule.verify_every.unwrap_or(RETRY_DELAY);
-            let ended = task.await.unwrap_or(Ok(None));
+            // A panic has been printed.
+            let ended = task
+                .await
+                .unwrap_or_else(|error| Err(PassError::NotRead(format!("the verification has failed: {error}"))));
             let is_complete = matches!(ended, Ok(Some(_)));
             self.due = Some(clock::monotonic() + if is_complete { every } else { RETRY_DELAY.min(every) });
             return record(engine, ended).await;
@@ -79,7 +82,8 @@ async fn verify(config: Arc<Config>, pusher: Arc<Pusher>, state: State) -> Resul
     let mapping = Arc::new(Mapping::new(&config));
     let source = Source::reconnect(&config, mapping.columns()).await?;
     let sample = usize::try_from(config.schedule.verify_sample).unwrap_or(usize::MAX);
-    let mut verifier = Verifier::new(DryRun::new(config, mapping, source, state).await?, pusher, CALLS_AT_ONCE);
+    let mut verifier =
+        Verifier::new(DryRun::new(config, mapping, source, state).await?, pusher, PassesRun::Here, CALLS_AT_ONCE);
     verifier.run(VerifyScope::Sample(sample)).await?;
     Ok(Some(verifier.report().clone()))
 }

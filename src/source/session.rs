@@ -319,8 +319,13 @@ impl SourceSession {
     }
 
     async fn set_statement_timeout(&mut self, limit: &str) -> Result<(), SourceError> {
-        let query = sqlx::query("SELECT pg_catalog.set_config('statement_timeout', $1, false)").bind(limit.to_owned());
-        self.rows(query).await.map(|_| ())
+        self.set("statement_timeout", limit).await
+    }
+
+    /// Changes a setting of the session.
+    pub(super) async fn set(&mut self, name: &str, value: &str) -> Result<(), SourceError> {
+        let set = sqlx::query("SELECT pg_catalog.set_config($1, $2, false)");
+        self.rows(set.bind(name.to_owned()).bind(value.to_owned())).await.map(|_| ())
     }
 
     async fn answer(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {

@@ -3,8 +3,9 @@
 //! Owns: the column `verification` of `sync`, the lock that lets one verification of an app run at a time. Must not know: how
 //! accounts are verified.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -29,6 +30,40 @@ impl State {
         )
         .bind(sync_id)
         .bind(texts)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(found.into_iter().map(Account::new).collect())
+    }
+
+    /// When the newest outcome of each of these accounts was recorded.
+    pub async fn recorded_at(
+        &self,
+        sync_id: i32,
+        accounts: &[Account],
+    ) -> Result<HashMap<Account, DateTime<Utc>>, StateError> {
+        let texts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+        let found: Vec<(String, DateTime<Utc>)> =
+            sqlx::query_as("SELECT account, acknowledged_at FROM account WHERE sync_id = $1 AND account = ANY ($2)")
+                .bind(sync_id)
+                .bind(texts)
+                .fetch_all(self.pool())
+                .await?;
+        Ok(found.into_iter().map(|(account, at)| (Account::new(account), at)).collect())
+    }
+
+    /// Those of these accounts that are rejected with this code as a whole.
+    pub async fn rejected_with(
+        &self,
+        sync_id: i32,
+        accounts: &[&str],
+        code: i64,
+    ) -> Result<HashSet<Account>, StateError> {
+        let found: Vec<String> = sqlx::query_scalar(
+            "SELECT account FROM rejection WHERE sync_id = $1 AND account = ANY ($2) AND attribute = '' AND code = $3",
+        )
+        .bind(sync_id)
+        .bind(accounts)
+        .bind(code)
         .fetch_all(self.pool())
         .await?;
         Ok(found.into_iter().map(Account::new).collect())

@@ -76,7 +76,7 @@ fn lines(found: &VerifyReport, is_sample: bool) -> Vec<String> {
     lines.extend(found.drifted.iter().take(SHOWN).map(line));
     let more = found.by_attribute.values().sum::<u64>().saturating_sub(SHOWN as u64);
     if more > 0 {
-        lines.push(format!("  and {} more values; --json lists them", thousands(more)));
+        lines.push(format!("  and {} more values; --json lists the first 10,000", thousands(more)));
     }
     lines
 }

@@ -15,7 +15,7 @@ use super::progress::ProgressDisplay;
 use crate::clock::Shutdown;
 use crate::config::Config;
 use crate::model::Account;
-use crate::pass::verify::{Verifier, VerifyReport, VerifyScope};
+use crate::pass::verify::{PassesRun, Verifier, VerifyReport, VerifyScope};
 use crate::pass::{Engine, PassError, PassKind, PassProgress};
 use crate::service::connect;
 use crate::service::signals::{self, OnHangup};
@@ -79,7 +79,7 @@ async fn verify(config: &Arc<Config>, args: &VerifyArgs, shutdown: &Shutdown) ->
     let OpenDryRun { dry_run, state, reads: _reads } = open_dry_run(config, false).await?;
     let _lock = lock(&state, config).await?;
     let pusher = connect::reading_pusher(config, shutdown)?;
-    let mut verifier = Verifier::new(dry_run, pusher, config.im.max_in_flight);
+    let mut verifier = Verifier::new(dry_run, pusher, PassesRun::ByLeaseHolder, config.im.max_in_flight);
     let result = with_progress(&mut verifier, args.scope()).await;
     let error = result.err().map(|error| incomplete(&error, &args.scope()));
     Ok(Verified { found: verifier.report().clone(), after: None, error })
@@ -95,7 +95,7 @@ async fn verify_and_repair(
     let steps = async {
         let OpenDryRun { dry_run, state, reads: _reads } = open_dry_run(config, false).await?;
         let _lock = lock(&state, config).await?;
-        let mut verifier = Verifier::new(dry_run, engine.pusher(), config.im.max_in_flight);
+        let mut verifier = Verifier::new(dry_run, engine.pusher(), PassesRun::Nowhere, config.im.max_in_flight);
         let result = with_progress(&mut verifier, args.scope()).await;
         let found = verifier.report().clone();
         if let Err(error) = result {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use crate::diff::DiffRules;
 use crate::mapping::MappedRow;
 use crate::model::{AcknowledgedValue, AttributeIndex, AttributeNames, DesiredValue};
@@ -22,6 +24,17 @@ pub(super) struct AccountFacts {
     pub(super) is_under_way: bool,
     /// A removal waits for the removal guard.
     pub(super) owes_removal: bool,
+    /// When the newest outcome was recorded.
+    pub(super) recorded_at: Option<DateTime<Utc>>,
+}
+
+/// Table and state of an account at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Snapshot {
+    pub(super) row: MappedRow,
+    /// The table has no row, not even one that is marked as deleted or left out.
+    pub(super) is_missing: bool,
+    pub(super) facts: AccountFacts,
 }
 
 /// Why IM does not hold what the table says.

@@ -17,4 +17,4 @@ mod settled;
 mod verifier;
 
 pub use report::{DriftedValue, StoredVerification, VerifyProgress, VerifyReport};
-pub use verifier::{Verifier, VerifyScope};
+pub use verifier::{PassesRun, Verifier, VerifyScope};

@@ -60,11 +60,23 @@ pub struct VerifyReport {
     pub drifted: Vec<DriftedValue>,
     /// The number of accounts in which each attribute differs.
     pub by_attribute: BTreeMap<String, u64>,
-    /// The accounts that differ, with the names of the attributes.
+    /// The accounts that differ, with the names of the attributes. Only examples, unless they are kept for a repair.
     pub(super) to_repair: Vec<(Account, Vec<String>)>,
+    keeps_all: bool,
 }
 
 impl VerifyReport {
+    /// `keeps_all`: all accounts that differ are kept for a repair, not only examples.
+    pub(super) fn new(keeps_all: bool) -> Self {
+        Self { keeps_all, ..Self::default() }
+    }
+
+    /// An account cannot be sent.
+    pub(super) fn add_rejected(&mut self) {
+        self.checked += 1;
+        self.rejected += 1;
+    }
+
     /// An account differs.
     pub(super) fn add_drift(&mut self, account: Account, differences: Vec<Difference>) {
         self.drifted_accounts += 1;
@@ -77,7 +89,9 @@ impl VerifyReport {
                 self.drifted.push(DriftedValue { account, attribute: name, expected, acknowledged, actual });
             }
         }
-        self.to_repair.push((account, names));
+        if self.keeps_all || self.to_repair.len() < MAX_EXAMPLES {
+            self.to_repair.push((account, names));
+        }
     }
 
     /// The accounts that differ.

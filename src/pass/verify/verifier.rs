@@ -2,20 +2,20 @@
 //!
 //! Owns: which accounts are read, and the calls under way. Must not know: why something differs, lease, output.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 
-use super::compare::{Expectations, has_refusal};
+use super::compare::{Expectations, Snapshot, has_refusal};
 use super::report::{VerifyProgress, VerifyReport};
 use crate::mapping::MappedRow;
 use crate::model::Account;
 use crate::pass::dry_run::DryRun;
 use crate::pass::error::PassError;
 use crate::pass::pages::{PageScan, ReadPage};
-use crate::push::{Pusher, ReadAccount, ReadFailure, StopReason};
+use crate::push::{Pusher, ReadAccount, ReadFailure, StopReason, unknown_account_code};
 
 /// So many accounts that IM refuses to read end a verification that could read none.
 const MAX_UNREADABLE: u64 = 100;
@@ -31,16 +31,37 @@ pub enum VerifyScope {
     Accounts(Vec<Account>),
 }
 
+/// Who runs passes while accounts are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassesRun {
+    /// This process, beside the verification.
+    Here,
+    /// Another process, if one holds the lease.
+    ByLeaseHolder,
+    /// Nobody: this process holds the lease and only verifies.
+    Nowhere,
+}
+
+/// The accounts of a call.
+enum ReadAccounts {
+    /// They are read for the first time.
+    First(Vec<(Account, MappedRow)>),
+    /// They differed, and are read again. What table and state had before.
+    Again(Vec<(Account, Snapshot)>),
+}
+
 /// A call under way: the accounts that it reads, and its result.
-type ReadTask = (Vec<(Account, MappedRow)>, Result<Vec<ReadAccount>, ReadFailure>);
+type ReadTask = (ReadAccounts, Result<Vec<ReadAccount>, ReadFailure>);
 
 /// Compares IM with the table. It reads the source with a connection of its own.
 #[derive(Debug)]
 pub struct Verifier {
     pub(super) dry_run: DryRun,
     pub(super) pusher: Arc<Pusher>,
+    pub(super) passes: PassesRun,
     /// Calls under way at once, at most.
     calls_at_once: usize,
+    calls: JoinSet<ReadTask>,
     pub(super) progress: Arc<VerifyProgress>,
     pub(super) report: VerifyReport,
     /// Accounts that are read again at the end, because something changed while they were read.
@@ -49,11 +70,13 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier with this connection to the source. `calls_at_once`: calls under way, at most.
-    pub fn new(dry_run: DryRun, pusher: Arc<Pusher>, calls_at_once: usize) -> Self {
+    pub fn new(dry_run: DryRun, pusher: Arc<Pusher>, passes: PassesRun, calls_at_once: usize) -> Self {
         Self {
             dry_run,
             pusher,
+            passes,
             calls_at_once: calls_at_once.max(1),
+            calls: JoinSet::new(),
             progress: Arc::default(),
             report: VerifyReport::default(),
             unsettled: Vec::new(),
@@ -76,13 +99,14 @@ impl Verifier {
     /// When the source, the state or IM cannot be read, and when a stop is requested. What was found until then is in the
     /// report.
     pub async fn run(&mut self, scope: VerifyScope) -> Result<(), PassError> {
-        self.report = VerifyReport::default();
+        // Only a repair needs all accounts that differ.
+        self.report = VerifyReport::new(self.passes == PassesRun::Nowhere);
+        self.calls = JoinSet::new();
         let mut scans: VecDeque<PageScan> = self.scans(scope).await?.into();
         let mut queue: VecDeque<(Account, MappedRow)> = VecDeque::new();
-        let mut calls: JoinSet<ReadTask> = JoinSet::new();
         let per_call = self.dry_run.reader.config.im.users_per_call.max(1);
         loop {
-            while calls.len() < self.calls_at_once {
+            while self.calls.len() < self.calls_at_once {
                 if queue.len() < per_call
                     && let Some(scan) = scans.front_mut()
                 {
@@ -90,20 +114,53 @@ impl Verifier {
                     if page.as_ref().is_none_or(|page| page.is_last) {
                         scans.pop_front();
                     }
-                    self.enqueue(page.unwrap_or_default(), &mut queue);
+                    self.enqueue(page.unwrap_or_default(), &mut queue).await?;
                 } else if queue.is_empty() {
                     break;
                 } else {
                     let accounts = queue.drain(..per_call.min(queue.len())).collect();
-                    calls.spawn(read(self.pusher.clone(), accounts));
+                    self.calls.spawn(read(self.pusher.clone(), ReadAccounts::First(accounts)));
                 }
             }
-            let Some(ended) = calls.join_next().await else { break };
-            // A task that panicked has printed why.
-            let (accounts, read) = ended.map_err(|error| PassError::NotRead(format!("a read has failed: {error}")))?;
-            self.compare(accounts, read.map_err(not_read)?).await?;
+            if !self.finish_call().await? {
+                break;
+            }
         }
         self.settle().await
+    }
+
+    /// Waits for the next call and compares its accounts. False if no call is under way.
+    pub(super) async fn finish_call(&mut self) -> Result<bool, PassError> {
+        let Some(ended) = self.calls.join_next().await else { return Ok(false) };
+        // A task that panicked has printed why.
+        let (accounts, read) = ended.map_err(|error| PassError::NotRead(format!("a read has failed: {error}")))?;
+        let read = read.map_err(not_read)?;
+        match accounts {
+            ReadAccounts::First(accounts) => self.compare(accounts, read).await?,
+            ReadAccounts::Again(accounts) => self.conclude(accounts, read).await?,
+        }
+        self.progress.show(&self.report);
+        self.check_readable()?;
+        Ok(true)
+    }
+
+    /// Reads these accounts again. `before`: what table and state have now.
+    pub(super) fn read_again(&mut self, before: Vec<(Account, Snapshot)>) {
+        if !before.is_empty() {
+            self.calls.spawn(read(self.pusher.clone(), ReadAccounts::Again(before)));
+        }
+    }
+
+    /// Fails if IM refuses to read every account.
+    fn check_readable(&self) -> Result<(), PassError> {
+        let VerifyReport { checked, unreadable, rejected, unreadable_reason, .. } = &self.report;
+        match unreadable_reason {
+            // Splitting each batch to the end would only cost calls.
+            Some(reason) if *unreadable >= MAX_UNREADABLE && unreadable + rejected == *checked => {
+                Err(PassError::NotRead(format!("IM refuses to read all of the first {unreadable} accounts: {reason}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn scans(&mut self, scope: VerifyScope) -> Result<Vec<PageScan>, PassError> {
@@ -127,23 +184,28 @@ impl Verifier {
         Ok(scans)
     }
 
-    /// Adds the accounts of a page. One that cannot be sent at all is not read.
-    fn enqueue(&mut self, page: ReadPage, queue: &mut VecDeque<(Account, MappedRow)>) {
-        let comparer = &self.dry_run.comparer;
-        for outlined in comparer.outline_page(&page.rows, &page.missing, page.unreadable) {
+    /// Adds the accounts of a page. One that cannot be sent at all, or that Chat does not know, is not read.
+    async fn enqueue(&mut self, page: ReadPage, queue: &mut VecDeque<(Account, MappedRow)>) -> Result<(), PassError> {
+        let (comparer, reader) = (&self.dry_run.comparer, &self.dry_run.reader);
+        let outlined = comparer.outline_page(&page.rows, &page.missing, page.unreadable);
+        let texts: Vec<&str> = outlined.iter().map(|outlined| &*outlined.account).collect();
+        let unknown = match reader.sync_id {
+            Some(sync_id) => reader.state.rejected_with(sync_id, &texts, unknown_account_code()).await?,
+            None => HashSet::new(),
+        };
+        for outlined in outlined {
             let account = Account::new(&*outlined.account);
             match comparer.mapping.complete(outlined) {
                 MappedRow::NoAccount => {}
-                MappedRow::Refused(..) => {
-                    self.report.checked += 1;
-                    self.report.rejected += 1;
-                }
+                MappedRow::Present(_) if unknown.contains(&account) => self.report.add_rejected(),
+                MappedRow::Refused(..) => self.report.add_rejected(),
                 row @ (MappedRow::Gone(_) | MappedRow::Present(_)) => queue.push_back((account, row)),
             }
         }
+        Ok(())
     }
 
-    /// Compares accounts with what IM held. Those that differ are examined.
+    /// Compares accounts with what IM held. Those that differ are read again.
     async fn compare(&mut self, accounts: Vec<(Account, MappedRow)>, read: Vec<ReadAccount>) -> Result<(), PassError> {
         let mut differing = Vec::new();
         for ((account, row), read) in accounts.into_iter().zip(read) {
@@ -160,37 +222,19 @@ impl Verifier {
                 ReadAccount::Held(_) | ReadAccount::Refused(_) => differing.push(account),
             }
         }
-        if !differing.is_empty() {
-            self.examine(differing).await?;
-        }
-        self.progress.show(&self.report);
-        let VerifyReport { checked, unreadable, rejected, unreadable_reason, .. } = &self.report;
-        match unreadable_reason {
-            // Splitting each batch to the end would only cost calls.
-            Some(reason) if *unreadable >= MAX_UNREADABLE && unreadable + rejected == *checked => {
-                Err(PassError::NotRead(format!("IM refuses to read all of the first {unreadable} accounts: {reason}")))
-            }
-            _ => Ok(()),
-        }
+        self.examine(differing).await
     }
 
     pub(super) fn expectations(&self) -> Expectations<'_> {
         Expectations { rules: &self.dry_run.comparer.rules, names: &self.dry_run.comparer.names }
     }
-
-    /// Reads these accounts from IM, in calls of the configured size.
-    pub(super) async fn read(&self, accounts: &[Account]) -> Result<Vec<ReadAccount>, PassError> {
-        let mut read = Vec::with_capacity(accounts.len());
-        for part in accounts.chunks(self.dry_run.reader.config.im.users_per_call.max(1)) {
-            let texts: Vec<&str> = part.iter().map(Account::as_str).collect();
-            read.extend(self.pusher.read_attributes(&texts).await.map_err(not_read)?);
-        }
-        Ok(read)
-    }
 }
 
-async fn read(pusher: Arc<Pusher>, accounts: Vec<(Account, MappedRow)>) -> ReadTask {
-    let texts: Vec<&str> = accounts.iter().map(|(account, _)| account.as_str()).collect();
+async fn read(pusher: Arc<Pusher>, accounts: ReadAccounts) -> ReadTask {
+    let texts: Vec<&str> = match &accounts {
+        ReadAccounts::First(accounts) => accounts.iter().map(|(account, _)| account.as_str()).collect(),
+        ReadAccounts::Again(accounts) => accounts.iter().map(|(account, _)| account.as_str()).collect(),
+    };
     let read = pusher.read_attributes(&texts).await;
     (accounts, read)
 }

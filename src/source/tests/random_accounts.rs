@@ -44,7 +44,7 @@ async fn every_row_is_equally_likely_to_be_drawn() {
         )
         .await;
     let mut source = database.open(&database.config("users"), &["city"]).await.unwrap();
-    let counts = tenths(&mut source, 40_000, 20, 1_000, false).await;
+    let counts = tenths(&mut source, 40_000, 400, 20, false).await;
     let shares = [10.0, 1.0, 1.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
     let statistic = chi_squared(counts, shares);
     assert!(statistic < 33.7, "{statistic}: {counts:?}");
@@ -62,7 +62,7 @@ async fn uneven_partitions_and_children_are_drawn_evenly() {
         )
         .await;
     let mut source = database.open(&database.config("users"), &["city"]).await.unwrap();
-    let counts = tenths(&mut source, 40_000, 20, 1_000, false).await;
+    let counts = tenths(&mut source, 40_000, 400, 20, false).await;
     let statistic = chi_squared(counts, [1.0; 10]);
     assert!(statistic < 33.7, "{statistic}: {counts:?}");
 }
@@ -88,15 +88,35 @@ async fn views_and_small_tables_are_read_as_a_whole() {
 }
 
 #[tokio::test]
-async fn drawn_positions_are_looked_up_without_reading_the_table() {
+async fn a_small_sample_reads_no_table_as_a_whole() {
     let database = TestDatabase::create().await;
+    // Partitions are searched at the same positions, and many of them with few.
     database
-        .run("CREATE TABLE users (id int PRIMARY KEY, city text); INSERT INTO users SELECT n, 'c' FROM generate_series(1, 1000) AS n")
+        .run(
+            "CREATE TABLE users (id int PRIMARY KEY, city text);
+             INSERT INTO users SELECT n, repeat('x', 700) FROM generate_series(1, 20000) AS n; ANALYZE users;
+             CREATE TABLE parts (id int PRIMARY KEY, city text) PARTITION BY HASH (id)",
+        )
         .await;
-    let source = database.open(&database.config("users"), &["city"]).await.unwrap();
-    let statement = source.statements.at_positions.as_str().to_owned();
-    let explain = format!("EXPLAIN {}", statement.replace("$1", "ARRAY['(1,1)', '(2,7)']"));
-    let plan = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut database.session().await).await.unwrap();
-    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
-    assert!(plan[0].starts_with("Tid Scan"), "{plan:?}");
+    for part in 0..20 {
+        let sql = format!("CREATE TABLE part_{part} PARTITION OF parts FOR VALUES WITH (MODULUS 20, REMAINDER {part})");
+        database.run(&sql).await;
+    }
+    database
+        .run("INSERT INTO parts SELECT n, repeat('x', 700) FROM generate_series(1, 20000) AS n; ANALYZE parts")
+        .await;
+    for (table, wanted) in [("users", 20), ("parts", 20)] {
+        let mut source = database.open(&database.config(table), &["city"]).await.unwrap();
+        let sample = source.random_accounts(wanted).await.unwrap();
+        assert_eq!((sample.texts.len(), sample.read_all), (wanted, false), "{table}");
+        let statement = source.statements.at_positions.as_str().replace("$1", "ARRAY['(1,1)', '(2,7)']");
+        let explain = format!("SET enable_seqscan = off; EXPLAIN {statement}");
+        let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut database.session().await).await.unwrap();
+        let plan: Vec<String> = plan.iter().filter_map(|row| row.try_get(0).ok()).collect();
+        assert!(plan.iter().all(|line| !line.contains("Seq Scan")), "{plan:?}");
+    }
+    // Most positions have no row: reading the table is cheaper.
+    let mut source = database.open(&database.config("users"), &["city"]).await.unwrap();
+    let sample = source.random_accounts(500).await.unwrap();
+    assert_eq!((sample.texts.len(), sample.read_all), (500, true));
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{assert_keys, assert_time, has_state_schema, people, state_tables};
-use crate::support::{CommandOutput, Setup, TestEnvironment, ended, signal};
+use crate::support::{CommandOutput, SOURCE, Setup, TestEnvironment, ended, signal};
 
 /// Rows that were stamped long before the first pass, so that no later pass reads them again.
 async fn environment(accounts: u32, setup: Setup) -> TestEnvironment {
@@ -309,4 +309,51 @@ async fn a_killed_repair_is_finished_by_the_next_pass() {
         env.handle().users() == wanted
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_sends_what_no_pass_is_going_to_send() {
+    let source = SOURCE.replace("watermark_column = \"updated_at\"\nwatermark_grace = \"1s\"\n", "");
+    let env = environment(30, Setup { source, ..Setup::default() }).await;
+    env.imsync(&["backfill"]).await.expect_code(0);
+    env.execute("UPDATE users SET city = 'moved' WHERE id = 'u0003'").await;
+    assert_eq!(drifted(&verified(&env, 3, &["--all"]).await).len(), 1);
+    let document = verified(&env, 0, &["--all", "--repair"]).await;
+    assert_eq!((&document["drifted_accounts"], &document["repaired"]), (&json!(1), &json!(1)));
+    assert_eq!(env.handle().user("u0003")["city"], "moved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_due_full_pass_does_not_make_a_stamped_change_drift() {
+    let env = synced(30).await;
+    env.execute("UPDATE imsync.sync SET full_pass_ended_at = now() - interval '3 days'").await;
+    env.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id = 'u0003'").await;
+    let document = verified(&env, 0, &["--all"]).await;
+    assert_eq!((&document["pending"], &document["matching"]), (&json!(1), &json!(29)));
+    // Only a full pass finds a row that was deleted. A daemon runs it; here nobody does.
+    env.execute("DELETE FROM users WHERE id = 'u0004'").await;
+    assert_eq!(verified(&env, 3, &["--all"]).await["drifted_accounts"], 1);
+    env.execute("UPDATE imsync.sync SET full_pass_ended_at = now()").await;
+    let mut daemon = env.start("run", &["run"]);
+    env.eventually("the daemon leads", async || env.printed("run", "err").contains(" leading")).await;
+    env.eventually("the change is sent", async || env.handle().user("u0003")["city"] == "moved").await;
+    let document = verified(&env, 0, &["--all"]).await;
+    assert_eq!((&document["pending"], &document["matching"]), (&json!(1), &json!(29)));
+    signal(&daemon, "TERM");
+    assert_eq!(ended(&mut daemon).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_has_left_is_in_doubt() {
+    let env = synced(30).await;
+    let hold = env.handle().add_fault("hold:command=set_attr".parse().unwrap());
+    env.execute("UPDATE users SET city = 'moved', updated_at = now() WHERE id < 'u0006'").await;
+    let mut pass = env.start("pass", &["run", "--once"]);
+    env.eventually("it sends", async || env.handle().counters().held > 0).await;
+    signal(&pass, "KILL");
+    ended(&mut pass).await;
+    env.cut_sessions().await;
+    let document = verified(&env, 0, &["--all"]).await;
+    env.handle().remove_fault(hold);
+    assert_eq!((&document["in_doubt"], &document["in_flight"]), (&json!(5), &json!(0)), "{document}");
 }
