@@ -2,8 +2,12 @@
 //!
 //! Owns: the conversion of clap's types to those of `commands`. Must not know: what a command does.
 
-use super::args::{AttributesAction, Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction, SimulateFlags};
+use clap::CommandFactory as _;
+
+use super::args::{AttributesAction, Cli, CliCommand, GlobalArgs, LogFormatArg, RejectedAction};
+use super::completions;
 use super::init_flags::InitFlags;
+use super::simulate_flags::SimulateFlags;
 use crate::commands;
 use crate::commands::exit::CommandResult;
 use crate::commands::options::GlobalOptions;
@@ -52,6 +56,7 @@ impl Cli {
             CliCommand::Simulate(SimulateFlags { help_faults: true, .. }) => commands::simulate::print_fault_syntax(),
             CliCommand::Simulate(flags) => commands::simulate::run(global, flags.into()).await,
             CliCommand::Demo { users, seconds } => commands::demo::run(global, users, seconds).await,
+            CliCommand::Completions { shell } => completions::print(shell, &mut Self::command()),
         }
     }
 }

@@ -10,6 +10,7 @@ mod backfill;
 mod binding;
 mod check;
 mod check_rows;
+mod completions;
 mod connections;
 mod daemon;
 mod explain;
