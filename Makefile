@@ -10,7 +10,7 @@ PYTHON ?= python3
 BENCH_VENV = $(or $(CARGO_TARGET_DIR),target)/bench-venv
 BENCH = $(BENCH_VENV)/bin/python benches
 
-.PHONY: help demo test test-postgres lint bench bench-history bench-idle bench-limit bench-plots bench-verify bench-tests bench-tools soak
+.PHONY: help demo test test-postgres test-deb lint deb static image sbom release release-twice bench bench-history bench-idle bench-limit bench-plots bench-verify bench-tests bench-tools soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,9 @@ test: ## Run all tests on a private PostgreSQL
 test-postgres: ## Run all tests on another version of PostgreSQL, 14 to 18, that it fetches (VERSION=18; TESTS="promises source::" runs some)
 	@scripts/ensure-tools build
 	@unset IMSYNC_TEST_PG_URL; scripts/with-postgres $(VERSION) $(TEST) --no-fail-fast --lib --test integration -- $(TESTS)
+
+test-deb: deb ## Install, upgrade, remove and purge the Debian package on this machine (needs root)
+	@scripts/test-deb target/release-artifacts/imsync_*.deb
 
 lint: ## Check the format, clippy, licences and advisories, and the systemd unit
 	@scripts/ensure-tools build lint
@@ -71,3 +74,27 @@ bench-tests: ## Run the tests that measure (named bench…), optimised, one at a
 soak: ## Run the slow tests (named soak…), for example late commits under load (SECONDS=45 each)
 	@scripts/ensure-tools build postgres
 	@IMSYNC_SOAK_SECONDS=$(SECONDS) $(TEST) --release --test integration -- --ignored --nocapture --test-threads=1 soak
+
+deb: ## Make the Debian package, in target/release-artifacts
+	@scripts/ensure-tools build
+	@scripts/release deb
+
+static: ## Make an archive with a static program, for any Linux of this architecture
+	@scripts/ensure-tools build
+	@scripts/release static
+
+image: ## Make a container image without a daemon, with buildah
+	@scripts/ensure-tools build
+	@scripts/release image
+
+sbom: ## Make the list of the crates in the program, with versions and licences (CycloneDX)
+	@scripts/ensure-tools build
+	@scripts/release sbom
+
+release: ## Make everything that is released, with checksums
+	@scripts/ensure-tools build
+	@scripts/release all
+
+release-twice: ## Make the release of the last commit twice, in two clones, and compare the bytes
+	@scripts/ensure-tools build
+	@scripts/release twice

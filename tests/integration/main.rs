@@ -12,6 +12,7 @@ mod demo;
 mod late_commits;
 mod layering;
 mod main_job;
+mod packaging;
 mod postgres_versions;
 mod promises;
 mod rotation;
