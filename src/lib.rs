@@ -5,7 +5,7 @@
 //! A user moves to Quito: an application updates a row of `users` and commits. This list follows that row through the
 //! modules, in the order in which they may import each other.
 //!
-//! - [`model`], [`clock`], [`crash`], [`metrics`] and [`logging`] are shared types and small modules without dependencies.
+//! - [`model`], [`clock`], [`crash`], [`http_client`], [`metrics`] and [`logging`] are shared types and small modules without dependencies.
 //!   [`model::Row`], [`model::DesiredAccount`], [`model::Change`] and [`model::AccountOutcome`] are passed from stage to
 //!   stage. Every read of a clock goes through [`clock`].
 //! - [`postgres`] asks a server about its sessions, for source and state alike.
@@ -48,6 +48,7 @@ pub mod config;
 pub mod crash;
 pub mod diff;
 pub mod finding;
+pub mod http_client;
 pub mod im;
 pub mod logging;
 pub mod mapping;

@@ -133,6 +133,7 @@ JSON keys:
   full_pass       The last full pass, or null: finished_at, repaired, examples
   verification    The last verification that was recorded, or null: finished_at,
                   sample, checked, drifted, repaired, attributes, examples
+  alerts          What the webhook was told, or null: standing, undelivered
   schema_version  The version of the state tables, or null
   lease           Who sends, or null: holder, since
   running         The pass under way, or null

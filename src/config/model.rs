@@ -306,6 +306,8 @@ pub struct HttpConfig {
 pub struct AlertsConfig {
     /// The URL that receives a JSON POST. It is a secret, because everyone who knows it can post.
     pub webhook: Option<SecretString>,
+    /// The file that holds the URL, where it comes from one. It is read again when the receiver cannot be reached or refuses.
+    pub webhook_file: Option<SecretFile>,
 }
 
 /// The `[history]` section.

@@ -31,7 +31,6 @@ impl Config {
     /// after a reload, and `check` reports them.
     pub fn unimplemented_key_warnings(&self) -> Vec<String> {
         [
-            ("alerts.webhook", self.alerts.webhook.is_some(), "send alerts yet; nothing is posted"),
             ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),
         ]
         .into_iter()

@@ -314,10 +314,10 @@ pub(super) fn http(document: &mut ConfigDocument<'_>) -> Option<HttpConfig> {
 pub(super) fn alerts(document: &mut ConfigDocument<'_>, lookup: &SecretLookup<'_>) -> Option<(AlertsConfig, bool)> {
     let webhook: FoundSecret<SecretString> = lookup.find(document, &secrets::WEBHOOK, checks::webhook);
     match webhook {
-        FoundSecret::Valid(ValidSecret { secret, in_config_file, .. }) => {
-            Some((AlertsConfig { webhook: Some(secret) }, in_config_file))
+        FoundSecret::Valid(ValidSecret { secret, in_config_file, file }) => {
+            Some((AlertsConfig { webhook: Some(secret), webhook_file: file }, in_config_file))
         }
-        FoundSecret::NotSet => Some((AlertsConfig { webhook: None }, false)),
+        FoundSecret::NotSet => Some((AlertsConfig { webhook: None, webhook_file: None }, false)),
         FoundSecret::Invalid => None,
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::settings::ApiBase;
+use crate::http_client::is_loopback;
 use crate::model::Region;
 
 /// How long the backup host is called before the primary host is tried again.
@@ -56,16 +57,6 @@ impl ApiHost {
         }
         let shown = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
         Ok(Self { base: url.as_str().trim_end_matches('/').to_owned(), shown })
-    }
-}
-
-/// The URL leads to this machine.
-pub(super) fn is_loopback(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

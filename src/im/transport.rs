@@ -3,25 +3,24 @@
 //! Owns: the connection pool, the URL, the fallback to the backup host, the size limit of answers. Must not know: retries,
 //! batches, rates. No URL leaves this file, because it contains the UserSig.
 
-use std::error::Error;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::redirect::Policy;
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::answer::{read_answer, retry_after, server_time};
 use super::call::{ApiCommand, CallError};
 use super::code::Code;
-use super::hosts::{ApiHost, ApiHosts, is_loopback};
+use super::hosts::{ApiHost, ApiHosts};
 use super::request::ApiRequest;
 use super::settings::{ApiBase, ClientSettings};
 use super::usersig::Usersig;
 use super::wire::ApiAnswer;
 use crate::clock;
+use crate::http_client::{self, root_cause};
 use crate::model::{Region, Service};
 
 /// A get call's answer for 100 users has at most 120 KiB. A much larger answer does not come from IM and must not fill
@@ -220,18 +219,6 @@ fn connection_broke(request: &ApiRequest<'_>, usersig: &Usersig, host: &ApiHost,
     request.error(Code::Connect, ApiRequest::redact_usersig(&info, usersig))
 }
 
-/// The innermost cause ("Connection refused", "invalid peer certificate: …"). The outer errors contain the URL.
-fn root_cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let cause = cause.to_string();
-    // What rustls says about an answer in plain text.
-    if cause.contains("InvalidContentType") { "it does not speak TLS (https)".to_owned() } else { cause }
-}
-
 /// The vendor's service of a command. Accounts have a service of their own, whichever push service is used.
 fn service_path(service: Service, command: ApiCommand) -> &'static str {
     match command {
@@ -258,27 +245,15 @@ fn command_path(service: Service, command: ApiCommand) -> &'static str {
 }
 
 fn connection_pool(settings: &ClientSettings) -> Result<reqwest::Client, String> {
-    // An error means that a provider is installed already. It then serves this client too.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    #[expect(clippy::disallowed_methods, reason = "this is the place where HTTP clients to IM are built")]
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("imsync/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(MAX_CONNECT_TIME.min(settings.timeout / 3))
-        // The sender bounds the calls in flight, and with them the idle connections.
-        .pool_max_idle_per_host(usize::MAX)
-        .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
-        .redirect(Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never());
-    // HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment apply to every host but this machine.
-    let builder = match &settings.api_base {
-        ApiBase::Region(_) => builder.https_only(true),
-        ApiBase::BaseUrl(url) if is_loopback(url) && url.scheme() == "https" => builder.no_proxy(),
-        // Without TLS, the machine's CA certificates are not needed and not read.
-        ApiBase::BaseUrl(url) if is_loopback(url) => builder.no_proxy().tls_certs_only([]),
-        ApiBase::BaseUrl(_) => builder,
+    let base_url = match &settings.api_base {
+        ApiBase::Region(_) => None,
+        ApiBase::BaseUrl(url) => Some(url),
     };
-    builder
-        .build()
-        .map_err(|error| format!("cannot set up TLS: {}; is the package ca-certificates installed?", root_cause(error)))
+    http_client::build(
+        http_client::builder(base_url)
+            .connect_timeout(MAX_CONNECT_TIME.min(settings.timeout / 3))
+            // The sender bounds the calls in flight, and with them the idle connections.
+            .pool_max_idle_per_host(usize::MAX)
+            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT),
+    )
 }

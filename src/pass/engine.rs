@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::model::Account;
 use crate::push::Pusher;
 use crate::source::Source;
+use crate::state::account_count::AccountCounts;
 use crate::state::due_work::DueWork;
 use crate::state::{State, StateWriter};
 
@@ -68,6 +69,8 @@ pub struct Engine {
     pub(super) probes_after: Arc<Mutex<Account>>,
     /// What was to be done when the newest pass began.
     pub(super) due_work: DueWork,
+    /// The numbers of accounts at the end of the newest pass.
+    pub(super) counts: AccountCounts,
     /// At most so many removals are owed. Deliveries that end meanwhile make it fewer.
     pub(super) owed_at_most: u64,
     /// The state holds values of no account except those that the full pass under way has met.
@@ -110,6 +113,16 @@ impl Engine {
     /// The removal guard's document while it is tripped; see [`super::guard::message`].
     pub fn guard(&self) -> Option<&Value> {
         self.guard.document()
+    }
+
+    /// The numbers of accounts at the end of the newest pass.
+    pub fn account_counts(&self) -> AccountCounts {
+        self.counts
+    }
+
+    /// The accounts whose change only the full pass that has just ended has seen; `None` if it did not count them.
+    pub fn missed_changes(&self) -> Option<u64> {
+        self.repairs.counts().then(|| self.repairs.found().repaired)
     }
 
     /// The push stage, with its rate limits.

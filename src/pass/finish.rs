@@ -84,10 +84,12 @@ impl Engine {
         save: bool,
     ) -> Result<(), PassError> {
         if let Some(counts) = counts {
+            self.counts = counts;
             self.set_gauges(counts);
             self.in_doubt_pending = self.due_work.in_doubt_pending;
         } else {
             let counts = self.update_gauges().await?;
+            self.counts = counts;
             self.in_doubt_pending = counts.in_doubt > 0 && self.state.in_doubt_pending(self.writer.sync_id()).await?;
         }
         let guard_changed = self.guard.differs_from_stored();

@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::model::Account;
 use crate::push::{Pusher, StopReason};
 use crate::source::Source;
+use crate::state::account_count::AccountCounts;
 use crate::state::due_work::DueWork;
 use crate::state::server::{is_identified, may_be_same_server};
 use crate::state::sync_row::SyncRow;
@@ -103,6 +104,7 @@ impl Engine {
             outlying: PageScan::outlying(),
             repairs: RepairCount::from_row(row.full_pass_repairs_so_far.as_ref()),
             due_work: DueWork::default(),
+            counts: AccountCounts::default(),
             owed_at_most: 0,
             only_met_are_stored: false,
             may_be_rejected: Arc::new(AtomicBool::new(true)),

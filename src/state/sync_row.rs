@@ -60,6 +60,8 @@ pub struct SyncRow {
     pub full_pass_repairs_so_far: Option<Value>,
     /// What the last verification found.
     pub verification: Option<Value>,
+    /// What the webhook of the alerts has accepted.
+    pub alerts: Option<Value>,
     /// The removal guard while it is tripped.
     pub guard: Option<Value>,
     /// The account up to which all rejections are due again after an edit of the mapping; `None` when that is done.
@@ -85,6 +87,7 @@ const SELECT: &str = "SELECT id, binding::text, attribute_names, generation, sta
     to_jsonb(sync)->>'full_pass_repairs' AS full_pass_repairs, \
     to_jsonb(sync)->>'full_pass_repairs_so_far' AS full_pass_repairs_so_far, \
     to_jsonb(sync)->>'verification' AS verification, \
+    to_jsonb(sync)->>'alerts' AS alerts, \
     to_jsonb(sync)->>'retry_rejections_after' AS retry_rejections_after, \
     coalesce((to_jsonb(sync)->>'delete_rejections')::boolean, false) AS delete_rejections, \
     decode(substr(to_jsonb(sync)->>'digest_key', 3), 'hex') AS digest_key FROM sync WHERE name = $1";
@@ -122,6 +125,7 @@ impl SyncRow {
             full_pass_repairs: json(row, "full_pass_repairs")?,
             full_pass_repairs_so_far: json(row, "full_pass_repairs_so_far")?,
             verification: json(row, "verification")?,
+            alerts: json(row, "alerts")?,
             guard: json(row, "guard")?,
             retry_rejections_after: row.try_get("retry_rejections_after")?,
             delete_rejections: row.try_get("delete_rejections")?,

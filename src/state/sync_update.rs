@@ -208,6 +208,17 @@ impl StateWriter {
         Self::expect_one(done.rows_affected())
     }
 
+    /// Stores what the webhook of the alerts has accepted.
+    pub async fn save_alerts(&self, alerts: &Value) -> Result<(), StateError> {
+        let done = sqlx::query("UPDATE sync SET alerts = $3::text::jsonb WHERE id = $1 AND lease_epoch = $2")
+            .bind(self.sync_id())
+            .bind(self.epoch())
+            .bind(alerts.to_string())
+            .execute(self.pool())
+            .await?;
+        Self::expect_one(done.rows_affected())
+    }
+
     /// Stores at a clean shutdown how many seconds ago the last call to IM started, so that the next holder of the
     /// lease waits no longer than it must. `None`: there was no call under this lease. Then the time when the lease
     /// was taken is stored, unless an earlier time is stored already.

@@ -42,7 +42,8 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
             "examples": stored.examples,
         })
     });
-    let SyncRow { watermark, held_back_by, guard, lease_holder, lease_taken_at, running_pass, full_pass_due, .. } = row;
+    let SyncRow { watermark, held_back_by, guard, alerts, lease_holder, .. } = row;
+    let SyncRow { lease_taken_at, running_pass, full_pass_due, .. } = row;
     Ok(json!({
         "name": state.name(),
         "watermark": watermark,
@@ -54,6 +55,7 @@ pub async fn document(state: &State) -> Result<Value, StateError> {
         "guard": guard,
         "full_pass": full_pass,
         "verification": verification,
+        "alerts": alerts,
         "schema_version": schema_version,
         "lease": lease_is_held.then(|| json!({ "holder": lease_holder, "since": lease_taken_at })),
         // A killed process leaves its progress in the row.
@@ -76,6 +78,7 @@ fn unused_sync(name: &str, schema_version: Option<i32>) -> Value {
         "guard": null,
         "full_pass": null,
         "verification": null,
+        "alerts": null,
         "schema_version": schema_version,
         "lease": null,
         "running": null,

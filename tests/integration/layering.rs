@@ -18,7 +18,7 @@ mod type_names;
 /// From the bottom to the top. A module imports only from lines above its own; modules of one line do not import each other.
 const ORDER: [&[&str]; 19] = [
     &["model", "quote", "sqlstate", "finding"],
-    &["clock", "crash", "call_share", "secret_file"],
+    &["clock", "crash", "call_share", "secret_file", "http_client"],
     &["metrics"],
     &["postgres"],
     &["logging"],

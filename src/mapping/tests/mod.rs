@@ -90,7 +90,7 @@ fn config(attributes: Vec<AttributeConfig>) -> Config {
             verify_sample: 1000,
         },
         http: HttpConfig { listen: None, public: false, show_accounts: false },
-        alerts: AlertsConfig { webhook: None },
+        alerts: AlertsConfig { webhook: None, webhook_file: None },
         history: HistoryConfig { keep: None },
         log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
     }

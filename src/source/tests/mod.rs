@@ -193,7 +193,7 @@ fn config(url: &str, table: &str) -> Config {
             verify_sample: 1000,
         },
         http: config::HttpConfig { listen: None, public: false, show_accounts: false },
-        alerts: config::AlertsConfig { webhook: None },
+        alerts: config::AlertsConfig { webhook: None, webhook_file: None },
         history: config::HistoryConfig { keep: None },
         log: config::LogConfig { level: config::LogLevel::Info, format: config::LogFormat::Auto },
     }
