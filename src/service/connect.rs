@@ -337,7 +337,11 @@ fn push_limits(config: &Config, call_share: CallShare) -> PushLimits {
 /// How this process appears as the holder of a lease: command, process id and host.
 pub fn holder_id() -> String {
     let command = std::env::args().nth(1).unwrap_or_default();
+    format!("imsync {command} (pid {} on {})", std::process::id(), host_name())
+}
+
+/// The name of this machine.
+pub(super) fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "this host" } else { host.trim() };
-    format!("imsync {command} (pid {} on {host})", std::process::id())
+    if host.trim().is_empty() { "this host".to_owned() } else { host.trim().to_owned() }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
+use super::alerts::Alerts;
 use super::connect::{ConnectError, Connections, Resources};
 use super::readiness::Readiness;
 use super::reload::{Reloader, Reloads};
@@ -27,6 +28,7 @@ pub(super) struct DaemonContext {
     pub(super) config: Arc<Config>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) alerts: Arc<Alerts>,
     pub(super) shutdown: Shutdown,
     reloads: Reloads,
     /// The connections with which the configuration in force was proved, until they are used.
@@ -69,7 +71,9 @@ impl DaemonContext {
     ) -> Self {
         warn_about_urls(&config);
         let reloads = reloader.start(config.clone(), metrics.clone());
-        Self { config, metrics, readiness, shutdown, reloads, proved: None, logged_warnings: BTreeSet::new() }
+        let alerts = Arc::new(Alerts::new(&config));
+        let (proved, logged_warnings) = (None, BTreeSet::new());
+        Self { config, metrics, readiness, alerts, shutdown, reloads, proved, logged_warnings }
     }
 
     /// Sleeps until the time is over, a stop is requested, or a new configuration is in force.
@@ -112,6 +116,7 @@ impl DaemonContext {
         }
         warn_about_urls(&new);
         self.readiness.set_interval(new.schedule.interval);
+        self.alerts.set_config(&new);
         self.config = new;
         self.proved = Some(connections);
         true

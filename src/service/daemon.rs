@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alerts::AlertMonitor;
 use super::context::{DaemonContext, Ended, Wake};
 use super::leader;
 use super::readiness::Readiness;
@@ -77,6 +78,8 @@ impl Daemon {
     pub async fn run(mut self) {
         let _watchdog = Watchdog::start(&self.context.readiness, &self.context.metrics);
         let shutdown = self.context.shutdown.clone();
+        let DaemonContext { config, alerts, readiness, .. } = &self.context;
+        let monitor = AlertMonitor::start(config, alerts, readiness, &shutdown);
         let limit = async {
             shutdown.wait().await;
             systemd::stopping();
@@ -89,6 +92,7 @@ impl Daemon {
                 GRACEFUL_STOP_LIMIT.as_secs()
             ),
         }
+        monitor.stop().await;
     }
 
     async fn run_until_shutdown(&mut self) {
@@ -132,10 +136,12 @@ impl Daemon {
         };
         context.readiness.set_leader();
         context.metrics.set_leading(true);
+        context.alerts.begin_leading(&resources.row, &writer);
         tracing::info!(table = %resources.source.resolved_table(), "leading");
         systemd::status("leading");
         let leading = leader::lead(context, resources, &lease, writer);
         let ended = Box::pin(lease.while_held(leading)).await.unwrap_or(Ended::LeaseLost);
+        self.context.alerts.stop_leading();
         lease.release().await;
         ended
     }

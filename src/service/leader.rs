@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::alerts::PassFacts;
 use super::connect::{ConnectError, Resources};
 use super::context::{DaemonContext, Ended, Wake};
 use super::lag::{CurrentSince, LagGauge};
@@ -107,7 +108,7 @@ impl Leader<'_> {
             let error = match end {
                 PassEnd::Reloaded => return Ended::Reload,
                 PassEnd::Failed(error) => Some(error),
-                PassEnd::Finished => self.verification.advance(&self.engine).await.err(),
+                PassEnd::Finished => self.verify().await,
             };
             if let Some(error) = &error
                 && let Some(ended) = self.recover(error).await
@@ -141,6 +142,18 @@ impl Leader<'_> {
     /// Whether the source has notified since the last pass.
     fn take_notification(&mut self) -> bool {
         self.notifications.as_mut().is_some_and(Notifications::take)
+    }
+
+    /// Advances the verification, and tells what it has found.
+    async fn verify(&mut self) -> Option<PassError> {
+        match self.verification.advance(&self.engine).await {
+            Ok(None) => None,
+            Ok(Some(recorded)) => {
+                self.context.alerts.note_verification(recorded.drifted_now());
+                None
+            }
+            Err(error) => Some(error),
+        }
     }
 
     /// Runs the full pass if one is due, otherwise an incremental pass. `transactions`: a transaction list that was taken
@@ -286,6 +299,20 @@ impl Leader<'_> {
             Some(error) => systemd::status(&format!("the last pass failed: {error}")),
             None => systemd::status(&self.summary(report)),
         }
+        if error.is_none() && report.outcome != PassOutcome::Interrupted {
+            self.context.alerts.note_pass(self.facts(report.kind));
+        }
         self.context.readiness.pass_finished(error);
+    }
+
+    /// What the alerts need to know after a complete pass.
+    fn facts(&self, kind: PassKind) -> PassFacts {
+        PassFacts {
+            rejected: self.engine.account_counts().rejected,
+            in_doubt_pending: self.engine.in_doubt_pending(),
+            guard: self.engine.guard().cloned(),
+            // An incremental pass runs between the pages of a full one, which has not counted everything then.
+            missed_changes: if kind == PassKind::Full { self.engine.missed_changes() } else { None },
+        }
     }
 }

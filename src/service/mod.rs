@@ -13,8 +13,10 @@
 //! | `lag`, `pass_watch` | keeping the lag gauge and readiness up to date |
 //! | `readiness`, `http`, `http_connections` | what `/readyz` answers, and the server that answers it |
 //! | `status_source` | what `/status` answers |
+//! | `alerts` | what the webhook is told |
 //! | `signals`, `systemd` | the process's supervisor |
 
+mod alerts;
 pub mod connect;
 mod context;
 pub mod daemon;

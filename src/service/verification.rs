@@ -45,9 +45,9 @@ impl ScheduledVerification {
     }
 
     /// Begins one that is due, and records one that has ended. To be called between passes. Before the first full pass there is
-    /// nothing to verify.
-    pub(super) async fn advance(&mut self, engine: &Engine) -> Result<(), PassError> {
-        let Some(due) = self.due else { return Ok(()) };
+    /// nothing to verify. Returns what was recorded.
+    pub(super) async fn advance(&mut self, engine: &Engine) -> Result<Option<StoredVerification>, PassError> {
+        let Some(due) = self.due else { return Ok(None) };
         if self.task.as_ref().is_some_and(JoinHandle::is_finished)
             && let Some(task) = self.task.take()
         {
@@ -64,7 +64,7 @@ impl ScheduledVerification {
             let (config, pusher, state) = (self.config.clone(), engine.pusher(), engine.state());
             self.task = Some(tokio::spawn(verify(config, pusher, state)));
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -88,7 +88,10 @@ async fn verify(config: Arc<Config>, pusher: Arc<Pusher>, state: State) -> Resul
     Ok(Some(verifier.report().clone()))
 }
 
-async fn record(engine: &Engine, ended: Result<Option<VerifyReport>, PassError>) -> Result<(), PassError> {
+async fn record(
+    engine: &Engine,
+    ended: Result<Option<VerifyReport>, PassError>,
+) -> Result<Option<StoredVerification>, PassError> {
     match ended {
         Ok(Some(report)) => {
             let stored = engine.save_verification(&report, true, None).await?;
@@ -97,9 +100,10 @@ async fn record(engine: &Engine, ended: Result<Option<VerifyReport>, PassError>)
             } else {
                 tracing::info!(checked = stored.checked, "a random sample was compared with IM: no difference");
             }
+            return Ok(Some(stored));
         }
         Ok(None) => tracing::debug!("another process verifies the app"),
         Err(error) => tracing::warn!("the verification has stopped, and is tried again later: {error}"),
     }
-    Ok(())
+    Ok(None)
 }
