@@ -31,13 +31,14 @@ test-postgres: ## Run all tests on another version of PostgreSQL, 14 to 18, that
 test-deb: deb ## Install, upgrade, remove and purge the Debian package on this machine (needs root)
 	@scripts/test-deb target/release-artifacts/imsync_*.deb
 
-lint: ## Check the format, clippy, licences and advisories, and the systemd unit
+lint: ## Check the format, clippy, licences and advisories, the systemd unit and the alerting rules
 	@scripts/ensure-tools build lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 	@scripts/verify-unit
+	@scripts/verify-alerts
 
 bench: bench-tools ## Measure imsync beside a careful script and COPY (ROWS=1000000 ROUNDS=3 CASES=first,full BASELINE=/path/imsync)
 	@$(BENCH)/bench.py

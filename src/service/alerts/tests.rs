@@ -225,7 +225,7 @@ fn a_document_has_a_text_for_every_kind_of_chat() {
         json!({
             "version": 1, "sync": "users", "kind": "failing", "status": "firing", "severity": "error",
             "summary": "the sync does not work: <!channel> <at user_id=\"all\"> line two",
-            "key": "imsync/users/failing", "since": "1970-01-01T00:00:01Z", "at": "1970-01-01T00:01:40Z", "host": "db1",
+            "key": "imsync/users/failing", "since": "1970-01-01T00:00:00Z", "at": "1970-01-01T00:01:40Z", "host": "db1",
             "details": { "reason": reason }, "text": text, "msg_type": "text", "content": { "text": text },
             "msgtype": "markdown", "markdown": { "title": "imsync users", "content": text, "text": text },
         })
