@@ -92,6 +92,7 @@ fn layout(document: &Value, watermark_column: &str) -> Vec<String> {
     }
     lines.extend(full_pass_line(&document["full_pass"], watermark_column));
     lines.extend(verification_line(&document["verification"]));
+    lines.extend(alert_lines(&document["alerts"]));
     if let Some(reason) = document["full_pass_due"].as_str() {
         lines.push(format!("full pass   due: {reason}"));
     }
@@ -144,6 +145,22 @@ fn verification_line(verification: &Value) -> Option<String> {
         thousands(drifted),
         examples.join(", ")
     ))
+}
+
+/// What the webhook of the alerts was told, and whether it accepts alerts.
+fn alert_lines(alerts: &Value) -> Vec<String> {
+    let standing = alerts["standing"].as_object().into_iter().flatten();
+    let told: Vec<String> =
+        standing.map(|(kind, alert)| format!("{kind} since {}", text(&alert["since"], "?"))).collect();
+    let mut lines = Vec::new();
+    if !told.is_empty() {
+        lines.push(format!("alerts      told: {}", told.join(", ")));
+    }
+    if let Some(since) = alerts["undelivered"]["since"].as_str() {
+        let error = text(&alerts["undelivered"]["error"], "");
+        lines.push(format!("alerts      the webhook has accepted none since {since}: {error}"));
+    }
+    lines
 }
 
 /// The pass that is running, if one is.

@@ -2,6 +2,7 @@
 //!
 //! Owns: the list of the test modules, which form one test binary. Must not know: what they test.
 
+mod alerts;
 mod bad_input;
 mod bench;
 mod bench_state;

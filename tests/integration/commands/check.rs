@@ -141,11 +141,10 @@ async fn one_problem_does_not_hide_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_later_versions_produce_warnings() {
     let env = TestEnvironment::set_up(Setup {
-        more: "[http]\nlisten = \"127.0.0.1:0\"\nshow_accounts = true\n[alerts]\nwebhook = \"https://alerts.example.com\"\n"
-            .to_owned(),
+        more: "[schedule]\ninterval = \"200ms\"\n[http]\nshow_accounts = true\n".to_owned(),
         ..Setup::default()
     })
     .await;
     let check = env.imsync(&["check", "--offline"]).await.expect_code(0);
-    check.expect_all(&["warn  configuration.implemented: alerts.webhook", "http.show_accounts"]);
+    check.expect_all(&["warn  configuration.implemented: http.show_accounts"]);
 }

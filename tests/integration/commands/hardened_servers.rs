@@ -190,7 +190,7 @@ async fn every_sql_remedy_of_check_works() {
             .replace("updated_at", "changed At")
             .replace("deleted_column = \"deleted_at\"\n", ""),
         attributes: "city = \"city\"\nplan = \"plan\"\nsex = \"gender\"\nwage = \"Pay\"\n".to_owned(),
-        more: "[alerts]\nwebhook = \"https://alerts.example.com\"\n".to_owned(),
+        more: "[http]\nshow_accounts = true\n".to_owned(),
         ..Setup::default()
     })
     .await;

@@ -5,6 +5,7 @@
 //! `IMSYNC_TEST_PG_URL` names an existing server and a role that may create databases. Without this variable the test
 //! run starts a private server, which stops when this process ends.
 
+mod alert_receiver;
 mod environment;
 mod fake_server;
 pub(crate) mod latencies;
@@ -14,6 +15,7 @@ mod tests;
 mod tls_server;
 mod transaction_pooler;
 
+pub(crate) use alert_receiver::{AlertReceiver, Reception};
 pub(crate) use environment::{
     ATTRIBUTES, CommandOutput, SOURCE, Setup, TestEnvironment, USERS, binary, ended, run, signal,
 };
