@@ -30,12 +30,10 @@ impl Config {
     /// One warning for each key that is set and that this version does not implement. They are logged at start and
     /// after a reload, and `check` reports them.
     pub fn unimplemented_key_warnings(&self) -> Vec<String> {
-        [
-            ("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown"),
-        ]
-        .into_iter()
-        .filter(|(_, is_set, _)| *is_set)
-        .map(|(key, _, missing)| format!("{key} is set, but this version does not {missing}"))
-        .collect()
+        [("http.show_accounts", self.http.show_accounts, "have the page yet; no account is shown")]
+            .into_iter()
+            .filter(|(_, is_set, _)| *is_set)
+            .map(|(key, _, missing)| format!("{key} is set, but this version does not {missing}"))
+            .collect()
     }
 }

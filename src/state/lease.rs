@@ -29,6 +29,8 @@ use crate::crash;
 /// lost, 1 s before the server ends a silent session, so that this process stops calling before another one can take
 /// the lease.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a new holder waits for transactions of the former one before it ends their sessions.
+const BLOCKED_LIMIT: Duration = Duration::from_millis(300);
 /// How long running work may continue after the lease was lost. No call to IM starts during this time.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(10);
 
@@ -133,18 +135,23 @@ impl State {
         holder_id: &str,
     ) -> Result<LeaseTry, StateError> {
         let asked = clock::monotonic();
-        let taken: bool =
-            sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('imsync lease ' || $1 || ' ' || $2, 0))")
-                .bind(self.schema())
-                .bind(self.name())
-                .fetch_one(&mut connection)
-                .await?;
+        let (taken, pid): (bool, i32) = sqlx::query_as(
+            "SELECT pg_try_advisory_lock(hashtextextended('imsync lease ' || $1 || ' ' || $2, 0)), pg_backend_pid()",
+        )
+        .bind(self.schema())
+        .bind(self.name())
+        .fetch_one(&mut connection)
+        .await?;
         if !taken {
             let holder = read_holder(&mut connection, sync_id).await?;
             return Ok(LeaseTry::HeldBy(holder, LeaseSession(connection)));
         }
         crash::point("lease: the lock is acquired");
-        let (row, earlier_calls) = increment_epoch(&mut connection, sync_id, holder_id).await?;
+        let (row, earlier_calls) = tokio::select! {
+            biased;
+            incremented = increment_epoch(&mut connection, sync_id, holder_id) => incremented?,
+            () = end_blocking_sessions(self, pid) => return Err(StateError::LeaseLost),
+        };
         crash::point("lease: the epoch is incremented");
         let writer = StateWriter::from_row(self.pool().clone(), &row)?;
         let heartbeat = Heartbeat::default();
@@ -193,6 +200,29 @@ async fn read_holder(connection: &mut PgConnection, sync_id: i32) -> Result<Leas
         Some(row) => LeaseHolder { holder: row.try_get("lease_holder")?, since: row.try_get("lease_taken_at")? },
         None => LeaseHolder { holder: None, since: None },
     })
+}
+
+/// Ends the sessions of the former holder that keep this session waiting, as long as it waits. The former holder has lost the
+/// lease, so what they write would be rolled back. The server ends an idle transaction by itself, but not one that waits for the
+/// rest of a COPY from a process that was suspended or whose network vanished. Never returns.
+async fn end_blocking_sessions(state: &State, waiting: i32) {
+    loop {
+        tokio::time::sleep(BLOCKED_LIMIT).await;
+        let ended = sqlx::query_scalar::<_, i64>(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids($1)) \
+             AND application_name = current_setting('application_name') AND usename = current_user",
+        )
+        .bind(waiting)
+        .fetch_one(state.pool())
+        .await;
+        match ended {
+            Ok(0) => {}
+            Ok(ended) => {
+                tracing::warn!("ended {ended} sessions of the former holder of the lease, which did not go on");
+            }
+            Err(error) => tracing::debug!(%error, "the sessions of the former holder were not ended"),
+        }
+    }
 }
 
 /// Returns the updated row and what earlier holders have called.

@@ -4,7 +4,7 @@
 //!
 //! It contains no account and no value, because the receiver is often a third party; `imsync status` and `imsync rejected`
 //! show the accounts. The text stands in it once for each kind of receiver: `text` for Slack and Mattermost, `msg_type` and
-//! `content` for Feishu and Lark, `msgtype` and `markdown` for WeCom and DingTalk. None of these names collides with another.
+//! `content` for Feishu and Lark, `msgtype` and `markdown` for `WeCom` and `DingTalk`. None of these names collides with another.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use super::kind::AlertKind;
 
 /// The version of the document. A field that is added does not raise it.
 const VERSION: u32 = 1;
-/// A chat message has a limit: WeCom takes 4,096 bytes.
+/// A chat message has a limit: `WeCom` takes 4,096 bytes.
 const MAX_SUMMARY_CHARS: usize = 900;
 
 /// Who sends the alerts.

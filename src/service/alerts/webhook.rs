@@ -81,7 +81,7 @@ fn parse(url: &SecretString) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-/// The error code of a chat that answers 200 to everything: `errcode` of WeCom and DingTalk, `code` of Feishu.
+/// The error code of a chat that answers 200 to everything: `errcode` of `WeCom` and `DingTalk`, `code` of Feishu.
 fn refusal(answer: &[u8]) -> Option<i64> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
     let errcode = answer["errcode"].as_i64().filter(|code| *code != 0);

@@ -68,8 +68,11 @@ async fn a_daemon_without_a_table_reports_why_it_is_not_ready() {
     assert!(!metrics.contains("imsync_lag_seconds"), "the daemon does not hold the lease yet");
     let log = env.printed("run", "err");
     let warning = "http.show_accounts is set, but this version does not";
-    assert!(log.contains(warning), "no warning:
-{log}");
+    assert!(
+        log.contains(warning),
+        "no warning:
+{log}"
+    );
     assert!(log.contains("imsync.toml"), "the log contains the path of the configuration:\n{log}");
 
     env.execute("ALTER TABLE people RENAME TO users").await;
