@@ -17,8 +17,10 @@ use crate::source::{ColumnKind, ColumnSample, IntrospectedColumn, IntrospectedTa
 const FEW: u64 = 100;
 /// More different values than this select nobody.
 const MANY: u64 = 5_000;
-/// Values of a sample from which on it shows whether they repeat.
+/// Values from which on it shows whether half of them repeat.
 const TELLING_VALUES: u64 = 50;
+/// Values from which on it counts when hardly any of them repeats.
+const FEWEST_VALUES: u64 = 5;
 
 /// An attribute that the command line names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,18 +146,23 @@ fn judge(table: &IntrospectedTable, column: &IntrospectedColumn) -> Result<(u32,
     if is_reference(&column.name) {
         return Err("it identifies something else".to_owned());
     }
+    let is_free = column.kind.is_text() || column.kind.is_integer();
+    if is_free && column.sample.is_none() {
+        return Err("no rows could be read".to_owned());
+    }
     let variety = variety(table, column);
+    if let Some(variety) = variety.filter(|variety| is_free && variety.is_nearly_unique()) {
+        return Err(variety.in_words());
+    }
     let class = match (column.kind, variety) {
         (_, Some(Variety { of: 0, .. })) => return Err("every row has NULL".to_owned()),
         (ColumnKind::Enum(_), _) => 0,
         (ColumnKind::Text | ColumnKind::CaseInsensitiveText, Some(variety)) => class_of_text(variety)?,
-        (ColumnKind::Text | ColumnKind::CaseInsensitiveText, None) => 4,
         (ColumnKind::Boolean, _) => 1,
         (ColumnKind::Integer | ColumnKind::BigInteger, Some(variety)) if variety.distinct <= FEW => 2,
         (ColumnKind::Integer | ColumnKind::BigInteger, Some(variety)) => {
             return Err(format!("a number with about {} different values", thousands(variety.distinct)));
         }
-        (ColumnKind::Integer, None) => 5,
         _ => return Err(format!("its type is {}", column.type_name)),
     };
     let is_constant = variety.is_some_and(|variety| variety.distinct <= 1);
@@ -165,12 +172,13 @@ fn judge(table: &IntrospectedTable, column: &IntrospectedColumn) -> Result<(u32,
 fn class_of_text(variety: Variety) -> Result<u32, String> {
     let Variety { distinct, of } = variety;
     if distinct > MANY || (of >= TELLING_VALUES && distinct > FEW.min(of / 2) && distinct * 2 > of) {
-        return Err(format!("about {} different values in {} rows", thousands(distinct), thousands(of)));
+        return Err(variety.in_words());
     }
     Ok(if distinct <= FEW { 0 } else { 3 })
 }
 
-/// What the values look like that must not be sent by accident, or that are too long. One of twenty is enough.
+/// What the values look like that must not be sent by accident, or that are too long. One of them is
+/// enough: a sample shows few of the rows.
 fn form_of(sample: &ColumnSample) -> Option<String> {
     let forms = [
         (sample.emails, "an e-mail address"),
@@ -178,7 +186,7 @@ fn form_of(sample: &ColumnSample) -> Option<String> {
         (sample.secrets, "a hash, a token or a key"),
         (sample.uuids, "a uuid"),
     ];
-    let found = forms.into_iter().find(|(count, _)| *count > 0 && count * 20 >= sample.values);
+    let found = forms.into_iter().find(|(count, _)| *count > 0);
     if let Some((_, what)) = found {
         return Some(format!("its values look like {what}"));
     }
@@ -191,6 +199,17 @@ fn form_of(sample: &ColumnSample) -> Option<String> {
 struct Variety {
     distinct: u64,
     of: u64,
+}
+
+impl Variety {
+    /// Hardly any value repeats, as with names, numbers and passwords of people.
+    fn is_nearly_unique(self) -> bool {
+        self.of >= FEWEST_VALUES && self.distinct * 10 >= self.of * 9
+    }
+
+    fn in_words(self) -> String {
+        format!("about {} different values in {} rows", thousands(self.distinct), thousands(self.of))
+    }
 }
 
 #[expect(

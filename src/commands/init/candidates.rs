@@ -17,11 +17,17 @@ const HEADER: [&str; 5] = ["table", "kind", "rows", "account", "watermark"];
 const UNKNOWN: &str = "?";
 const NONE: &str = "-";
 
-/// Prints the listing. Notes go to stderr. `database`: for messages.
-pub(super) fn print(tables: &[IntrospectedTable], database: &str) -> io::Result<()> {
+/// Prints the listing. Notes go to stderr. `left_out`: tables that were not looked at. `database`: for messages.
+pub(super) fn print(tables: &[IntrospectedTable], left_out: usize, database: &str) -> io::Result<()> {
     let mut candidates: Vec<(u32, &IntrospectedTable)> =
         tables.iter().filter_map(|table| Some((likeliness(table)?, table))).collect();
     candidates.sort_by_key(|(score, _)| Reverse(*score));
+    if left_out > 0 {
+        eprintln!(
+            "there are so many tables that {} with other names or fewer rows were not looked at",
+            thousands(u64::try_from(left_out).unwrap_or(u64::MAX))
+        );
+    }
     if candidates.is_empty() {
         return print_line(match tables.len() {
             0 => format!(

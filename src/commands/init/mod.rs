@@ -51,9 +51,9 @@ pub async fn run(global: GlobalOptions, args: InitArgs) -> CommandResult {
     let request = InitRequest::new(&global, args)?;
     let mut introspection = Introspection::open(&request.url, APPLICATION_NAME).await?;
     let Some(table) = &request.table else {
-        let tables = introspection.relations(&TABLES_OF_EVERY_STATE).await?;
+        let (tables, left_out) = introspection.relations(&TABLES_OF_EVERY_STATE, names::table_score).await?;
         introspection.close().await;
-        candidates::print(&tables, &request.url.url.redacted())?;
+        candidates::print(&tables, left_out, &request.url.url.redacted())?;
         return Ok(Exit::Done);
     };
     let (text, filled, summary) = propose(&request, &mut introspection, table).await?;

@@ -160,12 +160,41 @@ pub(super) const SEGMENT_WORDS: &[&str] = &[
     "等级",
 ];
 
-/// What must not be sent by accident: what it looks like, parts of a name without separators, and whole words.
+/// Words with a part of those below that are harmless.
+pub(super) const HARMLESS: &[&str] =
+    &["automobile", "snowmobile", "headphone", "microphone", "saxophone", "telephoto", "secretary", "tokenless"];
+
+/// What must not be sent by accident: what it looks like, parts of a name without separators, and whole words, of which two
+/// side by side are also taken as one: `contact_no`.
 pub(super) const SENSITIVE: &[(&str, &[&str], &[&str])] = &[
     (
         "a password",
-        &["password", "passwd", "passphrase", "passcode", "密码", "口令"],
-        &["pass", "pwd", "pin", "otp", "totp", "mfa", "salt"],
+        &[
+            "password",
+            "passwort",
+            "passwd",
+            "passw",
+            "passphrase",
+            "passcode",
+            "passhash",
+            "passkey",
+            "userpass",
+            "loginpass",
+            "adminpass",
+            "userpw",
+            "loginpw",
+            "pswd",
+            "pwd",
+            "kennwort",
+            "senha",
+            "contrasen",
+            "contraseñ",
+            "motdepasse",
+            "wachtwoord",
+            "密码",
+            "口令",
+        ],
+        &["pass", "pw", "psw", "psk", "pin", "otp", "totp", "mfa", "salt", "parola", "пароль"],
     ),
     (
         "a key, a token or a hash",
@@ -188,11 +217,51 @@ pub(super) const SENSITIVE: &[(&str, &[&str], &[&str])] = &[
             "recovery",
         ],
     ),
-    ("an e-mail address", &["email", "邮箱", "邮件"], &["mail", "mails"]),
-    ("a phone number", &["phone", "msisdn", "whatsapp", "手机", "电话"], &["mobile", "mobiles", "tel", "cell", "fax"]),
+    (
+        "an e-mail address",
+        &["email", "usermail", "mailaddr", "mailadr", "邮箱", "邮件"],
+        &["mail", "mails", "correo", "courriel"],
+    ),
+    (
+        "a phone number",
+        &[
+            "phone",
+            "mobile",
+            "telefon",
+            "téléfon",
+            "teléfon",
+            "msisdn",
+            "whatsapp",
+            "handynummer",
+            "mobilnummer",
+            "手机",
+            "电话",
+        ],
+        &[
+            "tel",
+            "telno",
+            "telnr",
+            "telnum",
+            "telnumber",
+            "cell",
+            "cellno",
+            "cellnumber",
+            "fax",
+            "faxno",
+            "mobil",
+            "mobilnr",
+            "handy",
+            "handynr",
+            "celular",
+            "contactno",
+            "contactnr",
+            "contactnum",
+            "contactnumber",
+        ],
+    ),
     (
         "an address or a position",
-        &["address", "zipcode", "postcode", "地址"],
+        &["address", "adresse", "zipcode", "postcode", "地址"],
         &["addr", "street", "zip", "postal", "ip", "ips", "lat", "lng", "lon", "latitude", "longitude", "gps"],
     ),
     ("a date of birth", &["birth", "生日"], &["dob", "born"]),

@@ -2,7 +2,9 @@
 //!
 //! Owns: how a name is compared with `name_lists`, and the scores. Must not know: types, statistics, how a proposal is made.
 
-use super::name_lists::{ACCOUNT_COLUMNS, DELETED_COLUMNS, SEGMENT_WORDS, SENSITIVE, USER_TABLES, WATERMARK_COLUMNS};
+use super::name_lists::{
+    ACCOUNT_COLUMNS, DELETED_COLUMNS, HARMLESS, SEGMENT_WORDS, SENSITIVE, USER_TABLES, WATERMARK_COLUMNS,
+};
 
 /// The words of a name in lower case: `userEmail_2` is `user` and `email`.
 fn words(name: &str) -> Vec<String> {
@@ -33,7 +35,10 @@ fn joined(name: &str) -> String {
 
 /// What must not be sent by accident and the name suggests, as in "a password".
 pub(super) fn sensitive(name: &str) -> Option<&'static str> {
-    let (words, joined) = (words(name), joined(name));
+    let mut words = words(name);
+    let pairs: Vec<String> = words.windows(2).map(<[String]>::concat).collect();
+    let joined = HARMLESS.iter().fold(joined(name), |name, harmless| name.replace(harmless, " "));
+    words.extend(pairs);
     let is_named = |parts: &[&str], whole: &[&str]| {
         parts.iter().any(|part| joined.contains(part)) || words.iter().any(|word| whole.contains(&word.as_str()))
     };
@@ -119,6 +124,13 @@ mod tests {
             ("PasswordHash", "password"),
             ("pwd", "password"),
             ("encrypted_pin", "password"),
+            ("pw", "password"),
+            ("psw", "password"),
+            ("userpass", "password"),
+            ("user_pw2", "password"),
+            ("passwort", "password"),
+            ("Kennwort", "password"),
+            ("senhaHash", "password"),
             ("api_key", "key"),
             ("apiKey2", "key"),
             ("refreshtoken", "token"),
@@ -129,6 +141,13 @@ mod tests {
             ("phone_number", "phone"),
             ("telephone", "phone"),
             ("mobile", "phone"),
+            ("mobilenumber", "phone"),
+            ("contact_no", "phone"),
+            ("contactNo", "phone"),
+            ("contactno", "phone"),
+            ("telno", "phone"),
+            ("tel_nr", "phone"),
+            ("telefonnummer", "phone"),
             ("手机号", "phone"),
             ("address_line_1", "address"),
             ("last_ip", "address"),
@@ -141,9 +160,25 @@ mod tests {
         ] {
             assert!(sensitive(name).is_some_and(|found| found.contains(what)), "{name}: {:?}", sensitive(name));
         }
-        for name in
-            ["city", "plan", "tier", "language", "keyboard", "mailing", "compass", "zipper", "shipping", "level"]
-        {
+        for name in [
+            "city",
+            "plan",
+            "tier",
+            "language",
+            "keyboard",
+            "mailing",
+            "compass",
+            "bypass",
+            "zipper",
+            "shipping",
+            "level",
+            "telegram_plan",
+            "hotel_no",
+            "contact_note",
+            "contact_preference",
+            "automobile_brand",
+            "headphones",
+        ] {
             assert_eq!(sensitive(name), None, "{name}");
         }
     }

@@ -61,7 +61,7 @@ impl ConfigProposal<'_> {
         let name = comment("The name of this sync in the state tables.") + &entry("name", &self.name());
         let unsampled = self.unsampled.as_ref().map_or(String::new(), |reason| {
             comment(&format!(
-                "No sample of rows could be read, so the proposals rest on names, types and pg_stats: {reason}."
+                "No sample of rows could be read, so the proposals rest on names, types and pg_stats, and no text and no number is proposed as an attribute: {reason}."
             ))
         });
         [comment(&about), unsampled, "\n".to_owned(), name].concat()

@@ -212,9 +212,13 @@ fn what_must_not_be_sent_by_accident_is_left_out() {
     for (column, reason) in [
         (text("password", 5), "looks like a password"),
         (text("plan_token", 5), "a key, a token or a hash"),
-        (looking_like(text("contact", 9), |sample| sample.emails = 50), "look like an e-mail address"),
-        (looking_like(text("contact", 9), |sample| sample.phones = 50), "look like a phone number"),
-        (looking_like(text("checksum", 9), |sample| sample.secrets = 50), "look like a hash"),
+        (looking_like(text("contact", 9), |sample| sample.emails = 1), "look like an e-mail address"),
+        (looking_like(text("contact", 9), |sample| sample.phones = 1), "look like a phone number"),
+        (looking_like(sampled("reach", ColumnKind::BigInteger, 9), |sample| sample.phones = 1), "a phone number"),
+        (looking_like(text("checksum", 9), |sample| sample.secrets = 1), "look like a hash"),
+        (column("city", ColumnKind::Text), "no rows could be read"),
+        (column("score", ColumnKind::Integer), "no rows could be read"),
+        (column("score", ColumnKind::BigInteger), "no rows could be read"),
         (looking_like(text("bio", 9), |sample| sample.too_long = 200), "its values are long"),
         (looking_like(text("city", 9), |sample| (sample.values, sample.distinct) = (0, 0)), "every row has NULL"),
         (text("full_name", 990), "about 990 different values"),
@@ -233,6 +237,36 @@ fn what_must_not_be_sent_by_accident_is_left_out() {
     assert!(chosen == ["plan"] && omitted[0].reason.contains("lacks SELECT"), "{omitted:?}");
     // Where the role may read nothing, `check` names the grant.
     assert_eq!(attributes_of(vec![unreadable]).0, ["city"]);
+}
+
+#[test]
+fn in_a_small_table_values_that_hardly_repeat_are_left_out() {
+    let small = |column: IntrospectedColumn, distinct, values| {
+        looking_like(column, |sample| (sample.rows, sample.values, sample.distinct) = (values, values, distinct))
+    };
+    for kind in [ColumnKind::Text, ColumnKind::CaseInsensitiveText, ColumnKind::Integer, ColumnKind::BigInteger] {
+        for (distinct, values, is_chosen) in
+            [(4, 4, true), (5, 5, false), (4, 5, true), (36, 40, false), (20, 40, true)]
+        {
+            let (chosen, omitted) = attributes_of(vec![small(sampled("nick", kind, 1), distinct, values)]);
+            assert_eq!(chosen.len() == 1, is_chosen, "{kind:?}, {distinct} of {values}: {omitted:?}");
+        }
+    }
+    let (chosen, _) = attributes_of(vec![small(sampled("vip", ColumnKind::Boolean, 2), 2, 2)]);
+    assert_eq!(chosen, ["vip"]);
+}
+
+#[test]
+fn without_a_sample_only_enums_and_booleans_are_proposed() {
+    let statistics = Some(ColumnStatistics { distinct: 3.0, null_fraction: 0.0 });
+    let (chosen, omitted) = attributes_of(vec![
+        column("mood", ColumnKind::Enum(3)),
+        column("vip", ColumnKind::Boolean),
+        IntrospectedColumn { statistics, ..column("city", ColumnKind::Text) },
+        column("level", ColumnKind::Integer),
+    ]);
+    assert_eq!(chosen, ["mood", "vip"]);
+    assert!(omitted.iter().all(|omitted| omitted.reason == "no rows could be read"), "{omitted:?}");
 }
 
 #[test]

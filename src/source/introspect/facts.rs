@@ -95,9 +95,9 @@ pub struct ColumnSample {
     pub max_bytes: u64,
     /// Texts that are too long for a value of an attribute.
     pub too_long: u64,
-    /// Texts that look like an e-mail address.
+    /// Texts with what looks like an e-mail address.
     pub emails: u64,
-    /// Texts that look like a phone number.
+    /// Texts and whole numbers that look like a phone number.
     pub phones: u64,
     /// Texts that look like a hash, a token or a key.
     pub secrets: u64,

@@ -4,7 +4,7 @@
 
 use sqlx::Row as _;
 
-use super::facts::{IntrospectedTable, RelationFacts, WatermarkDetails};
+use super::facts::{ColumnKind, IntrospectedTable, RelationFacts, WatermarkDetails};
 use super::{profile, relations};
 use crate::config::SourceUrl;
 use crate::finding::{Finding, Findings};
@@ -48,13 +48,18 @@ impl Introspection {
         Ok(Self { session, table: None })
     }
 
-    /// The relations of the database with their columns, without sizes of columns. `excluded`: a schema that has all of these
-    /// tables is left out.
+    /// The relations of the database with their columns, without sizes of columns, and how many were left out: of very many,
+    /// those with the lowest `score` of their name and the fewest rows. `excluded`: a schema that has all of these tables is
+    /// left out.
     ///
     /// # Errors
     /// Those of a statement.
-    pub async fn relations(&mut self, excluded: &[&str]) -> Result<Vec<IntrospectedTable>, SourceError> {
-        relations::relations(&mut self.session, excluded).await
+    pub async fn relations(
+        &mut self,
+        excluded: &[&str],
+        score: fn(&str) -> u32,
+    ) -> Result<(Vec<IntrospectedTable>, usize), SourceError> {
+        relations::relations(&mut self.session, excluded, score).await
     }
 
     /// One relation with what the catalogs and `pg_stats` say about it. The error suggests similar names.
@@ -101,11 +106,11 @@ impl Introspection {
     /// Adds to these columns of the table what a sample of rows shows. Returns why no sample could be read.
     pub async fn sample(&mut self, table: &mut IntrospectedTable, columns: &[String]) -> Option<SourceError> {
         let found = self.table.as_ref()?;
-        let wanted: Vec<(String, bool)> = table
+        let wanted: Vec<(String, ColumnKind)> = table
             .columns
             .iter()
             .filter(|column| columns.contains(&column.name))
-            .map(|column| (column.name.clone(), column.kind.is_text()))
+            .map(|column| (column.name.clone(), column.kind))
             .collect();
         match profile::samples(&mut self.session, found, &wanted).await {
             Ok(samples) => {

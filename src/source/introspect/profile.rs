@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _, SqlStr};
 
-use super::facts::{ColumnSample, ColumnStatistics};
+use super::facts::{ColumnKind, ColumnSample, ColumnStatistics};
 use crate::quote::{identifier, literal};
 use crate::source::error::SourceError;
 use crate::source::sample::sample_method;
@@ -29,13 +29,25 @@ const MAX_CHARS: usize = 200;
 /// Columns of a sample. A statement returns at most 1,664 columns (PostgreSQL manual, appendix K).
 const MAX_SAMPLED_COLUMNS: usize = 150;
 
-/// Forms of texts, as POSIX regular expressions of PostgreSQL.
-const EMAIL: &str = r"^[^@[:space:]]+@[^@[:space:]]+\.[^@[:space:]]+$";
-/// Not a date, which has as many digits.
-const PHONE: &str = r"^(?!\d{4}-\d\d-\d\d$)[+(]?\d[\d ().\-/]{6,18}\d$";
-/// Hexadecimal digests, the forms of crypt and LDAP, JSON web tokens, and long texts in base64.
-const SECRET: &str =
-    r"^([0-9a-fA-F]{32,}|\$[0-9a-z-]{1,12}\$.*|\{[A-Za-z0-9-]{2,12}\}.+|eyJ[\w-]{10,}\..*|[A-Za-z0-9+/_=-]{40,})$";
+/// Forms of texts, as POSIX regular expressions of PostgreSQL. An e-mail address anywhere in the text.
+const EMAIL: &str = r"[^@[:space:]]@[^@[:space:]]+\.[^@[:space:]]";
+/// A number in international form anywhere in the text, or a text that is a number, perhaps with an extension. Not a date or
+/// two years, which have as many digits.
+const PHONE: &str = concat!(
+    r"(^|[^[:alnum:]])\+[1-9][\d ().\-/]{6,18}\d|",
+    r"^\s*(?!\d{4}-?(0[1-9]|1[0-2])-?([0-2]\d|3[01])$|(19|20)\d\d ?[-/] ?(19|20)\d\d$)",
+    r"([a-z]{1,10}[.:] ?)?[+(]*\d[\d ().\-/]{6,18}\d( ?(x|ext\.?|#) ?\d{1,6})?\s*$",
+);
+/// A whole number that has as many digits as a phone number, and is no date such as 20251231.
+const PHONE_AS_NUMBER: &str = r"^(?!(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])$)\d{8,15}$";
+/// Hexadecimal digests, the forms of crypt and LDAP, JSON web tokens, keys with a prefix such as `sk_live_`, and long texts in
+/// base64.
+const SECRET: &str = concat!(
+    r"^([0-9a-fA-F]{32,}|\$[0-9a-z-]{1,12}\$.*|\{[A-Za-z0-9-]{2,12}\}.+|eyJ[\w-]{10,}\..*|[A-Za-z0-9+/_=-]{40,}",
+    r"|[A-Za-z]{2,10}[_-](live|test|prod)[_-].{6,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{20,}",
+    r"|(gh[a-z]|github_pat|glpat|xox[a-z]|sk|pk|rk|npm|pypi|whsec)[_-][\w-]{12,}",
+    r"|[A-Za-z]{2,10}([_-][A-Za-z0-9]{1,10})*[_-](?=[A-Za-z]*\d)[A-Za-z0-9]{16,})$",
+);
 const UUID: &str = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
 /// Numbers that the statement returns for a column.
 const NUMBERS: usize = 8;
@@ -51,14 +63,14 @@ pub(super) async fn statistics(session: &mut SourceSession, table: &Table) -> Ha
     rows.iter().filter_map(of_row).collect()
 }
 
-/// What a sample of at most 1,000 rows shows of these columns. The flag of a column: it is a text.
+/// What a sample of at most 1,000 rows shows of these columns.
 ///
 /// # Errors
 /// When the rows cannot be read within five seconds. The connection stays usable, unless it was lost.
 pub(super) async fn samples(
     session: &mut SourceSession,
     table: &Table,
-    columns: &[(String, bool)],
+    columns: &[(String, ColumnKind)],
 ) -> Result<HashMap<String, ColumnSample>, SourceError> {
     let columns = &columns[..columns.len().min(MAX_SAMPLED_COLUMNS)];
     if columns.is_empty() {
@@ -90,7 +102,18 @@ fn sample_of(row: &PgRow, index: usize) -> Result<ColumnSample, SourceError> {
     })
 }
 
-fn statement(table: &Table, columns: &[(String, bool)], has_blocks: bool) -> SqlStr {
+/// The forms of e-mail addresses, phone numbers, secrets and uuids for values of this type.
+fn forms(kind: ColumnKind) -> [Option<&'static str>; 4] {
+    if kind.is_text() {
+        [Some(EMAIL), Some(PHONE), Some(SECRET), Some(UUID)]
+    } else if kind.is_integer() {
+        [None, Some(PHONE_AS_NUMBER), None, None]
+    } else {
+        [None; 4]
+    }
+}
+
+fn statement(table: &Table, columns: &[(String, ColumnKind)], has_blocks: bool) -> SqlStr {
     let texts = columns.iter().enumerate().map(|(index, (name, _))| {
         format!(
             "pg_catalog.left({}.{}::text COLLATE \"C\", {MAX_CHARS}) AS c{index}",
@@ -98,20 +121,17 @@ fn statement(table: &Table, columns: &[(String, bool)], has_blocks: bool) -> Sql
             identifier(name)
         )
     });
-    let numbers = columns.iter().enumerate().map(|(index, (_, is_text))| {
+    let numbers = columns.iter().enumerate().map(|(index, (_, kind))| {
         let column = format!("c{index}");
-        let of_form = |form: &str| {
-            if *is_text {
-                format!("count(*) FILTER (WHERE {column} ~ {})", literal(form))
-            } else {
-                "0::int8".to_owned()
-            }
+        let of_form = |form: Option<&str>| match form {
+            Some(form) => format!("count(*) FILTER (WHERE {column} ~ {})", literal(form)),
+            None => "0::int8".to_owned(),
         };
         let bytes = format!("pg_catalog.octet_length({column})");
         [
             format!("count({column}), count(DISTINCT {column}), max({bytes})::int8"),
             format!("count(*) FILTER (WHERE {bytes} > {})", ColumnSample::LIMIT),
-            [EMAIL, PHONE, SECRET, UUID].map(of_form).join(", "),
+            forms(*kind).map(of_form).join(", "),
         ]
         .join(", ")
     });

@@ -2,6 +2,7 @@
 //!
 //! Owns: the statements over the system catalogs. Must not know: what imsync proposes, the rows of a table.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use sqlx::Row as _;
@@ -11,8 +12,8 @@ use crate::source::error::SourceError;
 use crate::source::session::SourceSession;
 use crate::source::table::{RelationKind, columns_of, relation_kind};
 
-/// Relations that are listed at most, the largest first.
-const MAX_RELATIONS: i64 = 1000;
+/// Relations whose columns are read at most.
+const MAX_RELATIONS: usize = 1000;
 
 /// Every relation that the role may see, without partitions, without those of extensions, and without the schemas that have
 /// all of the tables `$1`.
@@ -30,7 +31,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relp
   AND (cardinality($1::text[]) = 0
        OR cardinality($1::text[]) > (SELECT count(*) FROM pg_catalog.pg_class AS s
                                      WHERE s.relnamespace = n.oid AND s.relname::text = ANY ($1)))
-ORDER BY c.reltuples DESC, 2, 3 LIMIT $2";
+ORDER BY 2, 3";
 
 /// Of each column with which an index begins: whether it alone is the primary key, whether a unique index over it alone covers
 /// all rows (as `UNIQUE_INDEX` of `table` says), and whether a btree begins with it.
@@ -50,13 +51,15 @@ SELECT a.attrelid::int8, a.attnum, count(*)::int4
 FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_enum AS e ON e.enumtypid = a.atttypid
 WHERE a.attrelid = ANY ($1::int8[]::oid[]) GROUP BY 1, 2";
 
-/// The relations with their columns. `excluded`: a schema that has all of these tables is left out.
+/// The relations with their columns, and how many were left out because there are too many: those with the lowest `score` of
+/// their name and the fewest rows. `excluded`: a schema that has all of these tables is left out.
 pub(super) async fn relations(
     session: &mut SourceSession,
     excluded: &[&str],
-) -> Result<Vec<IntrospectedTable>, SourceError> {
+    score: fn(&str) -> u32,
+) -> Result<(Vec<IntrospectedTable>, usize), SourceError> {
     let mut found = Vec::new();
-    for row in session.rows(sqlx::query(RELATIONS).bind(excluded).bind(MAX_RELATIONS)).await? {
+    for row in session.rows(sqlx::query(RELATIONS).bind(excluded)).await? {
         let rows = row.try_get::<Option<i64>, _>(4)?.and_then(|rows| u64::try_from(rows).ok());
         let kind = relation_kind(&row.try_get::<String, _>(3)?);
         let obstacle =
@@ -64,6 +67,9 @@ pub(super) async fn relations(
         let relation = RelationFacts::new(row.try_get(1)?, row.try_get(2)?, kind, rows);
         found.push((row.try_get::<i64, _>(0)?, relation, obstacle));
     }
+    // Nobody has counted the rows of a view, so its name has to suffice.
+    found.sort_by_key(|(_, relation, _)| Reverse((score(&relation.name), relation.estimated_rows)));
+    let left_out = found.split_off(found.len().min(MAX_RELATIONS)).len();
     let mut columns = introspected_columns(session, found.iter().map(|(oid, ..)| *oid).collect()).await?;
     let table = |(oid, relation, watermark_obstacle)| IntrospectedTable {
         relation,
@@ -71,7 +77,7 @@ pub(super) async fn relations(
         watermark_obstacle,
         timezone: None,
     };
-    Ok(found.into_iter().map(table).collect())
+    Ok((found.into_iter().map(table).collect(), left_out))
 }
 
 /// Why no watermark is possible over a relation of this kind, or one that reads from it, as a clause.

@@ -274,7 +274,7 @@ async fn missing_privileges_are_named_with_their_grant() {
     let env = environment(CUSTOMERS, &[]).await;
     let role = Role::create(&env).await;
     let ran = init_with(&env, &role.url, &["customers"]).await.expect_code(1);
-    let ran = ran.expect_all(&["FAIL  source.select_privilege", "GRANT SELECT (", "\"city\""]);
+    let ran = ran.expect_all(&["FAIL  source.select_privilege", "GRANT SELECT (", "\"vip\""]);
     assert!(!format!("{ran:?}").contains(Role::PASSWORD), "{ran:?}");
 
     // With a grant on some columns, the others are not proposed.
@@ -284,6 +284,106 @@ async fn missing_privileges_are_named_with_their_grant() {
     assert_eq!(attributes(&written(&env)), ["plan = \"plan\""], "{ran:?}");
     assert!(written(&env).contains("the role lacks SELECT on it"));
     role.drop(&env).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_very_many_tables_those_of_users_are_listed() {
+    let env = environment(
+        "DO $$ BEGIN FOR n IN 1..1010 LOOP EXECUTE format('CREATE TABLE log_%s (id int)', n); END LOOP; END $$;
+         UPDATE pg_class SET reltuples = 9 WHERE relname LIKE 'log%';
+         CREATE TABLE facts (user_id bigint, city text) PARTITION BY HASH (user_id);
+         CREATE TABLE facts_0 PARTITION OF facts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+         INSERT INTO facts SELECT g, 'Lima' FROM generate_series(1, 500) g;
+         ANALYZE facts_0;
+         CREATE VIEW members AS SELECT * FROM facts;
+         CREATE TABLE users (id bigint PRIMARY KEY) PARTITION BY HASH (id)",
+        &[],
+    )
+    .await;
+    let ran = init(&env, &[]).await.expect_code(0).expect_all(&["so many tables that 13 ", "were not looked at"]);
+    for table in ["public.users ", "public.members ", "public.facts "] {
+        assert!(ran.stdout.lines().any(|line| line.starts_with(table)), "no {table} in {ran:?}");
+    }
+}
+
+/// The reason why the column is not proposed.
+fn omission<'a>(text: &'a str, column: &str) -> &'a str {
+    let line = text.lines().find(|line| line.starts_with(&format!("#   {column} "))).unwrap_or_default();
+    line.trim_start_matches(&format!("#   {column} ")).trim()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_identifies_people_is_left_out_of_small_tables_too() {
+    let env = environment(
+        "CREATE TABLE users (id bigint PRIMARY KEY, pw text, userpass text, passwort text, mobilenumber bigint,
+             contact_no bigint, telefonnummer bigint, reach bigint, access text, line text, line2 text, nick text,
+             joined int, city text, plan text, level int);
+         INSERT INTO users SELECT g, x, x, x, p, p, p, p, 'sk_live_' || md5(g::text), '+49 170 ' || p || ' x1',
+             CASE g WHEN 7 THEN '030/1234567 ext 12' ELSE 'none' END, 'nick' || g, 20250100 + g % 9,
+             (array['Lima', 'Oslo'])[1 + g % 2], 'free', g % 5
+         FROM (SELECT g, 'Sommer' || g AS x, 1701000000 + g % 20 AS p FROM generate_series(1, 42) g) AS rows (g, x, p);
+         ANALYZE users",
+        &[],
+    )
+    .await;
+    init(&env, &["users"]).await.expect_code(0);
+    let text = written(&env);
+    assert_eq!(
+        attributes(&text),
+        ["joined = \"joined\"", "city = \"city\"", "plan = \"plan\"", "level = \"level\""],
+        "{text}"
+    );
+    for (column, reason) in [
+        ("pw", "its name looks like a password"),
+        ("userpass", "its name looks like a password"),
+        ("passwort", "its name looks like a password"),
+        ("mobilenumber", "its name looks like a phone number"),
+        ("contact_no", "its name looks like a phone number"),
+        ("telefonnummer", "its name looks like a phone number"),
+        ("reach", "its values look like a phone number"),
+        ("access", "its values look like a hash, a token or a key"),
+        ("line", "its values look like a phone number"),
+        ("line2", "its values look like a phone number"),
+        ("nick", "about 42 different values in 42 rows"),
+    ] {
+        assert_eq!(omission(&text, column), reason, "{column}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_addresses_among_many_rows_are_enough() {
+    let env = environment(
+        "CREATE TABLE users (id bigint PRIMARY KEY, contact text, remark text, stage text);
+         INSERT INTO users SELECT g, CASE WHEN g <= 40 THEN 'p' || g || '@x.org' ELSE 'none' END,
+             CASE g WHEN 5 THEN 'write to Ann <ann@x.org>' ELSE 'none' END, 'stage-2024-' || g % 5
+         FROM generate_series(1, 1000) g",
+        &[],
+    )
+    .await;
+    init(&env, &["users"]).await.expect_code(0);
+    let text = written(&env);
+    assert_eq!(attributes(&text), ["stage = \"stage\""], "{text}");
+    for column in ["contact", "remark"] {
+        assert_eq!(omission(&text, column), "its values look like an e-mail address");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_readable_rows_no_text_and_no_number_is_proposed() {
+    let env = environment(
+        "CREATE TYPE mood AS ENUM ('calm', 'loud');
+         CREATE TABLE people (user_id bigint, city text, level int, vip boolean, mood mood);
+         INSERT INTO people SELECT g, 'Lima', 1, true, 'calm' FROM generate_series(1, 10) g;
+         CREATE VIEW users AS SELECT p.* FROM people p, pg_sleep(20)",
+        &[],
+    )
+    .await;
+    init(&env, &["users"]).await;
+    let text = written(&env);
+    assert_eq!(attributes(&text), ["vip = \"vip\"", "mood = \"mood\""], "{text}");
+    for column in ["city", "level"] {
+        assert_eq!(omission(&text, column), "no rows could be read");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
