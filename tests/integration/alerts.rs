@@ -3,11 +3,12 @@
 //! Owns: daemons with a local receiver. Must not know: how alerts are decided.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::commands::{ask, free_port};
+use crate::support::latencies::now;
 use crate::support::{AlertReceiver, Reception, Setup, TestEnvironment, USERS, ended, signal};
 
 /// A part of the URL that must appear nowhere.
@@ -77,7 +78,7 @@ async fn a_receiver_that_fails_disturbs_nothing_and_is_shown() {
     env.execute("UPDATE users SET city = repeat('x', 60) WHERE id = 'u1'").await;
     let mut daemon = env.start("run", &["run", "-vv"]);
     env.eventually("an alert is under way", async || receiver.attempts() > 0).await;
-    let began = Instant::now();
+    let began = now();
     env.execute("UPDATE users SET city = 'Oslo', updated_at = now() WHERE id <> 'u1'").await;
     let oslo = async || env.handle().user("u2").get("city").is_some_and(|city| city == "Oslo");
     env.eventually("a pass goes on", oslo).await;
@@ -107,7 +108,7 @@ async fn a_receiver_that_fails_disturbs_nothing_and_is_shown() {
     let attempts = receiver.attempts();
     env.execute("UPDATE users SET city = 'Oslo', updated_at = now() WHERE id = 'u1'").await;
     env.eventually("another alert is under way", async || receiver.attempts() > attempts).await;
-    let began = Instant::now();
+    let began = now();
     signal(&daemon, "TERM");
     assert_eq!(ended(&mut daemon).await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(8), "a stop does not wait for it: {:?}", began.elapsed());

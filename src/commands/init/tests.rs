@@ -222,7 +222,7 @@ fn what_must_not_be_sent_by_accident_is_left_out() {
         (looking_like(text("bio", 9), |sample| sample.too_long = 200), "its values are long"),
         (looking_like(text("city", 9), |sample| (sample.values, sample.distinct) = (0, 0)), "every row has NULL"),
         (text("full_name", 990), "about 990 different values"),
-        (sampled("score", ColumnKind::Integer, 900), "a number with about 900"),
+        (sampled("score", ColumnKind::Integer, 900), "about 900 different values in 1,000 rows"),
         (sampled("team_id", ColumnKind::Integer, 5), "it identifies something else"),
         (sampled("version", ColumnKind::Integer, 5), "when or whether the row changed"),
         (column("seen_at", ColumnKind::Timestamptz), "its type is Timestamptz"),

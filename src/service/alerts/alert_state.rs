@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::conditions::{Condition, Conditions, Finding};
+use super::conditions::{AlertDetails, Condition, Conditions};
 use super::kind::AlertKind;
 use super::told::{StandingAlert, ToldAlerts, Undelivered};
 
@@ -20,7 +20,7 @@ const GROWTH_INTERVAL: Duration = Duration::from_mins(10);
 pub(super) struct Alert {
     pub(super) kind: AlertKind,
     /// `None`: the condition has ended.
-    pub(super) finding: Option<Finding>,
+    pub(super) finding: Option<AlertDetails>,
     /// When the condition began.
     pub(super) since: DateTime<Utc>,
     /// Of the accounts, those that the receiver does not know.

@@ -41,12 +41,12 @@ pub(super) enum Condition {
     /// It does not hold.
     Clear,
     /// It holds.
-    Holds(Finding),
+    Holds(AlertDetails),
 }
 
 /// A condition that holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Finding {
+pub(super) struct AlertDetails {
     /// For how long it has held.
     pub(super) held_for: Duration,
     /// The number of accounts, for conditions of accounts.
@@ -138,7 +138,7 @@ impl Conditions {
             AlertKind::InDoubt => match self.in_doubt_since.map(|since| now - since) {
                 None => Condition::Clear,
                 Some(held_for) if held_for < IN_DOUBT_LIMIT => Condition::Undecided,
-                Some(held_for) => Condition::Holds(Finding::lasting(held_for)),
+                Some(held_for) => Condition::Holds(AlertDetails::lasting(held_for)),
             },
         }
     }
@@ -149,14 +149,14 @@ impl Conditions {
         match &self.readiness {
             ReadinessStatus::Ready(_) if held_for >= limit / RECOVERED_PART => Condition::Clear,
             ReadinessStatus::NotReady(reason) if held_for >= limit => {
-                Condition::Holds(Finding { reason: Some(reason.clone()), ..Finding::lasting(held_for) })
+                Condition::Holds(AlertDetails { reason: Some(reason.clone()), ..AlertDetails::lasting(held_for) })
             }
             _ => Condition::Undecided,
         }
     }
 }
 
-impl Finding {
+impl AlertDetails {
     fn lasting(held_for: Duration) -> Self {
         Self { held_for, accounts: None, reason: None, details: json!({}) }
     }
@@ -166,16 +166,16 @@ fn of_accounts(accounts: u64) -> Condition {
     if accounts == 0 {
         return Condition::Clear;
     }
-    Condition::Holds(Finding { accounts: Some(accounts), ..Finding::lasting(Duration::ZERO) })
+    Condition::Holds(AlertDetails { accounts: Some(accounts), ..AlertDetails::lasting(Duration::ZERO) })
 }
 
 /// The numbers of the guard's document.
 fn guard(document: &Value) -> Condition {
     let numbers = ["known", "lost_within_24h", "max_share"];
     let details = numbers.map(|key| (key.to_owned(), document[key].clone())).into_iter().collect();
-    Condition::Holds(Finding {
+    Condition::Holds(AlertDetails {
         accounts: document["accounts"].as_u64(),
         details: Value::Object(details),
-        ..Finding::lasting(Duration::ZERO)
+        ..AlertDetails::lasting(Duration::ZERO)
     })
 }

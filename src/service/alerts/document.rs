@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::alert_state::Alert;
-use super::conditions::Finding;
+use super::conditions::AlertDetails;
 use super::kind::AlertKind;
 
 /// The version of the document. A field that is added does not raise it.
@@ -103,7 +103,7 @@ fn summary(alert: &Alert) -> String {
 
 /// The numbers of the alert, for programs.
 fn details(alert: &Alert) -> Value {
-    let Some(Finding { accounts, details, reason, .. }) = &alert.finding else { return json!({}) };
+    let Some(AlertDetails { accounts, details, reason, .. }) = &alert.finding else { return json!({}) };
     let mut details = details.clone();
     if let Some(accounts) = accounts {
         details["accounts"] = json!(accounts);

@@ -127,16 +127,16 @@ async fn the_watchdog_is_fed_unless_a_pass_makes_no_progress() {
     proxy.set_silent(false);
     env.execute("UPDATE users SET city = 'y', updated_at = now()").await;
     env.converges(Duration::from_mins(1)).await;
-    // A call that does not end.
-    let hold = env.handle().add_fault("hold:command=set_attr".parse().expect("the rule is valid"));
+    // A pass that waits for a lock.
+    let mut blocker = env.database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE imsync.account").execute(&mut blocker).await.expect("the table can be locked");
     env.execute("UPDATE users SET city = 'z', updated_at = now()").await;
-    env.handle().wait_until(|counters| counters.held > 0).await;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let fed = heard.count("WATCHDOG=1");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(heard.count("WATCHDOG=1"), fed, "a pass that hangs is not fed");
     // It goes on, if systemd lets it.
-    env.handle().remove_fault(hold);
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.expect("the lock can be released");
     env.converges(Duration::from_secs(30)).await;
     env.eventually("the watchdog is fed again", async || heard.count("WATCHDOG=1") > fed).await;
     signal(&daemon, "TERM");
