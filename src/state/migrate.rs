@@ -42,7 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "room_for_updates", sql: include_str!("../../migrations/0004_room_for_updates.sql") },
     Migration { version: 5, name: "verification", sql: include_str!("../../migrations/0005_verification.sql") },
     Migration { version: 6, name: "history", sql: include_str!("../../migrations/0006_history.sql") },
-    Migration { version: 8, name: "alerts", sql: include_str!("../../migrations/0008_alerts.sql") },
+    Migration { version: 7, name: "alerts", sql: include_str!("../../migrations/0007_alerts.sql") },
 ];
 
 /// The version of the schema that this binary uses.
