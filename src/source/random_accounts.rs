@@ -23,7 +23,7 @@ use super::table::RelationKind;
 /// Positions of one statement, at most. The first statement has as many as would do if every position had a row.
 const MAX_POSITIONS_AT_ONCE: u64 = 5_000;
 /// So many positions are tried before their share of rows is taken for that of the table.
-const FIRST_POSITIONS: u64 = 200;
+const FIRST_POSITIONS: u64 = 400;
 /// What is drawn beyond the number that is expected to be enough, because the last statement may find fewer rows.
 const RESERVE: f64 = 1.2;
 /// A relation of at most so many blocks is read as a whole.
